@@ -1,0 +1,146 @@
+"""The contract between the compiler and a processor: a `Backend` manifest (values and pure functions) and a `Driver`.
+
+Backends are found by the entry point group `tridsl.backends` and loaded on first use. A third party adds one by
+declaring an entry point that names a `Backend`; nothing in `tridsl` knows a backend by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import Diagnostic, TriError, error
+from tridsl.ir.loop import Kernel
+from tridsl.ir.op import Param
+
+LowerPass = Callable[[Kernel, DeviceSpec], Kernel]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowerStage:
+    """A named pass; the name is the dump extension, the `--until` argument and the override point."""
+
+    name: str
+    run: LowerPass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """How an executable is called: one 8-byte slot per param in order (tensor: address of element 0; scalar: its value,
+    in the low bytes of the slot), then one i64 per name in `sizes`. `messages`: texts of the kernel's `Check`s."""
+
+    params: tuple[Param, ...]
+    sizes: tuple[str, ...]
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """Emitted text. `extension` names its language (`ll`, `glsl`, `txt`); `facts` are what `build` and `driver` need."""
+
+    entry: str
+    text: str
+    extension: str
+    signature: Signature
+    facts: tuple[tuple[str, int | str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binary:
+    """Machine code for one device: `blob` is what the driver loads. Contains no address, so it may live on disk."""
+
+    backend: str
+    entry: str
+    blob: bytes = field(repr=False)
+    signature: Signature
+    facts: tuple[tuple[str, int | str], ...] = ()
+
+
+class BackendUnavailable(TriError):
+    """A processor cannot be used; the diagnostic says which part is missing and what to install."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(diagnostic)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A processor that is here: its name as users write it (`cpu`, `gpu:0`, `gpu:software`) and its facts."""
+
+    name: str
+    backend: str
+    spec: DeviceSpec
+    description: str = ""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Executable(Protocol):
+    """A loaded binary."""
+
+    def __call__(self, slots: Sequence[Any], threads: int) -> None:
+        """Run to completion. `slots` follow the signature: a `numpy.ndarray` or device buffer per tensor, Python numbers for
+        scalars and sizes. Raises IndexError with a `Check`'s message, MemoryError, or TriError for a failing device."""
+
+
+class Driver(Protocol):
+    """Hardware access; opened lazily, raises BackendUnavailable."""
+
+    def devices(self) -> tuple[Device, ...]:
+        """The processors of this backend that are here, best first."""
+
+    def load(self, binary: Binary, device: Device) -> Executable:
+        """Make a binary runnable on `device`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """A backend's manifest.
+
+    `lower`: target passes, run after the shared ones. `accepts` returns diagnostics for constructs that `emit` cannot take.
+    `emit` is pure; `build` is the only place that calls a compiler; `driver` returns the one driver of the process.
+    `version` changes whenever the same kernel would give different code: it is part of every cache key.
+    """
+
+    name: str
+    version: str
+    kind: str
+    lower: tuple[LowerStage, ...]
+    accepts: Callable[[Kernel, DeviceSpec], tuple[Diagnostic, ...]]
+    emit: Callable[[Kernel, DeviceSpec], Code]
+    build: Callable[[Code, DeviceSpec], Binary]
+    driver: Callable[[], Driver]
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ValueError(f"backend name {self.name!r} is not an identifier")
+        names = [stage.name for stage in self.lower]
+        if len(set(names)) != len(names):
+            raise ValueError(f"backend {self.name}: two lowering stages share a name: {names}")
+
+
+_LOADED: dict[str, Backend] = {}
+
+
+def backend_names() -> tuple[str, ...]:
+    """Names of the installed backends; loads none."""
+    return tuple(sorted({e.name for e in entry_points(group="tridsl.backends")}))
+
+
+def load_backend(name: str) -> Backend:
+    """The manifest of backend `name`, loaded once. Raises TriError E0702 for an unknown name."""
+    if name not in _LOADED:
+        found = [e for e in entry_points(group="tridsl.backends") if e.name == name]
+        if not found:
+            raise error("E0702", f"there is no backend `{name}`", help=f"installed backends: {', '.join(backend_names()) or 'none'}")
+        loaded = found[0].load()
+        if not isinstance(loaded, Backend):
+            raise TypeError(f"entry point tridsl.backends:{name} is {loaded!r}, not a Backend")
+        _LOADED[name] = loaded
+    return _LOADED[name]
+
+

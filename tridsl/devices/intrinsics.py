@@ -1,0 +1,39 @@
+"""Matrix instructions as data: shape, operand types, and which feature a device needs for them.
+
+The meaning of a row is `target[m, n] += cast(a[m, k]) * cast(b[k, n])` over its shape in the accumulator's type, which the
+oracle runs; how it is spelled is in each backend's emit table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tridsl.dtypes import BF16, F16, F32, I8, I16, I32, U8, DType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intrinsic:
+    """`m` x `n` x `k` multiply-accumulate; `lanes`: n is the vector width of the device (the row's n is then 1 lane)."""
+
+    name: str
+    a: DType
+    b: DType
+    acc: DType
+    m: int
+    n: int
+    k: int
+    feature: str
+    lanes: bool = False
+
+
+INTRINSICS: dict[str, Intrinsic] = {
+    row.name: row
+    for row in (
+        Intrinsic(name="fma", a=F32, b=F32, acc=F32, m=1, n=1, k=1, feature="", lanes=True),
+        Intrinsic(name="vpdpbusd", a=U8, b=I8, acc=I32, m=1, n=1, k=4, feature="avx512vnni", lanes=True),
+        Intrinsic(name="vpdpbssd", a=I8, b=I8, acc=I32, m=1, n=1, k=4, feature="avx512vnni", lanes=True),
+        Intrinsic(name="vpdpwssd", a=I16, b=I16, acc=I32, m=1, n=1, k=2, feature="avx512vnni", lanes=True),
+        Intrinsic(name="vdpbf16ps", a=BF16, b=BF16, acc=F32, m=1, n=1, k=2, feature="avx512bf16", lanes=True),
+        Intrinsic(name="coopmat_16x16x16", a=F16, b=F16, acc=F32, m=16, n=16, k=16, feature="cooperative_matrix"),
+    )
+}

@@ -1,0 +1,75 @@
+"""`DeviceSpec`: the facts of one device that schedules, passes and emitters may read. Nothing else about a device may matter.
+
+Absent is absent (None), never 0. Values come from `chips/<name>.toml` or from a driver that asked the hardware.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from typing import Literal
+
+import msgspec
+
+from tridsl.dtypes import DType
+
+DeviceKind = Literal["cpu", "gpu", "npu", "reference"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSpec:
+    """One device.
+
+    `vector_bits` x `vector_registers`: the CPU's SIMD file (masks: `has_masks`). `subgroup_sizes`, `shared_bytes`,
+    `max_group_lanes`: the GPU's workgroups. `features`: lower-case names (`avx512vnni`, `cooperative_matrix`,
+    `float16`). `target_*`: what the code generator is told. Rates are per second and per device unless named otherwise.
+    """
+
+    name: str
+    kind: DeviceKind
+    features: frozenset[str] = frozenset()
+    target_triple: str = ""
+    target_cpu: str = ""
+    target_features: str = ""
+    vector_bits: int | None = None
+    vector_registers: int | None = None
+    has_masks: bool = False
+    cores: int | None = None
+    l1_bytes: int | None = None
+    l2_bytes: int | None = None
+    l3_bytes: int | None = None
+    subgroup_sizes: tuple[int, ...] = ()
+    shared_bytes: int | None = None
+    max_group_lanes: int | None = None
+    max_push_bytes: int | None = None
+    columns: int | None = None
+    memory_bytes: int | None = None
+    software: bool = False
+    peak_f32_ops_per_second_per_core: float | None = None
+    peak_copy_bytes_per_second: float | None = None
+
+    def lanes(self, dtype: DType) -> int:
+        """Elements of `dtype` in one vector register (1 without SIMD); `chip.lanes(T)` of schedules."""
+        return max(1, (self.vector_bits or 0) // dtype.storage_bits)
+
+
+class _Fact(msgspec.Struct, frozen=True):
+    value: int | float | str | bool | list[int] | list[str]
+    source: str
+
+
+def load_chip(name: str) -> DeviceSpec:
+    """The spec in `chips/<name>.toml`, where each fact is `{ value = …, source = "datasheet" | "measured" | "published" }`."""
+    text = resources.files("tridsl.devices").joinpath("chips", f"{name}.toml").read_text()
+    facts = msgspec.toml.decode(text, type=dict[str, str | _Fact])
+    values: dict[str, object] = {}
+    for key, fact in facts.items():
+        value = fact.value if isinstance(fact, _Fact) else fact
+        values[key] = frozenset(value) if key == "features" and isinstance(value, list) else tuple(value) if isinstance(value, list) else value
+    return DeviceSpec(**values)  # type: ignore[arg-type]
+
+
+def chip_names() -> tuple[str, ...]:
+    """Names that `load_chip` (and `--chip`) accept."""
+    folder = resources.files("tridsl.devices").joinpath("chips")
+    return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")))

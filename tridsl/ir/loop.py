@@ -1,0 +1,202 @@
+"""`Kernel`: how it is computed. One loop language for three machines.
+
+A kernel is a tuple of phases with device-wide synchronisation between them. Loops run from 0 to `extent`; a loop variable's
+`Var.name` is `For.var`, unique in the kernel and written `<stage>:<axis>` (`C:i.o`). `bound` is a constant upper bound of
+`extent` where one is known: the tail of a split is `extent = min(12, M - i.o*12)`, `bound = 12`, so a kernel is right for any
+size at every moment, and whoever vectorises turns `extent < bound` into a mask.
+
+`Copy` and `Mma` are whole loop nests in one node, with a meaning in terms of simple statements; a backend that has
+nothing better expands them (`passes.expand_copies`, `passes.expand_mma`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from tridsl.dtypes import DType
+from tridsl.ir.expr import Expr, Load, Node
+from tridsl.ir.op import Param, Reducer
+
+LoopKind = Literal["serial", "parallel", "vector", "unroll", "group", "subgroup", "lane", "column", "row"]
+Space = Literal["global", "l2", "l1", "reg", "shared", "fragment", "memtile"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buffer(Node):
+    """Storage made by `Alloc`, row-major over `shape`; undefined until written.
+
+    `reg`: one per innermost execution context (thread; per lane when indexed by a vector or lane variable). `shape` of `reg`
+    and `shared` buffers is constant. `padded[d]`: axis d was rounded up to its loops' bounds, so reading or writing past the
+    valid part is harmless.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[Expr, ...]
+    space: Space
+    align: int = 64
+    padded: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ref(Node):
+    """A place: `tensor[index]`."""
+
+    tensor: str
+    index: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class For(Node):
+    """`for var < extent: body`.
+
+    kinds: serial; parallel (CPU threads); vector (lanes in lock step, no order between them except where a statement says
+    so); unroll; group/subgroup/lane (GPU, `binding` = `group.x`, `lane.x`, …); column/row (NPU).
+    `reduce`: the variable is reduced over by the stage's `Accumulate`. `carried`: iterations depend on earlier ones and keep
+    their order (scan, compaction, top-k, ordered reduction).
+    """
+
+    var: str
+    extent: Expr
+    body: Block
+    kind: LoopKind = "serial"
+    bound: int | None = None
+    binding: str | None = None
+    reduce: bool = False
+    carried: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alloc(Node):
+    """Storage for the rest of the enclosing block."""
+
+    buffer: Buffer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store(Node):
+    """`target = value`. `value` has the compute type of the tensor's dtype; rounding to the dtype happens here."""
+
+    target: Ref
+    value: Expr
+    mask: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accumulate(Node):
+    """`targets[s] = reducer.merge[s](a = targets, b = values)`, all read before any is written.
+
+    `init`: the targets start from the reducer's identity, for every element the loops cover, before the outermost `reduce`
+    loop around this statement (also when that loop runs zero times); `passes.place_init` makes it explicit.
+    Inside a vector or lane loop whose variable no target mentions it is a reduction across the lanes.
+    """
+
+    targets: tuple[Ref, ...]
+    reducer: Reducer
+    values: tuple[Expr, ...]
+    init: bool = False
+    mask: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Append(Node):
+    """If `keep`: `tensor[count] = value; count += 1`. In a vector loop the lanes append in lane order (compress).
+
+    `count` is a 0-d i64 place, 0 before the loop by an explicit store.
+    """
+
+    tensor: str
+    count: Ref
+    value: Expr
+    keep: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyAxis(Node):
+    """Variable `var` of a copy: points `0..extent` are copied, `extent..bound` (if `bound` is set) are filled with the pad."""
+
+    var: str
+    extent: Expr
+    bound: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy(Node):
+    """For all points of `axes`: `target = source` (or `pad` outside the extents; no pad: nothing is written there).
+
+    The index expressions of `target` and `source` mention the axes' variables: that is the layout. `cooperative`: all
+    lanes of the group share the work and a barrier follows. `buffers` > 1: staged ahead of use (double buffering).
+    `source.mask`/`other` express what lies outside the source tensor.
+    """
+
+    axes: tuple[CopyAxis, ...]
+    target: Ref
+    source: Load
+    pad: Expr | None = None
+    cooperative: bool = False
+    buffers: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mma(Node):
+    """For all points m, n, k of the intrinsic's shape: `target += cast(a) * cast(b)`, in the accumulator's type.
+
+    `intrinsic` is a row of `devices.intrinsics`; the operands' index expressions mention `axes` (variable, constant extent).
+    """
+
+    intrinsic: str
+    axes: tuple[tuple[str, int], ...]
+    target: Ref
+    a: Load
+    b: Load
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class If(Node):
+    condition: Expr
+    then: Block
+    otherwise: Block = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Barrier(Node):
+    """All lanes of the group have done what stands before, and see it."""
+
+    scope: Literal["group", "subgroup"] = "group"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check(Node):
+    """Where `condition` is false the call fails after the kernel with message number `number` of `Kernel.messages`."""
+
+    condition: Expr
+    number: int
+
+
+Stmt: TypeAlias = For | Alloc | Store | Accumulate | Append | Copy | Mma | If | Barrier | Check
+Block: TypeAlias = tuple[Stmt, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase(Node):
+    """Work between two device-wide synchronisations; `name` is the stage it computes."""
+
+    name: str
+    body: Block
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel(Node):
+    """`params` in call order, then the outputs; a run-time length is an output `Tensor` of rank 0 and dtype i64.
+
+    `sizes` are the i64 values that are still symbolic (`dyn`, or all before `specialise`), passed behind the params.
+    `scratch` are global buffers that outlive a phase. `aliases`: inout parameters need nothing, they are written in place.
+    """
+
+    name: str
+    params: tuple[Param, ...]
+    sizes: tuple[str, ...]
+    phases: tuple[Phase, ...]
+    scratch: tuple[Buffer, ...] = ()
+    messages: tuple[str, ...] = ()

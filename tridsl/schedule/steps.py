@@ -1,0 +1,131 @@
+"""A schedule is a tuple of these frozen steps. Text, the Python builder and the tuner all make the same tuple.
+
+`stage` names the stage whose loop nest is meant; axes are the stage's own names, `i.o`/`i.i` after a split of `i`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from tridsl.diagnostics import Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepBase:
+    """`span`: where a text schedule wrote it (outside equality, so tuned and written schedules compare equal)."""
+
+    stage: str
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile(StepBase):
+    """`tile(i=12, j=32)`: split each axis, the outer loops first. Halide: tile."""
+
+    sizes: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split(StepBase):
+    """`split(k, 256)`: loop `k` becomes `k.o` over `k.i`. Exo: divide_loop."""
+
+    axis: str
+    factor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fuse(StepBase):
+    """`fuse(i, j)`: two directly nested loops become `i.j`. Exo: mult_loops."""
+
+    outer: str
+    inner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order(StepBase):
+    """`order(j, i, k)`: the named loops in this nesting order. Halide: reorder."""
+
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parallel(StepBase):
+    axis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vector(StepBase):
+    """`vector(j.i)`: lanes in lock step. Halide: vectorize."""
+
+    axis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unroll(StepBase):
+    axis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind(StepBase):
+    """`bind(r="group.x")`: loops to hardware axes."""
+
+    axes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class At(StepBase):
+    """`e.at(y, r)`: compute stage `e` inside loop `r` of stage `y`, only the part needed there. Halide: compute_at."""
+
+    consumer: str
+    axis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inline(StepBase):
+    """`gx.inline()`: substitute the stage's value into its readers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreIn(StepBase):
+    """`e.store(l1)`: the space of the stage's tensor, or, for a parameter, a staged copy in that space; `at` a loop of
+    the stage that reads it. Halide: store_in."""
+
+    space: str
+    at: str | None = None
+    buffers: int = 1
+    pad: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack(StepBase):
+    """`A.pack(at=i.o)`: copy the part of parameter `A` that the loops inside `at` read into one contiguous panel, laid
+    out in the order in which those loops walk it; `reader` is the stage that reads it (when several do). TVM: cache_read."""
+
+    at: str
+    reader: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intrin(StepBase):
+    """`intrin("vpdpbusd")`: the innermost loops become a matrix instruction. Halide/TVM: tensorize."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline(StepBase):
+    """`pipeline(1)`: staged copies of the innermost staged loop are fetched `depth` iterations ahead."""
+
+    depth: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid(StepBase):
+    """`grid(columns=4, rows=4)`: the outermost loops go to the device array."""
+
+    axes: tuple[tuple[str, int], ...]
+
+
+Step: TypeAlias = Tile | Split | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Inline | StoreIn | Pack | Intrin | Pipeline | Grid
+Schedule: TypeAlias = tuple[Step, ...]
