@@ -1,0 +1,215 @@
+"""Index algebra: the only place that knows that `i*32 + j - j` is `i*32`.
+
+An i64 expression has a normal form, a sum of integer multiples of monomials. A monomial is a sorted tuple of atoms; an atom is
+anything this module does not look into (a variable, a load, a floor division, a min…), with its own parts normalised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tridsl.dtypes import INDEX
+from tridsl.ir.expr import Binary, Const, Expr, Unary, Var, add, binary, index, mul, sub
+from tridsl.ir.walk import map_children, variables
+
+Monomial = tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polynomial:
+    """`constant` + sum of `coefficient * product(monomial)`; `terms` sorted, coefficients non-zero."""
+
+    terms: tuple[tuple[Monomial, int], ...]
+    constant: int = 0
+
+    def coefficient(self, variable: str) -> int | None:
+        """The constant factor of `variable`, 0 when absent, None when it occurs in any other way than linearly."""
+        found = 0
+        for monomial, factor in self.terms:
+            if monomial == (Var(name=variable),):
+                found = factor
+            elif any(variable in variables(atom) for atom in monomial):
+                return None
+        return found
+
+    def without(self, names: Iterable[str]) -> Polynomial:
+        """The part that mentions none of `names`."""
+        names = set(names)
+        kept = tuple((m, c) for m, c in self.terms if not any(names & variables(atom) for atom in m))
+        return Polynomial(terms=kept, constant=self.constant)
+
+
+def _key(atom: Expr) -> str:
+    return atom.name if isinstance(atom, Var) else repr(atom)
+
+
+def _polynomial(terms: dict[Monomial, int], constant: int) -> Polynomial:
+    kept = [(m, c) for m, c in terms.items() if c]
+    return Polynomial(terms=tuple(sorted(kept, key=lambda t: tuple(map(_key, t[0])))), constant=constant)
+
+
+def normal_form(expression: Expr) -> Polynomial:
+    """The polynomial of an i64 expression."""
+    match expression:
+        case Const(value=value):
+            return Polynomial(terms=(), constant=int(value))
+        case Binary(op="add" | "sub" as op, a=a, b=b):
+            return _sum(normal_form(a), normal_form(b), 1 if op == "add" else -1)
+        case Binary(op="mul", a=a, b=b):
+            return _product(normal_form(a), normal_form(b))
+        case Unary(op="neg", a=a):
+            return _sum(Polynomial(terms=()), normal_form(a), -1)
+        case Var():
+            return Polynomial(terms=(((expression,), 1),))
+    atom = map_children(expression, lambda child: simplify_index(child) if getattr(child, "dtype", None) == INDEX else child)
+    if isinstance(atom, Binary):
+        folded = _fold_division(atom)
+        if not (isinstance(folded, Binary) and folded.op == atom.op):
+            return normal_form(folded)
+        atom = folded
+    return Polynomial(terms=(((atom,), 1),))
+
+
+def _sum(a: Polynomial, b: Polynomial, sign: int) -> Polynomial:
+    terms = dict(a.terms)
+    for monomial, factor in b.terms:
+        terms[monomial] = terms.get(monomial, 0) + sign * factor
+    return _polynomial(terms, a.constant + sign * b.constant)
+
+
+def _product(a: Polynomial, b: Polynomial) -> Polynomial:
+    terms: dict[Monomial, int] = {}
+    left = [*a.terms, ((), a.constant)] if a.constant else list(a.terms)
+    right = [*b.terms, ((), b.constant)] if b.constant else list(b.terms)
+    for m, c in left:
+        for n, d in right:
+            key = tuple(sorted((*m, *n), key=_key))
+            terms[key] = terms.get(key, 0) + c * d
+    constant = terms.pop((), 0)
+    return _polynomial(terms, constant)
+
+
+def _fold_division(node: Binary) -> Expr:
+    """(c*e + r) // c and % c, where the multiple of c separates exactly: floor division distributes over it."""
+    if node.op not in ("floordiv", "mod") or not isinstance(node.b, Const) or int(node.b.value) <= 0:
+        return binary(node.op, node.a, node.b) if node.op in ("floordiv", "mod", "min", "max") else node
+    divisor = int(node.b.value)
+    poly = normal_form(node.a)
+    whole = {m: c // divisor for m, c in poly.terms if c % divisor == 0}
+    rest = {m: c for m, c in poly.terms if c % divisor}
+    quotient, remainder = divmod(poly.constant, divisor)
+    inner = to_expression(_polynomial(rest, remainder))
+    if node.op == "mod":
+        return binary("mod", inner, node.b)
+    if not whole and not quotient:
+        return binary("floordiv", inner, node.b)
+    return add(to_expression(_polynomial(whole, quotient)), binary("floordiv", inner, node.b))
+
+
+def to_expression(polynomial: Polynomial) -> Expr:
+    """A readable expression: positive terms first, then subtractions, the constant last."""
+    result: Expr | None = None
+    for monomial, factor in sorted(polynomial.terms, key=lambda t: t[1] < 0):
+        product: Expr = monomial[0]
+        for atom in monomial[1:]:
+            product = mul(product, atom)
+        scaled = mul(product, index(abs(factor)))
+        if result is None:
+            result = scaled if factor > 0 else mul(product, index(factor))
+        else:
+            result = add(result, scaled) if factor > 0 else sub(result, scaled)
+    if result is None:
+        return index(polynomial.constant)
+    if polynomial.constant < 0:
+        return sub(result, index(-polynomial.constant))
+    return add(result, index(polynomial.constant))
+
+
+def simplify_index(expression: Expr) -> Expr:
+    """The expression of the normal form (the same object when it is already that)."""
+    if isinstance(expression, Const | Var):
+        return expression
+    simpler = to_expression(normal_form(expression))
+    return expression if simpler == expression else simpler
+
+
+def equal(a: Expr, b: Expr) -> bool:
+    """Whether the normal forms agree (sound, not complete)."""
+    return a == b or normal_form(a) == normal_form(b)
+
+
+def constant(expression: Expr) -> int | None:
+    """The value when the expression is the same for all variables, else None."""
+    poly = normal_form(expression)
+    return None if poly.terms else poly.constant
+
+
+# Intervals. Ends are inclusive; None means unbounded.
+
+Interval = tuple[int | None, int | None]
+
+
+def interval(expression: Expr, ranges: Mapping[str, Interval]) -> Interval:
+    """Inclusive numeric bounds, given inclusive bounds of variables (a variable that is missing is unbounded)."""
+    poly = normal_form(expression)
+    low: int | None = poly.constant
+    high: int | None = poly.constant
+    for monomial, factor in poly.terms:
+        a, b = 1, 1
+        bounds: Interval = (a, b)
+        for atom in monomial:
+            bounds = _multiply(bounds, _atom_interval(atom, ranges))
+        scaled = _multiply(bounds, (factor, factor))
+        low = None if low is None or scaled[0] is None else low + scaled[0]
+        high = None if high is None or scaled[1] is None else high + scaled[1]
+    return low, high
+
+
+def _multiply(x: Interval, y: Interval) -> Interval:
+    xs = [v if v is not None else s * float("inf") for v, s in zip(x, (-1, 1))]
+    ys = [v if v is not None else s * float("inf") for v, s in zip(y, (-1, 1))]
+    products = [0 if a == 0 or b == 0 else a * b for a in xs for b in ys]
+    low, high = min(products), max(products)
+    return (None if low == -float("inf") else int(low), None if high == float("inf") else int(high))
+
+
+def _atom_interval(atom: Expr, ranges: Mapping[str, Interval]) -> Interval:
+    match atom:
+        case Var(name=name):
+            return ranges.get(name, (None, None))
+        case Binary(op="min", a=a, b=b):
+            x, y = interval(a, ranges), interval(b, ranges)
+            highs = [v for v in (x[1], y[1]) if v is not None]
+            return (None if x[0] is None or y[0] is None else min(x[0], y[0]), min(highs, default=None))
+        case Binary(op="max", a=a, b=b):
+            x, y = interval(a, ranges), interval(b, ranges)
+            lows = [v for v in (x[0], y[0]) if v is not None]
+            return (max(lows, default=None), None if x[1] is None or y[1] is None else max(x[1], y[1]))
+        case Binary(op="floordiv", a=a, b=Const(value=c)) if c > 0:
+            low, high = interval(a, ranges)
+            return (None if low is None else low // int(c), None if high is None else high // int(c))
+        case Binary(op="mod", a=a, b=Const(value=c)) if c > 0:
+            low, high = interval(a, ranges)
+            if low is not None and high is not None and low // int(c) == high // int(c):
+                return low % int(c), high % int(c)
+            return 0, int(c) - 1
+    return None, None
+
+
+def evaluate_index(expression: Expr, values: Mapping[str, int]) -> int:
+    """Value of an i64 expression; KeyError for a variable that `values` lacks."""
+    match expression:
+        case Const(value=value):
+            return int(value)
+        case Var(name=name):
+            return int(values[name])
+        case Unary(op="neg", a=a):
+            return -evaluate_index(a, values)
+        case Unary(op="abs", a=a):
+            return abs(evaluate_index(a, values))
+        case Binary(op=op, a=a, b=b):
+            result = binary(op, index(evaluate_index(a, values)), index(evaluate_index(b, values)))
+            if isinstance(result, Const):
+                return int(result.value)
+    raise TypeError(f"not an index expression: {expression!r}")
