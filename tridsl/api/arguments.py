@@ -1,0 +1,200 @@
+"""What a caller may pass: any array (NumPy, `tridsl.Buffer`, DLPack, buffer protocol) becomes a view, never a copy.
+
+Errors: E0502 element type, E0505 memory layout, E0506 memory of another device, E0511 a value that does not fit, E0512 not
+an array.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from tridsl.buffer import Buffer
+from tridsl.diagnostics import TriError, error
+from tridsl.dtypes import DTYPES, NUMPY_TYPES, DType
+
+ELEMENT_TYPES: dict[np.dtype[Any], DType] = {
+    NUMPY_TYPES[dtype]: dtype for dtype in reversed(DTYPES.values()) if dtype.name != "trit"
+}
+"""The element type an array of a NumPy dtype has; int8 is `i8` here and serves a `trit` parameter too."""
+
+DLPACK_CPU = 1
+DLPACK_PINNED = 3  # CUDA host memory: ordinary pages for us
+NUMBER_TYPES = (bool, int, float)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Array:
+    """An array argument seen as NumPy memory. `shape` is the logical one; `array` holds bytes when `layout` is a codec."""
+
+    array: NDArray[Any] = field(repr=False)
+    dtype: DType
+    shape: tuple[int, ...]
+    layout: str = "row"
+
+    @property
+    def strides(self) -> tuple[int, ...] | None:
+        """Strides in elements, None for row-major contiguous memory (axes of extent 1 do not count)."""
+        if self.layout != "row" or self.array.flags.c_contiguous:
+            return None
+        return tuple(stride // self.array.itemsize for stride in self.array.strides)
+
+
+def as_array(name: str, value: Any) -> Array:
+    """The argument `name` as memory, zero copy. Raises E0502, E0505, E0506, E0512."""
+    if type(value) is Buffer:
+        return Array(array=value.array, dtype=value.dtype, shape=value.shape, layout=value.layout)
+    array = value if isinstance(value, np.ndarray) else _foreign(name, value)
+    dtype = ELEMENT_TYPES.get(array.dtype)
+    if dtype is None:
+        raise _element_type(name, array)
+    if array.size and not array.flags.aligned or any(stride % array.itemsize for stride in array.strides):
+        raise error(
+            "E0505",
+            f"argument `{name}` is not aligned to its {array.itemsize}-byte elements (strides {array.strides} bytes)",
+            help=f"copy it once: {name} = np.array({name})",
+        )
+    return Array(array=array, dtype=dtype, shape=array.shape)
+
+
+def _element_type(name: str, array: NDArray[Any]) -> TriError:
+    if not array.dtype.isnative and array.dtype.newbyteorder("=") in ELEMENT_TYPES:
+        native = array.dtype.newbyteorder("=").name
+        return error(
+            "E0505",
+            f"argument `{name}` has its bytes swapped (dtype {array.dtype.str!r})",
+            help=f"convert it once: {name} = {name}.astype(np.{native})",
+        )
+    known = ", ".join(sorted({str(dtype) for dtype in ELEMENT_TYPES}))
+    return error("E0502", f"argument `{name}` has elements of type {array.dtype}, which no op takes", help=f"element types: {known}")
+
+
+def _foreign(name: str, value: Any) -> NDArray[Any]:
+    if hasattr(value, "__dlpack__"):
+        return _from_dlpack(name, value)
+    try:
+        view = memoryview(value)
+    except TypeError:
+        kind = type(value).__name__
+        hint = f"np.asarray({name}, dtype=np.float32)" if isinstance(value, (list, tuple, *NUMBER_TYPES, np.generic)) else "an array"
+        raise error("E0512", f"argument `{name}` must be an array, got {kind}", help=f"pass {hint}") from None
+    return np.asarray(view)
+
+
+def _from_dlpack(name: str, value: Any) -> NDArray[Any]:
+    device = int(value.__dlpack_device__()[0])
+    if device not in (DLPACK_CPU, DLPACK_PINNED):
+        raise error(
+            "E0506",
+            f"argument `{name}` lives in the memory of another device (DLPack device type {device})",
+            help=f"bring it to the host first, for example {name}.cpu()",
+        )
+    try:
+        if _is_torch_bfloat16(value):  # NumPy's DLPack reader knows no bf16: pass the bits
+            return np.from_dlpack(value.view(sys.modules["torch"].int16)).view(ml_dtypes.bfloat16)
+        return np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError) as problem:
+        raise error(
+            "E0512",
+            f"argument `{name}` ({type(value).__name__}) cannot be shared: {problem}",
+            help=f"detach it from its framework first, for example {name}.detach()",
+        ) from None
+
+
+def _is_torch_bfloat16(value: Any) -> bool:
+    return str(getattr(value, "dtype", "")) == "torch.bfloat16"
+
+
+def _torch(array: NDArray[Any]) -> Any:
+    torch = sys.modules["torch"]
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _buffer(array: NDArray[Any]) -> Buffer:
+    return Buffer(dtype=ELEMENT_TYPES[array.dtype], shape=array.shape, array=array)
+
+
+def identity(array: NDArray[Any]) -> NDArray[Any]:
+    return array
+
+
+def wrapper_like(value: Any) -> Callable[[NDArray[Any]], Any]:
+    """A function that gives a result array the type of `value` (the first array argument), zero copy.
+
+    Arrays of frameworks come back through `from_dlpack` of their own module; anything else gets NumPy arrays.
+    """
+    if isinstance(value, np.ndarray):
+        return identity
+    if isinstance(value, Buffer):
+        return _buffer
+    module = type(value).__module__.partition(".")[0]
+    if module == "torch":
+        return _torch
+    importer = getattr(sys.modules.get(module), "from_dlpack", None)
+    return importer if hasattr(value, "__dlpack__") and importer is not None else identity
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` serves a scalar parameter: a Python number, a NumPy scalar or a 0-d array."""
+    return isinstance(value, (*NUMBER_TYPES, np.generic)) or (isinstance(value, np.ndarray) and value.ndim == 0)
+
+
+def as_scalar(name: str, value: Any, dtype: DType) -> bool | int | float:
+    """`value` as the scalar parameter `name: dtype`. A Python number becomes the parameter's type; a NumPy scalar must have it.
+
+    Raises E0502 (a typed scalar of another type, a float for an integer, a number for a bool), E0511 (out of range), E0512.
+    """
+    if isinstance(value, (np.generic, np.ndarray)) and not isinstance(value, float):
+        if getattr(value, "ndim", 0) != 0:
+            raise error("E0503", f"argument `{name}` is a scalar {dtype}, got an array of shape {value.shape}", help="pass a number")
+        if value.dtype != NUMPY_TYPES[dtype]:
+            raise error("E0502", f"argument `{name}` is {dtype}, got a NumPy scalar of type {value.dtype}", help=f"pass {name}.item()")
+        value = value.item()
+    if not isinstance(value, NUMBER_TYPES):
+        raise error("E0512", f"argument `{name}` is a scalar {dtype}, got {type(value).__name__}", help="pass a number")
+    if dtype.kind == "bool":
+        if not isinstance(value, bool):
+            raise error("E0502", f"argument `{name}` is a bool, got {value!r}", help="pass True or False")
+        return value
+    if isinstance(value, bool):
+        raise error("E0502", f"argument `{name}` is {dtype}, got {value}", help=f"pass {int(value)}")
+    if dtype.is_float:
+        return _float(name, value, dtype)
+    if isinstance(value, float):
+        raise error("E0502", f"argument `{name}` is {dtype}, got the float {value!r}", help="pass an int, for example int(round(x))")
+    if dtype.low is not None and dtype.high is not None and not dtype.low <= value <= dtype.high:
+        raise error("E0511", f"argument `{name}` is {value}, but {dtype} holds {dtype.low} to {dtype.high}")
+    return int(value)
+
+
+def _float(name: str, value: int | float, dtype: DType) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    with np.errstate(over="ignore"):
+        rounded = float(np.asarray(number, NUMPY_TYPES[dtype]))
+    if math.isinf(rounded) and not (isinstance(value, float) and math.isinf(value)):
+        raise error("E0511", f"argument `{name}` is {value}, which is too large for {dtype}", help="pass float('inf') if infinity is meant")
+    return rounded
+
+
+def as_dtype(value: Any) -> DType | None:
+    """The element type that `value` names: `"f32"`, a NumPy dtype or scalar type, a `DType`; None if it names none."""
+    if isinstance(value, DType):
+        return value
+    if isinstance(value, str) and value in DTYPES:
+        return DTYPES[value]
+    try:
+        return ELEMENT_TYPES.get(np.dtype(value))
+    except TypeError:
+        return None

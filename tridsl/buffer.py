@@ -1,0 +1,151 @@
+"""`Buffer`: an array with a layout, a residency hint and an owner, which devices can share.
+
+`layout` is `row` (the array holds one element per item) or the name of a codec in `LAYOUTS`, whose bytes the array holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tridsl.diagnostics import error
+from tridsl.dtypes import NUMPY_TYPES, TRIT, DType
+
+Hint = Literal["prefer_cpu", "prefer_gpu", "prefer_npu", "balanced"]
+HINTS: tuple[Hint, ...] = ("prefer_cpu", "prefer_gpu", "prefer_npu", "balanced")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owned:
+    """`device` may read and write; nobody else may touch it."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedRead:
+    """Every device may read, nobody may write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFlight:
+    """`device` has work queued on it that is not known to be finished."""
+
+    device: str
+
+
+Ownership: TypeAlias = Owned | SharedRead | InFlight
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Buffer:
+    """`shape` elements of `dtype`, stored in `array` according to `layout`.
+
+    `array` is ordinary NumPy memory: the very elements for layout `row`, the codec's bytes (u8) otherwise. `hint` says
+    where a shared allocation should live; it never changes a result. `owner` is who may use it at this moment.
+    """
+
+    dtype: DType
+    shape: tuple[int, ...]
+    array: NDArray[Any] = field(repr=False)
+    layout: str = "row"
+    hint: Hint = "balanced"
+    owner: Ownership = field(default_factory=SharedRead)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The elements: a view for layout `row`, decoded anew otherwise. Raises ValueError when `copy=False` cannot be met."""
+        if self.layout == "row":
+            return np.array(self.array, dtype=dtype, copy=copy)
+        if copy is False:
+            raise ValueError(f"a buffer of layout {self.layout} cannot be viewed as elements without a copy")
+        return np.asarray(LAYOUTS[self.layout].decode(self.array, self.shape), dtype=dtype)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._elements().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._elements().__dlpack_device__()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def _elements(self) -> NDArray[Any]:
+        if self.layout != "row":
+            raise BufferError(f"a buffer of layout {self.layout} has no DLPack form; np.asarray(buffer) decodes it")
+        return self.array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """A codec of whole tensors: `encode` elements to bytes, `decode` bytes and shape back to elements."""
+
+    name: str
+    dtype: DType
+    encode: Callable[[NDArray[Any]], NDArray[np.uint8]]
+    decode: Callable[[NDArray[np.uint8], tuple[int, ...]], NDArray[Any]]
+
+
+T16_ROWS = 16
+T16_COLUMNS = 16
+
+
+def _t16_encode(elements: NDArray[Any]) -> NDArray[np.uint8]:
+    """(M, K) trits to (ceil(M/16), ceil(K/16), 16, 4) bytes.
+
+    A block of 16 rows x 16 columns takes 64 bytes, row by row: byte kk of a row holds the columns 4g + kk for g = 0..3
+    in the bit pairs g, as u = w + 1 (0, 1, 2). Rows and columns past the end are the trit 0 (code 1).
+    """
+    m, k = elements.shape
+    rows, columns = -(-m // T16_ROWS), -(-k // T16_COLUMNS)
+    codes = np.ones((rows * T16_ROWS, columns * T16_COLUMNS), np.uint8)
+    np.add(elements, 1, out=codes[:m, :k], casting="unsafe")
+    blocks = codes.reshape(rows, T16_ROWS, columns, 4, 4).transpose(0, 2, 1, 3, 4)  # block row, block column, row, g, kk
+    return np.ascontiguousarray(blocks[..., 0, :] | blocks[..., 1, :] << 2 | blocks[..., 2, :] << 4 | blocks[..., 3, :] << 6)
+
+
+def _t16_decode(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[Any]:
+    m, k = shape
+    rows, columns = packed.shape[:2]
+    pairs = packed[:, :, :, None, :] >> np.array([0, 2, 4, 6], np.uint8)[:, None] & 3
+    codes = pairs.transpose(0, 2, 1, 3, 4).reshape(rows * T16_ROWS, columns * T16_COLUMNS)
+    return codes[:m, :k].astype(np.int8) - np.int8(1)
+
+
+LAYOUTS: dict[str, Layout] = {"t16": Layout(name="t16", dtype=TRIT, encode=_t16_encode, decode=_t16_decode)}
+"""Codecs by name. `t16`: native 2-bit ternary for 16 dword lanes (reference: T16, AND-mask unpacking without shifts)."""
+
+
+def pack(elements: Any, layout: str) -> Buffer:
+    """`elements` (int8 of -1, 0, 1; shape (M, K)) packed once in `layout`, for any op whose parameter is `trit[M, K]`.
+
+    Errors: E0520 unknown layout, E0502 wrong dtype, E0503 wrong rank, E0511 a value outside -1, 0, 1.
+    """
+    codec = LAYOUTS.get(layout)
+    if codec is None:
+        raise error("E0520", f"there is no layout `{layout}`", help=f"layouts: {', '.join(LAYOUTS)}")
+    array = np.asarray(elements)
+    if array.dtype != NUMPY_TYPES[codec.dtype]:
+        raise error(
+            "E0502",
+            f"layout {layout} packs {codec.dtype} values held in int8, got an array of {array.dtype}",
+            help="write W.astype(np.int8) once its values are -1, 0 and 1",
+        )
+    if array.ndim != 2:
+        raise error("E0503", f"layout {layout} packs matrices (M, K), got {array.ndim} axes: {array.shape}", help="pack one matrix at a time")
+    check_trits(array, "W")
+    return Buffer(dtype=codec.dtype, shape=array.shape, array=codec.encode(array), layout=layout)
+
+
+def check_trits(array: NDArray[Any], name: str) -> None:
+    """Raise E0511 unless every element of the int8 `array` is -1, 0 or 1; the message names the first that is not."""
+    if array.size and (array.max() > 1 or array.min() < -1):
+        where = tuple(int(i) for i in np.argwhere((array > 1) | (array < -1))[0])
+        raise error(
+            "E0511",
+            f"argument `{name}` has the value {array[where]} at index {list(where)}, but a trit is -1, 0 or 1",
+            help="quantise first, for example np.clip(np.rint(w / scale), -1, 1).astype(np.int8)",
+        )
