@@ -1,0 +1,108 @@
+"""The Python builder of schedules: the same frozen steps that the text makes, by the same verbs.
+
+`op.schedule("cpu").tile(i=64, j=64).split("k", 256)` equals `C.tile(i=64, j=64).split(k, 256)` in a schedule block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tridsl.diagnostics import error
+from tridsl.schedule.steps import (
+    At,
+    Bind,
+    Fuse,
+    Grid,
+    Inline,
+    Intrin,
+    Order,
+    Pack,
+    Parallel,
+    Pipeline,
+    Schedule,
+    Split,
+    Step,
+    StoreIn,
+    Tile,
+    Unroll,
+    Vector,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleBuilder:
+    """Steps so far (`steps`), the `stage` the next verb applies to, and the device kind they are meant for.
+
+    A value: every verb returns a new builder. Axes are names (`"k"`, `"k.o"`); where a verb takes keywords, split axes are
+    given by a mapping: `tile({"i.i": 8})`.
+    """
+
+    device: str
+    stage: str
+    steps: Schedule = ()
+
+    def on_stage(self, stage: str) -> ScheduleBuilder:
+        """The following verbs apply to `stage`: a tensor (`C`), a reducer (`C.sum`) or, for pack and store, a parameter."""
+        return replace(self, stage=stage)
+
+    def tile(self, sizes: Mapping[str, int] | None = None, /, **more: int) -> ScheduleBuilder:
+        return self._then(Tile(stage=self.stage, sizes=_pairs("tile", sizes, more)))
+
+    def split(self, axis: str, factor: int) -> ScheduleBuilder:
+        _positive("split", axis, factor)
+        return self._then(Split(stage=self.stage, axis=axis, factor=factor))
+
+    def fuse(self, outer: str, inner: str) -> ScheduleBuilder:
+        return self._then(Fuse(stage=self.stage, outer=outer, inner=inner))
+
+    def order(self, *axes: str) -> ScheduleBuilder:
+        return self._then(Order(stage=self.stage, axes=axes))
+
+    def parallel(self, *axes: str) -> ScheduleBuilder:
+        return self._then(*(Parallel(stage=self.stage, axis=axis) for axis in axes))
+
+    def vector(self, *axes: str) -> ScheduleBuilder:
+        return self._then(*(Vector(stage=self.stage, axis=axis) for axis in axes))
+
+    def unroll(self, *axes: str) -> ScheduleBuilder:
+        return self._then(*(Unroll(stage=self.stage, axis=axis) for axis in axes))
+
+    def bind(self, axes: Mapping[str, str] | None = None, /, **more: str) -> ScheduleBuilder:
+        return self._then(Bind(stage=self.stage, axes=(*(axes or {}).items(), *more.items())))
+
+    def at(self, consumer: str, axis: str) -> ScheduleBuilder:
+        return self._then(At(stage=self.stage, consumer=consumer, axis=axis))
+
+    def inline(self) -> ScheduleBuilder:
+        return self._then(Inline(stage=self.stage))
+
+    def store(self, space: str, *, at: str | None = None, buffers: int = 1, pad: int = 0) -> ScheduleBuilder:
+        return self._then(StoreIn(stage=self.stage, space=space, at=at, buffers=buffers, pad=pad))
+
+    def pack(self, *, at: str, reader: str | None = None) -> ScheduleBuilder:
+        return self._then(Pack(stage=self.stage, at=at, reader=reader))
+
+    def intrin(self, name: str) -> ScheduleBuilder:
+        return self._then(Intrin(stage=self.stage, name=name))
+
+    def pipeline(self, depth: int) -> ScheduleBuilder:
+        return self._then(Pipeline(stage=self.stage, depth=depth))
+
+    def grid(self, axes: Mapping[str, int] | None = None, /, **more: int) -> ScheduleBuilder:
+        return self._then(Grid(stage=self.stage, axes=_pairs("grid", axes, more)))
+
+    def _then(self, *steps: Step) -> ScheduleBuilder:
+        return replace(self, steps=(*self.steps, *steps))
+
+
+def _pairs(verb: str, mapping: Mapping[str, int] | None, more: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    pairs = (*(mapping or {}).items(), *more.items())
+    for axis, value in pairs:
+        _positive(verb, axis, value)
+    return pairs
+
+
+def _positive(verb: str, axis: str, value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise error("E0519", f"{verb} of axis `{axis}` needs a whole number of at least 1, got {value!r}", help=f"write {verb}({axis}=64)")
