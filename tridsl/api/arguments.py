@@ -176,7 +176,7 @@ def as_scalar(name: str, value: Any, dtype: DType) -> bool | int | float:
     return int(value)
 
 
-def _float(name: str, value: int | float, dtype: DType) -> float:
+def _float(name: str, value: float, dtype: DType) -> float:
     try:
         number = float(value)
     except OverflowError:
