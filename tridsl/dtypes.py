@@ -14,7 +14,7 @@ import numpy as np
 Kind = Literal["bool", "int", "uint", "float"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class DType:
     """One element type.
 
@@ -31,6 +31,8 @@ class DType:
 
     def __str__(self) -> str:
         return self.name
+
+    __repr__ = __str__
 
     @property
     def is_float(self) -> bool:

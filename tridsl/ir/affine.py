@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tridsl.dtypes import INDEX
-from tridsl.ir.expr import Binary, Const, Expr, Unary, Var, add, binary, index, mul, sub
+from tridsl.dtypes import BOOL, INDEX
+from tridsl.ir.expr import Binary, Const, Expr, Select, Unary, Var, add, binary, index, mul, sub
 from tridsl.ir.walk import map_children, variables
 
 Monomial = tuple[Expr, ...]
@@ -213,3 +213,123 @@ def evaluate_index(expression: Expr, values: Mapping[str, int]) -> int:
             if isinstance(result, Const):
                 return int(result.value)
     raise TypeError(f"not an index expression: {expression!r}")
+
+
+def fold_ranges(expression: Expr, ranges: Mapping[str, Interval]) -> Expr:
+    """`expression` without the min, max, mod, floor division and comparisons that the ranges decide.
+
+    For any expression; only its i64 parts are looked into. Returns the same object when nothing was decided.
+    """
+    new = map_children(expression, lambda child: fold_ranges(child, ranges))
+    if isinstance(new, Binary) and new.a.dtype == INDEX:
+        decided = _decide(new, ranges)
+        if decided is not None:
+            return decided
+    if isinstance(new, Binary) and new.op in ("and", "or"):
+        return _fold_logic(new)
+    if isinstance(new, Unary) and new.op == "not" and isinstance(new.a, Const):
+        return Const(value=not new.a.value, dtype=new.dtype)
+    if isinstance(new, Select) and isinstance(new.condition, Const):
+        return new.a if new.condition.value else new.b
+    return new
+
+
+def _fold_logic(node: Binary) -> Expr:
+    for this, other in ((node.a, node.b), (node.b, node.a)):
+        if isinstance(this, Const) and this.dtype == BOOL:
+            absorbs = bool(this.value) == (node.op == "or")
+            return this if absorbs else other
+    return node
+
+
+def _decide(node: Binary, ranges: Mapping[str, Interval]) -> Expr | None:
+    if node.op in ("min", "max", "eq", "ne", "lt", "le", "gt", "ge"):
+        low, high = interval(sub(node.a, node.b), ranges)
+        at_most = high is not None and high <= 0
+        at_least = low is not None and low >= 0
+        below, above = high is not None and high < 0, low is not None and low > 0
+        if node.op in ("min", "max"):
+            first = at_most if node.op == "min" else at_least
+            second = at_least if node.op == "min" else at_most
+            return node.a if first else node.b if second else None
+        answers = {
+            "lt": (below, at_least), "le": (at_most, above), "gt": (above, at_most), "ge": (at_least, below),
+            "eq": (low == high == 0, below or above), "ne": (below or above, low == high == 0),
+        }  # fmt: skip
+        true, false = answers[node.op]
+        return Const(value=bool(true), dtype=BOOL) if true or false else None
+    if node.op in ("floordiv", "mod") and isinstance(node.b, Const) and int(node.b.value) > 0:
+        low, high = interval(node.a, ranges)
+        divisor = int(node.b.value)
+        if low is not None and high is not None and low // divisor == high // divisor:
+            quotient = low // divisor
+            return index(quotient) if node.op == "floordiv" else sub(node.a, index(quotient * divisor))
+        folded = _fold_division(node)
+        return None if folded == node else folded
+    return None
+
+
+def sweep(expression: Expr, loops: Iterable[tuple[str, Expr]]) -> tuple[Expr, Expr] | None:
+    """Symbolic inclusive (low, high) of `expression` while each loop variable runs over `0..extent`.
+
+    `loops` are (variable, extent), outermost first; other variables stay. None when the dependence is not monotone.
+    """
+    low = high = simplify_index(expression)
+    for variable, extent in reversed(list(loops)):
+        last = sub(extent, index(1))
+        lows, highs = _extremes(low, variable, last), _extremes(high, variable, last)
+        if lows is None or highs is None:
+            return None
+        low, high = lows[0], highs[1]
+    return simplify_index(low), simplify_index(high)
+
+
+def _extremes(expression: Expr, variable: str, last: Expr) -> tuple[Expr, Expr] | None:
+    """(low, high) over `variable` in 0..last."""
+    if variable not in variables(expression):
+        return expression, expression
+    poly = normal_form(expression)
+    low: Expr = to_expression(poly.without([variable]))
+    high = low
+    for monomial, factor in poly.terms:
+        if not any(variable in variables(atom) for atom in monomial):
+            continue
+        if len(monomial) != 1:
+            return None
+        ends = _atom_extremes(monomial[0], variable, last)
+        if ends is None:
+            return None
+        small, large = ends if factor > 0 else (ends[1], ends[0])
+        low, high = add(low, mul(small, index(factor))), add(high, mul(large, index(factor)))
+    return simplify_index(low), simplify_index(high)
+
+
+def _atom_extremes(atom: Expr, variable: str, last: Expr) -> tuple[Expr, Expr] | None:
+    match atom:
+        case Var():
+            return index(0), last
+        case Binary(op="min" | "max" as op, a=a, b=b):
+            x, y = _extremes(a, variable, last), _extremes(b, variable, last)
+            return None if x is None or y is None else (binary(op, x[0], y[0]), binary(op, x[1], y[1]))
+        case Binary(op="floordiv", a=a, b=Const(value=c)) if c > 0:
+            ends = _extremes(a, variable, last)
+            return None if ends is None else (binary("floordiv", ends[0], atom.b), binary("floordiv", ends[1], atom.b))
+    return None
+
+
+def without_clamps(expression: Expr, inner: Iterable[str]) -> Expr:
+    """`expression` with `min(e, c)` and `max(e, c)` replaced by `e` where only `e` mentions `inner` variables.
+
+    A clamp never widens the distance between two points, so an extent computed from this is an upper bound.
+    """
+    names = set(inner)
+
+    def strip(node: Expr) -> Expr:
+        new = map_children(node, lambda child: strip(child))
+        if isinstance(new, Binary) and new.op in ("min", "max"):
+            first, second = bool(names & variables(new.a)), bool(names & variables(new.b))
+            if first != second:
+                return new.a if first else new.b
+        return new
+
+    return strip(expression)

@@ -1,0 +1,234 @@
+"""`Op` to the naive `Kernel`: one phase per stage, one loop per axis, in the order of the text.
+
+    y[r, n] = e[r, n] / y.sum[r]        ->    phase y:  for y:r < R: for y:n < N: y[r, n] = e[r, n] / y.sum[r]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from tridsl.dtypes import BOOL, INDEX, compute_type
+from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Unary, Var, add, binary, index, sub
+from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Kernel, Phase, Ref, Stmt, Store
+from tridsl.ir.op import Axis, Compact, Map, Op, Reduce, Scan, Stage, Target, Tensor, TopK
+from tridsl.ir.walk import rewrite, substitute
+
+
+def to_loops(op: Op) -> Kernel:
+    """The naive kernel. Intermediates become scratch; boundaries stay on their loads; reductions carry `init`."""
+    params = {p.name for p in op.params}
+    lengths = tuple(Tensor(name=t.length, dtype=INDEX, shape=(), role="output", span=t.span) for t in op.outputs if t.length)
+    scratch = tuple(
+        Buffer(name=t.name, dtype=t.dtype, shape=t.shape, space="global", span=t.span)
+        for t in op.intermediates
+        if t.name not in {length.name for length in lengths}
+    )
+    phases = tuple(
+        Phase(name=stage.name, body=_STAGES[type(stage)](stage, frozenset(params)), span=stage.span) for stage in op.stages
+    )
+    return Kernel(name=op.name, params=(*op.params, *lengths), sizes=op.sizes, phases=phases, scratch=scratch, span=op.span)
+
+
+def _variable(stage: str, axis: str) -> Var:
+    return Var(name=f"{stage}:{axis}")
+
+
+def _nest(stage: str, axes: tuple[Axis, ...], body: Block, **flags: bool) -> Block:
+    """Loops over `axes` around `body`, whose expressions name the axes; replaced by `lo + variable` here."""
+    for axis in reversed(axes):
+        variable = _variable(stage, axis.name)
+        body = tuple(substitute(s, {axis.name: add(axis.lo, variable)}) for s in body)
+        extent = sub(axis.hi, axis.lo)
+        loop = For(var=variable.name, extent=extent, body=body, span=axis.span, **flags)  # type: ignore[arg-type]
+        body = (loop,)
+    return body
+
+
+def _place(target: str, axes: tuple[Axis, ...], params: frozenset[str]) -> Ref:
+    """Where point `axes` of a stage lives: parameters at the index itself, intermediates from 0."""
+    if target in params:
+        return Ref(tensor=target, index=tuple(Var(name=a.name) for a in axes))
+    return Ref(tensor=target, index=tuple(sub(Var(name=a.name), a.lo) for a in axes))
+
+
+def _read(ref: Ref, target: Target | Buffer) -> Expr:
+    load = Load(tensor=ref.tensor, index=ref.index, dtype=target.dtype)
+    wide = compute_type(target.dtype)
+    return load if wide == target.dtype else Cast(a=load, dtype=wide)
+
+
+def _map(stage: Map, params: frozenset[str]) -> Block:
+    store = Store(target=_place(stage.name, stage.axes, params), value=stage.value, span=stage.span)
+    return _nest(stage.name, stage.axes, (store,))
+
+
+def _reduce(stage: Reduce, params: frozenset[str]) -> Block:
+    names = tuple(a.name for a in stage.axes)
+    if any(t.axes != names for t in stage.targets):
+        return _hoisted(stage, params)
+    accumulate = Accumulate(
+        targets=tuple(_place(t.name, stage.axes, params) for t in stage.targets),
+        reducer=stage.reducer,
+        values=stage.values,
+        init=True,
+        span=stage.span,
+    )
+    carried = stage.ordered or not stage.reducer.commutative
+    return _nest(stage.name, stage.axes, _nest(stage.name, stage.over, (accumulate,), reduce=True, carried=carried))
+
+
+def _hoisted(stage: Reduce, params: frozenset[str]) -> Block:
+    """States over fewer axes are combined once per point of `over`; the others loop over their own axes inside it.
+
+    The loop over `over` is carried: the wide states read the narrow ones from before and after each point.
+    """
+    shared = tuple(a for a in stage.axes if all(a.name in t.axes for t in stage.targets))
+    narrow_axes = tuple(a.name for a in shared)
+    by_name = {a.name: a for a in stage.axes}
+    places = {
+        state: _place(t.name, tuple(by_name[a] for a in t.axes), params)
+        for state, t in zip(stage.reducer.states, stage.targets)
+    }
+    targets = dict(zip(stage.reducer.states, stage.targets))
+    narrow = [s for s in stage.reducer.states if targets[s].axes == narrow_axes]
+    wide = [s for s in stage.reducer.states if s not in narrow]
+    lifted = dict(zip(stage.reducer.states, stage.values))
+    merges = dict(zip(stage.reducer.states, stage.reducer.merge))
+    identity = dict(zip(stage.reducer.states, stage.reducer.identity))
+
+    def local(kind: str, state: str) -> Buffer:
+        return Buffer(name=f"{stage.name}:{kind}.{state}", dtype=compute_type(targets[state].dtype), shape=(), space="reg")
+
+    def inner(state: str, statement: Stmt, suffix: str) -> Block:
+        axes = tuple(by_name[a] for a in targets[state].axes if a not in narrow_axes)
+        renamed = tuple(replace(a, name=f"{a.name}{suffix}") for a in axes)
+        body = substitute(statement, {a.name: Var(name=r.name) for a, r in zip(axes, renamed)})
+        return _nest(stage.name, renamed, (body,))
+
+    def local_load(kind: str, state: str) -> Expr:
+        return Load(tensor=f"{stage.name}:{kind}.{state}", index=(), dtype=compute_type(targets[state].dtype))
+
+    before: dict[str, Expr] = {f"a.{s}": _read(places[s], targets[s]) for s in stage.reducer.states}
+    new: dict[str, Expr] = {f"b.{s}": local_load("b", s) for s in narrow}
+    body: list[Stmt] = []
+    for s in narrow:
+        body += [Alloc(buffer=local("b", s)), Store(target=Ref(tensor=f"{stage.name}:b.{s}", index=()), value=lifted[s])]
+    for s in narrow:
+        merged = substitute(merges[s], {**before, **new})
+        body += [Alloc(buffer=local("n", s)), Store(target=Ref(tensor=f"{stage.name}:n.{s}", index=()), value=merged)]
+    for s in wide:
+        values = {**before, **new, **{f"b.{w}": lifted[w] for w in wide}}
+        body += inner(s, Store(target=places[s], value=substitute(merges[s], values)), "")
+    body += [Store(target=places[s], value=local_load("n", s)) for s in narrow]
+    start: list[Stmt] = []
+    for s in stage.reducer.states:
+        start += inner(s, Store(target=places[s], value=identity[s]), ".init")
+    loops = _nest(stage.name, stage.over, tuple(body), carried=True)
+    return _nest(stage.name, shared, (*start, *loops))
+
+
+def _scan(stage: Scan, params: frozenset[str]) -> Block:
+    reducer, along = stage.reducer, stage.along
+    running = [Buffer(name=f"{stage.name}:run.{s}", dtype=d, shape=(), space="reg") for s, d in zip(reducer.states, reducer.dtypes)]
+    refs = tuple(Ref(tensor=b.name, index=()) for b in running)
+    start: list[Stmt] = []
+    for buffer, ref, value in zip(running, refs, reducer.identity):
+        start += [Alloc(buffer=buffer), Store(target=ref, value=value)]
+    step = Accumulate(targets=refs, reducer=reducer, values=stage.values, span=stage.span)
+    axes = {a.name: a for a in (*stage.axes, along)}
+    out = [
+        Store(target=_place(t.name, tuple(axes[n] for n in t.axes), params), value=_read(ref, buffer), span=stage.span)
+        for t, ref, buffer in zip(stage.targets, refs, running)
+    ]
+    body: Block = (*out, step) if stage.exclusive else (step, *out)
+    return _nest(stage.name, stage.axes, (*start, *_nest(stage.name, (along,), body, carried=True)))
+
+
+def _compact(stage: Compact, params: frozenset[str]) -> Block:
+    count = Ref(tensor=stage.length, index=())
+    append = Append(tensor=stage.name, count=count, value=stage.value, keep=stage.keep, span=stage.span)
+    return (Store(target=count, value=index(0)), *_nest(stage.name, (stage.along,), (append,), carried=True))
+
+
+def _topk(stage: TopK, params: frozenset[str]) -> Block:
+    """Insertion into the K best so far: a new value moves in front of the first slot it beats, the rest shift by one."""
+    name = stage.name
+    wide = compute_type(stage.values.dtype)
+    slot = Var(name=f"{name}:slot")
+    point = sub(Var(name=stage.along.name), stage.along.lo)
+    leading = tuple(_place(stage.values.name, stage.axes, params).index)
+    values = Ref(tensor=stage.values.name, index=(*leading, slot))
+    indices = Ref(tensor=stage.indices.name, index=(*leading, slot))
+    carry = Buffer(name=f"{name}:value", dtype=stage.values.dtype, shape=(), space="reg")
+    place = Buffer(name=f"{name}:position", dtype=stage.indices.dtype, shape=(), space="reg")
+    moved = Buffer(name=f"{name}:moved", dtype=BOOL, shape=(), space="reg")
+    swap_value = Buffer(name=f"{name}:swap.value", dtype=stage.values.dtype, shape=(), space="reg")
+    swap_place = Buffer(name=f"{name}:swap.position", dtype=stage.indices.dtype, shape=(), space="reg")
+
+    def scalar(buffer: Buffer) -> Ref:
+        return Ref(tensor=buffer.name, index=())
+
+    def reading(ref: Ref, dtype: Buffer | Target) -> Expr:
+        return _read(ref, dtype)
+
+    def beats(slot_value: Expr) -> Expr:
+        new = reading(scalar(carry), carry)
+        greater = binary("gt", new, slot_value)
+        if not wide.is_float:
+            return greater
+        new_nan, old_nan = (Call(function="isnan", args=(v,), dtype=BOOL) for v in (new, slot_value))
+        first_nan = Binary(op="and", a=new_nan, b=Unary(op="not", a=old_nan, dtype=BOOL), dtype=BOOL)
+        return Binary(op="or", a=greater, b=first_nan, dtype=BOOL)
+
+    def either(a: Expr, b: Expr) -> Expr:
+        return Binary(op="or", a=a, b=b, dtype=BOOL)
+
+    empty = binary("ge", slot, point)
+    takes = either(Load(tensor=moved.name, index=(), dtype=BOOL), either(empty, beats(reading(values, stage.values))))
+    filled = Unary(op="not", a=empty, dtype=BOOL)
+    kept_value = Load(tensor=values.tensor, index=values.index, dtype=stage.values.dtype, mask=filled, other=_zero(stage.values))
+    kept_place = Load(tensor=indices.tensor, index=indices.index, dtype=stage.indices.dtype, mask=filled, other=_zero(stage.indices))
+    shift: Block = (
+        Store(target=scalar(swap_value), value=kept_value if wide == stage.values.dtype else Cast(a=kept_value, dtype=wide)),
+        Store(target=scalar(swap_place), value=kept_place),
+        Store(target=values, value=reading(scalar(carry), carry)),
+        Store(target=indices, value=reading(scalar(place), place)),
+        Store(target=scalar(carry), value=reading(scalar(swap_value), swap_value)),
+        Store(target=scalar(place), value=reading(scalar(swap_place), swap_place)),
+        Store(target=scalar(moved), value=Const(value=True, dtype=BOOL)),
+    )
+    last = substitute(either(empty, beats(reading(values, stage.values))), {slot.name: sub(stage.k, index(1))})
+    last = rewrite(last, {Load: partial(_masked_where_unfilled, names=(values.tensor,), filled=binary("lt", sub(stage.k, index(1)), point))})
+    insert = For(var=slot.name, extent=stage.k, body=(If(condition=takes, then=shift),), carried=True)
+    guarded = rewrite(insert, {Load: partial(_masked_where_unfilled, names=(values.tensor,), filled=filled)})
+    position = point if stage.indices.dtype == INDEX else Cast(a=point, dtype=stage.indices.dtype)
+    body: Block = (
+        *(Alloc(buffer=b) for b in (carry, place, moved, swap_value, swap_place)),
+        Store(target=scalar(carry), value=stage.value),
+        Store(target=scalar(place), value=position),
+        Store(target=scalar(moved), value=Const(value=False, dtype=BOOL)),
+        If(condition=last, then=(guarded,)),
+    )
+    return _nest(name, stage.axes, _nest(name, (stage.along,), body, carried=True))
+
+
+def _zero(target: Target) -> Const:
+    return Const(value=0.0 if target.dtype.is_float else 0, dtype=target.dtype)
+
+
+def _masked_where_unfilled(load: Load, names: tuple[str, ...], filled: Expr) -> Load:
+    """Slots that hold nothing yet are not read."""
+    if load.tensor not in names or load.mask is not None:
+        return load
+    return replace(load, mask=filled, other=Const(value=0.0 if load.dtype.is_float else 0, dtype=load.dtype))
+
+
+_STAGES: Mapping[type[Stage], Callable[..., Block]] = {
+    Map: _map,
+    Reduce: _reduce,
+    Scan: _scan,
+    Compact: _compact,
+    TopK: _topk,
+}

@@ -1,0 +1,46 @@
+"""`bind(r="group.x")`; TVM: bind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import error
+from tridsl.ir.loop import Kernel, LoopKind
+from tridsl.schedule.nest import enclosing, find_loop, replace_loop, require_serial, trip_bound
+from tridsl.schedule.steps import Bind
+
+BINDINGS: dict[str, LoopKind] = {
+    **{f"group.{d}": "group" for d in "xyz"},
+    **{f"lane.{d}": "lane" for d in "xyz"},
+    "subgroup": "subgroup",
+    "column": "column",
+    "row": "row",
+}
+
+
+def bind(kernel: Kernel, step: Bind, spec: DeviceSpec) -> Kernel:
+    """
+    before:  for i.o: for i.i < 64: body           bind(i.o="group.x", i.i="lane.x")
+    after:   group.x i.o: lane.x i.i < 64: body
+
+    Group, column and row loops must be independent (E0408); a lane or subgroup loop may be reduced over: its lanes hold partial
+    results. Lane loops need a constant bound (E0403). Two nested loops cannot have one hardware axis (E0405). E0413: no such axis.
+    """
+    for axis, binding in step.axes:
+        kind = BINDINGS.get(binding)
+        if kind is None:
+            raise error("E0413", f"there is no hardware axis `{binding}`", step.span, help=f"use one of {', '.join(BINDINGS)}")
+        loop = find_loop(kernel, step.stage, axis, step.span)
+        require_serial(loop, "bind", step.span)
+        if loop.carried or (loop.reduce and kind in ("group", "column", "row")):
+            raise error(
+                "E0408", f"`{axis}` cannot be bound to {binding}: its iterations depend on one another", step.span,
+                help="bind an axis of the stage's result, or a reduced axis to lanes",
+            )  # fmt: skip
+        if kind == "lane" and trip_bound(loop) is None:
+            raise error("E0403", f"`{axis}` has no constant number of lanes", step.span, help=f"`.split({axis}, 64)` and bind `{axis}.i`")
+        if any(other.binding == binding for other in enclosing(kernel, loop.var)):
+            raise error("E0405", f"a loop around `{axis}` already has the axis {binding}", step.span, help="choose another axis")
+        kernel = replace_loop(kernel, loop.var, lambda found, k=kind, b=binding: replace(found, kind=k, binding=b))  # type: ignore[misc]
+    return kernel

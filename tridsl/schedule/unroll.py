@@ -1,0 +1,34 @@
+"""`unroll(i.i)`; Halide: unroll."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import error
+from tridsl.ir.loop import Kernel
+from tridsl.schedule.nest import find_loop, replace_loop, require_serial, trip_bound
+from tridsl.schedule.steps import Unroll
+
+LIMIT = 64
+"""Copies of a body. More would only cost compile time and instruction cache."""
+
+
+def unroll(kernel: Kernel, step: Unroll, spec: DeviceSpec) -> Kernel:
+    """
+    before:  for i.i < 12: body
+    after:   unroll i.i < 12: body
+
+    Legal for every serial loop of at most 64 iterations (E0403); where the size is symbolic it is judged after `specialise`.
+    """
+    loop = find_loop(kernel, step.stage, step.axis, step.span)
+    require_serial(loop, "unroll", step.span)
+    trips = trip_bound(loop)
+    if trips is not None and trips > LIMIT:
+        raise error(
+            "E0403",
+            f"`{step.axis}` has up to {trips} iterations, more than the {LIMIT} that may be unrolled",
+            step.span,
+            help=f"`.split({step.axis}, 8)` and unroll `{step.axis}.i`",
+        )
+    return replace_loop(kernel, loop.var, lambda found: replace(found, kind="unroll"))

@@ -1,0 +1,43 @@
+"""`vector(j.i)`; Halide: vectorize."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import error
+from tridsl.ir.loop import Append, For, Kernel
+from tridsl.ir.walk import walk
+from tridsl.schedule.nest import axis_of, enclosing, find_loop, replace_loop, require_serial
+from tridsl.schedule.steps import Vector
+
+
+def vector(kernel: Kernel, step: Vector, spec: DeviceSpec) -> Kernel:
+    """
+    before:  for j < N: body
+    after:   vector j < N: body
+
+    Any extent: `strip_vectors` cuts it into registers with a masked tail. A reduced axis is legal, lanes hold partial results
+    that are combined at the end. E0405: a vector or parallel loop inside, or a vector loop around. E0408: carried
+    iterations (a compaction is legal, lanes append in order).
+    """
+    loop = find_loop(kernel, step.stage, step.axis, step.span)
+    require_serial(loop, "vector", step.span)
+    appends = any(isinstance(n, Append) for s in loop.body for n in walk(s))
+    if loop.carried and not appends:
+        raise error(
+            "E0408",
+            f"`{step.axis}` cannot be a vector loop: each iteration needs the one before",
+            step.span,
+            help="choose another axis; `order=seq`, scans and user monoids keep their order",
+        )
+    around = [l for l in enclosing(kernel, loop.var) if l.kind == "vector"]
+    inside = [n for s in loop.body for n in walk(s) if isinstance(n, For) and n.kind in ("vector", "parallel")]
+    for other in (*around, *inside):
+        raise error(
+            "E0405",
+            f"`{step.axis}` cannot be a vector loop: the {other.kind} loop `{axis_of(other.var)}` is {'around' if around else 'inside'} it",
+            step.span,
+            help="one loop of a nest is the vector loop; unroll the other",
+        )
+    return replace_loop(kernel, loop.var, lambda found: replace(found, kind="vector"))
