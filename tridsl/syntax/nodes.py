@@ -25,12 +25,20 @@ class Name(Syntax):
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Number(Syntax):
     """A literal: int (decimal or 0x…) or float. `text` keeps how it was written; equality is by value and kind."""
 
     value: int | float
     text: str = field(default="", compare=False)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Number):
+            return NotImplemented
+        return type(self.value) is type(other.value) and self.value == other.value  # 1 and 1.0 are equal to Python only
+
+    def __hash__(self) -> int:
+        return hash((type(self.value), self.value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
