@@ -1,0 +1,134 @@
+"""GLSL → SPIR-V: libshaderc where it loads, else a `glslc` on PATH."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from tridsl.backend import BackendUnavailable, Binary, Code
+from tridsl.backends.vulkan.container import pack_modules
+from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import Diagnostic
+
+SHADERC = ("libshaderc_shared.so.1", "libshaderc.so.1", "libshaderc_shared.dylib", "shaderc_shared.dll")
+GLSLC = "glslc"
+TIMEOUT_SECONDS = 60.0
+
+PHASE_MARK = "// ---- phase "
+"""Begins the line before each shader in the emitted text; the phase's name follows."""
+
+Compiler = Callable[[str], bytes]
+
+
+def build(code: Code, spec: DeviceSpec) -> Binary:
+    """SPIR-V of every phase of `code`. BackendUnavailable E0708 without a GLSL compiler; RuntimeError with the numbered
+    source when the compiler refuses it, which is a fault of the emitter."""
+    compiler = find_compiler()
+    modules = [compiler(shader) for shader in split_phases(code.text)]
+    return Binary(
+        backend="vulkan", entry=code.entry, blob=pack_modules(modules), signature=code.signature, facts=code.facts
+    )
+
+
+def split_phases(text: str) -> list[str]:
+    """The shaders of an emitted text, one per phase. `#version` must be the first thing a compiler sees."""
+    parts = ("\n" + text).split("\n" + PHASE_MARK)[1:]
+    return [part.split("\n", 1)[1] for part in parts]
+
+
+def find_compiler(libraries: tuple[str, ...] = SHADERC, program: str = GLSLC) -> Compiler:
+    """A function from GLSL to SPIR-V bytes: the first library that loads, else the program."""
+    library = _load_shaderc(libraries)
+    if library is not None:
+        return lambda source: _compile_in_process(library, source)
+    path = shutil.which(program)
+    if path is None:
+        raise BackendUnavailable(
+            Diagnostic(
+                code="E0708",
+                message="vulkan: no GLSL compiler: neither libshaderc can be loaded nor is there a `glslc` on PATH",
+                help="install one: apt-get install glslc (or the Vulkan SDK)",
+            )
+        )
+    return lambda source: _compile_in_child(path, source)
+
+
+@cache
+def _load_shaderc(libraries: tuple[str, ...]) -> ctypes.CDLL | None:
+    for name in libraries:
+        try:
+            library = ctypes.CDLL(name)
+        except OSError:  # absent, or (Debian 12) linked against symbols that nothing provides
+            continue
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        signatures: dict[str, tuple[object, list[object]]] = {
+            "compiler_initialize": (pointer, []),
+            "compiler_release": (None, [pointer]),
+            "compile_options_initialize": (pointer, []),
+            "compile_options_release": (None, [pointer]),
+            "compile_options_set_target_env": (None, [pointer, ctypes.c_int, ctypes.c_uint32]),
+            "compile_options_set_optimization_level": (None, [pointer, ctypes.c_int]),
+            "compile_into_spv": (
+                pointer,
+                [pointer, ctypes.c_char_p, size, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, pointer],
+            ),
+            "result_get_compilation_status": (ctypes.c_int, [pointer]),
+            "result_get_error_message": (ctypes.c_char_p, [pointer]),
+            "result_get_length": (size, [pointer]),
+            "result_get_bytes": (pointer, [pointer]),
+            "result_release": (None, [pointer]),
+        }
+        for function, (result, arguments) in signatures.items():
+            entry = getattr(library, f"shaderc_{function}")
+            entry.restype, entry.argtypes = result, arguments
+        return library
+    return None
+
+
+def _compile_in_process(library: ctypes.CDLL, source: str) -> bytes:
+    compute_shader, target_vulkan, vulkan_1_2, optimise_speed = 2, 0, 1 << 22 | 2 << 12, 2  # shaderc.h, env.h
+    text = source.encode()
+    compiler = library.shaderc_compiler_initialize()
+    options = library.shaderc_compile_options_initialize()
+    result = None
+    try:
+        library.shaderc_compile_options_set_target_env(options, target_vulkan, vulkan_1_2)
+        library.shaderc_compile_options_set_optimization_level(options, optimise_speed)
+        result = library.shaderc_compile_into_spv(
+            compiler, text, len(text), compute_shader, b"kernel.comp", b"main", options
+        )
+        if library.shaderc_result_get_compilation_status(result) != 0:
+            raise _refused(library.shaderc_result_get_error_message(result).decode("utf-8", "replace"), source)
+        return ctypes.string_at(library.shaderc_result_get_bytes(result), library.shaderc_result_get_length(result))
+    finally:
+        if result is not None:
+            library.shaderc_result_release(result)
+        library.shaderc_compile_options_release(options)
+        library.shaderc_compiler_release(compiler)
+
+
+def _compile_in_child(path: str, source: str) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="tridsl-glslc-") as folder:
+        output = Path(folder, "kernel.spv")
+        command = [path, "-fshader-stage=compute", "--target-env=vulkan1.2", "-O", "-o", str(output), "-"]
+        try:
+            done = subprocess.run(
+                command, input=source.encode(), capture_output=True, timeout=TIMEOUT_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise _refused(f"{path} did not finish within {TIMEOUT_SECONDS:g} s", source) from None
+        if done.returncode != 0:
+            raise _refused(done.stderr.decode("utf-8", "replace"), source)
+        return output.read_bytes()
+
+
+def _refused(problem: str, source: str) -> RuntimeError:
+    numbered = "\n".join(f"{number:>4} | {line}" for number, line in enumerate(source.split("\n"), 1))
+    return RuntimeError(
+        f"the emitted GLSL does not compile; this is a fault of tridsl's Vulkan emitter\n{problem}\n{numbered}"
+    )

@@ -1,0 +1,185 @@
+"""A logical device: one compute queue, its memory, its pipelines; and what happens when it fails."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from tridsl.backends.vulkan.api import Api, VulkanError
+from tridsl.backends.vulkan.facts import FEATURES, PhysicalDevice, available_bytes, feature_chain, feature_holder
+from tridsl.backends.vulkan.memory import MemoryPool
+from tridsl.backends.vulkan.settings import VulkanSettings
+from tridsl.diagnostics import TriError, error
+
+FATAL = ("VK_ERROR_DEVICE_LOST", "VK_ERROR_INITIALIZATION_FAILED")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class LogicalDevice:
+    """`name` is the device's name for users. One call at a time holds `lock`; `failure` is set once and for good.
+
+    `memory` is where kernels work; `staging` is host memory the device can copy from and to, None where `memory` is mapped.
+    """
+
+    api: Api
+    name: str
+    physical: PhysicalDevice
+    settings: VulkanSettings
+    handle: Any
+    queue: Any
+    command_pool: Any
+    timeline: Any
+    pipeline_cache: Any
+    memory: MemoryPool
+    staging: MemoryPool | None
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    submitted: int = 0
+    failure: str = ""
+
+    def submit(self, commands: Any) -> None:
+        """Run a command buffer to completion. Raises TriError E0705 when the device fails or takes too long."""
+        api = self.api
+        self.require_alive()
+        self.submitted += 1
+        signal = api.new(
+            "VkTimelineSemaphoreSubmitInfo", signalSemaphoreValueCount=1, pSignalSemaphoreValues=(self.submitted,)
+        )
+        submit = api.new(
+            "VkSubmitInfo",
+            pNext=signal,
+            commandBufferCount=1,
+            pCommandBuffers=(commands,),
+            signalSemaphoreCount=1,
+            pSignalSemaphores=(self.timeline,),
+        )
+        wait = api.new("VkSemaphoreWaitInfo", semaphoreCount=1, pSemaphores=(self.timeline,), pValues=(self.submitted,))
+        seconds = self.settings.timeout_seconds
+        try:
+            api.check("vkQueueSubmit", self.queue, 1, submit, api.ffi.cast("VkFence", 0))
+            late = api.check("vkWaitSemaphores", self.handle, wait, round(seconds * 1e9), allow=("VK_TIMEOUT",))
+        except VulkanError as problem:
+            raise self.fail(f"failed ({problem})") from None
+        if late:
+            raise self.fail(f"did not finish within {seconds:g} s")
+
+    def fail(self, what: str) -> TriError:
+        """Take the device out of use; its memory is left alone, since it may still be written to."""
+        self.failure = self.failure or what
+        return self._gone()
+
+    def require_alive(self) -> None:
+        if self.failure:
+            raise self._gone()
+
+    def _gone(self) -> TriError:
+        return error(
+            "E0705",
+            f"device `{self.name}` ({self.physical.spec.name}) {self.failure} and is out of use in this process",
+            help='run on another device, for example `device="cpu"`; restart the process to try this one again',
+        )
+
+    def close(self) -> None:
+        """Release everything; the device must be idle. A failed device is left as it is."""
+        if self.failure:
+            return
+        self.failure = "was closed"
+        api, none = self.api, self.api.ffi.NULL
+        api.lib.vkDeviceWaitIdle(self.handle)
+        self.memory.close()
+        if self.staging is not None:
+            self.staging.close()
+        api.lib.vkDestroyPipelineCache(self.handle, self.pipeline_cache, none)
+        api.lib.vkDestroySemaphore(self.handle, self.timeline, none)
+        api.lib.vkDestroyCommandPool(self.handle, self.command_pool, none)
+        api.lib.vkDestroyDevice(self.handle, none)
+
+
+def open_device(api: Api, name: str, physical: PhysicalDevice, settings: VulkanSettings) -> LogicalDevice:
+    """A logical device with the features of `FEATURES` that the hardware has. Raises TriError E0705 when it does not open."""
+    try:
+        return _open(api, name, physical, settings)
+    except VulkanError as problem:
+        raise error("E0705", f"device `{name}` ({physical.spec.name}) does not open: {problem}") from None
+
+
+def _open(api: Api, name: str, physical: PhysicalDevice, settings: VulkanSettings) -> LogicalDevice:
+    none = api.ffi.NULL
+    features = feature_chain(api)
+    for feature, position, member in FEATURES:
+        if feature in physical.spec.features:
+            setattr(feature_holder(features, position), member, 1)
+    queue_info = api.new(
+        "VkDeviceQueueCreateInfo", queueFamilyIndex=physical.queue_family, queueCount=1, pQueuePriorities=(1.0,)
+    )
+    info = api.new("VkDeviceCreateInfo", pNext=features[0], queueCreateInfoCount=1, pQueueCreateInfos=queue_info)
+    handle = api.create("vkCreateDevice", "VkDevice", physical.handle, info, none)
+    queue = api.ffi.new("VkQueue *")
+    api.lib.vkGetDeviceQueue(handle, physical.queue_family, 0, queue)
+    pool_info = api.new(
+        "VkCommandPoolCreateInfo",
+        flags=api.constant("VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT"),
+        queueFamilyIndex=physical.queue_family,
+    )
+    kind = api.new(
+        "VkSemaphoreTypeCreateInfo", semaphoreType=api.constant("VK_SEMAPHORE_TYPE_TIMELINE"), initialValue=0
+    )
+
+    pools: list[MemoryPool] = []
+
+    def available() -> int:
+        """Without a budget from the driver, only what this process took is known to be gone."""
+        mine = 0 if "memory_budget" in physical.spec.features else sum(pool.reserved_bytes for pool in pools)
+        return max(0, available_bytes(api, physical.handle, physical.extensions) - mine)
+
+    def pool(memory_type: int, mapped: bool) -> MemoryPool:
+        made = MemoryPool(
+            api=api,
+            device=handle,
+            memory_type=memory_type,
+            mapped=mapped,
+            block_bytes=settings.block_bytes,
+            available=available,
+            what=f"device `{name}`",
+        )
+        pools.append(made)
+        return made
+
+    direct = physical.shares_memory and not settings.staging
+    host = _memory_type(
+        api, physical, ("HOST_VISIBLE", "HOST_COHERENT"), ("DEVICE_LOCAL",) if direct else ("HOST_CACHED",)
+    )
+    local = host if direct else _memory_type(api, physical, ("DEVICE_LOCAL",), ())
+    return LogicalDevice(
+        api=api,
+        name=name,
+        physical=physical,
+        settings=settings,
+        handle=handle,
+        queue=queue[0],
+        command_pool=api.create("vkCreateCommandPool", "VkCommandPool", handle, pool_info, none),
+        timeline=api.create(
+            "vkCreateSemaphore", "VkSemaphore", handle, api.new("VkSemaphoreCreateInfo", pNext=kind), none
+        ),
+        pipeline_cache=api.create(
+            "vkCreatePipelineCache", "VkPipelineCache", handle, api.new("VkPipelineCacheCreateInfo"), none
+        ),
+        memory=pool(local, mapped=direct),
+        staging=None if direct else pool(host, mapped=True),
+    )
+
+
+def _memory_type(api: Api, physical: PhysicalDevice, required: tuple[str, ...], preferred: tuple[str, ...]) -> int:
+    """The first memory type with all `required` properties and the most of the `preferred` ones."""
+    properties = api.new("VkPhysicalDeviceMemoryProperties2")
+    api.lib.vkGetPhysicalDeviceMemoryProperties2(physical.handle, properties)
+    memory = properties.memoryProperties
+
+    def has(position: int, names: tuple[str, ...]) -> int:
+        flags = memory.memoryTypes[position].propertyFlags
+        return sum(bool(flags & api.constant(f"VK_MEMORY_PROPERTY_{name}_BIT")) for name in names)
+
+    candidates = [position for position in range(memory.memoryTypeCount) if has(position, required) == len(required)]
+    if not candidates:
+        raise VulkanError(-3, "VK_ERROR_INITIALIZATION_FAILED", f"choosing memory that is {' and '.join(required)}")
+    return max(candidates, key=lambda position: (has(position, preferred), -position))

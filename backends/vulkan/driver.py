@@ -1,0 +1,90 @@
+"""The Vulkan driver of this process: devices, and binaries made runnable on them."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from functools import cache
+
+from tridsl.backend import Binary, Device
+from tridsl.backends.vulkan.api import open_api
+from tridsl.backends.vulkan.device import LogicalDevice, open_device
+from tridsl.backends.vulkan.executable import VulkanExecutable, load_executable
+from tridsl.backends.vulkan.facts import PhysicalDevice, query_device
+from tridsl.backends.vulkan.instance import Instance, no_driver, open_instance
+from tridsl.backends.vulkan.settings import VulkanSettings
+from tridsl.diagnostics import error
+
+SOFTWARE = "gpu:software"
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class VulkanDriver:
+    """Nothing is opened before the first call. Real devices are `gpu:0`, `gpu:1`, …; the software one is `gpu:software`."""
+
+    settings: VulkanSettings = field(default_factory=VulkanSettings)
+    _instance: Instance | None = None
+    _found: dict[str, PhysicalDevice] = field(default_factory=dict)
+    _open: dict[str, LogicalDevice] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def devices(self) -> tuple[Device, ...]:
+        """The devices that are here and have not failed, real ones first. Raises BackendUnavailable E0701, E0704."""
+        with self._lock:
+            self._look()
+            failed = {name for name, device in self._open.items() if device.failure}
+            return tuple(
+                Device(name=name, backend="vulkan", spec=found.spec, description=found.description)
+                for name, found in self._found.items()
+                if name not in failed
+            )
+
+    def load(self, binary: Binary, device: Device) -> VulkanExecutable:
+        """`binary` on `device`. Raises TriError E0703 for a device that is not here, E0705 for one that failed."""
+        return load_executable(self.open(device.name), binary)
+
+    def open(self, name: str) -> LogicalDevice:
+        """The logical device behind a name, opened once."""
+        with self._lock:
+            self._look()
+            if name not in self._found:
+                raise error(
+                    "E0703", f"there is no device `{name}`", help=f"devices here: {', '.join(self._found) or 'none'}"
+                )
+            if name not in self._open:
+                assert self._instance is not None
+                self._open[name] = open_device(self._instance.api, name, self._found[name], self.settings)
+            return self._open[name]
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """Warnings and errors of the validation layer so far."""
+        return tuple(self._instance.messages) if self._instance else ()
+
+    def close(self) -> None:
+        """Release all devices; executables loaded here must not be used any more."""
+        with self._lock:
+            for device in self._open.values():
+                device.close()
+            self._open.clear()
+
+    def _look(self) -> None:
+        if self._instance is not None:
+            return
+        api = open_api(self.settings.loaders, self.settings.declarations)
+        instance = open_instance(api, self.settings.validation)
+        found = [device for handle in instance.physical_devices() if (device := query_device(api, handle))]
+        if not found:
+            raise no_driver("no device has Vulkan 1.2, a compute queue and the features that kernels need")
+        real = [device for device in found if not device.spec.software]
+        software = [device for device in found if device.spec.software]
+        self._found = {f"gpu:{position}": device for position, device in enumerate(real)}
+        if software:
+            self._found[SOFTWARE] = software[0]
+        self._instance = instance
+
+
+@cache
+def process_driver() -> VulkanDriver:
+    """The one driver of the process, with default settings."""
+    return VulkanDriver()

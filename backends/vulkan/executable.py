@@ -1,0 +1,313 @@
+"""A loaded Vulkan kernel: pipelines, recorded commands, and the way of the arguments to the device and back."""
+
+from __future__ import annotations
+
+import struct
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tridsl.backend import Binary, Signature
+from tridsl.backends.vulkan.api import Api
+from tridsl.backends.vulkan.container import unpack_modules
+from tridsl.backends.vulkan.device import LogicalDevice
+from tridsl.backends.vulkan.extent import evaluate_extent
+from tridsl.backends.vulkan.memory import DeviceArray, MemoryPool
+from tridsl.dtypes import NUMPY_TYPES
+from tridsl.ir.op import Scalar, Tensor
+
+NO_FAILURE = 0xFFFFFFFF
+"""The status word of a run in which no check failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """One host array on its way: `host` bytes ↔ `array`, through `staging` where the device does not share memory."""
+
+    host: memoryview
+    array: DeviceArray
+    staging: DeviceArray | None
+    upload: bool
+    download: bool
+
+    @property
+    def window(self) -> memoryview:
+        view = (self.staging or self.array).host
+        assert view is not None
+        return view
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """What a recorded command buffer depends on."""
+
+    push: bytes
+    groups: tuple[tuple[int, int, int], ...]
+    copies: tuple[tuple[int, int, int, int, bool, bool], ...]
+
+
+@dataclass(slots=True, kw_only=True, eq=False, weakref_slot=True)
+class VulkanExecutable:
+    """`slots` are NumPy arrays (copied to the device and back), `DeviceArray`s of this device (used in place), and numbers.
+
+    Calls take turns on the device. `threads` is ignored.
+    """
+
+    device: LogicalDevice
+    signature: Signature
+    facts: dict[str, int | str]
+    pipelines: tuple[Any, ...]
+    layout: Any
+    commands: Any
+    recorded: _Recording | None = None
+
+    def __call__(self, slots: Sequence[Any], threads: int = 1) -> None:
+        with self.device.lock:
+            self.device.require_alive()
+            call = _Call(executable=self, slots=tuple(slots))
+            try:
+                call.run()
+            finally:
+                call.release()
+
+    def record(self, recording: _Recording, copies: Sequence[Transfer]) -> None:
+        """Record uploads, phases and downloads, with a barrier wherever one reads what another wrote."""
+        if recording == self.recorded:
+            return
+        self.recorded = None
+        api, commands = self.device.api, self.commands
+        api.check("vkBeginCommandBuffer", commands, api.new("VkCommandBufferBeginInfo"))
+        if copies:
+            for copy in copies:
+                if copy.upload:
+                    _record_copy(api, commands, copy.staging, copy.array)
+            _barrier(api, commands, "TRANSFER", "COMPUTE_SHADER")
+        if recording.push:
+            push = api.ffi.new("char[]", recording.push)
+            stage = api.constant("VK_SHADER_STAGE_COMPUTE_BIT")
+            api.lib.vkCmdPushConstants(commands, self.layout, stage, 0, len(recording.push), push)
+        for position, (pipeline, groups) in enumerate(zip(self.pipelines, recording.groups)):
+            if position:
+                _barrier(api, commands, "COMPUTE_SHADER", "COMPUTE_SHADER")
+            api.lib.vkCmdBindPipeline(commands, api.constant("VK_PIPELINE_BIND_POINT_COMPUTE"), pipeline)
+            api.lib.vkCmdDispatch(commands, *groups)
+        if copies:
+            _barrier(api, commands, "COMPUTE_SHADER", "TRANSFER")
+            for copy in copies:
+                if copy.download:
+                    _record_copy(api, commands, copy.array, copy.staging)
+            _barrier(api, commands, "TRANSFER", "HOST")
+        else:
+            _barrier(api, commands, "COMPUTE_SHADER", "HOST")
+        api.check("vkEndCommandBuffer", commands)
+        self.recorded = recording
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Call:
+    """One call: what it took from the pools, and its transfers."""
+
+    executable: VulkanExecutable
+    slots: tuple[Any, ...]
+    taken: list[tuple[MemoryPool, DeviceArray]] = field(default_factory=list)
+    transfers: list[Transfer] = field(default_factory=list)
+
+    def run(self) -> None:
+        executable, device = self.executable, self.executable.device
+        facts, signature = executable.facts, executable.signature
+        numbers = self._numbers(signature)
+        words = [self._slot(param, slot) for param, slot in zip(signature.params, self.slots)]
+        words += [struct.pack("<q", int(size)) for size in self.slots[len(signature.params) :]]
+        for position in range(int(facts.get("scratches", 0))):
+            size = evaluate_extent(str(facts[f"scratch.{position}"]), numbers)
+            words.append(_address(self._take(device.memory, max(0, size))))
+        status = self._status(words) if facts.get("status") else None
+        groups = tuple(
+            self._groups(str(facts[f"groups.{phase}"]), numbers) for phase in range(len(executable.pipelines))
+        )
+        push = b"".join(words)
+        if facts["arguments"] == "buffer":
+            block = np.frombuffer(bytearray(push), np.uint8)
+            push = _address(self._transfer(block, upload=True, download=False))
+        for transfer in self.transfers:
+            if transfer.upload:
+                transfer.window[:] = transfer.host
+        staged = [transfer for transfer in self.transfers if transfer.staging is not None]
+        executable.record(_Recording(push, groups, tuple(_places(transfer) for transfer in staged)), staged)
+        device.submit(executable.commands)
+        for transfer in self.transfers:
+            if transfer.download:
+                transfer.host[:] = transfer.window
+        if status is not None and status[0] != NO_FAILURE:
+            raise IndexError(signature.messages[int(status[0])])
+
+    def release(self) -> None:
+        """Give everything back, unless the device failed: then it may still be writing there."""
+        if not self.executable.device.failure:
+            for pool, array in reversed(self.taken):
+                pool.release(array)
+
+    def _numbers(self, signature: Signature) -> dict[str, int]:
+        scalars = {p.name: int(slot) for p, slot in zip(signature.params, self.slots) if _is_integer(p)}
+        return scalars | dict(zip(signature.sizes, (int(size) for size in self.slots[len(signature.params) :])))
+
+    def _slot(self, param: Tensor | Scalar, slot: Any) -> bytes:
+        if isinstance(param, Scalar):
+            return np.asarray(slot).astype(NUMPY_TYPES[param.dtype]).tobytes().ljust(8, b"\0")
+        if isinstance(slot, DeviceArray):
+            return _address(slot)
+        start, span = _span(slot, writable=param.role != "input")
+        gaps = span.nbytes != slot.nbytes  # what lies between the elements of an output must survive
+        array = self._transfer(span, upload=param.role != "output" or gaps, download=param.role != "input")
+        return _address(array, start)
+
+    def _transfer(self, host: np.ndarray[Any, Any], upload: bool, download: bool) -> DeviceArray:
+        device = self.executable.device
+        array = self._take(device.memory, host.nbytes)
+        staging = self._take(device.staging, host.nbytes) if device.staging is not None else None
+        if host.nbytes:
+            view = memoryview(host.data).cast("B")
+            self.transfers.append(Transfer(host=view, array=array, staging=staging, upload=upload, download=download))
+        return array
+
+    def _status(self, words: list[bytes]) -> np.ndarray[Any, Any]:
+        status = np.full(1, NO_FAILURE, np.uint32)
+        words.append(_address(self._transfer(status, upload=True, download=True)))
+        return status
+
+    def _take(self, pool: MemoryPool, size: int) -> DeviceArray:
+        array = pool.allocate(size)
+        self.taken.append((pool, array))
+        return array
+
+    def _groups(self, text: str, numbers: dict[str, int]) -> tuple[int, int, int]:
+        # Emitted loops stride over the grid, so fewer groups than wanted are right, too.
+        limits = self.executable.device.physical.max_groups
+        x, y, z = (max(1, min(evaluate_extent(part, numbers), limit)) for part, limit in zip(text.split(";"), limits))
+        return x, y, z
+
+
+def load_executable(device: LogicalDevice, binary: Binary) -> VulkanExecutable:
+    """Pipelines of every phase of `binary` on `device`."""
+    api, none, facts = device.api, device.api.ffi.NULL, dict(binary.facts)
+    signature = binary.signature
+    slots = (
+        len(signature.params) + len(signature.sizes) + int(facts.get("scratches", 0)) + int(bool(facts.get("status")))
+    )
+    size = 8 if facts["arguments"] == "buffer" else 8 * slots
+    push = api.new("VkPushConstantRange", stageFlags=api.constant("VK_SHADER_STAGE_COMPUTE_BIT"), size=size)
+    layout_info = api.new(
+        "VkPipelineLayoutCreateInfo", pushConstantRangeCount=1 if size else 0, pPushConstantRanges=push
+    )
+    allocate = api.new(
+        "VkCommandBufferAllocateInfo",
+        commandPool=device.command_pool,
+        level=api.constant("VK_COMMAND_BUFFER_LEVEL_PRIMARY"),
+        commandBufferCount=1,
+    )
+    with device.lock:
+        device.require_alive()
+        layout = api.create("vkCreatePipelineLayout", "VkPipelineLayout", device.handle, layout_info, none)
+        pipelines = tuple(_pipeline(device, layout, module) for module in unpack_modules(binary.blob))
+        commands = api.create("vkAllocateCommandBuffers", "VkCommandBuffer", device.handle, allocate)
+    executable = VulkanExecutable(
+        device=device, signature=signature, facts=facts, pipelines=pipelines, layout=layout, commands=commands
+    )
+    weakref.finalize(executable, _unload, device, pipelines, layout, commands)
+    return executable
+
+
+def _unload(device: LogicalDevice, pipelines: tuple[Any, ...], layout: Any, commands: Any) -> None:
+    """Free what `load_executable` made. A failed device is left as it is: it may still be running them."""
+    api, none = device.api, device.api.ffi.NULL
+    with device.lock:
+        if device.failure:
+            return
+        for pipeline in pipelines:
+            api.lib.vkDestroyPipeline(device.handle, pipeline, none)
+        api.lib.vkDestroyPipelineLayout(device.handle, layout, none)
+        api.lib.vkFreeCommandBuffers(
+            device.handle, device.command_pool, 1, api.ffi.new("VkCommandBuffer[]", [commands])
+        )
+
+
+def _pipeline(device: LogicalDevice, layout: Any, spirv: bytes) -> Any:
+    api, none = device.api, device.api.ffi.NULL
+    words = api.ffi.from_buffer("uint32_t[]", np.frombuffer(spirv, np.uint32).copy())
+    module_info = api.new("VkShaderModuleCreateInfo", codeSize=len(spirv), pCode=words)
+    module = api.create("vkCreateShaderModule", "VkShaderModule", device.handle, module_info, none)
+    try:
+        stage = api.new(
+            "VkPipelineShaderStageCreateInfo",
+            stage=api.constant("VK_SHADER_STAGE_COMPUTE_BIT"),
+            module=module,
+            pName=b"main",
+        )
+        info = api.new("VkComputePipelineCreateInfo", stage=stage, layout=layout)
+        return api.create("vkCreateComputePipelines", "VkPipeline", device.handle, device.pipeline_cache, 1, info, none)
+    finally:
+        api.lib.vkDestroyShaderModule(device.handle, module, none)
+
+
+def _is_integer(param: Tensor | Scalar) -> bool:
+    return isinstance(param, Scalar) and not param.dtype.is_float
+
+
+def _span(array: np.ndarray[Any, Any], writable: bool) -> tuple[int, np.ndarray[Any, Any]]:
+    """The bytes an array lies in, from its lowest to its highest element, and where in them element 0 is."""
+    if writable and not array.flags.writeable:
+        raise RuntimeError("a read-only array in the place of an output")
+    if array.flags.c_contiguous or array.size == 0:
+        return 0, array.reshape(-1).view(np.uint8)
+    below = -sum((n - 1) * stride for n, stride in zip(array.shape, array.strides) if stride < 0)
+    above = sum((n - 1) * stride for n, stride in zip(array.shape, array.strides) if stride > 0) + array.itemsize
+    first = array.__array_interface__["data"][0] - below
+    interface = {"version": 3, "shape": (below + above,), "typestr": "|u1", "data": (first, not writable)}
+    holder = _Memory(interface, array)
+    return below, np.asarray(holder)
+
+
+class _Memory:
+    """Bytes that belong to `owner`, for NumPy."""
+
+    def __init__(self, interface: dict[str, Any], owner: object) -> None:
+        self.__array_interface__ = interface
+        self.owner = owner
+
+
+def _address(array: DeviceArray, offset: int = 0) -> bytes:
+    return struct.pack("<Q", array.address + offset)
+
+
+def _places(transfer: Transfer) -> tuple[int, int, int, int, bool, bool]:
+    assert transfer.staging is not None
+    array, staging = transfer.array, transfer.staging
+    return staging.address, array.address, array.size, id(array.block.buffer), transfer.upload, transfer.download
+
+
+def _record_copy(api: Api, commands: Any, source: DeviceArray | None, target: DeviceArray | None) -> None:
+    assert source is not None and target is not None
+    region = api.new("VkBufferCopy", srcOffset=source.offset, dstOffset=target.offset, size=source.size)
+    api.lib.vkCmdCopyBuffer(commands, source.block.buffer, target.block.buffer, 1, region)
+
+
+_ACCESS = {
+    "TRANSFER": ("TRANSFER_WRITE", ("TRANSFER_READ", "TRANSFER_WRITE")),
+    "COMPUTE_SHADER": ("SHADER_WRITE", ("SHADER_READ", "SHADER_WRITE")),
+    "HOST": ("HOST_WRITE", ("HOST_READ",)),
+}
+
+
+def _barrier(api: Api, commands: Any, before: str, after: str) -> None:
+    """Everything `before` has written is seen by everything `after`."""
+    barrier = api.new(
+        "VkMemoryBarrier",
+        srcAccessMask=api.constant(f"VK_ACCESS_{_ACCESS[before][0]}_BIT"),
+        dstAccessMask=sum(api.constant(f"VK_ACCESS_{name}_BIT") for name in _ACCESS[after][1]),
+    )
+    stages = [api.constant(f"VK_PIPELINE_STAGE_{name}_BIT") for name in (before, after)]
+    null = api.ffi.NULL
+    api.lib.vkCmdPipelineBarrier(commands, *stages, 0, 1, barrier, 0, null, 0, null)

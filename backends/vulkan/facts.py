@@ -1,0 +1,166 @@
+"""One physical device as a `DeviceSpec`: only what it was asked and answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from tridsl.backends.vulkan.api import Api
+from tridsl.devices.spec import DeviceSpec
+
+FEATURE_STRUCTS = (
+    "VkPhysicalDeviceFeatures2",
+    "VkPhysicalDeviceVulkan11Features",
+    "VkPhysicalDeviceVulkan12Features",
+)
+
+FEATURES: tuple[tuple[str, int, str], ...] = (
+    # name in DeviceSpec.features, index into FEATURE_STRUCTS, member
+    ("float64", 0, "shaderFloat64"),
+    ("int64", 0, "shaderInt64"),
+    ("int16", 0, "shaderInt16"),
+    ("storage16", 1, "storageBuffer16BitAccess"),
+    ("storage8", 2, "storageBuffer8BitAccess"),
+    ("float16", 2, "shaderFloat16"),
+    ("int8", 2, "shaderInt8"),
+    ("scalar_layout", 2, "scalarBlockLayout"),
+    ("subgroup_extended_types", 2, "shaderSubgroupExtendedTypes"),
+    ("timeline_semaphore", 2, "timelineSemaphore"),
+    ("buffer_device_address", 2, "bufferDeviceAddress"),
+)
+"""The features that are read, and enabled where present."""
+
+REQUIRED = ("int64", "storage16", "storage8", "scalar_layout", "timeline_semaphore", "buffer_device_address")
+"""Without these a device is not offered: every kernel needs addresses, and 8 and 16 bit tensors are ordinary ones."""
+
+PROPERTY_FEATURES: tuple[tuple[str, str], ...] = (
+    ("denorm_preserve32", "shaderDenormPreserveFloat32"),
+    ("denorm_preserve16", "shaderDenormPreserveFloat16"),
+    ("round_even16", "shaderRoundingModeRTEFloat16"),
+    ("round_even32", "shaderRoundingModeRTEFloat32"),
+    ("nan_preserve32", "shaderSignedZeroInfNanPreserveFloat32"),
+)
+"""Float controls: members of VkPhysicalDeviceVulkan12Properties."""
+
+EXTENSION_FEATURES = {
+    "VK_KHR_cooperative_matrix": "cooperative_matrix",
+    "VK_KHR_shader_integer_dot_product": "integer_dot_product",
+    "VK_EXT_external_memory_host": "external_memory_host",
+    "VK_EXT_memory_budget": "memory_budget",
+    "VK_EXT_subgroup_size_control": "subgroup_size_control",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalDevice:
+    """A device that can run our kernels. `queue_family` has compute; `shares_memory`: the device reads the host's memory."""
+
+    handle: Any
+    spec: DeviceSpec
+    description: str
+    queue_family: int
+    shares_memory: bool
+    extensions: frozenset[str]
+    max_groups: tuple[int, int, int]
+    max_local: tuple[int, int, int]
+
+
+def query_device(api: Api, handle: Any) -> PhysicalDevice | None:
+    """Facts of a physical device, or None when it cannot run our kernels (too old, no compute queue, a feature missing)."""
+    limits = _properties(api, handle)
+    if limits.properties.apiVersion < (1 << 22 | 2 << 12):
+        return None
+    extensions = frozenset(
+        api.text(e.extensionName)
+        for e in api.enumerate("vkEnumerateDeviceExtensionProperties", "VkExtensionProperties", handle, api.ffi.NULL)
+    )
+    vulkan11 = api.new("VkPhysicalDeviceVulkan11Properties")
+    vulkan12 = api.new("VkPhysicalDeviceVulkan12Properties", pNext=vulkan11)
+    sizes = api.new("VkPhysicalDeviceSubgroupSizeControlProperties")
+    if "VK_EXT_subgroup_size_control" in extensions:
+        vulkan11.pNext = sizes
+    limits = _properties(api, handle, vulkan12)
+    features = _features(api, handle)
+    features |= {name for name, member in PROPERTY_FEATURES if getattr(vulkan12, member)}
+    features |= {name for extension, name in EXTENSION_FEATURES.items() if extension in extensions}
+    queue_family = _compute_queue(api, handle)
+    if queue_family is None or not features.issuperset(REQUIRED):
+        return None
+    kind = limits.properties.deviceType
+    software = kind == api.constant("VK_PHYSICAL_DEVICE_TYPE_CPU")
+    shares = software or kind == api.constant("VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU")
+    lowest, highest = sizes.minSubgroupSize or vulkan11.subgroupSize, sizes.maxSubgroupSize or vulkan11.subgroupSize
+    device = limits.properties.limits
+    spec = DeviceSpec(
+        name=api.text(limits.properties.deviceName),
+        kind="gpu",
+        features=frozenset(features),
+        subgroup_sizes=tuple(size for size in (1 << bit for bit in range(8)) if lowest <= size <= highest),
+        shared_bytes=device.maxComputeSharedMemorySize,
+        max_group_lanes=device.maxComputeWorkGroupInvocations,
+        max_push_bytes=device.maxPushConstantsSize,
+        memory_bytes=available_bytes(api, handle, extensions),
+        software=software,
+    )
+    return PhysicalDevice(
+        handle=handle,
+        spec=spec,
+        description=f"{spec.name} ({api.text(vulkan12.driverName)} {api.text(vulkan12.driverInfo)})",
+        queue_family=queue_family,
+        shares_memory=shares,
+        extensions=extensions,
+        max_groups=tuple(device.maxComputeWorkGroupCount),
+        max_local=tuple(device.maxComputeWorkGroupSize),
+    )
+
+
+def feature_chain(api: Api) -> list[Any]:
+    """The structs of FEATURE_STRUCTS, linked, for a query or for device creation."""
+    structs = [api.new(name) for name in FEATURE_STRUCTS]
+    for before, after in pairwise(structs):
+        before.pNext = after
+    api.keep[structs[0]] = tuple(structs)
+    return structs
+
+
+def feature_holder(structs: list[Any], position: int) -> Any:
+    """The struct whose members FEATURES names: the core features sit one level down."""
+    return structs[0].features if position == 0 else structs[position]
+
+
+def available_bytes(api: Api, handle: Any, extensions: frozenset[str]) -> int:
+    """Bytes of the largest device-local heap that are still free (its size where the driver keeps no budget)."""
+    budget = api.new("VkPhysicalDeviceMemoryBudgetPropertiesEXT")
+    has_budget = "VK_EXT_memory_budget" in extensions
+    memory = api.new("VkPhysicalDeviceMemoryProperties2", **({"pNext": budget} if has_budget else {}))
+    api.lib.vkGetPhysicalDeviceMemoryProperties2(handle, memory)
+    heaps = memory.memoryProperties
+    local = api.constant("VK_MEMORY_HEAP_DEVICE_LOCAL_BIT")
+    free = [
+        max(0, budget.heapBudget[i] - budget.heapUsage[i]) if has_budget else heaps.memoryHeaps[i].size
+        for i in range(heaps.memoryHeapCount)
+        if heaps.memoryHeaps[i].flags & local
+    ]
+    return max(free, default=0)
+
+
+def _properties(api: Api, handle: Any, chain: Any = None) -> Any:
+    properties = api.new("VkPhysicalDeviceProperties2", **({"pNext": chain} if chain is not None else {}))
+    api.lib.vkGetPhysicalDeviceProperties2(handle, properties)
+    return properties
+
+
+def _features(api: Api, handle: Any) -> set[str]:
+    structs = feature_chain(api)
+    api.lib.vkGetPhysicalDeviceFeatures2(handle, structs[0])
+    return {name for name, position, member in FEATURES if getattr(feature_holder(structs, position), member)}
+
+
+def _compute_queue(api: Api, handle: Any) -> int | None:
+    count = api.ffi.new("uint32_t *")
+    api.lib.vkGetPhysicalDeviceQueueFamilyProperties(handle, count, api.ffi.NULL)
+    families = api.ffi.new("VkQueueFamilyProperties[]", max(1, count[0]))
+    api.lib.vkGetPhysicalDeviceQueueFamilyProperties(handle, count, families)
+    compute = api.constant("VK_QUEUE_COMPUTE_BIT")
+    return next((i for i in range(count[0]) if families[i].queueFlags & compute), None)

@@ -1,0 +1,22 @@
+"""What a Vulkan driver may be told. Part of nothing's cache key: none of it changes the code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tridsl.backends.vulkan.api import DECLARATIONS, LOADERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VulkanSettings:
+    """`validation`: Khronos' validation layer, whose messages `VulkanDriver.messages` collects. `timeout_seconds` bounds one
+    call. `staging`: copy through host memory even where the device shares it (tests; discrete GPUs always do).
+    `block_bytes`: the least size of one block of the memory pool.
+    """
+
+    validation: bool = False
+    timeout_seconds: float = 10.0
+    staging: bool = False
+    block_bytes: int = 1 << 20
+    loaders: tuple[str, ...] = LOADERS
+    declarations: str = DECLARATIONS
