@@ -1,0 +1,76 @@
+"""Device names to devices. Nothing here knows a backend by name: they say themselves which devices they have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from tridsl.backend import Backend, BackendUnavailable, Device, backend_names, load_backend
+from tridsl.diagnostics import Diagnostic, TriError, error
+
+HOST_KINDS = ("cpu", "reference")
+"""Kinds of devices that work in host memory with any strides; the others get contiguous arrays."""
+
+DEFAULT_DEVICE = "cpu"
+"""What `device="auto"` means while no tuner has evidence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A device and the backend that drives it."""
+
+    backend: Backend
+    device: Device
+
+    @property
+    def in_host_memory(self) -> bool:
+        return self.device.spec.kind in HOST_KINDS
+
+
+def devices() -> tuple[Device, ...]:
+    """The processors that are here, each with `str(device)` as the name that `device=` takes. Backends whose driver is
+    missing are left out; `tridsl doctor` says what they lack."""
+    found: list[Device] = []
+    for name in backend_names():
+        try:
+            found += load_backend(name).driver().devices()
+        except TriError:
+            continue
+    order = {"cpu": 0, "gpu": 1, "npu": 2}
+    return tuple(sorted((d for d in found if d.spec.kind != "reference"), key=lambda d: order.get(d.spec.kind, 3)))
+
+
+@cache
+def find(name: str) -> Target:
+    """The device that users call `name`. Software GPUs and simulated NPUs are found only by their full name.
+
+    Raises E0703 for a name that no backend has, and what the backend says (BackendUnavailable) when it has no driver.
+    """
+    wanted = DEFAULT_DEVICE if name == "auto" else name
+    kind = wanted.partition(":")[0]
+    missing: list[Diagnostic] = []
+    software: list[str] = []
+    for backend in _candidates(kind):
+        try:
+            present = backend.driver().devices()
+        except BackendUnavailable as problem:
+            missing += problem.diagnostics
+            continue
+        for device in present:
+            if device.name == wanted or (wanted == kind and device.spec.kind == kind and not device.spec.software):
+                return Target(backend=backend, device=device)
+            if wanted == kind and device.spec.kind == kind:
+                software.append(device.name)
+    if software:
+        raise error("E0703", f"`{name}` needs hardware, but only a software device is here", help=f'ask for it by name: device="{software[0]}"')
+    if missing:
+        raise TriError(*missing)
+    known = ", ".join(["auto", *(str(d) for d in devices())])
+    raise error("E0703", f"there is no device `{name}`", help=f"devices here: {known}")
+
+
+def _candidates(kind: str) -> tuple[Backend, ...]:
+    """Backends that may have devices of `kind`: the one of that name alone if there is one, so that no other is loaded."""
+    names = backend_names()
+    loaded = (load_backend(name) for name in ((kind,) if kind in names else names))
+    return tuple(backend for backend in loaded if backend.kind == kind)

@@ -1,0 +1,50 @@
+"""From a placed graph to a `Plan`: launches in order, fences where a value changes hands, memory for temporaries. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from tridsl.plan import Command, Fence, Home, Launch, Place, Plan
+from tridsl.program.graph import Graph, Node
+from tridsl.program.lifetimes import arena, lifetimes
+
+
+def plan(graph: Graph, devices: Sequence[str], host_devices: Collection[str]) -> Plan:
+    """The plan of `graph` with node n on `devices[n]`. Devices outside `host_devices` have memory of their own, so what
+    their launches read and write is moved; the others work in place."""
+    table = {v.name: v for v in graph.values}
+    commands: list[Command] = []
+    written_on: dict[str, str] = {}
+    read_on: dict[str, set[str]] = {}
+    for node, device in zip(graph.nodes, devices):
+        commands += _fences(node, device, written_on, read_on)
+        writes = (*node.outputs, *node.updates)
+        moved = 0 if device in host_devices else sum(table[name].bytes for name in (*node.reads, *writes))
+        commands.append(Launch(label=node.label, device=device, reads=node.reads, writes=writes, moved_bytes=moved))
+        for name in node.reads:
+            read_on.setdefault(name, set()).add(device)
+        for name in writes:
+            written_on[name] = device
+            read_on[name] = set()
+    spans = lifetimes(graph)
+    memory = arena(spans)
+    offsets = dict(memory.offsets)
+    homes: dict[str, Home] = {name: "argument" for name in graph.inputs}
+    homes |= {name: "constant" for name, _ in graph.constants}
+    places = tuple(
+        Place(name=v.name, dtype=v.dtype, shape=v.shape, bytes=v.bytes, home=homes.get(v.name, "arena" if v.name in offsets else "result"), offset=offsets.get(v.name))
+        for v in graph.values
+    )
+    return Plan(commands=tuple(commands), places=places, arena_bytes=memory.bytes, unshared_bytes=sum(s.bytes for s in spans))
+
+
+def _fences(node: Node, device: str, written_on: dict[str, str], read_on: dict[str, set[str]]) -> list[Fence]:
+    """Read after write on another device; and, for values changed in place, write after another device's reads."""
+    waits: dict[str, list[str]] = {}
+    for name in node.reads:
+        if written_on.get(name, device) != device:
+            waits.setdefault(written_on[name], []).append(name)
+    for name in node.updates:
+        for reader in sorted(read_on.get(name, set()) - {device}):
+            waits.setdefault(reader, []).append(name)
+    return [Fence(finishing=other, waiting=device, values=tuple(dict.fromkeys(names))) for other, names in waits.items()]
