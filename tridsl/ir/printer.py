@@ -7,7 +7,8 @@ or a size or parameter has that name. Index products are written tight (`i.o*12`
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -291,7 +292,7 @@ def _topk(stage: op.TopK) -> list[str]:
     return [*_ranges(stage.axes, "along", (stage.along,)), equation]
 
 
-_STAGES = {op.Map: _map, op.Reduce: _reduce, op.Scan: _scan, op.Compact: _compact, op.TopK: _topk}
+_STAGES: dict[type, Callable[[Any], list[str]]] = {op.Map: _map, op.Reduce: _reduce, op.Scan: _scan, op.Compact: _compact, op.TopK: _topk}
 
 
 # Statements of a kernel.
@@ -417,7 +418,7 @@ def _check(s: loop.Check, names: Names) -> list[str]:
     return [f"check {print_expr(s.condition, names)} else message {s.number}"]
 
 
-_STATEMENTS = {
+_STATEMENTS: dict[type, Callable[[Any, Names], list[str]]] = {
     loop.For: _for, loop.Alloc: _alloc, loop.Store: _store, loop.Accumulate: _accumulate, loop.Append: _append,
     loop.Copy: _copy, loop.Mma: _mma, loop.If: _if, loop.Barrier: _barrier, loop.Check: _check,
 }  # fmt: skip
