@@ -51,15 +51,19 @@ def _polynomial(terms: dict[Monomial, int], constant: int) -> Polynomial:
 
 def normal_form(expression: Expr) -> Polynomial:
     """The polynomial of an i64 expression."""
+    return _join_divisions(_raw_form(expression))
+
+
+def _raw_form(expression: Expr) -> Polynomial:
     match expression:
         case Const(value=value):
             return Polynomial(terms=(), constant=int(value))
         case Binary(op="add" | "sub" as op, a=a, b=b):
-            return _sum(normal_form(a), normal_form(b), 1 if op == "add" else -1)
+            return _sum(_raw_form(a), _raw_form(b), 1 if op == "add" else -1)
         case Binary(op="mul", a=a, b=b):
-            return _product(normal_form(a), normal_form(b))
+            return _product(_raw_form(a), _raw_form(b))
         case Unary(op="neg", a=a):
-            return _sum(Polynomial(terms=()), normal_form(a), -1)
+            return _sum(Polynomial(terms=()), _raw_form(a), -1)
         case Var():
             return Polynomial(terms=(((expression,), 1),))
     atom = map_children(expression, lambda child: simplify_index(child) if getattr(child, "dtype", None) == INDEX else child)
@@ -69,6 +73,27 @@ def normal_form(expression: Expr) -> Polynomial:
             return normal_form(folded)
         atom = folded
     return Polynomial(terms=(((atom,), 1),))
+
+
+def _join_divisions(polynomial: Polynomial) -> Polynomial:
+    """`(x // n)*n + x % n` is `x` (what fusing two loops leaves behind in a contiguous access), times any factor."""
+    terms = dict(polynomial.terms)
+    for monomial, factor in polynomial.terms:
+        for position, atom in enumerate(monomial):
+            if not (isinstance(atom, Binary) and atom.op == "mod"):
+                continue
+            rest = monomial[:position] + monomial[position + 1 :]
+            quotient = Binary(op="floordiv", a=atom.a, b=atom.b, dtype=INDEX)
+            whole = _product(Polynomial(terms=(((*rest, quotient), factor),)), _raw_form(atom.b))
+            if len(whole.terms) != 1 or whole.constant:
+                continue
+            partner, scale = tuple(sorted(whole.terms[0][0], key=_key)), whole.terms[0][1]
+            if terms.get(partner) != scale:
+                continue
+            del terms[partner], terms[monomial]
+            joined = _product(Polynomial(terms=((rest, factor),)) if rest else Polynomial(terms=(), constant=factor), _raw_form(atom.a))
+            return _join_divisions(_sum(_polynomial(terms, polynomial.constant), joined, 1))
+    return polynomial
 
 
 def _sum(a: Polynomial, b: Polynomial, sign: int) -> Polynomial:

@@ -1,0 +1,90 @@
+"""`intrin("vpdpbusd")`; Halide and TVM: tensorize, Exo: replace."""
+
+from __future__ import annotations
+
+from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
+from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import TriError, error
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load
+from tridsl.ir.loop import Accumulate, For, Kernel, Mma
+from tridsl.ir.walk import variables
+from tridsl.schedule.nest import axis_of, loops_of, replace_loop, stages, unknown_stage
+from tridsl.schedule.steps import Intrin
+
+
+def intrin(kernel: Kernel, step: Intrin, spec: DeviceSpec) -> Kernel:
+    """
+    before:  for k.i.o: unroll i.i: vector j.i < 32: for k.i.i < 4: C[i, j] += i32(A.pack[…, k.i.i]) * i32(B.pack[…, j.i, k.i.i])
+    after:   for k.i.o: unroll i.i: mma vpdpbusd (j.i < 32, k.i.i < 4) C[i, j] += A.pack[…] * B.pack[…]
+
+    The innermost loops must be the instruction's: lanes (vector, any multiple), then its k. E0420: no such instruction.
+    E0703: the device lacks it. E0421: loops, types or the statement do not fit, with what was expected.
+    """
+    row = INTRINSICS.get(step.name)
+    if row is None:
+        raise error("E0420", f"there is no instruction `{step.name}`", step.span, help=f"use one of {', '.join(INTRINSICS)}")
+    if row.feature and row.feature not in spec.features:
+        raise error(
+            "E0703", f"`{spec.name}` has no `{row.name}`: it lacks the feature {row.feature}", step.span,
+            help="leave the step out: the same loops run without the instruction",
+        )  # fmt: skip
+    if step.stage not in stages(kernel):
+        raise unknown_stage(kernel, step.stage, step.span)
+    if row.lanes and row.k == 1:
+        return kernel  # the loops already are that instruction: a multiply and an add per lane contract to one FMA
+    depth = 2 if row.lanes else 3
+    loops = loops_of(kernel, step.stage)
+    innermost = next((l for l in loops if len(l.body) == 1 and isinstance(l.body[0], Accumulate)), None)
+    if innermost is None:
+        raise _misfit(row, step, "the innermost statement is not a sum of products")
+    nest = [l for l in loops if l.var == innermost.var or _wraps(l, innermost.var)][-depth:]
+    statement = innermost.body[0]
+    assert isinstance(statement, Accumulate)
+    a, b = _factors(statement, row, step)
+    shape = [(l.var, int(l.extent.value) if isinstance(l.extent, Const) else l.bound or 0) for l in nest]
+    expected = (row.k,) if row.lanes else (row.m, row.n, row.k)
+    if len(nest) < depth or tuple(n for _, n in shape)[-len(expected) :] != expected or (row.lanes and nest[0].kind != "vector"):
+        names = ", ".join(f"{axis_of(v)} < {n}" for v, n in shape)
+        raise _misfit(row, step, f"its innermost loops are {names}")
+    if not nest[-1].reduce:
+        raise _misfit(row, step, f"`{axis_of(nest[-1].var)}` is not reduced over")
+    k = nest[-1].var
+    if row.lanes and nest[0].var in {v for i in a.index for v in variables(i)}:
+        a, b = b, a
+    if k not in {v for i in a.index for v in variables(i)} & {v for i in b.index for v in variables(i)}:
+        raise _misfit(row, step, f"`{axis_of(k)}` does not index both factors")
+    mma = Mma(intrinsic=row.name, axes=tuple(shape), target=statement.targets[0], a=a, b=b, span=step.span)
+    return replace_loop(kernel, nest[0].var, lambda _: mma)
+
+
+def _wraps(loop: For, variable: str) -> bool:
+    """Whether the loop of `variable` is reached from `loop` through single-statement bodies."""
+    while len(loop.body) == 1 and isinstance(loop.body[0], For):
+        loop = loop.body[0]
+        if loop.var == variable:
+            return True
+    return False
+
+
+def _factors(statement: Accumulate, row: Intrinsic, step: Intrin) -> tuple[Load, Load]:
+    value = statement.values[0]
+    if statement.reducer.op != "add" or not isinstance(value, Binary) or value.op != "mul" or value.dtype != row.acc:
+        raise _misfit(row, step, f"the statement is not a {row.acc} sum of products")
+    a, b = _operand(value.a), _operand(value.b)
+    if a is None or b is None or {a.dtype, b.dtype} != {row.a, row.b}:
+        raise _misfit(row, step, "the factors are not plain elements of those types")
+    return (a, b) if a.dtype == row.a else (b, a)
+
+
+def _operand(factor: Expr) -> Load | None:
+    while isinstance(factor, Cast):
+        factor = factor.a
+    return factor if isinstance(factor, Load) else None
+
+
+def _misfit(row: Intrinsic, step: Intrin, why: str) -> TriError:
+    shape = f"a vector loop over lanes, then k < {row.k}" if row.lanes else f"m < {row.m}, n < {row.n}, k < {row.k}"
+    return error(
+        "E0421", f"`{row.name}` does not fit stage `{step.stage}`: {why}", step.span,
+        help=f"it computes {row.acc} += {row.a} * {row.b} over the innermost loops {shape}",
+    )  # fmt: skip

@@ -1,0 +1,65 @@
+"""`e.store(l1)`; Halide: store_in. For a parameter: a staged copy, TVM: cache_read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import get_args
+
+from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import error
+from tridsl.ir.expr import Const
+from tridsl.ir.loop import Alloc, Buffer, Kernel, Space
+from tridsl.ir.op import Tensor
+from tridsl.ir.walk import rewrite, walk
+from tridsl.schedule.nest import stage_of, stages, unknown_stage
+from tridsl.schedule.pack import stage_copy
+from tridsl.schedule.steps import StoreIn
+
+SPACES: tuple[Space, ...] = get_args(Space)
+
+
+def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
+    """
+    before:  alloc e: f32[N] in l1                    e.store(shared)
+    after:   alloc e: f32[N] in shared
+
+    For a parameter `A.store(shared, at=k.o)` stages what the loop `k.o` reads, copied by all lanes together. E0416: no such
+    space. E0417: the stage has storage for the whole device (use `.at` first), or a register or shared buffer would have no
+    constant size.
+    """
+    if step.space not in SPACES:
+        raise error("E0416", f"there is no space `{step.space}`", step.span, help=f"use one of {', '.join(SPACES)}")
+    space: Space = step.space  # type: ignore[assignment]
+    if any(isinstance(p, Tensor) and p.name == step.stage for p in kernel.params):
+        if step.at is None:
+            raise error(
+                "E0417", f"a copy of parameter `{step.stage}` needs the loop that it is made in", step.span,
+                help=f"write `{step.stage}.store({step.space}, at=k.o)`",
+            )  # fmt: skip
+        return stage_copy(
+            kernel, step.stage, None, step.at, space, step.span,
+            cooperative=space == "shared", buffers=step.buffers, pad=step.pad,
+        )  # fmt: skip
+    found = [n.buffer for p in kernel.phases for n in walk(p) if isinstance(n, Alloc) and _belongs(n.buffer, step.stage)]
+    if not found:
+        if step.stage not in stages(kernel) and step.stage not in {b.name for b in kernel.scratch}:
+            raise unknown_stage(kernel, step.stage, step.span)
+        raise error(
+            "E0417", f"stage `{step.stage}` is computed as a whole, its storage cannot be in `{space}`", step.span,
+            help=f"write `{step.stage}.at(reader, axis)` before `.store({space})`",
+        )  # fmt: skip
+    for buffer in found:
+        if space in ("reg", "shared", "fragment") and not all(isinstance(n, Const) for n in buffer.shape):
+            raise error(
+                "E0417", f"`{step.stage}` has no constant size here, so it cannot be in `{space}`", step.span,
+                help="split the loop it is computed in, so that a bounded part is needed",
+            )  # fmt: skip
+
+    def move(alloc: Alloc) -> Alloc:
+        return replace(alloc, buffer=replace(alloc.buffer, space=space)) if alloc.buffer in found else alloc
+
+    return replace(kernel, phases=rewrite(kernel.phases, {Alloc: move}))
+
+
+def _belongs(buffer: Buffer, stage: str) -> bool:
+    return buffer.name == stage or stage_of(buffer.name) == stage or buffer.name.startswith(f"{stage}.")
