@@ -29,7 +29,7 @@ def plan(graph: Graph, devices: Sequence[str], host_devices: Collection[str]) ->
     spans = lifetimes(graph)
     memory = arena(spans)
     offsets = dict(memory.offsets)
-    homes: dict[str, Home] = {name: "argument" for name in graph.inputs}
+    homes: dict[str, Home] = dict.fromkeys(graph.inputs, "argument")
     homes |= {name: "constant" for name, _ in graph.constants}
     places = tuple(
         Place(name=v.name, dtype=v.dtype, shape=v.shape, bytes=v.bytes, home=homes.get(v.name, "arena" if v.name in offsets else "result"), offset=offsets.get(v.name))

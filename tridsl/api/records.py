@@ -1,0 +1,69 @@
+"""Frozen values as bytes and back, for what the call layer keeps on disk: only the classes of a table, never code.
+
+A class is written as a map of one entry, its name to its fields in order; a tuple as an array; `DType` by its name.
+Spans are not kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from tridsl.api import signatures
+from tridsl.dtypes import DTYPES, DType
+from tridsl.ir import expr, op
+
+CLASSES: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        expr.Const, expr.Var, expr.Boundary, expr.Load, expr.Unary, expr.Binary, expr.Select, expr.Cast, expr.Call,
+        op.Tensor, op.Scalar, op.Contract, op.Op,
+        signatures.Parameter, signatures.TypeChoice, signatures.Overload, signatures.OpSummary, signatures.ModuleSummary,
+    )
+}  # fmt: skip
+
+
+def to_bytes(value: Any) -> bytes:
+    """`value`: classes of `CLASSES`, tuples, element types and plain values. The same value gives the same bytes."""
+    return msgspec.msgpack.encode(_plain(value))
+
+
+def from_bytes(record: bytes) -> Any:
+    """The value `to_bytes` was given. Raises ValueError for anything it cannot have written."""
+    try:
+        return _value(msgspec.msgpack.decode(record))
+    except (msgspec.DecodeError, KeyError, TypeError) as problem:
+        raise ValueError(f"not a record: {problem}") from None
+
+
+@cache
+def _fields(kind: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind) if f.name != "span")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, DType):
+        return {"DType": value.name}
+    kind = type(value).__name__
+    if kind in CLASSES:
+        return {kind: [_plain(getattr(value, name)) for name in _fields(CLASSES[kind])]}
+    return value
+
+
+def _value(plain: Any) -> Any:
+    if isinstance(plain, list):
+        return tuple(_value(item) for item in plain)
+    if isinstance(plain, dict):
+        ((kind, content),) = plain.items()
+        if kind == "DType":
+            return DTYPES[content]
+        names = _fields(CLASSES[kind])
+        if len(names) != len(content):
+            raise TypeError(f"{kind} has {len(names)} fields, the record {len(content)}")
+        return CLASSES[kind](**{name: _value(item) for name, item in zip(names, content)})
+    return plain
