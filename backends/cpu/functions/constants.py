@@ -1,0 +1,46 @@
+"""Constants of the reductions as sums of rounded parts, by kind; the first part is the nearest number.
+
+Decimal digits: OEIS A002162 (ln 2), A007525 (log2 e), A002285 (log10 e), A007524 (log10 2), A000796 (pi).
+"""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+
+from tridsl.backends.cpu.functions.arithmetic import Kind
+
+
+def bits_of(value: float, kind: Kind) -> int:
+    """The bit pattern of `value` rounded to `kind`."""
+    code = {"f32": ("<f", "<I"), "f64": ("<d", "<Q")}[kind]
+    return int(struct.unpack(code[1], struct.pack(code[0], value))[0])
+
+
+def rounded(value: Fraction, kind: Kind) -> float:
+    """`value` to the nearest number of `kind` (for f32 by way of f64; no constant here is near a double tie)."""
+    return float(struct.unpack("<f", struct.pack("<f", float(value)))[0]) if kind == "f32" else float(value)
+
+
+def parts(digits: str, count: int) -> dict[str, tuple[float, ...]]:
+    """Per kind, `count` numbers whose sum approximates the decimal `digits`."""
+    out: dict[str, tuple[float, ...]] = {}
+    kinds: tuple[Kind, ...] = ("f32", "f64")
+    for kind in kinds:
+        rest = Fraction(digits)
+        found: list[float] = []
+        for _ in range(count):
+            found.append(rounded(rest, kind))
+            rest -= Fraction(found[-1])
+        out[kind] = tuple(found)
+    return out
+
+
+_PI = "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211706798"
+
+LN2 = {k: (v[0], v[1]) for k, v in parts("0.693147180559945309417232121458176568075500134360255254120680009", 2).items()}
+LOG2_E = {k: (v[0], v[1]) for k, v in parts("1.442695040888963407359924681001892137426645954152985934135449407", 2).items()}
+LOG10_E = {k: (v[0], v[1]) for k, v in parts("0.434294481903251827651128918916605082294397005803666566114453783", 2).items()}
+LOG10_2 = {k: (v[0], v[1]) for k, v in parts("0.301029995663981195213738894724493026768189881462108541310427461", 2).items()}
+HALF_PI = parts(str(Fraction(_PI) / 2), 4)
+TWO_OVER_PI = {k: v[0] for k, v in parts(str(2 / Fraction(_PI)), 1).items()}

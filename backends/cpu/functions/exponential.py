@@ -1,0 +1,120 @@
+"""exp and its relatives: x = n ln(2) + r with whole n and |r| <= ln(2)/2; exp(x) = 2**n exp(r).
+
+The reduction is W. J. Cody and W. Waite's (*Software Manual for the Elementary Functions*, 1980, ch. 6) with fused
+multiply-adds, which make its first step exact. Overflow, underflow and denormal results come from the last multiplication
+by 2**n, which rounds once; arguments are limited first so that n stays small and NaN passes through.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tridsl.backends.cpu.functions import coefficients as table
+from tridsl.backends.cpu.functions.arithmetic import BIAS, SIGNIFICAND, Value, fma, polynomial, select
+from tridsl.backends.cpu.functions.constants import LN2, LOG2_E
+
+_EXP_RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
+"""exp is 0 below (less than half the smallest denormal) and inf above."""
+
+_EXP2_RANGE = {"f32": (-151.0, 129.0), "f64": (-1076.0, 1025.0)}
+
+_TANH_LIMIT = {"f32": 9.25, "f64": 19.5}
+"""tanh rounds to 1 from here on."""
+
+_ERF_LIMIT = {"f32": 4.0, "f64": 6.0}
+"""erf rounds to 1 from here on; the f32 and f64 polynomials ERFC end here."""
+
+
+def whole_bits(n: Value) -> Value:
+    """The bits of 1.5 * 2**p + n: their low part is n in two's complement. Defined for NaN too, unlike a conversion."""
+    return (n + 1.5 * 2.0 ** (SIGNIFICAND[n.kind] - 1)).bitcast()
+
+
+def power_of_two(n: Value) -> Value:
+    """2**n for whole n from the smallest to the greatest normal exponent."""
+    shift = SIGNIFICAND[n.kind] - 1
+    return ((whole_bits(n) << shift) + (BIAS[n.kind] << shift)).bitcast()
+
+
+def scale(a: Value, n: Value) -> Value:
+    """a * 2**n, rounded once, for a in (1/2, 2) and whole n within twice the exponent range; NaN in, NaN out.
+
+    Without an instruction for it: times 2**floor(n/2), which is exact, times 2**ceil(n/2).
+    """
+    raw = a.target.scale(a.kind, a.raw, n.raw)
+    if raw is not None:
+        return a.of(raw)
+    shift, one = SIGNIFICAND[a.kind] - 1, BIAS[a.kind] << SIGNIFICAND[a.kind] - 1
+    whole = whole_bits(n)
+    half = whole.logical_shift_right(1)
+    return a * ((half << shift) + one).bitcast() * (((whole - half) << shift) + one).bitcast()
+
+
+def reduce(x: Value) -> tuple[Value, Value]:
+    """(n, r) with x = n ln(2) + r."""
+    high, low = LN2[x.kind]
+    n = (x * LOG2_E[x.kind][0]).round()
+    return n, fma(n, -low, fma(n, -high, x))
+
+
+def _exp(x: Value, shift: int = 0) -> Value:
+    """exp(x) * 2**shift for x within the range limits."""
+    n, r = reduce(x)
+    return scale(polynomial(r, (1.0, 1.0, *table.EXP[x.bits])), n + shift if shift else n)
+
+
+def exp(x: Value) -> Value:
+    return _exp(x.clamp(*_EXP_RANGE[x.kind]))
+
+
+def exp2(x: Value) -> Value:
+    x = x.clamp(*_EXP2_RANGE[x.kind])
+    n = x.round()
+    return scale(polynomial(x - n, (1.0, *table.EXP2[x.bits])), n)
+
+
+def _expm1_reduced(r: Value) -> Value:
+    return fma(polynomial(r, table.EXPM1[r.bits]), r * r, r)
+
+
+def expm1(x: Value) -> Value:
+    """2**n q + (2**n - 1) with q = exp(r) - 1, at half the size so that 2**n may overflow when the sum does not.
+
+    Tiny arguments are their own result (halving a denormal would lose a bit, and a sum the sign of -0).
+    """
+    low = -(SIGNIFICAND[x.kind] + 2) * math.log(2)  # -1 from here on
+    n, r = reduce(x.clamp(low, _EXP_RANGE[x.kind][1]))
+    half = power_of_two(n - 1.0)
+    result = fma(_expm1_reduced(r), half, half - 0.5) * 2.0
+    return select(x.abs() < 2.0 ** -(SIGNIFICAND[x.kind] + 3), x, result)
+
+
+def sinh(x: Value) -> Value:
+    """A polynomial up to 1; then (e - 1/e) / 2, the half of e = exp|x| taken in its exponent so that it cannot overflow early."""
+    a = x.abs()
+    half = _exp(a.clamp(high=_EXP_RANGE[x.kind][1] + 1), -1)
+    small = fma(a * (a * a), polynomial(a * a, table.SINH[x.bits]), a)
+    return select(a < 1.0, small, half - 0.25 / half).copysign(x)
+
+
+def cosh(x: Value) -> Value:
+    half = _exp(x.abs().clamp(high=_EXP_RANGE[x.kind][1] + 1), -1)
+    return half + 0.25 / half
+
+
+def tanh(x: Value) -> Value:
+    """e / (e + 2) with e = exp(2|x|) - 1, which keeps its relative accuracy for small x."""
+    n, r = reduce(x.abs().clamp(high=_TANH_LIMIT[x.kind]) * 2.0)
+    power = power_of_two(n)
+    e = fma(_expm1_reduced(r), power, power - 1.0)
+    return (e / (e + 2.0)).copysign(x)
+
+
+def erf(x: Value) -> Value:
+    """x + x P(x**2) up to 1; then 1 - exp(Q(|x| - 1)), where Q approximates log(erfc)."""
+    a = x.abs()
+    z = a * a
+    small = fma(a, polynomial(z, table.ERF[x.bits]), a)
+    n, r = reduce(polynomial(a.clamp(high=_ERF_LIMIT[x.kind]) - 1.0, table.ERFC[x.bits]))
+    large = fma(polynomial(r, (1.0, 1.0, *table.EXP[x.bits])), -power_of_two(n), 1.0)
+    return select(a < 1.0, small, large).copysign(x)

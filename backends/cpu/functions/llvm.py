@@ -1,0 +1,107 @@
+"""The arithmetic of `arithmetic.py` over llvmlite's IR builder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+
+from tridsl.backends.cpu.functions.arithmetic import Kind, Number
+
+_ELEMENTS = {
+    "f32": ir.FloatType(),
+    "f64": ir.DoubleType(),
+    "i32": ir.IntType(32),
+    "i64": ir.IntType(64),
+    "i1": ir.IntType(1),
+}
+_SCALE = {"f32": ("ps", 32), "f64": ("pd", 64)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LLVMTarget:
+    """Builds at `builder`'s place. `lanes` is None for scalars. `features` are `DeviceSpec.features`."""
+
+    builder: ir.IRBuilder
+    lanes: int | None
+    features: frozenset[str] = frozenset()
+
+    def type(self, kind: Kind, lanes: int | None = None) -> ir.Type:
+        lanes = lanes or self.lanes
+        return ir.VectorType(_ELEMENTS[kind], lanes) if lanes else _ELEMENTS[kind]
+
+    def constant(self, kind: Kind, value: Number) -> ir.Constant:
+        element = _ELEMENTS[kind]
+        if kind[0] == "f":
+            value = float(value)
+        else:
+            bits = int(kind[1:])
+            value = (int(value) + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1)  # as a signed number
+        scalar = ir.Constant(element, value)
+        return ir.Constant(self.type(kind), [scalar] * self.lanes) if self.lanes else scalar
+
+    def instruction(self, opcode: str, kind: Kind, a: Any, b: Any) -> ir.Value:
+        method = {"and": "and_", "or": "or_"}.get(opcode, opcode)
+        return getattr(self.builder, method)(a, b)
+
+    def compare(self, predicate: str, kind: Kind, a: Any, b: Any) -> ir.Value:
+        if kind[0] == "f":
+            symbol = _PREDICATES[predicate[1:]] if predicate != "uno" else "uno"
+            return (self.builder.fcmp_unordered if predicate[0] == "u" else self.builder.fcmp_ordered)(symbol, a, b)
+        return self.builder.icmp_signed(_PREDICATES[predicate.lstrip("s")], a, b)
+
+    def select(self, kind: Kind, condition: Any, a: Any, b: Any) -> ir.Value:
+        return self.builder.select(condition, a, b)
+
+    def convert(self, opcode: str, source: Kind, kind: Kind, a: Any) -> ir.Value:
+        return getattr(self.builder, opcode)(a, self.type(kind))
+
+    def intrinsic(self, name: str, kind: Kind, operands: Sequence[Any]) -> ir.Value:
+        of = self.type(kind)
+        suffix = f"v{self.lanes}{kind}" if self.lanes else kind
+        return self._call(f"llvm.{name}.{suffix}", of, operands)
+
+    def scale(self, kind: Kind, a: Any, n: Any) -> ir.Value | None:
+        """AVX-512's vscalef (with AVX512VL for the narrow forms); wider vectors are cut into registers."""
+        letters, bits = _SCALE[kind]
+        lanes = self.lanes or 1
+        width = min(lanes * bits, 512)
+        if not {"avx512f", "avx512vl"} <= self.features or width not in (128, 256, 512) or lanes * bits % width:
+            return None
+        each = width // bits
+        parts = [self._scale_register(kind, letters, width, *(self._part(v, p, each) for v in (a, n))) for p in range(lanes // each)]
+        while len(parts) > 1:
+            parts = [self._join(low, high) for low, high in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
+    def _scale_register(self, kind: Kind, letters: str, width: int, a: ir.Value, n: ir.Value) -> ir.Value:
+        lanes = width // int(kind[1:])
+        mask = ir.IntType(max(8, lanes))
+        operands = [a, n, ir.Constant(a.type, ir.Undefined), ir.Constant(mask, -1)]
+        if width == 512:
+            operands.append(ir.Constant(ir.IntType(32), 4))  # rounding as the mode register says
+        return self._call(f"llvm.x86.avx512.mask.scalef.{letters}.{width}", a.type, operands)
+
+    def _part(self, value: ir.Value, part: int, lanes: int) -> ir.Value:
+        if lanes == self.lanes:
+            return value
+        return self._shuffle(value, value, range(part * lanes, (part + 1) * lanes))
+
+    def _join(self, low: ir.Value, high: ir.Value) -> ir.Value:
+        return self._shuffle(low, high, range(2 * low.type.count))
+
+    def _shuffle(self, a: ir.Value, b: ir.Value, lanes: Sequence[int]) -> ir.Value:
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
+        return self.builder.shuffle_vector(a, b, mask)
+
+    def _call(self, name: str, of: ir.Type, operands: Sequence[Any]) -> ir.Value:
+        module = self.builder.module
+        function = module.globals.get(name)
+        if function is None:
+            function = ir.Function(module, ir.FunctionType(of, [operand.type for operand in operands]), name)
+        return self.builder.call(function, operands)
+
+
+_PREDICATES = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
