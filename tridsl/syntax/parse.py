@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tridsl.diagnostics import SourceFile, Span, TriError, error
 from tridsl.syntax.layout import MAXIMUM_LENGTH, scan
 from tridsl.syntax.nodes import Module
 
 
-def parse(source: SourceFile) -> Module:
+def parse(source: SourceFile, *, cache_dir: Path | None = None) -> Module:
     """The syntax of a whole file, every node with its span.
 
-    Raises `TriError` with a code of the E01xx range. Time is linear in the length of the text.
+    `cache_dir`: where the parser's tables may be kept between processes (`lalr.parser`). Raises `TriError` with a code
+    of the E01xx range. Time is linear in the length of the text.
     """
     if len(source.text) > MAXIMUM_LENGTH:
         raise error(
@@ -25,10 +28,11 @@ def parse(source: SourceFile) -> Module:
     from tridsl.syntax.build import build
     from tridsl.syntax.mistakes import diagnose
 
+    parser = lalr.parser(cache_dir)
     try:
-        tree = lalr.parser().parse(layout.text)
+        tree = parser.parse(layout.text)
     except lalr.UnexpectedInput as unexpected:
-        raise diagnose(source, layout, unexpected) from None
+        raise diagnose(parser, source, layout, unexpected) from None
     if layout.bracket_error:
         raise TriError(layout.bracket_error)
     return build(tree, source)
