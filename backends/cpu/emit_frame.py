@@ -1,0 +1,200 @@
+"""What the emitter knows while it writes one LLVM function.
+
+The kernel's values are frozen; a `Frame` is the writer's desk and changes as the function grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
+from typing import Any
+
+from tridsl.backends.cpu.emit_llvm import BIT, INDEX_TYPE, VOID, WORD, Value, constant, ir, stack_slot
+from tridsl.devices.spec import DeviceSpec
+from tridsl.dtypes import DType
+from tridsl.ir.affine import Polynomial
+from tridsl.ir.expr import Expr
+from tridsl.ir.loop import Block, For, Space
+from tridsl.ir.op import Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A tensor or buffer in scope: where element 0 is and how positions become offsets.
+
+    `strides`: elements per step of each axis. `private` > 0: the buffer was made inside a vector loop of that many lanes,
+    each of which has its own copy, lane by lane next to each other. `align`: bytes that `pointer` is a multiple of.
+    """
+
+    pointer: Value
+    dtype: DType
+    shape: tuple[Expr, ...]
+    strides: tuple[Expr, ...]
+    space: Space
+    role: Role | None
+    align: int
+    padded: tuple[bool, ...] = ()
+    private: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Lane:
+    """The vector loop around the current statement.
+
+    `tail`: lanes inside the loop's extent; `condition`: lanes that the `If`s around let through; None is all of them.
+    """
+
+    variable: str
+    count: int
+    tail: Value | None = None
+    condition: Value | None = None
+
+
+class Chip:
+    """The facts of a `DeviceSpec` that change what is emitted."""
+
+    def __init__(self, spec: DeviceSpec) -> None:
+        self.spec = spec
+        self.features = spec.features
+
+    @cached_property
+    def architecture(self) -> str:
+        return self.spec.target_triple.partition("-")[0] or "x86_64"
+
+    @cached_property
+    def x86(self) -> bool:
+        return self.architecture in ("x86_64", "amd64")
+
+    @cached_property
+    def masks(self) -> bool:
+        return self.spec.has_masks
+
+    @cached_property
+    def vector_bits(self) -> int:
+        return self.spec.vector_bits or 128
+
+
+@dataclass(slots=True, kw_only=True)
+class Frame:
+    """One function being written.
+
+    `values`: loop variables, sizes, scalars and a reducer's bound names by `Var.name`; `known`: those that are numbers
+    (unrolled loops); `depth`: nesting depth of the loop that binds a variable, so that sums start with what changes least.
+    `entry` writes into the function's first block: everything that must exist once, not once an iteration.
+    """
+
+    chip: Chip
+    expressions: Mapping[type, Callable[[Any, Any], Value]]
+    statements: Mapping[type, Callable[[Any, Any], None]]
+    builder: Any
+    entry: Any
+    name: str
+    status: Value
+    threads: Value
+    values: dict[str, Value] = field(default_factory=dict)
+    known: dict[str, int] = field(default_factory=dict)
+    depth: dict[str, int] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
+    lane: Lane | None = None
+    ordered: bool = False
+    level: int = 0
+    polynomials: dict[int, tuple[Any, Polynomial]] = field(default_factory=dict)
+    numbering: Iterator[int] = field(default_factory=count)
+
+    def evaluate(self, expression: Expr) -> Value:
+        """The LLVM value of an expression, in the held form of its dtype."""
+        return self.expressions[type(expression)](self, expression)
+
+    def run(self, block: Block) -> None:
+        """Write the statements of a block."""
+        for statement in block:
+            self.statements[type(statement)](self, statement)
+
+    @contextmanager
+    def inside(self, loop: For) -> Iterator[None]:
+        """While the body of `loop` is written."""
+        ordered, self.ordered = self.ordered, self.ordered or loop.carried
+        self.level += 1
+        self.depth[loop.var] = self.level
+        yield
+        self.level -= 1
+        self.ordered = ordered
+
+    @property
+    def contraction(self) -> tuple[str, ...]:
+        """Flags of float arithmetic: fusing into FMA is allowed, except where the order of operations is promised."""
+        return () if self.ordered else ("contract",)
+
+
+def emit_loop(frame: Frame, begin: Value, end: Value, body: Callable[[Value], None]) -> None:
+    """`for counter in begin..end: body(counter)`, tested at the bottom and guarded unless it surely runs."""
+    builder = frame.builder
+    sure = all(isinstance(v, ir.Constant) for v in (begin, end)) and begin.constant < end.constant
+    if not sure and all(isinstance(v, ir.Constant) for v in (begin, end)):
+        return
+    before = builder.block
+    inside, after = builder.append_basic_block("loop"), builder.append_basic_block("done")
+    if sure:
+        builder.branch(inside)
+    else:
+        builder.cbranch(builder.icmp_signed("<", begin, end), inside, after)
+    builder.position_at_end(inside)
+    counter = builder.phi(INDEX_TYPE)
+    counter.add_incoming(begin, before)
+    body(counter)
+    following = builder.add(counter, ir.Constant(INDEX_TYPE, 1), flags=("nuw", "nsw"))
+    counter.add_incoming(following, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, end), inside, after)
+    builder.position_at_end(after)
+
+
+@contextmanager
+def emit_if(frame: Frame, condition: Value) -> Iterator[None]:
+    """What is emitted inside runs where the scalar `condition` is true."""
+    builder = frame.builder
+    inside, after = builder.append_basic_block("then"), builder.append_basic_block("after")
+    builder.cbranch(condition, inside, after)
+    builder.position_at_end(inside)
+    yield
+    builder.branch(after)
+    builder.position_at_end(after)
+
+
+def emit_branches(frame: Frame, condition: Value, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
+    builder = frame.builder
+    yes, no, after = (builder.append_basic_block(name) for name in ("then", "else", "after"))
+    builder.cbranch(condition, yes, no)
+    for block, write in ((yes, then), (no, otherwise)):
+        builder.position_at_end(block)
+        write()
+        builder.branch(after)
+    builder.position_at_end(after)
+
+
+def emit_failure(frame: Frame, code: int) -> None:
+    """Record a failure; of several the lowest code stays, whichever thread meets it first."""
+    frame.builder.atomic_rmw("umin", frame.status, constant(WORD, code), "monotonic")
+
+
+def allocate_on_stack(frame: Frame, element: Any, count: int, align: int) -> Value:
+    """An array that lives as long as the function, made in its entry block."""
+    return stack_slot(frame.entry, ir.ArrayType(element, count), align)
+
+
+def new_function(module: Any, name: str, arguments: list[Any], spec: DeviceSpec, returns: Any = VOID) -> Any:
+    """An empty function with the attributes that make LLVM use the whole vector unit."""
+    function = ir.Function(module, ir.FunctionType(returns, arguments), name)
+    # llvmlite checks attribute names against a list of its own; `set.add` is the way to a string attribute.
+    set.add(function.attributes, f'"prefer-vector-width"="{spec.vector_bits or 128}"')
+    if spec.target_cpu:
+        set.add(function.attributes, f'"target-cpu"="{spec.target_cpu}"')
+    if spec.target_features:
+        set.add(function.attributes, f'"target-features"="{spec.target_features}"')
+    function.attributes.add("nounwind")
+    return function
+
+
+ALWAYS = ir.Constant(BIT, 1)

@@ -1,0 +1,237 @@
+"""Loads and stores: one value, a whole vector, a strided span that is shuffled, or gather and scatter.
+
+A lane that is switched off never touches memory, except in registers' buffers and the padded part of buffers, where that is
+harmless and keeps the innermost loops free of masks.
+"""
+
+from __future__ import annotations
+
+from tridsl.backends.cpu.emit_cast import from_stored, to_stored
+from tridsl.backends.cpu.emit_frame import Frame, Place, allocate_on_stack, emit_if
+from tridsl.backends.cpu.emit_index import STORED_BYTES, Access, access_of
+from tridsl.backends.cpu.emit_llvm import (
+    BIT,
+    BYTE,
+    HELD,
+    INDEX_TYPE,
+    POINTER,
+    STORED,
+    VOID,
+    WORD,
+    Value,
+    any_lane,
+    constant,
+    declare,
+    index_constant,
+    intrinsic,
+    ir,
+    lanes_of,
+    mangle,
+    shaped,
+    shuffle,
+    splat,
+    together,
+    vector_constant,
+)
+from tridsl.ir.expr import Expr, Load, Var
+from tridsl.ir.loop import Ref
+from tridsl.ir.walk import variables
+
+WIDEST_SPAN = 4
+"""Bytes read per byte used, up to which a strided access is one wide load and a shuffle instead of a gather."""
+
+
+def emit_load(frame: Frame, node: Load) -> Value:
+    """`tensor[index]`, or `other` where the load's own mask is false."""
+    place = frame.places[node.tensor]
+    access = access_of(frame, place, node.index)
+    own = None if node.mask is None else frame.evaluate(node.mask)
+    other = None if node.other is None else frame.evaluate(node.other)
+    if access.uniform and not (own is not None and lanes_of(own) and frame.lane):
+        return _load_scalar(frame, place, access, own, other, node)
+    if access.uniform:
+        assert frame.lane is not None and own is not None
+        loaded = _load_scalar(frame, place, access, any_lane(frame.builder, own), None, node)
+        return _choose(frame, own, loaded, other)
+    stored = _load_lanes(frame, place, access, lane_mask(frame, place, node.index, own))
+    value = from_stored(frame.builder, stored, place.dtype)
+    return _choose(frame, own, value, other) if own is not None and other is not None else value
+
+
+def _choose(frame: Frame, mask: Value, value: Value, other: Value | None) -> Value:
+    if other is None:
+        other = constant(value.type, 0)
+    mask, value, other = together(frame.builder, mask, value, other)
+    return frame.builder.select(mask, value, other)
+
+
+def lane_mask(frame: Frame, place: Place, position: tuple[Expr, ...], own: Value | None) -> Value | None:
+    """Lanes that may touch `place[position]`: all of the loop's masks, without those that are provably not needed."""
+    lane = frame.lane
+    assert lane is not None
+    masks = [] if own is None else [splat(frame.builder, own, lane.count)]
+    if place.space != "reg":
+        if lane.tail is not None and not in_padding(place, position, lane.variable):
+            masks.append(lane.tail)
+        if lane.condition is not None:
+            masks.append(lane.condition)
+    return conjunction(frame, *masks)
+
+
+def conjunction(frame: Frame, *masks: Value | None) -> Value | None:
+    """All of the masks; None is true."""
+    given = [m for m in masks if m is not None]
+    if not given:
+        return None
+    given = list(together(frame.builder, *given))
+    total = given[0]
+    for mask in given[1:]:
+        total = frame.builder.and_(total, mask)
+    return total
+
+
+def in_padding(place: Place, position: tuple[Expr, ...], variable: str) -> bool:
+    """Whether the lane variable occurs only in axes that were rounded up to the loop's bound."""
+    if place.private:
+        return True
+    touched = [d for d, coordinate in enumerate(position) if variable in variables(coordinate)]
+    return bool(touched) and bool(place.padded) and all(place.padded[d] and isinstance(position[d], Var) for d in touched)
+
+
+def address(frame: Frame, place: Place, access: Access, offset: int = 0) -> Value:
+    """The pointer to the access's first element plus `offset` elements."""
+    kind, builder = STORED[place.dtype], frame.builder
+    pointer = place.pointer
+    if access.base is not None:
+        pointer = builder.gep(pointer, [access.base], source_etype=kind)
+    moved = access.constant + offset
+    return builder.gep(pointer, [index_constant(moved)], source_etype=kind) if moved else pointer
+
+
+def _load_scalar(frame: Frame, place: Place, access: Access, own: Value | None, other: Value | None, node: Load) -> Value:
+    """One element for all lanes; where nothing may be read, a stack slot is read in its stead."""
+    builder, kind = frame.builder, STORED[place.dtype]
+    guard = own
+    if frame.lane and frame.lane.condition is not None and place.space != "reg":
+        guard = conjunction(frame, guard, any_lane(builder, frame.lane.condition))
+    pointer = address(frame, place, access)
+    if guard is not None:
+        nothing = allocate_on_stack(frame, kind, 1, STORED_BYTES[kind])
+        frame.entry.store(constant(kind, 0), nothing)
+        pointer = builder.select(guard, pointer, nothing)
+    loaded = builder.load(pointer, align=STORED_BYTES[kind], typ=kind)
+    value = from_stored(builder, loaded, place.dtype)
+    return value if own is None or other is None else _choose(frame, own, value, other)
+
+
+def _load_lanes(frame: Frame, place: Place, access: Access, mask: Value | None) -> Value:
+    assert frame.lane is not None
+    kind, lanes = STORED[place.dtype], frame.lane.count
+    if access.offsets:
+        low, high = min(access.offsets), max(access.offsets)
+        span = high - low + 1
+        relative = [o - low for o in access.offsets]
+        if relative == list(range(lanes)):
+            return _load_vector(frame, place, access, low, lanes, mask)
+        # All lanes active: the first and the last element are inside, so is everything between them.
+        if mask is None and span <= WIDEST_SPAN * lanes and place.space != "reg":
+            wide = _load_vector(frame, place, access, low, span, None)
+            return shuffle(frame.builder, wide, relative)
+    pointers = _lane_pointers(frame, place, access)
+    every = mask if mask is not None else constant(ir.VectorType(BIT, lanes), 1)
+    vector = ir.VectorType(kind, lanes)
+    function = declare(
+        frame.builder.module, f"llvm.masked.gather.{mangle(vector)}.{mangle(pointers.type)}", vector, [pointers.type, WORD, every.type, vector]
+    )
+    return frame.builder.call(function, [pointers, constant(WORD, STORED_BYTES[kind]), every, constant(vector, 0)])
+
+
+def _load_vector(frame: Frame, place: Place, access: Access, offset: int, lanes: int, mask: Value | None) -> Value:
+    kind = STORED[place.dtype]
+    vector = ir.VectorType(kind, lanes)
+    pointer = address(frame, place, access, offset)
+    align = access.align if not offset else STORED_BYTES[kind]
+    if mask is None:
+        return frame.builder.load(pointer, align=align, typ=vector)
+    function = declare(frame.builder.module, f"llvm.masked.load.{mangle(vector)}.p0", vector, [POINTER, WORD, mask.type, vector])
+    return frame.builder.call(function, [pointer, constant(WORD, align), mask, constant(vector, 0)])
+
+
+def _lane_pointers(frame: Frame, place: Place, access: Access) -> Value:
+    """A vector of addresses."""
+    assert frame.lane is not None
+    builder, kind, lanes = frame.builder, STORED[place.dtype], frame.lane.count
+    if access.varying is not None:
+        start = address(frame, place, Access(base=None, constant=access.constant))
+        return builder.gep(splat(builder, start, lanes), [access.varying], source_etype=kind)
+    start = splat(builder, address(frame, place, access), lanes)
+    offsets = access.offsets or (0,) * lanes
+    result = ir.instructions.GEPInstr(builder.block, start, [vector_constant(INDEX_TYPE, offsets)], inbounds=False, name="", source_etype=kind)
+    builder._insert(result)
+    return result
+
+
+def emit_store(frame: Frame, target: Ref, value: Value, own: Value | None = None) -> None:
+    """`target = value` (held form of the target's dtype) in the lanes that are on.
+
+    A lane-varying value stored to one place for all lanes leaves the last active lane's.
+    """
+    place = frame.places[target.tensor]
+    access = access_of(frame, place, target.index)
+    stored = to_stored(frame.builder, value, place.dtype)
+    if frame.lane is None:
+        if own is None:
+            _store_scalar(frame, place, access, stored)
+        else:
+            with emit_if(frame, own):
+                _store_scalar(frame, place, access, stored)
+    elif access.uniform and not lanes_of(stored) and (own is None or not lanes_of(own)):
+        _store_for_any(frame, place, access, stored, own)
+    else:
+        _store_lanes(frame, place, access, splat(frame.builder, stored, frame.lane.count), target, own)
+
+
+def _store_scalar(frame: Frame, place: Place, access: Access, stored: Value) -> None:
+    frame.builder.store(stored, address(frame, place, access), align=STORED_BYTES[STORED[place.dtype]])
+
+
+def _store_for_any(frame: Frame, place: Place, access: Access, stored: Value, own: Value | None) -> None:
+    """One value, the same in all lanes: stored once if any lane is on (the tail always has its first lane)."""
+    assert frame.lane is not None
+    condition = frame.lane.condition
+    guard = conjunction(frame, own, None if condition is None else any_lane(frame.builder, condition))
+    if guard is None:
+        _store_scalar(frame, place, access, stored)
+    else:
+        with emit_if(frame, guard):
+            _store_scalar(frame, place, access, stored)
+
+
+def _store_lanes(frame: Frame, place: Place, access: Access, stored: Value, target: Ref, own: Value | None) -> None:
+    builder, lane, kind = frame.builder, frame.lane, STORED[place.dtype]
+    assert lane is not None
+    contiguous = access.offsets == tuple(range(lane.count))
+    if place.space == "reg" and contiguous:
+        # A whole vector in a register: blending keeps it there, a masked store would force it into memory.
+        mask = conjunction(frame, own, lane.condition, None if in_padding(place, target.index, lane.variable) else lane.tail)
+        pointer = address(frame, place, access)
+        if mask is not None:
+            before = builder.load(pointer, align=access.align, typ=stored.type)
+            stored = builder.select(splat(builder, mask, lane.count), stored, before)
+        builder.store(stored, pointer, align=access.align)
+        return
+    mask = lane_mask(frame, place, target.index, own) if place.space != "reg" else conjunction(frame, own, lane.condition, lane.tail)
+    if contiguous and mask is None:
+        builder.store(stored, address(frame, place, access), align=access.align)
+        return
+    every = constant(ir.VectorType(BIT, lane.count), 1) if mask is None else splat(builder, mask, lane.count)
+    if contiguous:
+        function = declare(builder.module, f"llvm.masked.store.{mangle(stored.type)}.p0", VOID, [stored.type, POINTER, WORD, every.type])
+        builder.call(function, [stored, address(frame, place, access), constant(WORD, access.align), every])
+        return
+    pointers = _lane_pointers(frame, place, access)
+    name = f"llvm.masked.scatter.{mangle(stored.type)}.{mangle(pointers.type)}"
+    function = declare(builder.module, name, VOID, [stored.type, pointers.type, WORD, every.type])
+    builder.call(function, [stored, pointers, constant(WORD, STORED_BYTES[kind]), every])
+
+

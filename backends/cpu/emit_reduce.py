@@ -1,0 +1,217 @@
+"""Statements that combine: `Accumulate` (in place, or across lanes) and `Append` (compaction)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tridsl.backends.cpu.emit_cast import emit_cast, from_stored, to_stored
+from tridsl.backends.cpu.emit_frame import Frame, emit_branches, emit_if
+from tridsl.backends.cpu.emit_index import access_of
+from tridsl.backends.cpu.emit_llvm import (
+    BIT,
+    INDEX_TYPE,
+    POINTER,
+    STORED,
+    VOID,
+    WORD,
+    Value,
+    constant,
+    declare,
+    index_constant,
+    intrinsic,
+    ir,
+    lane,
+    lanes_of,
+    mangle,
+    shuffle,
+    splat,
+    together,
+    vector_constant,
+)
+from tridsl.backends.cpu.emit_memory import conjunction, emit_load, emit_store
+from tridsl.dtypes import BOOL, INDEX, compute_type
+from tridsl.ir.expr import Load
+from tridsl.ir.loop import Accumulate, Append, Ref
+from tridsl.ir.op import Reducer
+
+States = list[Value]
+
+
+def emit_accumulate(frame: Frame, statement: Accumulate) -> None:
+    """`targets = merge(targets, values)`; in a vector loop that no target mentions, over the lanes first."""
+    mask = None if statement.mask is None else frame.evaluate(statement.mask)
+    if frame.lane is None:
+        if mask is None:
+            _merge_into(frame, statement, _values(frame, statement))
+        else:
+            with emit_if(frame, mask):
+                _merge_into(frame, statement, _values(frame, statement))
+        return
+    lane_state = frame.lane
+    outer = lane_state.condition
+    lane_state.condition = conjunction(frame, outer, None if mask is None else splat(frame.builder, mask, lane_state.count))
+    if all(access_of(frame, frame.places[t.tensor], t.index).uniform for t in statement.targets):
+        _across_lanes(frame, statement)
+    else:
+        _merge_into(frame, statement, _values(frame, statement))
+    lane_state.condition = outer
+
+
+def _values(frame: Frame, statement: Accumulate) -> States:
+    return [
+        emit_cast(frame.builder, frame.evaluate(value), value.dtype, dtype)
+        for value, dtype in zip(statement.values, statement.reducer.dtypes)
+    ]
+
+
+def _merge_into(frame: Frame, statement: Accumulate, values: States) -> None:
+    builder, reducer = frame.builder, statement.reducer
+    before = []
+    for target, dtype in zip(statement.targets, reducer.dtypes):
+        stored = frame.places[target.tensor].dtype
+        before.append(emit_cast(builder, emit_load(frame, Load(tensor=target.tensor, index=target.index, dtype=stored)), stored, dtype))
+    after = _merge(frame, reducer, before, values)
+    for target, value, dtype in zip(statement.targets, after, reducer.dtypes):
+        emit_store(frame, target, emit_cast(builder, value, dtype, frame.places[target.tensor].dtype))
+
+
+def _merge(frame: Frame, reducer: Reducer, a: States, b: States) -> States:
+    """The reducer's merge of earlier states `a` and later states `b`."""
+    for state, earlier, later in zip(reducer.states, a, b):
+        frame.values[f"a.{state}"], frame.values[f"b.{state}"] = earlier, later
+    merged = [frame.evaluate(expression) for expression in reducer.merge]
+    for state in reducer.states:
+        del frame.values[f"a.{state}"], frame.values[f"b.{state}"]
+    return merged
+
+
+def _across_lanes(frame: Frame, statement: Accumulate) -> None:
+    """Combine the lanes' values, then merge them into the targets once."""
+    builder, lane_state, reducer = frame.builder, frame.lane, statement.reducer
+    assert lane_state is not None
+    values = [splat(builder, v, lane_state.count) for v in _values(frame, statement)]
+    active = conjunction(frame, lane_state.tail, lane_state.condition)
+    # From here on plain scalar code: the lanes are accounted for by `active`.
+    frame.lane = None
+    if frame.ordered:
+        _lane_by_lane(frame, statement, values, active)
+    else:
+        if active is not None:
+            neutral = [constant(v.type, c.value) for v, c in zip(values, reducer.identity)]
+            values = [builder.select(active, v, n) for v, n in zip(values, neutral)]
+        _merge_into(frame, statement, _tree(frame, reducer, values))
+    frame.lane = lane_state
+
+
+def _lane_by_lane(frame: Frame, statement: Accumulate, values: States, active: Value | None) -> None:
+    """In lane order, for loops that promise it."""
+    for number in range(lanes_of(values[0])):
+        one = [lane(frame.builder, v, number) for v in values]
+        if active is None:
+            _merge_into(frame, statement, one)
+        else:
+            with emit_if(frame, lane(frame.builder, active, number)):
+                _merge_into(frame, statement, one)
+
+
+def _tree(frame: Frame, reducer: Reducer, values: States) -> States:
+    """All lanes in log2(lanes) merges.
+
+    Halves are merged where order does not matter (the cheapest shuffles), neighbours where it does. A number of lanes that
+    is no power of two is filled up with the identity.
+    """
+    builder, count = frame.builder, lanes_of(values[0])
+    if reducer.dtypes == (BOOL,) and reducer.op in ("and", "or"):
+        return [intrinsic(builder, f"vector.reduce.{reducer.op}", BIT, values, [values[0].type])]
+    size = 1 << (count - 1).bit_length()
+    if size != count:
+        fill = [constant(v.type, c.value) for v, c in zip(values, reducer.identity)]
+        values = [shuffle(builder, v, [*range(count), *[count] * (size - count)], f) for v, f in zip(values, fill)]
+    while size > 1:
+        size //= 2
+        first = range(size) if reducer.commutative else range(0, 2 * size, 2)
+        second = range(size, 2 * size) if reducer.commutative else range(1, 2 * size, 2)
+        earlier, later = ([shuffle(builder, v, list(part)) for v in values] for part in (first, second))
+        merged = _merge(frame, reducer, earlier, later)
+        values = [splat(builder, m, size) for m in merged]
+    return [lane(builder, v, 0) for v in values]
+
+
+def emit_append(frame: Frame, statement: Append) -> None:
+    """`if keep: tensor[count] = value; count += 1`, in lane order."""
+    place = frame.places[statement.tensor]
+    keep = frame.evaluate(statement.keep)
+    value = emit_cast(frame.builder, frame.evaluate(statement.value), statement.value.dtype, place.dtype)
+    stored = to_stored(frame.builder, value, place.dtype)
+    if frame.lane is None:
+        with emit_if(frame, keep):
+            count = _count(frame, statement.count)
+            _append_at(frame, statement, stored, count)
+            emit_store(frame, statement.count, frame.builder.add(count, index_constant(1), flags=("nsw",)))
+        return
+    lane_state = frame.lane
+    keep = splat(frame.builder, keep, lane_state.count)
+    active = conjunction(frame, keep, lane_state.tail, lane_state.condition)
+    stored = splat(frame.builder, stored, lane_state.count)
+    frame.lane = None
+    _append_lanes(frame, statement, stored, active)
+    frame.lane = lane_state
+
+
+def _count(frame: Frame, count: Ref) -> Value:
+    return emit_load(frame, Load(tensor=count.tensor, index=count.index, dtype=INDEX))
+
+
+def _append_at(frame: Frame, statement: Append, stored: Value, count: Value) -> None:
+    place = frame.places[statement.tensor]
+    pointer = _element(frame, statement.tensor, count)
+    frame.builder.store(stored, pointer, align=place.dtype.storage_bytes)
+
+
+def _element(frame: Frame, tensor: str, position: Value) -> Value:
+    place = frame.places[tensor]
+    step = frame.evaluate(place.strides[0])
+    offset = position if isinstance(step, ir.Constant) and step.constant == 1 else frame.builder.mul(position, step, flags=("nsw",))
+    return frame.builder.gep(place.pointer, [offset], source_etype=STORED[place.dtype])
+
+
+def _append_lanes(frame: Frame, statement: Append, stored: Value, active: Value) -> None:
+    """Compress to a register, one register at a time, then store.
+
+    Not `masked.compressstore`: its x86 instruction is microcoded on Zen 4. What lies past the count is unspecified, so a
+    register is stored whole wherever it does not run past the tensor's end.
+    """
+    builder, place = frame.builder, frame.places[statement.tensor]
+    capacity = frame.evaluate(place.shape[0])
+    kind = STORED[place.dtype]
+    step = max(1, min(lanes_of(stored), frame.chip.vector_bits // place.dtype.storage_bits))
+    count = _count(frame, statement.count)
+    for start in range(0, lanes_of(stored), step):
+        part = list(range(start, min(start + step, lanes_of(stored))))
+        values, mask = shuffle(builder, stored, part), shuffle(builder, active, part)
+        vector = values.type
+        packed = intrinsic(builder, "experimental.vector.compress", vector, [values, mask, constant(vector, 0)])
+        bits = builder.bitcast(mask, ir.IntType(len(part)))
+        number = intrinsic(builder, "ctpop", bits.type, [bits]) if len(part) > 1 else bits
+        # ctpop of n bits needs bit_length(n) bits, which always fit n bits for n > 1.
+        kept = builder.zext(number, INDEX_TYPE) if len(part) < 64 else number
+        following = builder.add(count, kept, flags=("nsw",))
+        pointer = _element(frame, statement.tensor, count)
+        size = place.dtype.storage_bytes
+
+        def whole(packed: Value = packed, pointer: Value = pointer, size: int = size) -> None:
+            builder.store(packed, pointer, align=size)
+
+        def exact(packed: Value = packed, pointer: Value = pointer, kept: Value = kept, size: int = size) -> None:
+            numbers = vector_constant(WORD, range(lanes_of(packed)))
+            below = builder.icmp_signed("<", numbers, splat(builder, builder.trunc(kept, WORD), lanes_of(packed)))
+            name = f"llvm.masked.store.{mangle(packed.type)}.p0"
+            function = declare(builder.module, name, VOID, [packed.type, POINTER, WORD, below.type])
+            builder.call(function, [packed, pointer, constant(WORD, size), below])
+
+        end = builder.add(count, index_constant(len(part)), flags=("nsw",))
+        emit_branches(frame, builder.icmp_signed("<=", end, capacity), whole, exact)
+        count = following
+    emit_store(frame, statement.count, count)
+
+
