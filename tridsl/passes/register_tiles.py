@@ -1,0 +1,134 @@
+"""Accumulate in registers (or the nearest cache) while the innermost reduction runs.
+
+    for k.o: for i.o:                               for k.o: for i.o:
+      for k.i < 256:                                  alloc acc: f32[12, 32] in reg
+        unroll i.i < 12: vector j.i < 32:       ->    if k.o == 0: acc = 0   else: acc = C
+          C[i, j] += A * B                            for k.i < 256: … acc[i.i, j.i] += A * B
+                                                      C = acc
+
+The tile is made of the independent loops inside the innermost run of reduce loops. Its size must be constant and small;
+otherwise `place_init` lets the reduction work in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tridsl.dtypes import BOOL, compute_type
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, binary, both, index
+from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Kernel, Ref, Stmt, Store
+from tridsl.ir.walk import rewrite, substitute, walk
+from tridsl.schedule.nest import stage_of, trip_bound
+
+REGISTER_BYTES = 2048
+"""A tile of unrolled and vector loops up to this size is held in registers (32 of 64 bytes)."""
+CACHE_BYTES = 16384
+
+
+def register_tiles(kernel: Kernel) -> Kernel:
+    """Every reduction that fits, in every phase."""
+    types = {b.name: b.dtype for b in kernel.scratch} | {p.name: p.dtype for p in kernel.params}
+    types |= {n.buffer.name: n.buffer.dtype for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
+
+    def visit(block: Block, above: tuple[For, ...]) -> Block:
+        out: list[Stmt] = []
+        for statement in block:
+            if isinstance(statement, For):
+                tiled = _tile(statement, above, types) if statement.reduce else None
+                if tiled is None:
+                    out.append(replace(statement, body=visit(statement.body, (*above, statement))))
+                else:
+                    out += tiled
+            elif isinstance(statement, If):
+                out.append(replace(statement, then=visit(statement.then, above), otherwise=visit(statement.otherwise, above)))
+            else:
+                out.append(statement)
+        return tuple(out)
+
+    return replace(kernel, phases=tuple(replace(p, body=visit(p.body, ())) for p in kernel.phases))
+
+
+def _path(block: Block) -> tuple[tuple[For, ...], Accumulate] | None:
+    """The one accumulation with `init` in `block` and the loops leading to it."""
+    found: list[tuple[tuple[For, ...], Accumulate]] = []
+
+    def search(inner: Block, loops: tuple[For, ...]) -> None:
+        for statement in inner:
+            if isinstance(statement, For):
+                search(statement.body, (*loops, statement))
+            elif isinstance(statement, If):
+                found.extend([((), n) for n in walk(statement) if isinstance(n, Accumulate) and n.init] * 2)
+            elif isinstance(statement, Accumulate) and statement.init:
+                found.append((loops, statement))
+
+    search(block, ())
+    return found[0] if len(found) == 1 else None
+
+
+def _tile(root: For, above: tuple[For, ...], types: dict[str, object]) -> Block | None:
+    found = _path((root,))
+    if found is None:
+        return None
+    loops, accumulate = found
+    stage = stage_of(root.var)
+    run = [l for l in loops if l.reduce]
+    tile = [l for l in loops if not l.reduce]
+    if list(loops) != run + tile or any(l.kind in ("parallel", "group", "column", "row") for l in tile):
+        return None
+    bounds = [trip_bound(l) for l in tile]
+    if any(b is None for b in bounds):
+        return None
+    sizes = [int(b or 0) for b in bounds]
+    count = 1
+    for size in sizes:
+        count *= size
+    reducer = accumulate.reducer
+    total = sum(count * dtype.storage_bytes for dtype in reducer.dtypes)
+    straight = all(l.kind in ("unroll", "vector", "lane") for l in tile)
+    if total > (REGISTER_BYTES if straight else CACHE_BYTES):
+        return None
+    space = "reg" if straight else "l1"
+    buffers = [
+        Buffer(name=f"{stage}:acc.{state}", dtype=dtype, shape=tuple(index(n) for n in sizes), space=space, padded=(True,) * len(sizes))  # type: ignore[arg-type]
+        for state, dtype in zip(reducer.states, reducer.dtypes)
+    ]
+    place = tuple(Var(name=l.var) for l in tile)
+    outer = [l for l in above if l.reduce and stage_of(l.var) == stage]
+    starting: Expr | None = None
+    for loop in outer:
+        starting = both(starting, Binary(op="eq", a=Var(name=loop.var), b=index(0), dtype=BOOL))
+
+    def fill(suffix: str, full: bool, body: Block) -> Block:
+        names: dict[str, Expr] = {l.var: Var(name=f"{l.var}.{suffix}") for l in tile}
+        inner = substitute(body, names)
+        for loop, size in reversed(list(zip(tile, sizes))):
+            extent = index(size) if full else substitute(loop.extent, names)
+            inner = (replace(loop, var=f"{loop.var}.{suffix}", extent=extent, bound=size, body=inner),)
+        return inner
+
+    valid: Expr | None = None
+    for loop in tile:
+        if not isinstance(loop.extent, Const):
+            valid = both(valid, binary("lt", Var(name=loop.var), loop.extent))
+    zero, load, store = [], [], []
+    for buffer, target, identity in zip(buffers, accumulate.targets, reducer.identity):
+        here = Ref(tensor=buffer.name, index=place)
+        zero.append(Store(target=here, value=identity))
+        dtype = types[target.tensor]
+        other = None if valid is None else Const(value=identity.value, dtype=dtype)  # type: ignore[arg-type]
+        before: Expr = Load(tensor=target.tensor, index=target.index, dtype=dtype, mask=valid, other=other)  # type: ignore[arg-type]
+        load.append(Store(target=here, value=_widened(before)))
+        store.append(Store(target=target, value=_widened(Load(tensor=buffer.name, index=place, dtype=buffer.dtype))))
+    entry = fill("zero", True, tuple(zero))
+    if starting is not None:
+        entry = (If(condition=starting, then=entry, otherwise=fill("in", True, tuple(load))),)
+    local = replace(
+        accumulate, targets=tuple(Ref(tensor=b.name, index=place) for b in buffers), init=False
+    )
+    main = rewrite((root,), {Accumulate: lambda node: local if node == accumulate else node})
+    return (*(Alloc(buffer=b) for b in buffers), *entry, *main, *fill("out", False, tuple(store)))
+
+
+def _widened(load: Load) -> Expr:
+    wide = compute_type(load.dtype)
+    return load if wide == load.dtype else Cast(a=load, dtype=wide)

@@ -1,0 +1,195 @@
+"""Vector loops of any length become loops over whole registers, with a masked last one.
+
+    vector n < N: s += x[n]       ->      alloc part: f32[4, 16] in reg;  part = 0
+                                          for n.o < N // 64: unroll u < 4: vector w < 16: part[u, w] += x[(n.o*4 + u)*16 + w]
+                                          for n.t < ceil(N % 64 / 16): vector w < min(16, …): part[0, w] += x[…]
+                                          part[0] += part[1] …;  vector w < 16: s += part[0, w]
+
+Loops whose bound is already a few registers (a register tile) are left alone. Storage that a vector loop's body
+allocates gets a lane axis and moves in front of the loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tridsl.devices.spec import DeviceSpec
+from tridsl.dtypes import DType, compute_type
+from tridsl.ir.affine import simplify_index
+from tridsl.ir.expr import Call, Cast, Const, Expr, Load, Var, add, binary, ceildiv, index, minimum, mul, sub
+from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Kernel, Ref, Stmt, Store
+from tridsl.ir.walk import rewrite, substitute, variables, walk
+from tridsl.passes.fresh import fresh
+
+REDUCE_UNROLL = 4
+"""Independent partial results: enough to hide the latency of an addition (4 cycles) with one a cycle."""
+HEAVY_UNROLL = 2
+"""The same for bodies that call transcendental functions: they have latency to hide of their own."""
+TILE_REGISTERS = 4
+"""A vector loop of up to this many registers is taken as written."""
+
+
+def strip_vectors(kernel: Kernel, spec: DeviceSpec) -> Kernel:
+    """Strips the vector loops for the device's registers; a device without a vector width keeps its loops."""
+    if not spec.vector_bits:
+        return kernel
+    types: dict[str, DType] = {b.name: b.dtype for b in kernel.scratch} | {p.name: p.dtype for p in kernel.params}
+    types |= {n.buffer.name: n.buffer.dtype for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
+
+    def visit(block: Block) -> Block:
+        out: list[Stmt] = []
+        for statement in block:
+            if isinstance(statement, For):
+                inner = replace(statement, body=visit(statement.body))
+                out += _strip(inner, spec, types) if inner.kind == "vector" else (inner,)
+            elif isinstance(statement, If):
+                out.append(replace(statement, then=visit(statement.then), otherwise=visit(statement.otherwise)))
+            else:
+                out.append(statement)
+        return tuple(out)
+
+    return replace(kernel, phases=tuple(replace(p, body=visit(p.body)) for p in kernel.phases))
+
+
+def _lanes(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> int:
+    """Lanes of the widest type in the body; twice that when narrow memory is widened (two registers a step)."""
+    bits = {t.storage_bits for t in _types(loop, types)}
+    widest, narrowest = max(bits, default=32), min(bits, default=32)
+    lanes = max(1, (spec.vector_bits or 0) // widest)
+    return lanes * 2 if narrowest * 4 <= widest else lanes
+
+
+def _types(loop: For, types: dict[str, DType]) -> list[DType]:
+    found: list[DType] = []
+    for statement in loop.body:
+        for node in walk(statement):
+            if isinstance(node, Load) and any(loop.var in variables(i) for i in node.index):
+                found += [node.dtype, compute_type(node.dtype)]
+            elif isinstance(node, Ref) and node.tensor in types and any(loop.var in variables(i) for i in node.index):
+                found += [types[node.tensor], compute_type(types[node.tensor])]
+            elif isinstance(node, Accumulate):
+                found += node.reducer.dtypes
+            elif isinstance(node, Append):
+                found.append(types[node.tensor])
+            elif isinstance(node, Cast) and node.dtype.bits > 8 and node.dtype.name != "i64":
+                found.append(node.dtype)
+    return found
+
+
+def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> Block:
+    lanes = _lanes(loop, spec, types)
+    size = int(loop.extent.value) if isinstance(loop.extent, Const) else loop.bound
+    if size is not None and size <= lanes * (1 if _reduces(loop) else TILE_REGISTERS):
+        return _with_lane_axis(replace(loop, bound=size), size)
+    appends = any(isinstance(n, Append) for s in loop.body for n in walk(s))
+    factor = 1
+    if _reduces(loop):
+        heavy = any(isinstance(n, Call) for s in loop.body for n in walk(s))
+        factor = HEAVY_UNROLL if heavy else REDUCE_UNROLL
+    if appends:
+        factor = 1
+    while factor > 1 and size is not None and size < lanes * factor * 2:
+        factor //= 2
+    body, before, after = _partials(loop, lanes, factor)
+    width, step = index(lanes), index(lanes * factor)
+    whole = simplify_index(binary("floordiv", loop.extent, step))
+    done = mul(whole, step)
+    rest = simplify_index(sub(loop.extent, done))
+    outer, copy, lane, tail = (Var(name=f"{loop.var}.{part}") for part in ("v", "u", "w", "t"))
+    base = replace(loop, reduce=False, kind="serial", binding=None)
+
+    def at(position: Expr, unrolled: Expr) -> Block:
+        return substitute(body, {loop.var: position, f"{loop.var}.u": unrolled, f"{loop.var}.w": lane})
+
+    main = at(simplify_index(add(add(mul(outer, step), mul(copy, width)), lane)), copy)
+    vector = For(var=lane.name, extent=width, bound=lanes, kind="vector", body=main)
+    if factor > 1:
+        vector = For(var=copy.name, extent=index(factor), bound=factor, kind="unroll", body=(vector,))
+    else:
+        vector = substitute(vector, {copy.name: index(0)})
+    blocks: list[Stmt] = [replace(base, var=outer.name, extent=whole, bound=None if size is None else size // (lanes * factor), body=(vector,))]
+    if rest != index(0):
+        last = at(simplify_index(add(add(done, mul(tail, width)), lane)), index(0))
+        partial = minimum(width, simplify_index(sub(rest, mul(tail, width))))
+        masked = For(var=lane.name, extent=partial, bound=lanes, kind="vector", body=last)
+        remaining = replace(base, var=tail.name, extent=simplify_index(ceildiv(rest, width)), bound=factor, body=(masked,))
+        blocks += fresh((remaining,), ".r")
+    done_blocks: list[Stmt] = []
+    for block in blocks:
+        done_blocks += rewrite((block,), {For: lambda f: _with_lane_axis(f, lanes) if f.kind == "vector" else f})
+    return (*before, *done_blocks, *after)
+
+
+def _reduces(loop: For) -> bool:
+    return any(
+        isinstance(n, Accumulate) and not any(loop.var in variables(i) for t in n.targets for i in t.index)
+        for s in loop.body
+        for n in walk(s)
+    )
+
+
+def _partials(loop: For, lanes: int, factor: int) -> tuple[Block, Block, Block]:
+    """The body with reductions across the lanes turned into partial results; statements before and after the loop."""
+    before: list[Stmt] = []
+    after: list[Stmt] = []
+    count = 0
+    copy, lane = Var(name=f"{loop.var}.u"), Var(name=f"{loop.var}.w")
+
+    def visit(node: Accumulate) -> Accumulate:
+        nonlocal count
+        if any(loop.var in variables(i) for t in node.targets for i in t.index) or not node.reducer.commutative:
+            return node
+        count += 1
+        name = f"{loop.var}.part{count if count > 1 else ''}"
+        buffers = [
+            Buffer(name=f"{name}.{s}", dtype=d, shape=(index(factor), index(lanes)), space="reg", padded=(True, True))
+            for s, d in zip(node.reducer.states, node.reducer.dtypes)
+        ]
+        start = tuple(
+            Store(target=Ref(tensor=b.name, index=(Var(name=f"{name}.u"), Var(name=f"{name}.w"))), value=identity)
+            for b, identity in zip(buffers, node.reducer.identity)
+        )
+        before.extend(Alloc(buffer=b) for b in buffers)
+        before.append(_over(f"{name}.u", factor, "unroll", _over(f"{name}.w", lanes, "vector", start)))
+
+        def part(u: Expr, w: Expr) -> tuple[Load, ...]:
+            return tuple(Load(tensor=b.name, index=(u, w), dtype=b.dtype) for b in buffers)
+
+        stride = factor // 2
+        while stride:
+            u, w = Var(name=f"{name}.j{stride}"), Var(name=f"{name}.m{stride}")
+            merge = replace(node, targets=tuple(Ref(tensor=b.name, index=(u, w)) for b in buffers), values=part(add(u, index(stride)), w), mask=None)
+            after.append(_over(u.name, stride, "unroll", _over(w.name, lanes, "vector", (merge,))))
+            stride //= 2
+        w = Var(name=f"{name}.x")
+        final = replace(node, values=part(index(0), w), mask=None)
+        after.append(_over(w.name, lanes, "vector", (final,)))
+        return replace(node, targets=tuple(Ref(tensor=b.name, index=(copy, lane)) for b in buffers))
+
+    body = rewrite(loop.body, {Accumulate: visit})
+    return body, tuple(before), tuple(after)
+
+
+def _over(variable: str, size: int, kind: str, body: Stmt | Block) -> For:
+    block = body if isinstance(body, tuple) else (body,)
+    return For(var=variable, extent=index(size), bound=size, kind=kind, body=block)  # type: ignore[arg-type]
+
+
+def _with_lane_axis(loop: For, lanes: int) -> Block:
+    """Register storage allocated in the body: one element a lane, allocated in front of the loop."""
+    local = {n.buffer.name: n.buffer for s in loop.body for n in walk(s) if isinstance(n, Alloc)}
+    if not local:
+        return (loop,)
+    lane = Var(name=loop.var)
+    wide = tuple(
+        Alloc(buffer=replace(b, shape=(*b.shape, index(lanes)), padded=(*(b.padded or (False,) * len(b.shape)), True))) for b in local.values()
+    )
+    body = rewrite(
+        loop.body,
+        {
+            Alloc: lambda a: (),
+            Load: lambda l: replace(l, index=(*l.index, lane)) if l.tensor in local else l,
+            Ref: lambda r: replace(r, index=(*r.index, lane)) if r.tensor in local else r,
+        },
+    )
+    return (*wide, replace(loop, body=body))
