@@ -1,0 +1,175 @@
+"""The facts of the processor this process runs on, as a `DeviceSpec`.
+
+LLVM knows the processor's name and features best, but importing it takes 50 ms. So it is asked once per machine; the
+answer is kept in a small file whose name is a hash of what `/proc/cpuinfo` says and of LLVM's version. A warm process
+reads two small files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import tempfile
+from importlib import metadata, resources
+from pathlib import Path
+
+import msgspec
+import platformdirs
+
+from tridsl.devices.spec import DeviceSpec, chip_names, load_chip
+
+_FORMAT = 1
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class _Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What LLVM said (the processor's name and features), and what the chip file that describes it adds: rates."""
+
+    cpu: str
+    features: tuple[str, ...]
+    missing: tuple[str, ...]
+    chip: str
+    peak_f32_ops_per_second_per_core: float | None = None
+    peak_copy_bytes_per_second: float | None = None
+
+
+def host_spec(cache: Path | None = None) -> DeviceSpec:
+    """This machine's processor. `cache` is the directory for LLVM's answer; None is the user's cache directory.
+
+    `name` is that of the chip file with the same `target_cpu`, else `host`. `cores` are those this process may use.
+    A cache that cannot be read or written only costs the time to ask again.
+    """
+    machine = platform.machine()
+    folder = (cache or platformdirs.user_cache_path("tridsl")) / "host"
+    file = folder / f"{_identity(machine)}.json"
+    answer = _read(file)
+    if answer is None:
+        answer = _ask_llvm(machine)
+        _write(file, answer)
+    return _spec(machine, answer)
+
+
+def _identity(machine: str) -> str:
+    """A hash of everything that LLVM's answer and the choice of the chip depend on."""
+    chips = []
+    folder = resources.files("tridsl.devices").joinpath("chips")
+    if isinstance(folder, Path) and folder.is_dir():
+        chips = sorted((entry.name, entry.stat().st_mtime_ns) for entry in os.scandir(folder))
+    facts = (_FORMAT, machine, metadata.version("llvmlite"), chips, _cpuinfo())
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def _cpuinfo() -> tuple[str, ...]:
+    """The lines of the first processor that name its kind; not its momentary frequency or number."""
+    wanted = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "CPU ")
+    try:
+        with open("/proc/cpuinfo", errors="replace") as stream:
+            first = stream.read(1 << 14).split("\n\n", 1)[0]
+    except OSError:
+        return ()
+    return tuple(line for line in first.splitlines() if line.startswith(wanted))
+
+
+def _read(file: Path) -> _Answer | None:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=_Answer)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _write(file: Path, answer: _Answer) -> None:
+    """Atomically: another process reads the old file, none, or the whole new one."""
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".tmp-", delete=False) as stream:
+            stream.write(msgspec.json.encode(answer))
+        os.replace(stream.name, file)
+    except OSError:
+        return
+
+
+def _ask_llvm(machine: str) -> _Answer:
+    import llvmlite.binding as llvm  # heavy (50 ms), and only a cold process needs it
+
+    features = llvm.get_host_cpu_features()
+    cpu = llvm.get_host_cpu_name()
+    chip = _matching_chip(cpu, machine)
+    return _Answer(
+        cpu=cpu,
+        features=tuple(sorted(name for name, here in features.items() if here)),
+        missing=tuple(sorted(name for name, here in features.items() if not here)),
+        chip=chip.name if chip else "host",
+        peak_f32_ops_per_second_per_core=chip.peak_f32_ops_per_second_per_core if chip else None,
+        peak_copy_bytes_per_second=chip.peak_copy_bytes_per_second if chip else None,
+    )
+
+
+def _matching_chip(cpu: str, machine: str) -> DeviceSpec | None:
+    """The first chip file, by name, with this `target_cpu` and architecture."""
+    for chip in map(load_chip, chip_names()):
+        if chip.kind == "cpu" and chip.target_cpu == cpu and chip.target_triple.split("-")[0] in ("", machine):
+            return chip
+    return None
+
+
+def _spec(machine: str, answer: _Answer) -> DeviceSpec:
+    features = frozenset(answer.features)
+    bits, registers, masks = _vectors(machine, features)
+    l1, l2, l3 = (_cache_bytes(level) for level in (1, 2, 3))
+    return DeviceSpec(
+        name=answer.chip,
+        kind="cpu",
+        features=features,
+        target_triple=f"{machine}-unknown-linux-gnu",
+        target_cpu=answer.cpu,
+        target_features=",".join([f"+{name}" for name in answer.features] + [f"-{name}" for name in answer.missing]),
+        vector_bits=bits,
+        vector_registers=registers,
+        has_masks=masks,
+        cores=len(os.sched_getaffinity(0)),
+        l1_bytes=l1,
+        l2_bytes=l2,
+        l3_bytes=l3,
+        memory_bytes=_memory_bytes(),
+        peak_f32_ops_per_second_per_core=answer.peak_f32_ops_per_second_per_core,
+        peak_copy_bytes_per_second=answer.peak_copy_bytes_per_second,
+    )
+
+
+def _vectors(machine: str, features: frozenset[str]) -> tuple[int | None, int | None, bool]:
+    """Bits and number of the SIMD registers, and whether instructions take lane masks."""
+    if machine == "aarch64":
+        return 128, 32, False
+    if machine != "x86_64":
+        return None, None, False
+    if {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= features:
+        return 512, 32, True
+    return (256 if "avx2" in features else 128), 16, False
+
+
+def _cache_bytes(level: int) -> int | None:
+    """Size of the data or unified cache of `level` that core 0 uses; None where the system does not say."""
+    try:
+        for index in sorted(_CACHES.glob("index*")):
+            kind = (index / "type").read_text().strip()
+            if int((index / "level").read_text()) == level and kind in ("Data", "Unified"):
+                text = (index / "size").read_text().strip()
+                return int(text.rstrip("KMG")) * _UNITS.get(text[-1], 1)
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def _memory_bytes() -> int | None:
+    """Physical memory, or the limit of this process's control group where that is less."""
+    try:
+        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return physical
+    return min(physical, int(limit)) if limit.isdigit() else physical
