@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from dataclasses import fields
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from tridsl.api import signatures
 from tridsl.dtypes import DTYPES, DType
 from tridsl.ir import expr, op
+
+T = TypeVar("T")
 
 CLASSES: dict[str, type] = {
     kind.__name__: kind
@@ -31,10 +33,13 @@ def to_bytes(value: Any) -> bytes:
     return msgspec.msgpack.encode(_plain(value))
 
 
-def from_bytes(record: bytes) -> Any:
-    """The value `to_bytes` was given. Raises ValueError for anything it cannot have written."""
+def from_bytes(record: bytes, kind: type[T]) -> T:
+    """The `kind` that `to_bytes` was given. Raises ValueError for anything it cannot have written."""
     try:
-        return _value(msgspec.msgpack.decode(record))
+        value = _value(msgspec.msgpack.decode(record))
+        if not isinstance(value, kind):
+            raise TypeError(f"a record of {type(value).__name__}, not {kind.__name__}")
+        return value
     except (msgspec.DecodeError, KeyError, TypeError) as problem:
         raise ValueError(f"not a record: {problem}") from None
 

@@ -1,0 +1,237 @@
+"""One call's arguments, made sense of: bound to parameters, typed, broadcast, sizes solved, contracts checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tridsl.api.arguments import Array, as_array, as_scalar, is_number
+from tridsl.api.families import Family
+from tridsl.buffer import check_trits
+from tridsl.diagnostics import error
+from tridsl.dtypes import I8, TRIT, DType
+from tridsl.ir.op import Contract, Op, Scalar
+from tridsl.ir.walk import variables
+from tridsl.program.arithmetic import Number, evaluate, shape_of
+from tridsl.program.trace import Tracer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Symbol:
+    """A tensor of a traced function as an argument: everything of an `Array` but its elements."""
+
+    tracer: Tracer
+    dtype: DType
+    shape: tuple[int, ...]
+    layout: str = "row"
+    strides: tuple[int, ...] | None = None
+
+
+Given = Array | Symbol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """Arguments of one call of one checked op.
+
+    `given` are the tensors as passed, `numbers` every scalar in its type, `batch` the extra leading axes after broadcasting,
+    `sizes` the solved sizes. `checks` are the contracts that depend on non-const scalars.
+    """
+
+    family: Family
+    given: Mapping[str, Given]
+    numbers: Mapping[str, Number]
+    batch: tuple[int, ...]
+    sizes: Mapping[str, int]
+    checks: tuple[Contract, ...] = ()
+    first: Any = field(default=None, repr=False)
+
+    @property
+    def values(self) -> dict[str, Number]:
+        return {**self.sizes, **self.numbers}
+
+
+def describe(values: Mapping[str, Any]) -> tuple[dict[str, Given], dict[str, Any]]:
+    """Tensors and scalars among the arguments. A 0-d array is a scalar."""
+    tensors: dict[str, Given] = {}
+    scalars: dict[str, Any] = {}
+    for name, value in values.items():
+        if is_number(value):
+            scalars[name] = value
+        elif isinstance(value, Tracer):
+            tensors[name] = Symbol(tracer=value, dtype=value.value.dtype, shape=value.shape, layout=value.value.layout)
+        else:
+            tensors[name] = as_array(name, value)
+    return tensors, scalars
+
+
+def convert_scalars(header: Op, scalars: Mapping[str, Any], given: Mapping[str, Given]) -> dict[str, Number]:
+    """Every scalar parameter's value in its own type, defaults filled in. Raises what `as_scalar` raises."""
+    numbers: dict[str, Number] = {}
+    for parameter in header.params:
+        if isinstance(parameter, Scalar):
+            if parameter.name in scalars:
+                numbers[parameter.name] = as_scalar(parameter.name, scalars[parameter.name], parameter.dtype)
+            elif parameter.name in given:
+                shape = given[parameter.name].shape
+                raise error("E0503", f"argument `{parameter.name}` of {header.name}() is a scalar {parameter.dtype}, got an array of shape {shape}", help="pass a number")
+            elif parameter.default is not None:
+                numbers[parameter.name] = parameter.default.value
+            else:
+                raise error("E0501", f"{header.name}() is missing the argument `{parameter.name}`", help=f"pass {parameter.name}= as {parameter.dtype}")
+    return numbers
+
+
+def check_tensors(header: Op, given: Mapping[str, Given]) -> None:
+    """Element types, layouts, ranks; E0502, E0503, E0511, E0512."""
+    for tensor in header.tensors:
+        if tensor.role == "output":
+            continue
+        argument = given.get(tensor.name)
+        if argument is None:
+            raise error("E0512", f"argument `{tensor.name}` must be an array of {tensor.dtype} with {len(tensor.shape)} axes, got a number")
+        if argument.dtype != tensor.dtype and not (tensor.dtype == TRIT and argument.dtype == I8):
+            raise error(
+                "E0502",
+                f"argument `{tensor.name}` of {header.name}() must have elements of type {tensor.dtype}, got {argument.dtype}",
+                help=f"convert it: {tensor.name}.astype(...), or choose the overload or type parameter that takes {argument.dtype}",
+            )
+        if len(argument.shape) < len(tensor.shape):
+            raise error(
+                "E0503",
+                f"argument `{tensor.name}` of {header.name}() needs at least {len(tensor.shape)} axes, got shape {argument.shape}",
+                help=f"add axes: {tensor.name}[np.newaxis, ...]",
+            )
+
+
+def check_values(header: Op, given: Mapping[str, Given]) -> None:
+    """Elements of unpacked `trit` arguments are -1, 0 or 1 (E0511). Reads the whole array; packed buffers are known to be right."""
+    for tensor in header.tensors:
+        argument = given.get(tensor.name)
+        if tensor.dtype == TRIT and isinstance(argument, Array) and argument.layout == "row":
+            check_trits(argument.array, tensor.name)
+
+
+def batch_shape(header: Op, given: Mapping[str, Given]) -> tuple[int, ...]:
+    """The extra leading axes of all arguments, broadcast by NumPy's rules. Raises E0504 where they do not fit together."""
+    leading = {t.name: given[t.name].shape[: len(given[t.name].shape) - len(t.shape)] for t in header.tensors if t.role != "output"}
+    longest = max(map(len, leading.values()), default=0)
+    batch: list[int] = []
+    for axis in range(-longest, 0):
+        extents = {name: shape[axis] for name, shape in leading.items() if len(shape) >= -axis}
+        wide = {name: extent for name, extent in extents.items() if extent != 1}
+        if len(set(wide.values())) > 1:
+            (a, x), (b, y) = list(wide.items())[:1] + [item for item in wide.items() if item[1] != next(iter(wide.values()))][:1]
+            raise error(
+                "E0504",
+                f"the leading axes of `{a}` {given[a].shape} and `{b}` {given[b].shape} do not broadcast: {x} against {y}",
+                help="leading axes must be equal, 1, or absent",
+            )
+        batch.append(next(iter(wide.values()), 1))
+    for tensor in header.tensors:
+        if tensor.role == "inout" and leading[tensor.name] != tuple(batch):
+            raise error(
+                "E0504",
+                f"`{tensor.name}` is updated in place, so it cannot be broadcast from leading axes {leading[tensor.name]} to {tuple(batch)}",
+                help=f"give `{tensor.name}` the full shape",
+            )
+    return tuple(batch)
+
+
+def split_contracts(header: Op, values: Mapping[str, Number]) -> tuple[Contract, ...]:
+    """Check the contracts over sizes and const scalars; the others are returned, to be checked at every call."""
+    runtime = {p.name for p in header.params if isinstance(p, Scalar) and not p.const}
+    later = tuple(c for c in header.contracts if variables(c.condition) & runtime)
+    check_contracts(header, tuple(c for c in header.contracts if c not in later), values)
+    return later
+
+
+def check_contracts(header: Op, contracts: Sequence[Contract], values: Mapping[str, Number]) -> None:
+    """Raises E0507 for the first contract that does not hold, with the values it was checked for."""
+    for contract in contracts:
+        if not evaluate(contract.condition, values):
+            shown = ", ".join(f"{name} = {values[name]}" for name in sorted(variables(contract.condition)))
+            raise error("E0507", f"{header.name}() cannot be called so: {contract.message} ({shown})", contract.span, label="required here")
+
+
+def broadcast(argument: Array, batch: tuple[int, ...], rank: int) -> NDArray[Any]:
+    """The array with the leading axes `batch`, repeated where it has fewer or size 1 (stride 0, no copy). Packed arrays are
+    passed as they are."""
+    if argument.layout != "row" or not batch:
+        return argument.array
+    core = argument.shape[len(argument.shape) - rank :]
+    return argument.array if argument.shape == (*batch, *core) else np.broadcast_to(argument.array, (*batch, *core))
+
+
+def strides_of(array: NDArray[Any]) -> tuple[int, ...] | None:
+    """Strides in elements, None for row-major contiguous memory."""
+    return None if array.flags.c_contiguous else tuple(step // array.itemsize for step in array.strides)
+
+
+def result_shapes(op: Op, values: Mapping[str, Number]) -> dict[str, tuple[int, ...]]:
+    """Shape of each output (capacity, for a `..N` one)."""
+    return {tensor.name: shape_of(tensor.shape, values) for tensor in op.outputs}
+
+
+def accept_out(op: Op, shapes: Mapping[str, tuple[int, ...]], out: Any) -> dict[str, Array]:
+    """`out=`: one array, or a tuple with one per result. Raises E0508 for number, type or shape, E0509 if read-only."""
+    given = out if isinstance(out, tuple) else (out,)
+    if len(given) != len(op.outputs):
+        raise error("E0508", f"{op.name}() has {len(op.outputs)} results, but out= has {len(given)} arrays", help="pass a tuple with one array per result")
+    arrays: dict[str, Array] = {}
+    for tensor, value in zip(op.outputs, given):
+        array = as_array("out", value)
+        if array.dtype != tensor.dtype and not (tensor.dtype == TRIT and array.dtype == I8):
+            raise error("E0508", f"out= for the result `{tensor.name}` must be {tensor.dtype}, got {array.dtype}", help="results are never converted; allocate the right type")
+        if array.shape != shapes[tensor.name] or array.layout != "row":
+            raise error("E0508", f"out= for the result `{tensor.name}` must have shape {shapes[tensor.name]}, got {array.shape}", help=f"np.empty({shapes[tensor.name]}, ...)")
+        if not array.array.flags.writeable:
+            raise error("E0509", f"out= for the result `{tensor.name}` is read-only", help="pass an array that may be written")
+        if any(step == 0 and extent > 1 for step, extent in zip(array.array.strides, array.shape)):
+            raise error("E0509", f"out= for the result `{tensor.name}` is a broadcast view: several elements share one place", help="pass an array of its own")
+        arrays[tensor.name] = array
+    return arrays
+
+
+def check_writes(header: Op, given: Mapping[str, Given], outputs: Mapping[str, Array], in_place: Sequence[tuple[str, str]]) -> None:
+    """What is written must be writable and must not overlap what is read: E0509, E0510.
+
+    Elementwise ops may write exactly where they read (`in_place`, same memory and same strides).
+    """
+    written = dict(outputs)
+    for tensor in header.tensors:
+        argument = given.get(tensor.name)
+        if tensor.role == "inout" and isinstance(argument, Array):
+            if not argument.array.flags.writeable:
+                raise error("E0509", f"argument `{tensor.name}` is updated in place, but it is read-only", help=f"pass {tensor.name}.copy()")
+            if any(step == 0 and extent > 1 for step, extent in zip(argument.array.strides, argument.shape)):
+                raise error("E0509", f"argument `{tensor.name}` is updated in place, but it is a broadcast view: several elements share one place", help=f"pass {tensor.name}.copy()")
+            written[tensor.name] = argument
+    if not written:
+        return
+    others = {name: argument for name, argument in given.items() if isinstance(argument, Array)} | written
+    for name, target in written.items():
+        for other, source in others.items():
+            if other == name or not _overlap(target.array, source.array):
+                continue
+            if (other, name) in in_place and _same_place(target.array, source.array):
+                continue
+            words = f"out= for `{name}`" if name in outputs else f"argument `{name}`"
+            raise error("E0510", f"{words} overlaps `{other}` in memory, and {header.name}() reads one while it writes the other", help=f"use other memory, or pass {other}.copy()")
+
+
+def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _same_place(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    return a.ctypes.data == b.ctypes.data and a.strides == b.strides and a.shape == b.shape
