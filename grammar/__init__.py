@@ -11,7 +11,6 @@ from importlib.resources.abc import Traversable
 
 import msgspec
 
-
 _FRAME = "op f(x: f32[N], A: f32[N, N], a: f32, b: f32) -> y: f32[N] {\n  %s\n}"
 _ITEM = re.compile(r"(?:op|monoid|schedule|bench|use|def|import|@jit)\b")
 
@@ -68,7 +67,10 @@ def explanations() -> dict[str, Explanation]:
     """
     found = {
         mistake.code: Explanation(
-            title=mistake.message, text=f"Help: {mistake.help}.", wrong=program(mistake.bad[0]), right=program(mistake.example)
+            title=mistake.message,
+            text=f"Help: {mistake.help}.",
+            wrong=program(mistake.bad[0]),
+            right=program(mistake.example),
         )
         for mistake in reversed(mistakes())
     }

@@ -13,7 +13,9 @@ from tridsl.syntax.layout import MAXIMUM_DEPTH
 
 MAXIMUM_INTEGER = (1 << 64) - 1
 
-_LISTS = frozenset(["parameters", "declarations", "dimensions", "arguments", "entries", "options", "results", "where", "when", "body"])
+_LISTS = frozenset(
+    ["parameters", "declarations", "dimensions", "arguments", "entries", "options", "results", "where", "when", "body"]
+)
 """Rules that make a list and no node: they add no depth."""
 
 
@@ -199,7 +201,9 @@ class _Builder:
     def monoid(self, span: Span, children: list[Any]) -> nodes.Monoid:
         self._no_strings()
         name, types, parameters, result_type, state, lift, (merge_names, merge), result = children
-        for type_ in [parameter.type for parameter in parameters] + [result_type] + [variable.type for variable in state]:
+        for type_ in (
+            [parameter.type for parameter in parameters] + [result_type] + [variable.type for variable in state]
+        ):
             for size in type_.dims or ():
                 if isinstance(size, nodes.DynamicSize):
                     raise error("E0110", "`dyn` belongs to the parameters of an op", size.span, help="remove `dyn`")
@@ -240,7 +244,7 @@ class _Builder:
             op=str(op), device=str(device), when=when, items=tuple(items), op_span=self._token(op), span=span
         )
 
-    def when(self, span: Span, children: list[Any]) -> nodes.Expression:
+    def when(self, span: Span, children: list[Any]) -> Any:
         return children[0]
 
     def tunable(self, span: Span, children: list[Any]) -> nodes.Tunable:
@@ -327,7 +331,9 @@ class _Builder:
         args, keywords = arguments or ((), ())
         return nodes.Invoke(function=_dotted(path), args=args, keywords=keywords, name_span=path.span, span=span)
 
-    def arguments(self, span: Span, children: list[Any]) -> tuple[tuple[nodes.Expression, ...], tuple[nodes.Keyword, ...]]:
+    def arguments(
+        self, span: Span, children: list[Any]
+    ) -> tuple[tuple[nodes.Expression, ...], tuple[nodes.Keyword, ...]]:
         keywords = [child for child in children if isinstance(child, nodes.Keyword)]
         args = children[: len(children) - len(keywords)]
         for child in args:

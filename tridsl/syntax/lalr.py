@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tridsl import grammar
 __all__ = ["UnexpectedInput", "parser"]
 
 
-@lru_cache(maxsize=None)
+@cache
 def parser(cache_dir: Path | None = None) -> Lark:
     """The LALR parser of `grammar/tri.lark`.
 
@@ -52,7 +52,8 @@ def _read(path: Path) -> Lark | None:
     if hashlib.sha256(body.encode()).hexdigest() != checksum:
         return None
     table = _whole_keys(json.loads(body))
-    return Lark._load_from_dict(table["data"], table["memo"])  # what Lark's own standalone parsers call
+    stored: Lark = Lark._load_from_dict(**table)  # type: ignore[no-untyped-call]  # as Lark's standalone parsers do
+    return stored
 
 
 def _write(path: Path, made: Lark) -> None:

@@ -19,7 +19,28 @@ MAXIMUM_DEPTH = 200
 """Nesting of brackets and of syntax nodes: keeps every recursive walk far from Python's recursion limit."""
 
 RESERVED = frozenset(
-    ["and", "const", "dyn", "else", "false", "for", "highest", "if", "in", "inf", "inout", "lowest", "nan", "not", "or", "scan", "then", "true", "when", "where"]
+    [
+        "and",
+        "const",
+        "dyn",
+        "else",
+        "false",
+        "for",
+        "highest",
+        "if",
+        "in",
+        "inf",
+        "inout",
+        "lowest",
+        "nan",
+        "not",
+        "or",
+        "scan",
+        "then",
+        "true",
+        "when",
+        "where",
+    ]
 )
 """Words that are never names (the same list as NAME's in the grammar; a test compares them)."""
 
@@ -75,7 +96,9 @@ def scan(source: SourceFile) -> Layout:
             brackets.open(match.start(), written)
         elif kind == "close":
             brackets.close(match.start(), written)
-        ends = kind in ("close", "text") or kind == "word" and (dotted or written in LITERALS or written not in RESERVED)
+        ends = (
+            kind in ("close", "text") or kind == "word" and (dotted or written in LITERALS or written not in RESERVED)
+        )
         dotted = written == "."
     return Layout(text="".join(pieces), comments=tuple(comments), bracket_error=brackets.error())
 
@@ -110,7 +133,9 @@ class _Brackets:
         if self._open and _CLOSER[self._open[-1][1]] == bracket:
             self.grouping -= self._open.pop()[1] != "{"
         else:
-            self._report("E0103", f"`{bracket}` closes nothing", offset, help="remove it, or open the bracket it closes")
+            self._report(
+                "E0103", f"`{bracket}` closes nothing", offset, help="remove it, or open the bracket it closes"
+            )
 
     def error(self) -> Diagnostic | None:
         """The first error; call it at the end of the text."""

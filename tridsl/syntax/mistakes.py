@@ -8,7 +8,7 @@ from functools import lru_cache
 from lark import Lark, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from tridsl import grammar
-from tridsl.diagnostics import Diagnostic, SourceFile, Span, TriError, error
+from tridsl.diagnostics import SourceFile, Span, TriError, error
 from tridsl.syntax.layout import RESERVED, Layout, scan
 
 _READABLE = {
@@ -102,7 +102,7 @@ def _refused(source: SourceFile, layout: Layout, unexpected: UnexpectedInput) ->
 def _place(unexpected: UnexpectedInput) -> tuple[int, str]:
     """The parser's state and the kind of token that it refuses."""
     kind = unexpected.token.type if isinstance(unexpected, UnexpectedToken) else "character"
-    return unexpected.state.position, kind  # type: ignore[attr-defined]
+    return unexpected.state.position, kind
 
 
 @lru_cache(maxsize=4)
