@@ -7,7 +7,7 @@ import sys
 import sysconfig
 import threading
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -69,7 +69,9 @@ def _load(store: Store | None) -> Code:
 
 def compile_ir(text: str) -> bytes:
     """A position-independent object for any processor of this architecture, optimised."""
-    import llvmlite.binding as llvm  # heavy (50 ms), and only a cold process needs it
+    import llvmlite.binding as binding  # heavy (50 ms), and only a cold process needs it
+
+    llvm: Any = binding
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()

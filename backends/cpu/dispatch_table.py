@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from tridsl.backend import Signature
-from tridsl.backends.cpu import dispatch_code as native
+from tridsl.backends.cpu import dispatch_limits as native
 from tridsl.backends.cpu import openmp
 from tridsl.backends.cpu.driver import scalar_slot
 from tridsl.dtypes import BOOL, F32, F64, DType

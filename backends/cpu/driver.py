@@ -45,7 +45,7 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
-def scalar_slot(value: bool | int | float, dtype: DType) -> int:
+def scalar_slot(value: float, dtype: DType) -> int:
     """The 8-byte slot of a scalar as an unsigned number: floats in the low bytes, integers sign-extended."""
     if dtype.is_float:
         return int.from_bytes(_PACK_SCALAR[dtype](value), "little")

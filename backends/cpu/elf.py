@@ -164,8 +164,14 @@ def _sections(blob: bytes, machine: Machine) -> tuple[_Section, ...]:
         sections.append(
             _Section(
                 name=_string(blob, rows[names][4], rows[names][5], name),
-                kind=kind, flags=flags, offset=offset, size=size, link=link_, info=info, align=max(1, align),
-            )  # fmt: skip
+                kind=kind,
+                flags=flags,
+                offset=offset,
+                size=size,
+                link=link_,
+                info=info,
+                align=max(1, align),
+            )
         )
     for section in sections:
         _accept(section)
@@ -206,8 +212,14 @@ def _symbols(blob: bytes, sections: tuple[_Section, ...]) -> tuple[_Symbol, ...]
         if 0 < section < _FIRST_RESERVED and value + size > sections[section].size:
             raise _damaged(f"symbol {text} lies outside its section")
         symbols.append(
-            _Symbol(name=text, weak=info >> 4 == _WEAK, function=info & 15 == _FUNCTION,
-                    section=section, value=value, size=size)  # fmt: skip
+            _Symbol(
+                name=text,
+                weak=info >> 4 == _WEAK,
+                function=info & 15 == _FUNCTION,
+                section=section,
+                value=value,
+                size=size,
+            )
         )
     return tuple(symbols)
 

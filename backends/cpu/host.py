@@ -13,6 +13,7 @@ import platform
 import tempfile
 from importlib import metadata, resources
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import platformdirs
@@ -91,7 +92,9 @@ def _write(file: Path, answer: _Answer) -> None:
 
 
 def _ask_llvm(machine: str) -> _Answer:
-    import llvmlite.binding as llvm  # heavy (50 ms), and only a cold process needs it
+    import llvmlite.binding as binding  # heavy (50 ms), and only a cold process needs it
+
+    llvm: Any = binding
 
     features = llvm.get_host_cpu_features()
     cpu = llvm.get_host_cpu_name()

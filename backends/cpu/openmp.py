@@ -57,7 +57,7 @@ class Runtime:
 
     def make_serial(self) -> None:
         """From now on every parallel region of a kernel runs on the calling thread. Not while a kernel runs."""
-        (ctypes.c_uint64 * len(SYMBOLS)).from_address(self.cells)[:] = self.serial
+        (ctypes.c_uint64 * len(SYMBOLS)).from_address(self.cells)[:] = list(self.serial)
 
     def in_parallel(self) -> bool:
         """Whether the calling thread is inside a parallel region of this runtime."""
@@ -145,5 +145,5 @@ def _make(library: str, addresses: list[int] | None) -> Runtime:
         symbols={symbol: base + index * STUB_BYTES for index, symbol in enumerate(SYMBOLS)},
         code=code, cells=base + page, serial=serial,
     )  # fmt: skip
-    (ctypes.c_uint64 * count).from_address(made.cells)[:] = addresses or serial
+    (ctypes.c_uint64 * count).from_address(made.cells)[:] = [*(addresses or serial)]
     return made
