@@ -5,6 +5,7 @@ The bottom of the import order. Stages return or raise `TriError` with every dia
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 
 
@@ -68,7 +69,7 @@ class Diagnostic:
         out = [f"error[{self.code}]: {self.message}"]
         labelled = [(self.span, self.label)] if self.span else []
         labelled += [(other.span, other.text) for other in self.others]
-        width = max((len(str(span.source.line_column(span.start)[0])) for span, _ in labelled), default=1)
+        width = max((len(str(span.source.line_column(span.end)[0])) for span, _ in labelled), default=1)
         for position, (span, text) in enumerate(labelled):
             out += _snippet(span, text, width, "-->" if position == 0 else ":::")
         out += [f"{' ' * width} = note: {note}" for note in self.notes]
@@ -79,24 +80,53 @@ class Diagnostic:
         return "\n".join(out)
 
 
+_WINDOW = (60, 100)
+"""Of a long line, this many characters are shown before and after the place."""
+
+
 def _snippet(span: Span, text: str, width: int, arrow: str) -> list[str]:
-    line, column = span.source.line_column(span.start)
-    written = span.source.line(line)
-    length = max(1, min(span.end - span.start, len(written) - column + 1))
-    lead = "".join("\t" if c == "\t" else " " * _cells(c) for c in written[: column - 1])
-    carets = "^" * max(1, sum(_cells(c) for c in written[column - 1 : column - 1 + length]))
-    return [
-        f"{' ' * width}{arrow} {span.source.name}:{line}:{column}",
-        f"{' ' * width} |",
-        f"{line:>{width}} | {written}",
-        f"{' ' * width} | {lead}{carets}{' ' + text if text else ''}",
-    ]
+    """The first and the last line of a span as written, with carets; `text` behind the last carets.
+
+    A span behind the end of the text is shown where the text ends, not on the empty line after its last newline.
+    """
+    source = span.source
+    behind = span.start >= len(source.text)
+    start = len(source.text.rstrip()) if behind else span.start
+    end = start if behind else max(start, min(span.end, len(source.text)))
+    number, column = source.line_column(start)
+    last, last_column = source.line_column(max(start, end - 1))
+    out = [f"{' ' * width}{arrow} {source.name}:{number}:{column}", f"{' ' * width} |"]
+    if last == number:
+        return out + _underlined(source.line(number), number, column - 1, column - 1 + end - start, width, text)
+    first_line, last_line = source.line(number), source.line(last)
+    out += _underlined(first_line, number, column - 1, len(first_line), width, "")
+    if last > number + 1:
+        out.append("...")
+    indentation = len(last_line) - len(last_line.lstrip())
+    return out + _underlined(last_line, last, min(indentation, last_column - 1), last_column, width, text)
+
+
+def _underlined(line: str, number: int, start: int, end: int, width: int, text: str) -> list[str]:
+    """A numbered line and, below it, carets under the characters `[start, end)`, at least one."""
+    before, after = max(0, start - _WINDOW[0]), min(len(line), start + _WINDOW[1])
+    cut = ("…" if before else "", "…" if after < len(line.rstrip("\r")) else "")
+    shown = cut[0] + "".join(map(_visible, line[before:after].rstrip("\r"))) + cut[1]
+    lead = " " * len(cut[0]) + "".join("\t" if c == "\t" else " " * _cells(c) for c in line[before:start])
+    carets = "".join("\t" if c == "\t" else "^" * _cells(c) for c in line[start : min(end, after)].rstrip("\r"))
+    if "^" not in carets:
+        carets = "^"
+    return [f"{number:>{width}} | {shown}", f"{' ' * width} | {lead}{carets}{' ' + text if text else ''}".rstrip()]
+
+
+def _visible(character: str) -> str:
+    """A character that is safe on a terminal: control characters and those that change the direction become signs."""
+    if character == "\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
+        return character
+    return chr(0x2400 + ord(character)) if ord(character) < 0x20 else "\N{REPLACEMENT CHARACTER}"
 
 
 def _cells(character: str) -> int:
     """Terminal cells a character takes: two for East Asian wide forms, none for combining marks."""
-    import unicodedata
-
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
