@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tridsl.diagnostics import SourceFile, Span
 from tridsl.syntax import nodes
@@ -319,7 +320,7 @@ def _chain(tensor: str, calls: list[str]) -> tuple[str, ...]:
     if len(tensor) + sum(map(len, calls)) <= _WIDTH:
         return (tensor + "".join(calls),)
     lines = [tensor + calls[0]]
-    for previous, call in zip(calls, calls[1:]):
+    for previous, call in pairwise(calls):
         alone = call.startswith(".order(") or previous.startswith(".order(")
         if len(lines[-1]) + len(call) <= _CHAIN_WIDTH and not alone:
             lines[-1] += call
