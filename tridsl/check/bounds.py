@@ -1,0 +1,94 @@
+"""Every read of a finished stage is proved inside, or has a boundary, or is data-dependent and checked at run time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+from tridsl.check.names import text_of
+from tridsl.check.prove import Prover
+from tridsl.check.scope import Scope
+from tridsl.diagnostics import error
+from tridsl.ir.affine import simplify_index
+from tridsl.ir.expr import Boundary, Expr, Load, add, index, sub
+from tridsl.ir.op import Axis, Compact, Map, Reduce, Scan, Stage, TopK
+from tridsl.ir.printer import print_expr
+from tridsl.ir.walk import rewrite, variables, walk
+
+S = TypeVar("S", bound=Stage)
+
+
+def settle(scope: Scope, stage: S) -> S:
+    """The stage with a boundary exactly on the reads that need one. Raises E0303 for a read that may be outside without one."""
+    match stage:
+        case Map():
+            return replace(stage, value=_settled(scope, stage.value, stage.axes))
+        case Reduce() | Scan():
+            inner = stage.over if isinstance(stage, Reduce) else (stage.along,)
+            values = []
+            for target, value in zip(stage.targets, stage.values):
+                axes = tuple(a for a in stage.axes if a.name in target.axes)
+                values.append(_settled(scope, value, axes + inner))
+            return replace(stage, values=tuple(values))
+        case TopK():
+            return replace(stage, value=_settled(scope, stage.value, (*stage.axes, stage.along)))
+        case Compact():
+            axes = (stage.along,)
+            return replace(stage, value=_settled(scope, stage.value, axes), keep=_settled(scope, stage.keep, axes))
+    raise TypeError(stage)
+
+
+def _settled(scope: Scope, value: Expr, axes: tuple[Axis, ...]) -> Expr:
+    prover = Prover(scope.facts.inside((a.name, a.lo, a.hi) for a in axes))
+
+    def visit(load: Load) -> Load:
+        known = scope.tensors.get(load.tensor)
+        if known is None or not load.index:
+            return load
+        for dimension, (position, (lo, hi)) in enumerate(zip(load.index, known.ranges)):
+            last = sub(sub(hi, lo), index(1))
+            if prover.at_least(position, index(0)) and prover.at_least(last, position):
+                continue
+            if load.boundary is not None:
+                return load
+            if _decided_at_run_time(scope, position):
+                return replace(load, boundary=Boundary(mode="raise", span=load.span))
+            raise _outside(scope, load, dimension, prover)
+        return load if load.boundary is None else replace(load, boundary=None)
+
+    return rewrite(value, {Load: visit})
+
+
+def _decided_at_run_time(scope: Scope, position: Expr) -> bool:
+    """Depends on data: on a tensor's element or on a scalar that is not specialised."""
+    if any(isinstance(n, Load) and not n.tensor.endswith(".len") for n in walk(position)):
+        return True
+    return any(name in scope.scalars and not scope.scalars[name].const for name in variables(position))
+
+
+def _outside(scope: Scope, load: Load, dimension: int, prover: Prover) -> Exception:
+    lo, hi = scope.tensors[load.tensor].ranges[dimension]
+    names = frozenset(scope.sizes) | frozenset(scope.scalars)
+    position = add(load.index[dimension], lo)
+    low = prover.extreme(position, upper=False, keep=names)
+    high = prover.extreme(position, upper=True, keep=names)
+    shown = f"{shown_index(low)} to {shown_index(high)}" if low is not None and high is not None else f"'{shown_index(position)}'"
+    axis = "" if len(load.index) == 1 else f" of axis {dimension}"
+    what = text_of(load.span) or load.tensor
+    return error(
+        "E0303", f"'{what}' may be outside '{load.tensor}': the index{axis} is {shown}, legal is {shown_index(lo)} to {shown_index(sub(hi, index(1)))}",
+        load.span, label="not provably inside",
+        help="say what lies outside: pad=<value>, edge, reflect, symmetric or wrap; or narrow the index with 'in a..b', or state a 'where'",
+        example=_padded(what),
+    )  # fmt: skip
+
+
+def _padded(what: str) -> str:
+    return f"y[i] = {what[:-1]}; pad=edge]" if what.endswith("]") and ";" not in what else "y[i] = x[i - 1; pad=edge]"
+
+
+def shown_index(e: Expr) -> str:
+    """Index arithmetic as a user would write it."""
+    return print_expr(simplify_index(e))
+
+
