@@ -133,8 +133,10 @@ def _fold_division(node: Binary) -> Expr:
 
 
 def to_expression(polynomial: Polynomial) -> Expr:
-    """A readable expression: positive terms first, then subtractions, the constant last."""
-    result: Expr | None = None
+    """A readable expression: positive terms first, then subtractions, the constant last (or first, when it is all there is
+    to subtract from)."""
+    leading = polynomial.constant > 0 and bool(polynomial.terms) and all(c < 0 for _, c in polynomial.terms)
+    result: Expr | None = index(polynomial.constant) if leading else None
     for monomial, factor in sorted(polynomial.terms, key=lambda t: t[1] < 0):
         product: Expr = monomial[0]
         for atom in monomial[1:]:
@@ -146,6 +148,8 @@ def to_expression(polynomial: Polynomial) -> Expr:
             result = add(result, scaled) if factor > 0 else sub(result, scaled)
     if result is None:
         return index(polynomial.constant)
+    if leading:
+        return result
     if polynomial.constant < 0:
         return sub(result, index(-polynomial.constant))
     return add(result, index(polynomial.constant))

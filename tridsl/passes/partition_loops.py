@@ -116,14 +116,14 @@ def _decided(node: Binary, variable: str, ranges: dict[str, Interval], extent: i
     low, high = interval(rest, ranges)
     if low is None or high is None:
         return None
-    # difference = step*v + rest; it is <= 0 throughout where step*v + high <= 0, and >= 0 where step*v + low >= 0
-    strict = 1 if node.op in ("lt", "ge") else 0
+    # difference = step*v + rest; decided below where it is <= 0 (< 0 for lt, ge) throughout, above where >= 0 (> 0 for le, gt)
+    least, most = (1 if node.op in ("le", "gt") else 0), (1 if node.op in ("lt", "ge") else 0)
     if step > 0:
-        below = (0, (-high - strict) // step + 1)
-        above = (-(low // step) if low < 0 else 0, extent)
+        below = (0, (-high - most) // step + 1)
+        above = (-((low - least) // step), extent)
     else:
-        above = (0, low // -step + 1)
-        below = (-(-(high + strict) // -step) if high + strict > 0 else 0, extent)
+        below = (-((-high - most) // -step), extent)
+        above = (0, (low - least) // -step + 1)
     best = max((below, above), key=lambda p: min(p[1], extent) - max(p[0], 0))
     start, end = max(best[0], 0), min(best[1], extent)
     return (start, end) if end > start else None

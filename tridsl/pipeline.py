@@ -1,0 +1,137 @@
+"""THE LIST: every stage between a checked `Op` and a `Binary`, in order, on one page.
+
+A stage's name is its dump extension, its `--until` argument and its override point. Everything here is pure: the same op,
+schedule, device and facts give the same binary, so a cache key is the hash of the arguments and the versions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from tridsl.backend import Backend, Binary, Code
+from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import TriError, error
+from tridsl.ir.op import Op
+from tridsl.passes.boundaries import boundaries
+from tridsl.passes.expand_copies import expand_copies
+from tridsl.passes.pad_tiles import pad_tiles
+from tridsl.passes.partition_loops import partition_loops
+from tridsl.passes.place_init import place_init
+from tridsl.passes.register_tiles import register_tiles
+from tridsl.passes.simplify import simplify
+from tridsl.passes.specialise import Specialisation, specialise
+from tridsl.passes.strip_vectors import strip_vectors
+from tridsl.passes.to_loops import to_loops
+from tridsl.schedule.apply import apply_schedule
+from tridsl.schedule.automatic import automatic
+from tridsl.schedule.steps import Schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """The side inputs of one compilation. `schedule` None asks for the automatic one."""
+
+    spec: DeviceSpec
+    backend: Backend
+    schedule: Schedule | None = None
+    facts: Specialisation = field(default_factory=Specialisation)
+
+
+StageFunction = Callable[[Any, Build], Any]
+Stages = tuple[tuple[str, StageFunction], ...]
+
+TO_KERNEL: Stages = (
+    ("loops", lambda op, build: to_loops(op)),
+    ("specialise", lambda kernel, build: specialise(kernel, build.facts)),  # first: known sizes give every later stage bounds
+    ("boundaries", lambda kernel, build: boundaries(kernel)),  # before schedule: `at` reads regions off plain indices
+)
+SCHEDULE: Stages = (
+    ("schedule", lambda kernel, build: apply_schedule(kernel, build.schedule or (), build.spec)),
+    ("simplify", lambda kernel, build: simplify(kernel)),  # not before schedule: it dissolves loops that steps name
+)
+LOWER: Stages = (
+    ("register_tiles", lambda kernel, build: register_tiles(kernel)),
+    ("place_init", lambda kernel, build: place_init(kernel)),  # what register_tiles left in memory
+    ("pad_tiles", lambda kernel, build: pad_tiles(kernel)),  # sees the register tiles
+    ("expand_copies", lambda kernel, build: expand_copies(kernel)),
+    ("strip_vectors", lambda kernel, build: strip_vectors(kernel, build.spec)),  # copies have vector loops too
+    ("partition", lambda kernel, build: partition_loops(simplify(kernel))),  # the strips are the loops worth splitting
+    ("finish", lambda kernel, build: simplify(kernel)),  # each part decides its clamps and masks
+)
+
+
+def stages(backend: Backend) -> Stages:
+    """All stages from an `Op` to a `Binary` on `backend`."""
+    target = tuple((stage.name, _target(stage.run)) for stage in backend.lower)
+    return (*TO_KERNEL, *SCHEDULE, *LOWER, *target, ("accepts", _accepts), ("emit", _emit), ("build", _build))
+
+
+def _target(run: Callable[..., Any]) -> StageFunction:
+    return lambda kernel, build: run(kernel, build.spec)
+
+
+def _accepts(kernel: Any, build: Build) -> Any:
+    problems = build.backend.accepts(kernel, build.spec)
+    if problems:
+        raise TriError(*problems)
+    return kernel
+
+
+def _emit(kernel: Any, build: Build) -> Code:
+    return build.backend.emit(kernel, build.spec)
+
+
+def _build(code: Code, build: Build) -> Binary:
+    return build.backend.build(code, build.spec)
+
+
+class OnStage(Protocol):
+    """Called behind every stage: dumps, timings, verification and goldens are such callbacks."""
+
+    def __call__(self, name: str, value: Any, seconds: float) -> None: ...
+
+
+def run(
+    value: Any, steps: Stages, build: Build, *, until: str | None = None,
+    on_stage: OnStage | None = None, overrides: Mapping[str, Callable[[Any], Any]] | None = None,
+) -> Any:  # fmt: skip
+    """`value` through `steps`, up to and with the stage named `until`. An override may replace what a stage gave (a text of
+    `emit` edited by hand, say). E0802: no stage has the name."""
+    names = [name for name, _ in steps]
+    for wanted in (*((until,) if until else ()), *(overrides or {})):
+        if wanted not in names:
+            raise error("E0802", f"there is no stage `{wanted}`", help=f"the stages are: {', '.join(names)}")
+    for name, function in steps:
+        start = time.perf_counter()
+        value = function(value, build)
+        if overrides and name in overrides:
+            value = overrides[name](value)
+        if on_stage:
+            on_stage(name, value, time.perf_counter() - start)
+        if name == until:
+            break
+    return value
+
+
+def complete(op: Op, build: Build) -> Build:
+    """With the automatic schedule where none was given."""
+    if build.schedule is not None:
+        return build
+    return replace(build, schedule=automatic(op, build.spec, dict(build.facts.sizes)))
+
+
+def lower(
+    op: Op, build: Build, *, until: str = "emit", on_stage: OnStage | None = None,
+    overrides: Mapping[str, Callable[[Any], Any]] | None = None,
+) -> Any:  # fmt: skip
+    """The value of stage `until`: a `Kernel`, `Code` or `Binary`."""
+    return run(op, stages(build.backend), complete(op, build), until=until, on_stage=on_stage, overrides=overrides)
+
+
+def build(op: Op, build: Build, *, on_stage: OnStage | None = None) -> Binary:
+    """Machine code for `op`. Raises TriError for an illegal schedule or a missing feature; anything else is our bug."""
+    binary: Binary = lower(op, build, until="build", on_stage=on_stage)
+    return binary

@@ -1,0 +1,285 @@
+"""The schedule of an op that has none: good untuned, from the op's shape and the facts of the device alone.
+
+1. Cheap or once-used maps are inlined.
+2. Stages that share the leading axes of a result are computed inside its loops, row by row; neighbours are computed a strip ahead.
+3. Each nest is then shaped by what it is: a contraction becomes register tiles over packed panels, everything else vectors
+   along the axis that memory is contiguous in.
+4. The outermost independent loop of each result is shared among threads when there is enough work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tridsl.devices.spec import DeviceSpec
+from tridsl.ir.affine import normal_form
+from tridsl.ir.expr import Load, Var
+from tridsl.ir.op import Compact, Map, Op, Reduce, Stage
+from tridsl.ir.walk import map_children, walk
+from tridsl.schedule.analyse import (
+    Graph,
+    Read,
+    axes_of,
+    covers,
+    is_cheap,
+    over_of,
+    pointwise,
+    unit_stride_axis,
+    work,
+)
+from tridsl.schedule.contraction import contraction_steps, is_contraction
+from tridsl.schedule.steps import At, Fuse, Inline, Order, Parallel, Schedule, Split, Step, Vector
+
+PARALLEL_WORK = 100_000
+"""Scalar operations below which a second thread costs more than it brings (starting one takes a few microseconds)."""
+STRIP_ROWS = 32
+"""Rows of a strip that share their neighbours' values; two of them are computed twice."""
+
+
+def automatic(op: Op, spec: DeviceSpec, sizes: Mapping[str, int]) -> Schedule:
+    """A legal schedule of `op` for a device with vectors; the empty one for a device without (it binds its own loops)."""
+    if not spec.vector_bits:
+        return ()
+    graph = Graph(op)
+    inlined = _inlined(graph)
+    placed, shared = _placements(graph, inlined)
+    steps: list[Step] = [Inline(stage=name) for name in inlined]
+    steps += placed
+    moved = {step.stage for step in placed if isinstance(step, At)}
+    joined = {step.stage for step in placed if isinstance(step, At) and step.consumer in moved}  # their reader's loop is theirs
+    busy = {name: work(graph.stages[name], sizes) for name in graph.stages}
+    for name, stage in graph.stages.items():
+        if name in inlined or name in joined:
+            continue
+        steps += _shape(stage, spec, sizes, graph, moved, shared.get(name, 0), busy)
+    return tuple(steps)
+
+
+def _inlined(graph: Graph) -> list[str]:
+    """Maps whose value is as cheap as a load, or is used once, at the reader's own point."""
+    names: list[str] = []
+    for name, stage in graph.stages.items():
+        if not isinstance(stage, Map) or graph.is_result(name):
+            continue
+        reads = graph.readers(name)
+        if any(r.load.boundary is not None and not is_cheap(stage) for r in reads):
+            continue
+        loads = sum(1 for v in graph.reads if v.reader == name)
+        once = len(reads) == 1 and all(
+            pointwise(r.load, stage, graph.stages[r.reader]) and covers(r.load, graph.stages[r.reader]) for r in reads
+        )
+        if once or (is_cheap(stage) and loads <= 2 and len(reads) <= 4 and not _stencil(reads)):
+            names.append(name)
+    return names
+
+
+def _stencil(reads: list[Read]) -> bool:
+    """Several reads at shifted places: computing the value at each of them again costs more than keeping it."""
+    return len({r.load.index for r in reads}) > 2
+
+
+def _placements(graph: Graph, inlined: list[str]) -> tuple[list[Step], dict[str, int]]:
+    """`at` steps, and per result the number of leading axes that its producers share."""
+    steps: list[Step] = []
+    shared: dict[str, int] = {}
+    live = [n for n in graph.stages if n not in inlined]
+    for root in reversed(live):
+        if not isinstance(graph.stages[root], Map) or root in {s.stage for s in steps}:
+            continue
+        group = _ancestors(graph, root, inlined, {s.stage for s in steps})
+        depth = _common_depth(graph, root, group, inlined)
+        if group and depth:
+            axes = axes_of(graph.stages[root])
+            shared[root] = depth
+            for name in reversed(group):
+                steps.append(At(stage=name, consumer=root, axis=axes[depth - 1].name))
+            steps += _joined(graph, root, group)
+        else:
+            steps += _strips(graph, root, group)
+    return steps, shared
+
+
+def _ancestors(graph: Graph, root: str, inlined: list[str], taken: set[str]) -> list[str]:
+    """Live intermediate stages that only `root` and the group itself (through inlined ones) read, in op order."""
+    group: set[str] = set()
+    passing = {root}
+    for name in reversed(list(graph.stages)):
+        if name == root or graph.is_result(name):
+            continue
+        readers = {r.reader for r in graph.readers(name)}
+        if readers and readers <= passing and not isinstance(graph.stages[name], Compact):
+            passing.add(name)
+            if name not in inlined and name not in taken:
+                group.add(name)
+    return [n for n in graph.stages if n in group]
+
+
+def _common_depth(graph: Graph, root: str, group: list[str], inlined: list[str]) -> int:
+    """Leading axes of `root` at which every stage of the group is read at exactly that point."""
+    axes = [a.name for a in axes_of(graph.stages[root])]
+    if not group:
+        return 0
+    depth = len(axes)
+    for name in group:
+        for read in graph.readers(name):
+            reader = graph.stages[read.reader]
+            mine = [a.name for a in axes_of(reader)]
+            agree = 0
+            while (
+                agree < min(depth, len(read.load.index), len(mine))
+                and read.load.index[agree] == Var(name=mine[agree])
+                and read.load.boundary is None
+            ):
+                agree += 1
+            depth = min(depth, agree)
+    # at least the innermost axis stays with each stage, to be its vector
+    longest = max(len(axes_of(graph.stages[n])) + len(over_of(graph.stages[n])) for n in group)
+    return min(depth, max(len(axes) - 1, 0) if longest > depth or len(axes) > 1 else depth)
+
+
+def _joined(graph: Graph, root: str, group: list[str]) -> list[Step]:
+    """A row that is first read by a reduction over all of it is made while that reduction runs."""
+    steps: list[Step] = []
+    for name in group:
+        stage = graph.stages[name]
+        if not isinstance(stage, Map):
+            continue
+        for read in graph.readers(name):
+            reader = graph.stages[read.reader]
+            if isinstance(reader, Reduce) and read.reader in group and pointwise(read.load, stage, reader) and covers(read.load, reader):
+                first = min(graph.readers(name), key=lambda r: list(graph.stages).index(r.reader)).reader
+                if first == read.reader and len(reader.over) == 1 and len(stage.axes) and read.load.index[-1] == Var(name=reader.over[0].name):
+                    steps.append(At(stage=name, consumer=read.reader, axis=reader.over[0].name))
+                break
+    return steps
+
+
+def _strips(graph: Graph, root: str, group: list[str]) -> list[Step]:
+    """Producers read at neighbouring rows are computed for a strip of rows at a time."""
+    axes = axes_of(graph.stages[root])
+    if len(axes) < 2 or not group:
+        return []
+    outer = axes[0].name
+    near = [n for n in group if all(_near(r.load, outer) for r in graph.readers(n))]
+    if not near:
+        return []
+    steps: list[Step] = [Split(stage=root, axis=outer, factor=STRIP_ROWS)]
+    steps += [At(stage=n, consumer=root, axis=f"{outer}.o") for n in reversed(near)]
+    return steps
+
+
+def _near(load: Load, axis: str) -> bool:
+    """Whether the first index is `axis` plus a constant."""
+    return bool(load.index) and normal_form(load.index[0]).coefficient(axis) == 1
+
+
+def _shape(
+    stage: Stage, spec: DeviceSpec, sizes: Mapping[str, int], graph: Graph, moved: set[str], shared: int, busy: Mapping[str, int | None]
+) -> list[Step]:
+    """Vector, tile and thread the loops of one stage."""
+    name = stage.name
+    strip = isinstance(stage, Map) and _has_strips(graph, name, moved)
+    threads = name not in moved and _worth_threads(stage, graph, moved, busy)
+    if isinstance(stage, Reduce) and is_contraction(stage):
+        return contraction_steps(stage, spec, sizes, threads=threads, whole=name not in moved)
+    if isinstance(stage, Map):
+        return _map_steps(stage, shared, threads=threads, strip=strip, moved=name in moved)
+    if isinstance(stage, Compact):
+        return [Vector(stage=name, axis=stage.along.name)]
+    steps: list[Step] = []
+    axes = axes_of(stage)
+    if isinstance(stage, Reduce) and not stage.ordered and stage.reducer.commutative and len({t.axes for t in stage.targets}) == 1:
+        steps += _reduce_steps(stage)
+    if threads and axes and not any(isinstance(s, Vector) and s.axis == axes[0].name for s in steps):
+        steps.append(Parallel(stage=name, axis=axes[0].name))
+    return steps
+
+
+def _has_strips(graph: Graph, root: str, moved: set[str]) -> bool:
+    axes = axes_of(graph.stages[root])
+    return len(axes) >= 2 and any(
+        r.writer in moved and r.reader == root and r.load.index and r.load.index[0] != Var(name=axes[0].name) for r in graph.reads
+    )
+
+
+def _worth_threads(stage: Stage, graph: Graph, moved: set[str], busy: Mapping[str, int | None]) -> bool:
+    """Enough work in the stage and what is computed inside it; unknown sizes count as enough."""
+    total = busy[stage.name]
+    inside = [busy[n] for n in moved]
+    if total is None or any(n is None for n in inside):
+        return True
+    return total + sum(n or 0 for n in inside) >= PARALLEL_WORK
+
+
+def _map_steps(stage: Map, shared: int, *, threads: bool, strip: bool, moved: bool) -> list[Step]:
+    name, axes = stage.name, [a.name for a in stage.axes]
+    if not axes:
+        return []
+    steps: list[Step] = []
+    if strip:
+        if threads:
+            steps.append(Parallel(stage=name, axis=f"{axes[0]}.o"))
+        return [*steps, Vector(stage=name, axis=axes[-1])]
+    if moved:
+        return [Vector(stage=name, axis=axes[-1])]
+    if shared == 0 and len(axes) > 1 and _flat(stage):
+        fused = axes[0]
+        for axis in axes[1:]:
+            steps.append(Fuse(stage=name, outer=fused, inner=axis))
+            fused = f"{fused}.{axis}"
+        axes = [fused]
+    if len(axes) == 1 and threads and shared == 0:
+        steps.append(Split(stage=name, axis=axes[0], factor=16384))
+        return [*steps, Parallel(stage=name, axis=f"{axes[0]}.o"), Vector(stage=name, axis=f"{axes[0]}.i")]
+    if threads and len(axes) > 1:
+        outer = axes[0]
+        for axis in axes[1 : max(shared, 1)]:
+            steps.append(Fuse(stage=name, outer=outer, inner=axis))
+            outer = f"{outer}.{axis}"
+        steps.append(Parallel(stage=name, axis=outer))
+    if shared < len(axes):
+        steps.append(Vector(stage=name, axis=axes[-1]))
+    return steps
+
+
+def _flat(stage: Map) -> bool:
+    """Every access is at the stage's own point, in its own axis order, so all axes are one contiguous axis."""
+    axes = tuple(Var(name=a.name) for a in stage.axes)
+    loads = [n for n in walk(stage.value) if isinstance(n, Load)]
+    return all(n.index == axes and n.boundary is None for n in loads) and not _uses_axes(stage)
+
+
+def _uses_axes(stage: Map) -> bool:
+    """Whether the value uses an index as a number."""
+    found = False
+
+    def visit(node):  # type: ignore[no-untyped-def]
+        nonlocal found
+        if isinstance(node, Load):
+            return node
+        if isinstance(node, Var) and node.name in {a.name for a in stage.axes}:
+            found = True
+        return map_children(node, visit)
+
+    visit(stage.value)
+    return found
+
+
+def _reduce_steps(stage: Reduce) -> list[Step]:
+    """Vector along the contiguous axis: a reduced one holds partial results, an output one is tiled around the reduction."""
+    over = [a.name for a in stage.over]
+    axes = [a.name for a in stage.axes]
+    loads = [n for v in stage.values for n in walk(v) if isinstance(n, Load)]
+    votes = [unit_stride_axis(n) for n in loads]
+    best = max((v for v in votes if v in over or v in axes), key=votes.count, default=over[-1])
+    return [Vector(stage=stage.name, axis=best)] if best in over else [*_column_steps(stage, best)]
+
+
+def _column_steps(stage: Reduce, axis: str) -> list[Step]:
+    over = [a.name for a in stage.over]
+    return [
+        Split(stage=stage.name, axis=axis, factor=64),
+        Order(stage=stage.name, axes=(f"{axis}.o", *over, f"{axis}.i")),
+        Vector(stage=stage.name, axis=f"{axis}.i"),
+    ]
+
