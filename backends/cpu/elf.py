@@ -27,6 +27,7 @@ _IMAGE_LIMIT = 1 << 30
 _ALLOC, _WRITE, _EXECUTE, _TLS = 2, 1, 4, 0x400
 _PROGBITS, _SYMTAB, _RELA_TYPE, _NOBITS = 1, 2, 4, 8
 _X86_64_UNWIND = 0x7000_0001
+_RUN_AT_START = (".init", ".fini", ".ctors", ".dtors", ".preinit")
 _WEAK, _FUNCTION = 2, 2
 _UNDEFINED, _ABSOLUTE, _FIRST_RESERVED = 0, 0xFFF1, 0xFF00
 
@@ -156,6 +157,8 @@ def _sections(blob: bytes, machine: Machine) -> tuple[_Section, ...]:
         raise _damaged(f"it is for ELF machine {number}, this one is {machine.name} ({machine.number})")
     if entry != _SECTION.size or names >= count:
         raise _damaged("its section table is malformed")
+    if table + count * entry > len(blob):
+        raise _damaged("its section table lies outside the file")
     rows = [_SECTION.unpack_from(blob, table + index * entry) for index in range(count)]
     sections = []
     for name, kind, flags, _, offset, size, link_, info, align, _ in rows:
@@ -183,6 +186,8 @@ def _accept(section: _Section) -> None:
         return
     if section.flags & _TLS:
         raise _damaged(f"section {section.name} holds thread-local variables")
+    if section.name.startswith(_RUN_AT_START):
+        raise _damaged(f"section {section.name} holds functions to run at start-up")
     if section.kind not in (_PROGBITS, _NOBITS) or (section.flags & _WRITE and section.flags & _EXECUTE):
         raise _damaged(f"section {section.name} is of an unexpected kind")
     if section.align & (section.align - 1) or section.align > 4096:
