@@ -34,7 +34,7 @@ class BoundModule:
     operations: Mapping[str, tuple[Overload, ...]]
     monoids: Mapping[str, Monoid]
     schedules: Mapping[str, tuple[ScheduleBlock, ...]]
-    benches: Mapping[str, BenchBlock]
+    benches: Mapping[str, tuple[BenchBlock, ...]]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ class _Binder:
         operations: dict[str, tuple[Overload, ...]] = {}
         monoids: dict[str, Monoid] = {}
         schedules: dict[str, tuple[ScheduleBlock, ...]] = {}
-        benches: dict[str, BenchBlock] = {}
+        benches: dict[str, tuple[BenchBlock, ...]] = {}
         for use in (i for i in module.items if isinstance(i, Use)):
             for name in use.names:
                 try:
@@ -83,10 +83,8 @@ class _Binder:
                                       help=suggestion(item.op, operations) or "define the op in this file, or bring it in with use").diagnostics  # fmt: skip
                 elif isinstance(item, ScheduleBlock):
                     schedules[item.op] = (*schedules.get(item.op, ()), item)
-                elif item.op in benches and benches[item.op] in module.items:
-                    problems += error("E0202", f"'{item.op}' has two bench blocks", item.span, help="merge them into one").diagnostics
                 else:
-                    benches[item.op] = item
+                    benches[item.op] = (*benches.get(item.op, ()), item)
         if problems:
             raise TriError(*problems)
         return BoundModule(
@@ -113,7 +111,7 @@ class _Binder:
         return self.finished[source.name]
 
     def _import(self, home: BoundModule, use: Use, name: str, span: Span | None, operations: dict[str, tuple[Overload, ...]],
-                monoids: dict[str, Monoid], schedules: dict[str, tuple[ScheduleBlock, ...]], benches: dict[str, BenchBlock]) -> None:  # fmt: skip
+                monoids: dict[str, Monoid], schedules: dict[str, tuple[ScheduleBlock, ...]], benches: dict[str, tuple[BenchBlock, ...]]) -> None:  # fmt: skip
         if name in home.operations:
             found = tuple(Overload(operation=o.operation, home=o.home or home) for o in home.operations[name])
             operations[name] = found
