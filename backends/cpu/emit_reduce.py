@@ -190,6 +190,9 @@ def _append_lanes(frame: Frame, statement: Append, stored: Value, active: Value)
         part = list(range(start, min(start + step, lanes_of(stored))))
         values, mask = shuffle(builder, stored, part), shuffle(builder, active, part)
         vector = values.type
+        if isinstance(vector.element, ir.HalfType):  # LLVM 22 cannot compress halves; the bits are all that matters
+            vector = ir.VectorType(ir.IntType(16), len(part))
+            values = builder.bitcast(values, vector)
         packed = intrinsic(builder, "experimental.vector.compress", vector, [values, mask, constant(vector, 0)])
         bits = builder.bitcast(mask, ir.IntType(len(part)))
         number = intrinsic(builder, "ctpop", bits.type, [bits]) if len(part) > 1 else bits
