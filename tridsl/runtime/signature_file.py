@@ -12,8 +12,8 @@ import msgspec
 
 from tridsl.backend import Signature
 from tridsl.dtypes import DTYPES
-from tridsl.ir.expr import Binary, BinaryOp, Call, Cast, Const, Expr, Select, Unary, UnaryOp, Var
-from tridsl.ir.op import Param, Role, Scalar, Tensor
+from tridsl.ir.expr import Binary, BinaryOp, Call, Cast, Const, Node, Select, Unary, UnaryOp, Var
+from tridsl.ir.op import Role, Scalar, Tensor
 
 
 class ConstRecord(msgspec.Struct, frozen=True, array_like=True, tag="const", forbid_unknown_fields=True):
@@ -106,7 +106,7 @@ def from_record(record: SignatureRecord) -> Signature:
     )
 
 
-def _to_record(node: Param | Expr) -> Any:
+def _to_record(node: Node) -> Any:
     record = _RECORDS.get(type(node))
     if record is None:
         raise TypeError(f"a signature holds no {type(node).__name__}")
@@ -118,7 +118,7 @@ def _write(name: str, value: Any) -> Any:
         return value.name
     if isinstance(value, tuple):
         return tuple(_write("", item) for item in value)
-    return _to_record(value) if type(value) in _RECORDS else value
+    return _to_record(value) if isinstance(value, Node) else value
 
 
 def _from_record(record: msgspec.Struct) -> Any:
