@@ -48,7 +48,12 @@ def _index(scope: Scope, node: Expression, place: Place, evaluate: Evaluate) -> 
     found = index_of(value)
     if found is None:
         kind = str(value.type) if value.type else "a float"
-        raise error("E0213", f"'{written(node)}' is {kind}; an index is an integer", node.span, help=f"write {INDEX}({written(node)})")
+        raise error(
+            "E0213",
+            f"'{written(node)}' is {kind}; an index is an integer",
+            node.span,
+            help=f"write {INDEX}({written(node)})",
+        )
     return found
 
 

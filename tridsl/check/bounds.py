@@ -72,7 +72,11 @@ def _outside(scope: Scope, load: Load, dimension: int, prover: Prover) -> Except
     position = add(load.index[dimension], lo)
     low = prover.extreme(position, upper=False, keep=names)
     high = prover.extreme(position, upper=True, keep=names)
-    shown = f"{shown_index(low)} to {shown_index(high)}" if low is not None and high is not None else f"'{shown_index(position)}'"
+    shown = (
+        f"{shown_index(low)} to {shown_index(high)}"
+        if low is not None and high is not None
+        else f"'{shown_index(position)}'"
+    )
     axis = "" if len(load.index) == 1 else f" of axis {dimension}"
     what = text_of(load.span) or load.tensor
     return error(
@@ -90,5 +94,3 @@ def _padded(what: str) -> str:
 def shown_index(e: Expr) -> str:
     """Index arithmetic as a user would write it."""
     return print_expr(simplify_index(e))
-
-

@@ -11,6 +11,7 @@ from tridsl.check.accesses import access
 from tridsl.check.functions import TABLE, WIDENED
 from tridsl.check.names import cast, suggestion, written
 from tridsl.check.operands import adapt, combine, limit, literal, truth, widened
+from tridsl.check.reducers import BUILTINS
 from tridsl.check.scope import Broken, Place, Scope
 from tridsl.check.values import Value, converted, floating, index_of, integer, operand_type, typed
 from tridsl.diagnostics import error
@@ -66,7 +67,12 @@ def index_expression(scope: Scope, node: Expression, place: Place) -> Expr:
     found = index_of(value)
     if found is None:
         kind = str(value.type) if value.type else "a float"
-        raise error("E0213", f"'{written(node)}' is {kind}; an index is an integer", node.span, help=f"write {cast(INDEX, node)}")
+        raise error(
+            "E0213",
+            f"'{written(node)}' is {kind}; an index is an integer",
+            node.span,
+            help=f"write {cast(INDEX, node)}",
+        )
     return found
 
 
@@ -84,7 +90,12 @@ def _reached_by_widening(node: Expression) -> bool:
 def _number(scope: Scope, node: Number, place: Place) -> Value:
     if isinstance(node.value, int):
         if not INDEX.low <= node.value <= INDEX.high:  # type: ignore[operator]
-            raise error("E0212", f"{node.text or node.value} does not fit any integer type", node.span, help="the greatest is i64")
+            raise error(
+                "E0212",
+                f"{node.text or node.value} does not fit any integer type",
+                node.span,
+                help="the greatest is i64",
+            )
         return integer(index(node.value), node)
     value = node.value
     here = integer(index(0), node)
@@ -133,12 +144,22 @@ def unknown_name(scope: Scope, node: Name, place: Place) -> Exception:
     if name in scope.broken:
         return Broken()
     if name in scope.later:
-        return error("E0208", f"'{name}' is used before the stage that defines it", node.span, help="move the definition up: stages run in order")
+        return error(
+            "E0208",
+            f"'{name}' is used before the stage that defines it",
+            node.span,
+            help="move the definition up: stages run in order",
+        )
     known = [*place.locals, *(a.name for a in place.axes), *scope.scalars, *scope.sizes, *scope.tensors]
     if len(name) <= 2 and name.islower() and not suggestion(name, known) and not place.locals:
         return error("E0217", f"the index '{name}' is neither on the left of '=' nor bound by a reducer", node.span,
                      help=f"put it on the left, or reduce over it, as in sum[{name}](…)")  # fmt: skip
-    return error("E0201", f"unknown name '{name}'", node.span, help=suggestion(name, known) or "it is no index, size, parameter or stage of this op")
+    return error(
+        "E0201",
+        f"unknown name '{name}'",
+        node.span,
+        help=suggestion(name, known) or "it is no index, size, parameter or stage of this op",
+    )
 
 
 def _field(scope: Scope, node: Field, place: Place) -> Value:
@@ -165,12 +186,20 @@ def _prefix(scope: Scope, node: Prefix, place: Place) -> Value:
 
 
 def _negated(e: Expr) -> Expr:
-    return Const(value=-e.value, dtype=e.dtype) if isinstance(e, Const) and e.dtype != BOOL else Unary(op="neg", a=e, dtype=e.dtype)
+    return (
+        Const(value=-e.value, dtype=e.dtype)
+        if isinstance(e, Const) and e.dtype != BOOL
+        else Unary(op="neg", a=e, dtype=e.dtype)
+    )
 
 
 def _infix(scope: Scope, node: Infix, place: Place) -> Value:
     op, needs = OPERATORS[node.operator]
-    inner = replace(place, indexing=False) if place.indexing and node.operator in COMPARISONS and _has_float(scope, node) else place
+    inner = (
+        replace(place, indexing=False)
+        if place.indexing and node.operator in COMPARISONS and _has_float(scope, node)
+        else place
+    )
     values = (evaluate(scope, node.left, inner), evaluate(scope, node.right, inner))
     what = f"'{node.operator}'"
     _require_kind(values, needs, what)
@@ -217,14 +246,20 @@ def _invoke(scope: Scope, node: Invoke, place: Place) -> Value:
     where = node.name_span or node.span
     if function is None:
         known = [*TABLE, *DTYPES, *scope.types]
-        if name in scope.known_reducers or name in reductions.BUILTINS:
-            raise error("E0220", f"'{name}' is a reducer and needs the indices it runs over", where, help=f"write {name}[i](…)")
+        if name in scope.known_reducers or name in BUILTINS:
+            raise error(
+                "E0220", f"'{name}' is a reducer and needs the indices it runs over", where, help=f"write {name}[i](…)"
+            )
         if name in scope.tensors:
-            raise error("E0220", f"'{name}' is a tensor, not a function", where, help=f"index it with brackets: {name}[…]")
+            raise error(
+                "E0220", f"'{name}' is a tensor, not a function", where, help=f"index it with brackets: {name}[…]"
+            )
         raise error("E0220", f"unknown function '{name}'", where,
                     help=suggestion(name, known) or "a call of another op must be the whole right-hand side of a stage")  # fmt: skip
     if node.keywords:
-        raise error("E0214", f"'{name}' takes no keyword arguments", node.keywords[0].span, help="pass the values by position")
+        raise error(
+            "E0214", f"'{name}' takes no keyword arguments", node.keywords[0].span, help="pass the values by position"
+        )
     least, most = function.arity
     if len(node.args) < least or (most is not None and len(node.args) > most):
         count = f"{least}" if least == most else f"{least} or more"
@@ -233,7 +268,9 @@ def _invoke(scope: Scope, node: Invoke, place: Place) -> Value:
     inner = replace(place, indexing=False) if function.operands == "float" else place
     values = tuple(evaluate(scope, arg, inner) for arg in node.args)
     for value in values:
-        wrong = value.type is not None and (not value.type.is_float if function.operands == "float" else value.type == BOOL)
+        wrong = value.type is not None and (
+            not value.type.is_float if function.operands == "float" else value.type == BOOL
+        )
         if wrong:
             kind = "floats" if function.operands == "float" else "numbers"
             raise error("E0214", f"'{name}' takes {kind}, '{written(value.syntax)}' is {value.type}", value.syntax.span,
@@ -243,12 +280,16 @@ def _invoke(scope: Scope, node: Invoke, place: Place) -> Value:
         if function.predicate:
             return typed(function.build([adapt(scope, v, F64, place) for v in values]), BOOL, node)
         return floating(lambda d: function.build([adapt(scope, v, d, place) for v in values]), node)
-    return combine(scope, values, place, function.build, here, what=f"'{name}'", result=BOOL if function.predicate else None)
+    return combine(
+        scope, values, place, function.build, here, what=f"'{name}'", result=BOOL if function.predicate else None
+    )
 
 
 def _cast(scope: Scope, node: Invoke, place: Place) -> Value:
     if len(node.args) != 1 or node.keywords:
-        raise error("E0214", f"the cast {node.function}(…) takes one value", node.span, help=f"write {node.function}(x)")
+        raise error(
+            "E0214", f"the cast {node.function}(…) takes one value", node.span, help=f"write {node.function}(x)"
+        )
     value = evaluate(scope, node.args[0], replace(place, indexing=False))
     if node.function == "wide":
         if value.type is None or not value.type.is_float:
@@ -265,7 +306,9 @@ def cast_to(scope: Scope, value: Value, target: DType, place: Place) -> Expr:
     if value.type is None:
         if value.floating and not target.is_float:
             is_limit = isinstance(value.syntax, Word) and value.syntax.name in ("lowest", "highest")
-            return adapt(scope, value, target, place) if is_limit else converted(adapt(scope, value, F64, place), target)
+            return (
+                adapt(scope, value, target, place) if is_limit else converted(adapt(scope, value, F64, place), target)
+            )
         if value.floating or isinstance(value.expr, Const) and target != BOOL:
             return adapt(scope, value, target, place)
         return converted(value.ir, target)
@@ -287,7 +330,9 @@ def _reduction(scope: Scope, node: Reduction, place: Place) -> Value:
 
 
 def _range(scope: Scope, node: Range, place: Place) -> Value:
-    raise error("E0213", "a range 'a..b' is not a value", node.span, help="ranges stand behind 'in', as in sum[k in 0..4](…)")
+    raise error(
+        "E0213", "a range 'a..b' is not a value", node.span, help="ranges stand behind 'in', as in sum[k in 0..4](…)"
+    )
 
 
 def _text(scope: Scope, node: Text, place: Place) -> Value:
@@ -298,4 +343,3 @@ _RULES: dict[type, Callable[[Scope, Any, Place], Value]] = {
     Number: _number, Word: _word, Name: _name, Field: _field, Prefix: _prefix, Infix: _infix, Conditional: _conditional,
     Invoke: _invoke, Access: _access, Reduction: _reduction, Range: _range, Text: _text,
 }  # fmt: skip
-

@@ -58,7 +58,9 @@ def _clamp(args: list[Expr]) -> Expr:
 def _sigmoid(args: list[Expr]) -> Expr:
     """1/(1 + exp(-x)) for x >= 0, exp(x)/(1 + exp(x)) below: exp never overflows, small results keep their digits."""
     x = args[0]
-    e = Call(function="exp", args=(Unary(op="neg", a=Unary(op="abs", a=x, dtype=x.dtype), dtype=x.dtype),), dtype=x.dtype)
+    e = Call(
+        function="exp", args=(Unary(op="neg", a=Unary(op="abs", a=x, dtype=x.dtype), dtype=x.dtype),), dtype=x.dtype
+    )
     top = Select(condition=Binary(op="ge", a=x, b=_number(0, x), dtype=BOOL), a=_number(1, x), b=e, dtype=x.dtype)
     return binary("div", top, binary("add", _number(1, x), e))
 

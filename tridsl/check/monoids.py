@@ -14,7 +14,7 @@ from tridsl.diagnostics import error
 from tridsl.dtypes import DTYPES, DType, compute_type
 from tridsl.ir.expr import Const, Expr, Var
 from tridsl.ir.op import Reducer
-from tridsl.syntax.nodes import Monoid, Statement, Syntax
+from tridsl.syntax.nodes import Monoid, Parameter, StateVariable, Statement, Syntax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +45,20 @@ def form(monoid: Monoid, types: Mapping[str, DType]) -> MonoidForm:
     for state, (_, dtype) in zip(monoid.state, states):
         neutral = adapt(scope, evaluate(scope, state.identity, Place()), dtype, Place())
         if not isinstance(neutral, Const):
-            raise error("E0230", f"the identity of '{state.name}' is not a constant", state.identity.span, help="write a literal, lowest or -inf")
+            raise error(
+                "E0230",
+                f"the identity of '{state.name}' is not a constant",
+                state.identity.span,
+                help="write a literal, lowest or -inf",
+            )
         identity.append(neutral)
     arguments = {name: _variable(name, dtype, monoid) for name, dtype in parameters}
     lift = _body(scope, monoid, "lift", monoid.lift, states, arguments)
     a, b = monoid.merge_names
     both = {
-        f"{local}.{name}": _variable(f"{side}.{name}", dtype, monoid) for local, side in ((a, "a"), (b, "b")) for name, dtype in states
+        f"{local}.{name}": _variable(f"{side}.{name}", dtype, monoid)
+        for local, side in ((a, "a"), (b, "b"))
+        for name, dtype in states
     }
     merge = _body(scope, monoid, "merge", monoid.merge, states, both)
     result_type = scope.type_dtype(monoid.result_type)
@@ -80,10 +87,12 @@ def apply(monoid: Monoid, arguments: tuple[Value, ...], syntax: Syntax) -> Monoi
         name = parameter.type.dtype
         if name in generic and name not in types and argument.type is not None:
             types[name] = operand_type(argument.type)
-    for name, parameter in generic.items():
-        if name not in types and parameter.default is not None:
-            types[name] = types.get(parameter.default.name) or Scope(types={}).dtype(parameter.default.name, parameter.default.span)
-        legal = [types.get(c.name) or DTYPES.get(c.name) for c in parameter.choices]
+    for name, choice in generic.items():
+        if name not in types and choice.default is not None:
+            types[name] = types.get(choice.default.name) or Scope(types={}).dtype(
+                choice.default.name, choice.default.span
+            )
+        legal = [types.get(c.name) or DTYPES.get(c.name) for c in choice.choices]
         if types.get(name) not in legal:
             given = f"cannot be {types[name]}" if name in types else "is not fixed by the arguments"
             raise error("E0231", f"the type {name} of '{monoid.name}' {given}", syntax.span,
@@ -98,15 +107,31 @@ def apply(monoid: Monoid, arguments: tuple[Value, ...], syntax: Syntax) -> Monoi
 
 def _check_names(monoid: Monoid) -> None:
     if not monoid.state:
-        raise error("E0230", f"the monoid '{monoid.name}' has no state", monoid.name_span or monoid.span, help="declare one: state s: f32 = 0")
+        raise error(
+            "E0230",
+            f"the monoid '{monoid.name}' has no state",
+            monoid.name_span or monoid.span,
+            help="declare one: state s: f32 = 0",
+        )
     seen: set[str] = set()
-    for item in (*monoid.parameters, *monoid.state):
+    items: tuple[Parameter | StateVariable, ...] = (*monoid.parameters, *monoid.state)
+    for item in items:
         if item.name in seen:
-            raise error("E0202", f"'{item.name}' is declared twice in the monoid '{monoid.name}'", item.span, help="rename one of the two")
+            raise error(
+                "E0202",
+                f"'{item.name}' is declared twice in the monoid '{monoid.name}'",
+                item.span,
+                help="rename one of the two",
+            )
         seen.add(item.name)
     for parameter in monoid.parameters:
         if parameter.type.dims is not None or parameter.qualifier or parameter.default is not None:
-            raise error("E0231", f"the parameter '{parameter.name}' of a monoid is one plain value", parameter.span, help=f"write {parameter.name}: f32")
+            raise error(
+                "E0231",
+                f"the parameter '{parameter.name}' of a monoid is one plain value",
+                parameter.span,
+                help=f"write {parameter.name}: f32",
+            )
     if monoid.merge_names[0] == monoid.merge_names[1]:
         raise error("E0230", "merge needs two different names", monoid.span, help="write merge a, b { … }")
 
@@ -123,10 +148,20 @@ def _body(scope: Scope, monoid: Monoid, block: str, statements: tuple[Statement,
     done: dict[str, Expr] = {}
     for statement in statements:
         if len(statement.targets) != 1 or statement.indices:
-            raise error("E0230", f"a line of {block} gives one plain name a value", statement.span, help="write m = max(a.m, b.m)")
+            raise error(
+                "E0230",
+                f"a line of {block} gives one plain name a value",
+                statement.span,
+                help="write m = max(a.m, b.m)",
+            )
         name = statement.targets[0].name
         if name in done:
-            raise error("E0207", f"'{name}' is assigned twice in {block}", statement.targets[0].span, help="name the intermediate value differently")
+            raise error(
+                "E0207",
+                f"'{name}' is assigned twice in {block}",
+                statement.targets[0].span,
+                help="name the intermediate value differently",
+            )
         value = evaluate(scope, statement.value, Place(locals=known))
         if name in dtypes:
             done[name] = adapt(scope, value, dtypes[name], Place(locals=known))

@@ -116,16 +116,26 @@ def literal(value: float, dtype: DType, node: Value) -> Expr:
     if not dtype.is_float:
         raise error("E0212", f"'{written(node.syntax)}' is a float, {dtype} is needed here", node.syntax.span,
                     help=f"write an integer, or {cast(dtype, node.syntax)}")  # fmt: skip
-    if value - value == 0 and abs(value) > float(ml_dtypes.finfo(NUMPY_TYPES[dtype]).max):
-        raise error("E0212", f"'{written(node.syntax)}' does not fit {dtype}", node.syntax.span, help="write inf, or use a wider type")
+    if value - value == 0 and abs(value) > _finite(dtype)[1]:
+        raise error(
+            "E0212",
+            f"'{written(node.syntax)}' does not fit {dtype}",
+            node.syntax.span,
+            help="write inf, or use a wider type",
+        )
     return constant(value, dtype)
+
+
+def _finite(dtype: DType) -> tuple[float, float]:
+    """The least and the greatest finite value of a float type."""
+    info = ml_dtypes.finfo(NUMPY_TYPES[dtype])  # type: ignore[no-untyped-call]
+    return float(info.min), float(info.max)
 
 
 def limit(dtype: DType, *, highest: bool) -> Expr:
     """`lowest` or `highest`: the least or greatest finite value of the type."""
     if dtype.is_float:
-        info = ml_dtypes.finfo(NUMPY_TYPES[dtype])
-        return constant(float(info.max if highest else info.min), dtype)
+        return constant(_finite(dtype)[highest], dtype)
     bound = dtype.high if highest else dtype.low
     assert bound is not None
     return constant(bound, dtype)

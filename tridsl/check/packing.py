@@ -23,9 +23,16 @@ from tridsl.syntax.nodes import Reduction, Statement
 def packed(scope: Scope, statement: Statement, node: Reduction) -> None:
     """The stage of `y = compact[i](value, keep)` or `v, p = topk[n; k=K](x[n])`."""
     if node.scan:
-        raise error("E0229", f"'{node.reducer}' cannot be scanned", node.span, help="scan takes sum, max, … and monoids")
+        raise error(
+            "E0229", f"'{node.reducer}' cannot be scanned", node.span, help="scan takes sum, max, … and monoids"
+        )
     if len(node.axes) != 1:
-        raise error("E0228", f"'{node.reducer}' runs along one index, not {len(node.axes)}", node.span, help=f"write {node.reducer}[i](…)")
+        raise error(
+            "E0228",
+            f"'{node.reducer}' runs along one index, not {len(node.axes)}",
+            node.span,
+            help=f"write {node.reducer}[i](…)",
+        )
     (_compact if node.reducer == "compact" else _topk)(scope, statement, node)
 
 
@@ -34,7 +41,12 @@ def _compact(scope: Scope, statement: Statement, node: Reduction) -> None:
         raise error("E0232", "compact defines one tensor of run-time length, named without indices", statement.span,
                     help="write y = compact[i](x[i], x[i] > 0)", example="y = compact[i](x[i], x[i] > 0)")  # fmt: skip
     if node.options:
-        raise error("E0227", f"'{node.options[0].name}' is no option of compact", node.options[0].span, help="compact takes none")
+        raise error(
+            "E0227",
+            f"'{node.options[0].name}' is no option of compact",
+            node.options[0].span,
+            help="compact takes none",
+        )
     if len(node.args) != 2:
         raise error("E0228", f"'compact' takes a value and a condition, not {len(node.args)} values", node.span,
                     help="write compact[i](x[i], x[i] > 0)", example="y = compact[i](x[i], x[i] > 0)")  # fmt: skip
@@ -50,7 +62,15 @@ def _compact(scope: Scope, statement: Statement, node: Reduction) -> None:
         _check_result(scope, parameter, extent, statement)
     dtype = target_type(value, parameter)
     result = stored(adapt(scope, value, dtype, place), dtype)
-    stage = Compact(name=target.name, dtype=dtype, along=axis, value=result, keep=keep, length=f"{target.name}.len", span=statement.span)
+    stage = Compact(
+        name=target.name,
+        dtype=dtype,
+        along=axis,
+        value=result,
+        keep=keep,
+        length=f"{target.name}.len",
+        span=statement.span,
+    )
     scope.stages.append(settle(scope, stage))
     length = scope.declare_length(target.name, parameter.shape[0] if parameter else extent)
     packed_axis = Axis(name=axis.name, lo=index(0), hi=length, span=node.span)
@@ -60,7 +80,12 @@ def _compact(scope: Scope, statement: Statement, node: Reduction) -> None:
 def _check_result(scope: Scope, parameter: Tensor, extent: Expr, statement: Statement) -> None:
     shape = ", ".join(shown_index(d) for d in parameter.shape)
     if parameter.role == "inout":
-        raise error("E0233", f"compact cannot write the inout parameter '{parameter.name}'", statement.span, help="write a result and copy it back")
+        raise error(
+            "E0233",
+            f"compact cannot write the inout parameter '{parameter.name}'",
+            statement.span,
+            help="write a result and copy it back",
+        )
     if parameter.length is None or len(parameter.shape) != 1:
         raise error("E0305", f"compact gives a run-time length, but '{parameter.name}' is declared {parameter.dtype}[{shape}]", statement.span,
                     help=f"declare it {parameter.name}: {parameter.dtype}[..{shape}]")  # fmt: skip
@@ -74,7 +99,9 @@ def _topk(scope: Scope, statement: Statement, node: Reduction) -> None:
         raise error("E0232", "topk has two results, values and positions", statement.span, help="write v, p = topk[n; k=4](x[n])",
                     example="v, p = topk[n; k=4](x[n])")  # fmt: skip
     if len(node.args) != 1:
-        raise error("E0228", f"'topk' takes one value, not {len(node.args)}", node.span, help="write topk[n; k=4](x[n])")
+        raise error(
+            "E0228", f"'topk' takes one value, not {len(node.args)}", node.span, help="write topk[n; k=4](x[n])"
+        )
     count = next((o.value for o in node.options if o.name == "k"), None)
     if count is None or len(node.options) != 1:
         raise error("E0227", "topk needs the option k=… and takes no other", node.span, help="write topk[n; k=4](x[n])",
@@ -88,7 +115,9 @@ def _topk(scope: Scope, statement: Statement, node: Reduction) -> None:
         axes += (axis_of(scope, i, (statement.value,), outer, evaluate),)
     along = axis_of(scope, node.axes[0], node.args, outer, evaluate)
     if any(a.name == along.name for a in axes):
-        raise error("E0218", f"the index '{along.name}' is bound twice", node.axes[0].span, help="run topk along another name")
+        raise error(
+            "E0218", f"the index '{along.name}' is bound twice", node.axes[0].span, help="run topk along another name"
+        )
     place = Place(target=first, axes=(*axes, along))
     value = evaluate(scope, node.args[0], place)
     if value.type == BOOL:
@@ -96,7 +125,12 @@ def _topk(scope: Scope, statement: Statement, node: Reduction) -> None:
     k = index_expression(scope, count, outer)
     extent = sub(along.hi, along.lo)
     if any(isinstance(n, Load) for n in (*walk(k), *walk(extent))):
-        raise error("E0305", "topk needs a size that is known at the call, not a run-time length", node.span, help="take the topk before compacting")
+        raise error(
+            "E0305",
+            "topk needs a size that is known at the call, not a run-time length",
+            node.span,
+            help="take the topk before compacting",
+        )
     _require_enough(scope, k, extent, node)
     dtype = target_type(value, scope.parameters.get(first))
     positions = _position_type(scope, statement)
@@ -130,7 +164,9 @@ def _require_enough(scope: Scope, k: Expr, extent: Expr, node: Reduction) -> Non
         scope.require(Binary(op="le", a=k, b=extent, dtype=BOOL), f"topk: k = {shown_index(k)} must not exceed the {shown_index(extent)} elements",
                       node.span)  # fmt: skip
     if not prover.at_least(k, index(0)):
-        scope.require(Binary(op="ge", a=k, b=index(0), dtype=BOOL), f"topk: k = {shown_index(k)} must not be negative", node.span)
+        scope.require(
+            Binary(op="ge", a=k, b=index(0), dtype=BOOL), f"topk: k = {shown_index(k)} must not be negative", node.span
+        )
 
 
 def _position_type(scope: Scope, statement: Statement) -> DType:
@@ -141,7 +177,12 @@ def _position_type(scope: Scope, statement: Statement) -> DType:
     if parameter is None:
         return I32
     if parameter.dtype not in (I32, I64):
-        raise error("E0221", f"positions are i32 or i64, but '{target.name}' is declared {parameter.dtype}", target.span, help=f"declare {target.name}: i32[…]")
+        raise error(
+            "E0221",
+            f"positions are i32 or i64, but '{target.name}' is declared {parameter.dtype}",
+            target.span,
+            help=f"declare {target.name}: i32[…]",
+        )
     return parameter.dtype
 
 
@@ -150,14 +191,20 @@ def _check_shape(scope: Scope, name: str, axes: tuple[Axis, ...], statement: Sta
     if parameter is None:
         return
     if parameter.role == "inout":
-        raise error("E0233", f"topk cannot write the inout parameter '{name}'", statement.span, help="write a result and copy it back")
+        raise error(
+            "E0233",
+            f"topk cannot write the inout parameter '{name}'",
+            statement.span,
+            help="write a result and copy it back",
+        )
     prover = Prover(scope.facts)
-    same = len(parameter.shape) == len(axes) and parameter.length is None and all(
-        prover.same(declared, sub(a.hi, a.lo)) for declared, a in zip(parameter.shape, axes)
+    same = (
+        len(parameter.shape) == len(axes)
+        and parameter.length is None
+        and all(prover.same(declared, sub(a.hi, a.lo)) for declared, a in zip(parameter.shape, axes))
     )
     if not same:
         declared = ", ".join(shown_index(d) for d in parameter.shape)
         given = ", ".join(shown_index(sub(a.hi, a.lo)) for a in axes)
         raise error("E0308", f"'{name}' is declared {parameter.dtype}[{declared}], topk gives [{given}]", statement.span,
                     help=f"declare {name}: {parameter.dtype}[{given}]")  # fmt: skip
-

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import gcd
 
 from tridsl.dtypes import BOOL, INDEX
 from tridsl.ir.affine import normal_form
-from tridsl.ir.expr import Binary, Const, Expr, Load, Unary, Var, add, index, mul, sub
+from tridsl.ir.expr import Binary, Const, Expr, Load, Unary, Var, add, binary, index, mul, sub
 from tridsl.ir.walk import variables, walk
 
 Monomial = tuple[int, ...]
@@ -84,21 +85,58 @@ class Prover:
         """Is `a == b` everywhere?"""
         return a == b or not _subtract(self._poly(a), self._poly(b)) or (self.at_least(a, b) and self.at_least(b, a))
 
+    def holds(self, condition: Expr) -> bool:
+        """Is the condition, a conjunction of comparisons of integers, true at every point?"""
+        return all(self._comparison_holds(part) for part in _conjuncts(condition))
+
+    def _comparison_holds(self, condition: Expr) -> bool:
+        if condition in self._facts.conditions or condition == Const(value=True, dtype=BOOL):
+            return True
+        if not isinstance(condition, Binary) or condition.a.dtype != INDEX:
+            return False
+        a, b = condition.a, condition.b
+        match condition.op:
+            case "ge":
+                return self.at_least(a, b)
+            case "le":
+                return self.at_least(b, a)
+            case "gt":
+                return self.at_least(a, add(b, index(1)))
+            case "lt":
+                return self.at_least(b, add(a, index(1)))
+            case "eq":
+                return self.same(a, b)
+            case "ne":
+                return self.at_least(a, add(b, index(1))) or self.at_least(b, add(a, index(1)))
+        return False
+
     def extreme(self, e: Expr, *, upper: bool, keep: frozenset[str]) -> Expr | None:
         """A bound of `e` over the variables `keep` only: every index replaced by an end of its range. None: unknown."""
         p = self._poly(e)
         for _ in range(len(self._atoms) + 8):
-            number = next((n for m in p for n in m if not variables(self._atoms[n]) <= keep or _opaque(self._atoms[n])), None)
+            number = next(
+                (n for m in p for n in m if not variables(self._atoms[n]) <= keep or _opaque(self._atoms[n])), None
+            )
             if number is None:
                 return self._expression(p)
             q, r, linear = _split(p, number)
             grows = self.sign(q)
             if not linear or grows == 0:
                 return None
-            bounds = self._bounds(number, low=(grows > 0) != upper)
+            raised = (grows > 0) == upper
+            divided = self._divided(self._atoms[number], raised, keep)
+            bounds = self._bounds(number, low=not raised) if divided is None else [divided]
             if not bounds:
                 return None
             p = _plus(r, _times(q, bounds[0]))
+        return None
+
+    def _divided(self, atom: Expr, upper: bool, keep: frozenset[str]) -> Poly | None:
+        """A bound of `a // c` for a constant c > 0: of a, divided."""
+        match atom:
+            case Binary(op="floordiv", a=a, b=Const(value=value)) if value > 0:
+                end = self.extreme(a, upper=upper, keep=keep)
+                return None if end is None else self._poly(binary("floordiv", end, index(int(value))))
         return None
 
     def sign(self, q: Poly) -> int:
@@ -197,7 +235,9 @@ class Prover:
                 return atom.name in self._facts.sizes
             case Binary(op="floordiv" | "mod"):
                 parts = variables(atom)
-                return parts <= self._facts.sizes and not any(isinstance(n, Binary) and n.op == "sub" for n in walk(atom))
+                return parts <= self._facts.sizes and not any(
+                    isinstance(n, Binary) and n.op == "sub" for n in walk(atom)
+                )
         return False
 
     def _bounds(self, number: int, *, low: bool) -> list[Poly]:
@@ -248,6 +288,7 @@ class Prover:
             self._nesting -= 1
 
     def _nonnegative(self, p: Poly, depth: int) -> bool:
+        p = _tightened(p)
         if _certain(p, self._never_negative):
             return True
         self._steps += 1
@@ -352,6 +393,12 @@ class Prover:
 
 def _certain(p: Poly, never_negative: Callable[[int], bool]) -> bool:
     return all(c >= 0 and all(never_negative(n) for n in m) for m, c in p.items())
+
+
+def _tightened(p: Poly) -> Poly:
+    """`g*x + c >= 0` over integers is `x + floor(c / g) >= 0`."""
+    divisor = gcd(*(c for m, c in p.items() if m))
+    return {m: c // divisor for m, c in p.items() if m or c // divisor} if divisor > 1 else p
 
 
 def _conjuncts(condition: Expr) -> Iterable[Expr]:

@@ -53,7 +53,12 @@ def check_index_name(scope: Scope, node: Index) -> None:
     """An index may not hide a size, a parameter or a stage."""
     for kind, names in (("size", scope.sizes), ("parameter", scope.scalars), ("tensor", scope.tensors)):
         if node.name in names:
-            raise error("E0203", f"the index '{node.name}' has the name of a {kind}", node.span, help="give the index another name")
+            raise error(
+                "E0203",
+                f"the index '{node.name}' has the name of a {kind}",
+                node.span,
+                help="give the index another name",
+            )
 
 
 def _end(scope: Scope, node: Syntax, place: Place, evaluate: Evaluate) -> Expr:
@@ -105,5 +110,3 @@ def _distinct(scope: Scope, candidates: list[_Candidate]) -> list[_Candidate]:
     if len(lengths) == 1 and all(prover.at_least(c.hi, lengths[0].hi) and c.lo == index(0) for c in kept):
         return lengths
     return kept
-
-

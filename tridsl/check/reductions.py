@@ -52,7 +52,12 @@ def _check_options(scope: Scope, node: Reduction) -> DType | None:
             raise error("E0227", f"'{option.name}' is no option of {'scan ' if node.scan else ''}{node.reducer}", option.span,
                         help=f"its options: {', '.join(sorted(allowed)) or 'none'}")  # fmt: skip
         if option.name == "order" and not (isinstance(option.value, Name) and option.value.name == "seq"):
-            raise error("E0227", "the only order that can be asked for is order=seq", option.span, help="leave it out to allow reassociation")
+            raise error(
+                "E0227",
+                "the only order that can be asked for is order=seq",
+                option.span,
+                help="leave it out to allow reassociation",
+            )
         if option.name == "exclusive" and option.value is not None:
             raise error("E0227", "'exclusive' takes no value", option.span, help="write scan sum[i; exclusive](x[i])")
         if option.name == "acc":
@@ -68,10 +73,17 @@ def accumulator_type(scope: Scope, node: Expression | None, reducer: Reduction) 
         case Invoke(function="wide", args=(Name() as inner,)):
             narrow = scope.dtype(inner.name, inner.span)
             if not narrow.is_float:
-                raise error("E0226", f"wide({inner.name}) is for floats, {inner.name} is {narrow}", node.span, help="name the integer type: acc=i32")
+                raise error(
+                    "E0226",
+                    f"wide({inner.name}) is for floats, {inner.name} is {narrow}",
+                    node.span,
+                    help="name the integer type: acc=i32",
+                )
             dtype = wide(narrow)
         case _:
-            raise error("E0226", "acc= takes a type", (node or reducer).span, help="write acc=f32, acc=T or acc=wide(T)")
+            raise error(
+                "E0226", "acc= takes a type", (node or reducer).span, help="write acc=f32, acc=T or acc=wide(T)"
+            )
     if compute_type(dtype) != dtype or dtype == BOOL:
         raise error("E0226", f"{dtype} is a storage type, nothing accumulates in it", node.span,
                     help=f"write acc={compute_type(dtype) if dtype != BOOL else 'i32'} and cast the result: {dtype}({written(reducer)})")  # fmt: skip
@@ -80,7 +92,9 @@ def accumulator_type(scope: Scope, node: Expression | None, reducer: Reduction) 
 
 def _reduced(scope: Scope, node: Reduction, place: Place, evaluate: Evaluate) -> tuple[Axis, ...]:
     if not node.axes:
-        raise error("E0301", f"'{node.reducer}' needs an index to run over", node.span, help=f"write {node.reducer}[i](…)")
+        raise error(
+            "E0301", f"'{node.reducer}' needs an index to run over", node.span, help=f"write {node.reducer}[i](…)"
+        )
     axes: tuple[Axis, ...] = ()
     for position in node.axes:
         if place.axis(position.name) or any(a.name == position.name for a in axes):
@@ -92,7 +106,13 @@ def _reduced(scope: Scope, node: Reduction, place: Place, evaluate: Evaluate) ->
 
 def _scanned(node: Reduction, place: Place) -> tuple[Axis, ...]:
     if len(node.axes) != 1:
-        raise error("E0218", "a scan runs along one index", node.span, help="write scan sum[i](x[i])", example="c[i] = scan sum[i](x[i])")
+        raise error(
+            "E0218",
+            "a scan runs along one index",
+            node.span,
+            help="write scan sum[i](x[i])",
+            example="c[i] = scan sum[i](x[i])",
+        )
     name = node.axes[0].name
     axis = place.axis(name)
     if axis is None:
@@ -104,7 +124,12 @@ def _scanned(node: Reduction, place: Place) -> tuple[Axis, ...]:
 def _builtin(scope: Scope, node: Reduction, builtin: Builtin, values: tuple[Value, ...], axes: tuple[Axis, ...], inner: Place,
              place: Place, acc: DType | None) -> Value:  # fmt: skip
     if len(values) != 1:
-        raise error("E0228", f"'{node.reducer}' takes one value, not {len(values)}", node.span, help=f"write {node.reducer}[{axes[0].name}](x)")
+        raise error(
+            "E0228",
+            f"'{node.reducer}' takes one value, not {len(values)}",
+            node.span,
+            help=f"write {node.reducer}[{axes[0].name}](x)",
+        )
     value = values[0]
     if builtin.position and len(axes) != 1:
         raise error("E0228", f"'{node.reducer}' finds a position along one index, not {len(axes)}", node.span,
@@ -117,7 +142,7 @@ def _builtin(scope: Scope, node: Reduction, builtin: Builtin, values: tuple[Valu
         language, state = _accumulated(node, builtin, value, acc)
         operand = adapt(scope, value, language or INDEX, inner)
     reducer = builtin.make(state)
-    operands = (operand,)
+    operands: tuple[Expr, ...] = (operand,)
     if builtin.position:
         operands = (operand, Var(name=axes[0].name))
     if builtin.nonempty and not node.scan:
@@ -166,7 +191,9 @@ def _require_points(scope: Scope, node: Reduction, axes: tuple[Axis, ...]) -> No
                       f"'{node.reducer}' over '{axis.name}' needs at least one element", node.span)  # fmt: skip
 
 
-def _monoid(scope: Scope, node: Reduction, values: tuple[Value, ...], axes: tuple[Axis, ...], inner: Place, place: Place) -> Value:
+def _monoid(
+    scope: Scope, node: Reduction, values: tuple[Value, ...], axes: tuple[Axis, ...], inner: Place, place: Place
+) -> Value:
     form = scope.monoids(node.reducer, values, node)
     assert form is not None
     arguments = {name: adapt(scope, v, dtype, inner) for (name, dtype), v in zip(form.parameters, values)}
@@ -227,7 +254,8 @@ def _dependences(reducer: Reducer, operands: tuple[Expr, ...], names: set[str]) 
     """The indices each state varies with: those its operand mentions and those of the states its merge reads."""
     needs = [set(variables(e) & names) for e in operands]
     reads = [
-        {s for s, state in enumerate(reducer.states) if {f"a.{state}", f"b.{state}"} & variables(merge)} for merge in reducer.merge
+        {s for s, state in enumerate(reducer.states) if {f"a.{state}", f"b.{state}"} & variables(merge)}
+        for merge in reducer.merge
     ]
     changed = True
     while changed:
@@ -238,4 +266,3 @@ def _dependences(reducer: Reducer, operands: tuple[Expr, ...], names: set[str]) 
                     needs[s] |= needs[other]
                     changed = True
     return needs
-

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from tridsl.check.functions import TABLE
 from tridsl.check.names import suggestion
-from tridsl.check.reducers import BUILTINS, WHOLE
+from tridsl.check.reducers import BUILTINS
 from tridsl.diagnostics import Diagnostic, Label, SourceFile, Span, TriError, error
 from tridsl.dtypes import DTYPES
 from tridsl.syntax.nodes import BenchBlock, Module, Monoid, Operation, ScheduleBlock, Use
@@ -42,7 +42,9 @@ class BoundModule:
 
     def own(self) -> tuple[tuple[str, tuple[Overload, ...]], ...]:
         """The ops that this module itself defines."""
-        return tuple((n, kept) for n, found in self.operations.items() if (kept := tuple(o for o in found if o.home is None)))
+        return tuple(
+            (n, kept) for n, found in self.operations.items() if (kept := tuple(o for o in found if o.home is None))
+        )
 
     def home(self, overload: Overload) -> BoundModule:
         return overload.home or self
@@ -102,7 +104,12 @@ class _Binder:
                         help="check the spelling of both; the standard library is 'stdlib'")  # fmt: skip
         if source.name in path:
             circle = " → ".join([*path[path.index(source.name) :], source.name])
-            raise error("E0223", f"the modules import each other: {circle}", span or use.span, help="move what both need into a third file")
+            raise error(
+                "E0223",
+                f"the modules import each other: {circle}",
+                span or use.span,
+                help="move what both need into a third file",
+            )
         return source
 
     def _imported(self, source: SourceFile, path: tuple[str, ...]) -> BoundModule:
@@ -125,10 +132,12 @@ class _Binder:
                         help=suggestion(name, home.names) or f"it defines {', '.join(home.names) or 'nothing'}")  # fmt: skip
 
 
-def _define(item: object, operations: dict[str, tuple[Overload, ...]], monoids: dict[str, Monoid]) -> tuple[Diagnostic, ...]:
+def _define(
+    item: object, operations: dict[str, tuple[Overload, ...]], monoids: dict[str, Monoid]
+) -> tuple[Diagnostic, ...]:
     match item:
         case Operation():
-            problem = _name_problem(item.name, item.name_span or item.span, monoids)
+            problem = _name_problem(item.name, item.name_span or item.span, monoids, DTYPES)
             if problem:
                 return problem
             before = operations.get(item.name, ())
@@ -140,19 +149,23 @@ def _define(item: object, operations: dict[str, tuple[Overload, ...]], monoids: 
                              help="overloads differ in element types or in numbers of axes").diagnostics  # fmt: skip
             operations[item.name] = (*before, Overload(operation=item))
         case Monoid():
-            problem = _name_problem(item.name, item.name_span or item.span, {**monoids, **operations})
+            problem = _name_problem(
+                item.name, item.name_span or item.span, {**monoids, **operations}, {**DTYPES, **BUILTINS, **TABLE}
+            )
             if problem:
                 return problem
             monoids[item.name] = item
     return ()
 
 
-def _name_problem(name: str, span: Span | None, taken: Mapping[str, object]) -> tuple[Diagnostic, ...]:
+def _name_problem(
+    name: str, span: Span | None, taken: Mapping[str, object], words: Mapping[str, object]
+) -> tuple[Diagnostic, ...]:
+    """An op may be called like a reducer or function, since it is called in another way (`y = sum(x)`); a monoid may not."""
     if name in taken:
         return error("E0202", f"'{name}' is defined twice", span, help="rename one of the two").diagnostics
-    if name in TABLE or name in DTYPES or name in BUILTINS or name in WHOLE or name == "wide":
-        kind = "type" if name in DTYPES else "function" if name in TABLE else "reducer"
-        return error("E0202", f"'{name}' is a {kind} of the language", span, help="choose another name").diagnostics
+    if name in words or name == "wide":
+        return error("E0202", f"'{name}' is a word of the language", span, help="choose another name").diagnostics
     return ()
 
 
@@ -160,5 +173,6 @@ def _signature(operation: Operation) -> tuple[object, ...]:
     """What two overloads must differ in: the types and numbers of axes of the parameters."""
     choices = {t.name: frozenset(c.name for c in t.choices) for t in operation.type_parameters}
     return tuple(
-        (choices.get(p.type.dtype, p.type.dtype), None if p.type.dims is None else len(p.type.dims)) for p in operation.parameters
+        (choices.get(p.type.dtype, p.type.dtype), None if p.type.dims is None else len(p.type.dims))
+        for p in operation.parameters
     )

@@ -80,7 +80,9 @@ class Scope:
     later: frozenset[str] = frozenset()  # stages further down
     broken: set[str] = field(default_factory=set)
     used: set[str] = field(default_factory=set)
-    reductions: dict[Stage, tuple[str, ...]] = field(default_factory=dict)  # of this statement: nameless stage -> target names
+    reductions: dict[Stage, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # of this statement: nameless stage -> target names
     diagnostics: list[Diagnostic] = field(default_factory=list)
     monoids: Callable[[str, tuple[Value, ...], Syntax], MonoidForm | None] = lambda name, arguments, syntax: None
     known_reducers: tuple[str, ...] = ()
@@ -117,7 +119,9 @@ class Scope:
         ranges = tuple((a.lo, a.hi) for a in axes)
         if parameter is not None and parameter.role == "inout":  # it keeps its own extents
             return
-        self.tensors[name] = Known(name=name, dtype=dtype, ranges=ranges, role=parameter.role if parameter else None, span=span)
+        self.tensors[name] = Known(
+            name=name, dtype=dtype, ranges=ranges, role=parameter.role if parameter else None, span=span
+        )
         if parameter is None:
             shape = tuple(self.capacity(sub(a.hi, a.lo)) for a in axes)
             length = length_of(axes[0].hi) if axes else None
@@ -146,9 +150,19 @@ class Scope:
         """A statement defines `name`. Raises where the name is not free for that."""
         parameter = self.parameters.get(name)
         if name in self.scalars or (parameter is not None and parameter.role == "input"):
-            raise error("E0221", f"'{name}' is an input and cannot be assigned", span, help="give the stage another name, or declare the parameter inout")
+            raise error(
+                "E0221",
+                f"'{name}' is an input and cannot be assigned",
+                span,
+                help="give the stage another name, or declare the parameter inout",
+            )
         if name in self.sizes:
-            raise error("E0203", f"'{name}' is a size; a tensor and a size may not share a name", span, help="give the stage another name")
+            raise error(
+                "E0203",
+                f"'{name}' is a size; a tensor and a size may not share a name",
+                span,
+                help="give the stage another name",
+            )
         if name in self.assigned:
             first = self.assigned[name]
             raise error("E0207", f"'{name}' is assigned twice", span, others=(Label(span=first, text="first here"),) if first else (),
@@ -163,4 +177,6 @@ class Scope:
 
 def length_of(extent: Expr) -> str | None:
     """The length tensor an extent reads, when it is just that."""
-    return extent.tensor if isinstance(extent, Load) and extent.tensor.endswith(".len") and extent.dtype == INDEX else None
+    return (
+        extent.tensor if isinstance(extent, Load) and extent.tensor.endswith(".len") and extent.dtype == INDEX else None
+    )

@@ -15,7 +15,7 @@ from tridsl.dtypes import BOOL, DTYPES, INDEX, DType
 from tridsl.ir.expr import Binary, Const, Expr, Load, Var, index
 from tridsl.ir.op import Param, Role, Scalar, Tensor
 from tridsl.ir.walk import walk
-from tridsl.syntax.nodes import Expression, Infix, Monoid, Name, Operation, Parameter, Prefix, Syntax, TypeParameter
+from tridsl.syntax.nodes import Expression, Infix, Monoid, Name, Operation, Parameter, Prefix, TypeParameter
 
 
 def type_choices(operation: Operation | Monoid) -> Iterator[dict[str, DType]]:
@@ -29,7 +29,13 @@ def type_choices(operation: Operation | Monoid) -> Iterator[dict[str, DType]]:
         for choice in rest[0].choices:
             dtype = chosen.get(choice.name) or DTYPES.get(choice.name)
             if dtype is None:
-                raise error("E0204", f"'{choice.name}' is not a type", choice.span, help=suggestion(choice.name, [*chosen, *DTYPES]) or "choices are element types and type parameters before this one")
+                raise error(
+                    "E0204",
+                    f"'{choice.name}' is not a type",
+                    choice.span,
+                    help=suggestion(choice.name, [*chosen, *DTYPES])
+                    or "choices are element types and type parameters before this one",
+                )
             if dtype not in seen:
                 seen.add(dtype)
                 yield from choose(rest[1:], {**chosen, rest[0].name: dtype})
@@ -42,7 +48,12 @@ def check_type_parameters(operation: Operation) -> None:
     seen: set[str] = set()
     for parameter in operation.type_parameters:
         if parameter.name in DTYPES or parameter.name in seen:
-            raise error("E0202", f"the type parameter '{parameter.name}' is defined already", parameter.span, help="choose another name")
+            raise error(
+                "E0202",
+                f"the type parameter '{parameter.name}' is defined already",
+                parameter.span,
+                help="choose another name",
+            )
         seen.add(parameter.name)
         default = parameter.default
         if default is not None and default.name not in {c.name for c in parameter.choices}:
@@ -56,20 +67,26 @@ def declare(scope: Scope, operation: Operation) -> tuple[Param, ...]:
     _collect_sizes(scope, operation)
     params: list[Param] = []
     for parameter in operation.parameters:
-        params.append(_scalar(scope, parameter) if parameter.type.dims is None else _tensor(scope, parameter, operation, None))
+        params.append(
+            _scalar(scope, parameter) if parameter.type.dims is None else _tensor(scope, parameter, operation, None)
+        )
         if isinstance(params[-1], Scalar):
             scope.scalars[parameter.name] = params[-1]
     for position, param in enumerate(params):  # shapes may mention a const parameter that stands further right
         if isinstance(param, Tensor):
             parameter = operation.parameters[position]
-            params[position] = _tensor(scope, parameter, operation, "inout" if parameter.qualifier == "inout" else "input")
+            params[position] = _tensor(
+                scope, parameter, operation, "inout" if parameter.qualifier == "inout" else "input"
+            )
     params += [_tensor(scope, result, operation, "output") for result in operation.results]
     for param in params:
         if isinstance(param, Tensor):
             scope.parameters[param.name] = param
             if param.role != "output":
                 ranges = tuple((index(0), extent) for extent in param.shape)
-                scope.tensors[param.name] = Known(name=param.name, dtype=param.dtype, ranges=ranges, role=param.role, span=param.span)
+                scope.tensors[param.name] = Known(
+                    name=param.name, dtype=param.dtype, ranges=ranges, role=param.role, span=param.span
+                )
     _learn_contracts(scope, operation, params)
     return tuple(params)
 
@@ -82,7 +99,12 @@ def _check_names(operation: Operation) -> None:
         seen[item.name] = item.span
     for result in operation.results:
         if result.qualifier or result.default is not None:
-            raise error("E0205", f"the result '{result.name}' takes no {result.qualifier or 'default'}", result.span, help=f"write {result.name}: {result.type.dtype}[…]")
+            raise error(
+                "E0205",
+                f"the result '{result.name}' takes no {result.qualifier or 'default'}",
+                result.span,
+                help=f"write {result.name}: {result.type.dtype}[…]",
+            )
 
 
 def _collect_sizes(scope: Scope, operation: Operation) -> None:
@@ -99,9 +121,19 @@ def _collect_sizes(scope: Scope, operation: Operation) -> None:
                 if name.name in scalars or name.name in scope.sizes:
                     continue
                 if name.name in tensors:
-                    raise error("E0203", f"'{name.name}' is a tensor; a tensor and a size may not share a name", name.span, help="rename one of the two")
+                    raise error(
+                        "E0203",
+                        f"'{name.name}' is a tensor; a tensor and a size may not share a name",
+                        name.span,
+                        help="rename one of the two",
+                    )
                 if name.name in scope.types:
-                    raise error("E0203", f"'{name.name}' is a type parameter, not a size", name.span, help="rename one of the two")
+                    raise error(
+                        "E0203",
+                        f"'{name.name}' is a type parameter, not a size",
+                        name.span,
+                        help="rename one of the two",
+                    )
                 if name.name not in given:
                     raise error("E0216", f"the size '{name.name}' occurs in results only, so no call can tell it", name.span,
                                 help=suggestion(name.name, [*scope.sizes, *scalars]) or f"add a parameter: const {name.name}: i32")  # fmt: skip
@@ -126,15 +158,27 @@ def _names(node: Expression) -> Iterator[Name]:
 
 def _scalar(scope: Scope, parameter: Parameter) -> Scalar:
     if parameter.qualifier == "inout":
-        raise error("E0205", f"the scalar '{parameter.name}' cannot be inout", parameter.span, help=f"make it a tensor of one element: {parameter.type.dtype}[1]")
+        raise error(
+            "E0205",
+            f"the scalar '{parameter.name}' cannot be inout",
+            parameter.span,
+            help=f"make it a tensor of one element: {parameter.type.dtype}[1]",
+        )
     dtype = scope.type_dtype(parameter.type)
     default: Const | None = None
     if parameter.default is not None:
         value = adapt(scope, evaluate(scope, parameter.default, Place()), dtype, Place())
         if not isinstance(value, Const):
-            raise error("E0205", f"the default of '{parameter.name}' is not a literal", parameter.default.span, help="write a number, true or false")
+            raise error(
+                "E0205",
+                f"the default of '{parameter.name}' is not a literal",
+                parameter.default.span,
+                help="write a number, true or false",
+            )
         default = Const(value=value.value, dtype=dtype)
-    return Scalar(name=parameter.name, dtype=dtype, const=parameter.qualifier == "const", default=default, span=parameter.span)
+    return Scalar(
+        name=parameter.name, dtype=dtype, const=parameter.qualifier == "const", default=default, span=parameter.span
+    )
 
 
 def _tensor(scope: Scope, parameter: Parameter, operation: Operation, role: Role | None) -> Tensor:
@@ -145,7 +189,9 @@ def _tensor(scope: Scope, parameter: Parameter, operation: Operation, role: Role
         return Tensor(name=parameter.name, dtype=dtype, shape=())
     if parameter.qualifier == "const" or parameter.default is not None:
         what = "const" if parameter.qualifier == "const" else "a default"
-        raise error("E0205", f"the tensor '{parameter.name}' cannot have {what}", parameter.span, help="only scalars can")
+        raise error(
+            "E0205", f"the tensor '{parameter.name}' cannot have {what}", parameter.span, help="only scalars can"
+        )
     if type_.upto and role != "output":
         raise error("E0205", f"the parameter '{parameter.name}' is declared ..N; run-time lengths are made by results only", type_.span,
                     help="write N: a call takes the length from its argument")  # fmt: skip
@@ -159,16 +205,26 @@ def _dimension(scope: Scope, node: Expression) -> Expr:
     for name in _names(node):
         scalar = scope.scalars.get(name.name)
         if scalar is not None and not (scalar.const and scalar.dtype.is_integer):
-            raise error("E0205", f"the shape depends on '{name.name}', which is not a const integer", name.span, help=f"declare it const {name.name}: i32")
+            raise error(
+                "E0205",
+                f"the shape depends on '{name.name}', which is not a const integer",
+                name.span,
+                help=f"declare it const {name.name}: i32",
+            )
     if any(isinstance(n, Load) for n in walk(extent)):
-        raise error("E0205", f"'{written(node)}' is no size", node.span, help="shapes are made of sizes, const integers and literals")
+        raise error(
+            "E0205",
+            f"'{written(node)}' is no size",
+            node.span,
+            help="shapes are made of sizes, const integers and literals",
+        )
     if isinstance(extent, Const) and int(extent.value) < 0:
         raise error("E0205", f"a size cannot be {int(extent.value)}", node.span, help="sizes are 0 or more")
     return extent
 
 
 def _learn_contracts(scope: Scope, operation: Operation, params: list[Param]) -> None:
-    conditions: list[tuple[Expr, Syntax]] = []
+    conditions: list[tuple[Expr, Expression]] = []
     for clause in operation.where:
         conditions.append((truth(evaluate(scope, clause, Place(indexing=True))), clause))
     divided = [e for e, _ in conditions] + [d for p in params if isinstance(p, Tensor) for d in p.shape]

@@ -77,7 +77,9 @@ def _axes(scope: Scope, statement: Statement, indices: tuple[Index, ...], parame
     outer = Place(target=statement.targets[0].name)
     for position, node in enumerate(indices):
         if any(a.name == node.name for a in axes):
-            raise error("E0218", f"the index '{node.name}' is bound twice", node.span, help="give each axis an index of its own")
+            raise error(
+                "E0218", f"the index '{node.name}' is bound twice", node.span, help="give each axis an index of its own"
+            )
         if parameter is None or (parameter.length is not None and position == 0):
             axis = axis_of(scope, node, (statement.value,), outer, evaluate)
             if parameter is not None:
@@ -126,5 +128,3 @@ def _write_directly(scope: Scope, name: str, dtype: DType, axes: tuple[Axis, ...
     loads = tuple((name if t == target.name else t, low, high) for t, low, high in scope.facts.loads)
     scope.facts = replace(scope.facts, loads=loads)
     return True
-
-

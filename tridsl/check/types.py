@@ -7,6 +7,7 @@ from functools import partial
 from itertools import islice
 
 from tridsl.check import inline, monoids
+from tridsl.check.functions import TABLE
 from tridsl.check.packing import packed
 from tridsl.check.resolve import BoundModule, Overload
 from tridsl.check.scope import Broken, Scope
@@ -16,7 +17,7 @@ from tridsl.check.values import Value
 from tridsl.diagnostics import Diagnostic, TriError, error
 from tridsl.dtypes import DType
 from tridsl.ir.op import Op
-from tridsl.syntax.nodes import Invoke, Monoid, Operation, Reduction, Statement, Syntax
+from tridsl.syntax.nodes import Invoke, Monoid, Name, Operation, Reduction, Statement, Syntax
 
 MOST_COMBINATIONS = 32
 """How many combinations of an overload's type parameters `check_module` tries; the first ones written."""
@@ -100,7 +101,9 @@ def _statement(scope: Scope, statement: Statement, home: BoundModule, calling: t
     match statement.value:
         case Reduction(reducer="compact" | "topk") as node:
             packed(scope, statement, node)
-        case Invoke(function=name) as node if name in home.operations:
+        case Invoke(function=name) as node if name in home.operations and (
+            name not in TABLE or _takes_tensors(scope, node)
+        ):
             if name in calling:
                 raise error("E0224", f"'{name}' calls itself" + (f" through {calling[-1]}" if calling[-1] != name else ""),
                             node.name_span or node.span, help="ops do not recurse; write the loop as a reducer or a scan")  # fmt: skip
@@ -109,7 +112,14 @@ def _statement(scope: Scope, statement: Statement, home: BoundModule, calling: t
             computed(scope, statement)
 
 
-def _use_monoid(home: BoundModule, name: str, arguments: tuple[Value, ...], syntax: Syntax) -> monoids.MonoidForm | None:
+def _takes_tensors(scope: Scope, node: Invoke) -> bool:
+    """Tells the op `max(x)` from the function `max(a, b)`: a function takes elements."""
+    return any(isinstance(a, Name) and a.name in scope.tensors and scope.tensors[a.name].rank for a in node.args)
+
+
+def _use_monoid(
+    home: BoundModule, name: str, arguments: tuple[Value, ...], syntax: Syntax
+) -> monoids.MonoidForm | None:
     found = home.monoids.get(name)
     return monoids.apply(found, arguments, syntax) if found else None
 
@@ -138,4 +148,3 @@ def _documentation(operation: Operation) -> str:
     while lines and lines[-1].lstrip().startswith("#"):
         found.insert(0, lines.pop().lstrip().removeprefix("#").strip())
     return "\n".join(found)
-

@@ -73,7 +73,11 @@ def converted(expr: Expr, dtype: DType) -> Expr:
 
 def _clamped(expr: Expr) -> Expr:
     """An integer brought into -1..1, as a trit."""
-    low = expr if expr.dtype.kind == "uint" else Binary(op="max", a=expr, b=Const(value=-1, dtype=expr.dtype), dtype=expr.dtype)
+    low = (
+        expr
+        if expr.dtype.kind == "uint"
+        else Binary(op="max", a=expr, b=Const(value=-1, dtype=expr.dtype), dtype=expr.dtype)
+    )
     high = Binary(op="min", a=low, b=Const(value=1, dtype=expr.dtype), dtype=expr.dtype)
     return high if high.dtype == COMPUTE[TRIT] else Cast(a=high, dtype=COMPUTE[TRIT])
 
@@ -86,7 +90,7 @@ def stored(expr: Expr, dtype: DType) -> Expr:
     return expr
 
 
-def constant(value: bool | int | float, dtype: DType) -> Const:
+def constant(value: bool | float, dtype: DType) -> Const:
     """A literal of the compute type of `dtype`."""
     compute = compute_type(dtype)
     return Const(value=float(value) if compute.is_float else value, dtype=compute)
