@@ -1,0 +1,119 @@
+"""What the emission of one shader knows: names, ranges, places, and the text so far."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tridsl.backends.vulkan.collective import Lanes
+from tridsl.backends.vulkan.glsl_types import ElementType, element_type
+from tridsl.backends.vulkan.ranges import Range
+from tridsl.dtypes import DType
+from tridsl.ir.expr import Expr
+from tridsl.ir.loop import Stmt
+
+AXES = ("x", "y", "z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a tensor or buffer lives. `strides` in elements. Elements (not values) lie behind `pointer`s, and in `shared`
+    where the device can keep them there (`holds_elements`). `varying`: each lane has its own."""
+
+    name: str
+    dtype: DType
+    row: ElementType
+    kind: Literal["pointer", "shared", "reg"]
+    strides: tuple[Expr, ...]
+    holds_elements: bool
+    varying: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """GLSL text of one expression and its GLSL type; an i64 value that is known to fit is an `int`."""
+
+    text: str
+    type: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Frame:
+    """State of the emission of one phase.
+
+    `local` are the group's lanes along x, y, z; `lanes` maps the loop variables that are bound to lanes to their axis;
+    `active` names the bool that says whether this lane takes part (None: all do). `group_axes` are the grid axes that the
+    phase uses anywhere, `bound_groups` those whose loop is open, `single_groups` those with one loop in all; `groups` collects
+    the extents that say how many workgroups to start.
+    """
+
+    features: frozenset[str]
+    subgroup_size: int
+    local: tuple[int, int, int]
+    places: dict[str, Place] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    ranges: dict[str, Range] = field(default_factory=dict)
+    lanes: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, list[Expr]] = field(default_factory=dict)
+    group_axes: frozenset[str] = frozenset()
+    bound_groups: frozenset[str] = frozenset()
+    single_groups: frozenset[str] = frozenset()
+    sizes: frozenset[str] = frozenset()
+    buffers: Lanes = field(default_factory=lambda: Lanes(private={}))
+    active: str | None = None
+    lines: list[str] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
+    helpers: set[str] = field(default_factory=set)
+    pointers: set[DType] = field(default_factory=set)
+    extensions: set[str] = field(default_factory=set)
+    shared_bytes: int = 0
+    reduction_sizes: dict[str, tuple[str, int]] = field(default_factory=dict)
+    fences_global: bool = False
+    checks: bool = False
+    depth: int = 1
+
+    @property
+    def group_lanes(self) -> int:
+        x, y, z = self.local
+        return x * y * z
+
+    def is_collective(self, statement: Stmt) -> bool:
+        return self.buffers.is_collective(statement, self.lanes)
+
+    def line(self, text: str) -> None:
+        self.lines.append("    " * self.depth + text)
+
+    @contextmanager
+    def braces(self, head: str) -> Iterator[None]:
+        """`head {` … `}` around what is emitted inside."""
+        self.line(f"{head} {{".lstrip())
+        self.depth += 1
+        yield
+        self.depth -= 1
+        self.line("}")
+
+    def name(self, prefix: str, original: str) -> str:
+        """A GLSL identifier for an IR name, the same at every call; unique, no keyword (all have the prefix)."""
+        if original not in self.names:
+            base = f"{prefix}_{re.sub('[^0-9A-Za-z]+', '_', original).strip('_') or 'x'}"
+            taken, name, count = set(self.names.values()), base, 1
+            while name in taken:
+                count += 1
+                name = f"{base}_{count}"
+            self.names[original] = name
+        return self.names[original]
+
+    def fresh(self, stem: str) -> str:
+        """A new identifier that belongs to no IR name."""
+        return self.name("t", f"<{stem} {len(self.names)}>")
+
+    def row(self, dtype: DType) -> ElementType:
+        """The spelling of `dtype`, noting the extension and helpers that it needs."""
+        row = element_type(dtype, self.features)
+        self.helpers.update(row.helpers)
+        if row.extension:
+            self.extensions.add(row.extension)
+        return row

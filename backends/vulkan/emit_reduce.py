@@ -1,0 +1,144 @@
+"""Combining the lanes of a group: subgroup arithmetic, then shared memory; the order is fixed, all lanes get the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tridsl.backends.vulkan.emit_expr import binary_text, emit_as
+from tridsl.backends.vulkan.emit_frame import AXES, Frame
+from tridsl.dtypes import BOOL, F32, F64, I32, U32, DType, compute_type
+from tridsl.ir.op import Reducer
+
+_SUBGROUP = {"add": "subgroupAdd", "mul": "subgroupMul", "min": "subgroupMin", "max": "subgroupMax"}
+_SUBGROUP_BOOL = {"and": "subgroupAll", "or": "subgroupAny", "min": "subgroupAll", "max": "subgroupAny"}
+_SUBGROUP_BITS = {"and": "subgroupAnd", "or": "subgroupOr"}
+
+
+def declare_states(frame: Frame, reducer: Reducer, texts: Sequence[str]) -> list[str]:
+    """One variable per state, with these values."""
+    names = []
+    for dtype, text in zip(reducer.dtypes, texts):
+        name = frame.fresh("state")
+        frame.line(f"{frame.row(dtype).value} {name} = {text};")
+        names.append(name)
+    return names
+
+
+def merge_states(frame: Frame, reducer: Reducer, a: Sequence[str], b: Sequence[str]) -> list[str]:
+    """Texts of the merged states of two variables each; `a` is the earlier."""
+    if reducer.op is not None:
+        return [binary_text(frame, reducer.op, a[0], b[0], reducer.dtypes[0])]
+    for position, state in enumerate(reducer.states):
+        frame.names[f"a.{state}"], frame.names[f"b.{state}"] = a[position], b[position]
+    texts = [emit_as(frame, merge, dtype) for merge, dtype in zip(reducer.merge, reducer.dtypes)]
+    return declare_states(frame, reducer, texts)
+
+
+def reduce_lanes(frame: Frame, reducer: Reducer, own: Sequence[str], axes: Sequence[str]) -> list[str]:
+    """Variables that hold, in every lane, the combination of `own` over all lanes along `axes`."""
+    combined = {axis for axis, lanes in zip(AXES, frame.local) if lanes == 1 or axis in axes}
+    lanes = 1
+    for axis, count in zip(AXES, frame.local):
+        lanes *= count if axis in axes else 1
+    if lanes == 1:
+        return list(own)
+    subgroup = subgroup_text(frame, reducer, own[0]) if len(combined) == 3 else None
+    if subgroup is not None:
+        return _by_subgroups(frame, reducer, own, subgroup)
+    return _by_tree(frame, reducer, own, axes, lanes)
+
+
+def subgroup_text(frame: Frame, reducer: Reducer, value: str) -> str | None:
+    """The subgroup's combination of `value`, None where there is no such instruction."""
+    if reducer.op is None or len(reducer.dtypes) != 1:
+        return None
+    dtype = compute_type(reducer.dtypes[0])
+    extensions = {"GL_KHR_shader_subgroup_arithmetic", "GL_KHR_shader_subgroup_vote", "GL_KHR_shader_subgroup_basic"}
+    if dtype == BOOL:
+        call = _SUBGROUP_BOOL.get(reducer.op)
+        text = f"{call}({value})" if call else None
+    elif dtype in (F32, F64) and reducer.op in ("min", "max"):
+        suffix = "_double" if dtype == F64 else ""
+        frame.helpers.add(f"is_nan{suffix}")
+        nan = "uintBitsToFloat(0x7fc00000u)" if dtype == F32 else "packDouble2x32(uvec2(0u, 0x7ff80000u))"
+        text = f"(subgroupAny(is_nan{suffix}({value})) ? {nan} : {_SUBGROUP[reducer.op]}({value}))"
+    elif dtype in (F32, F64, I32, U32) or (dtype.is_integer and dtype.bits < 32):
+        call = (_SUBGROUP | _SUBGROUP_BITS)[reducer.op]
+        text = _narrow(frame, f"{call}({value})", dtype)
+    else:
+        text = None
+    if text is not None:
+        frame.extensions.update(extensions)
+    return text
+
+
+def _narrow(frame: Frame, text: str, dtype: DType) -> str:
+    return frame.row(dtype).narrow.format(text) if dtype.is_integer else text
+
+
+def _scratch(frame: Frame, dtype: DType, count: int) -> str:
+    """Shared memory for one state of reductions of this type; reductions of one shader take turns in it."""
+    kind = frame.row(dtype).value
+    name = f"lanes_{kind}"
+    frame.reduction_sizes[name] = (kind, max(count, frame.reduction_sizes.get(name, (kind, 0))[1]))
+    return name
+
+
+def _by_subgroups(frame: Frame, reducer: Reducer, own: Sequence[str], subgroup: str) -> list[str]:
+    """Each subgroup combines its lanes; then every lane combines the subgroups' results, in order."""
+    partial = declare_states(frame, reducer, [subgroup])
+    if frame.group_lanes <= frame.subgroup_size:
+        return partial
+    # A device may run smaller subgroups than it likes best: one place per lane is always enough.
+    scratch = _scratch(frame, reducer.dtypes[0], frame.group_lanes)
+    frame.line(f"if (subgroupElect()) {scratch}[gl_SubgroupID] = {partial[0]};")
+    frame.line("barrier();")
+    result = declare_states(frame, reducer, [f"{scratch}[0]"])
+    step = frame.fresh("subgroup")
+    with frame.braces(f"for (uint {step} = 1u; {step} < gl_NumSubgroups; ++{step})"):
+        (merged,) = merge_states(frame, reducer, result, [f"{scratch}[{step}]"])
+        frame.line(f"{result[0]} = {merged};")
+    frame.line("barrier();")
+    return result
+
+
+def _by_tree(frame: Frame, reducer: Reducer, own: Sequence[str], axes: Sequence[str], lanes: int) -> list[str]:
+    """Neighbours first, so that earlier lanes stay on the left of the merge."""
+    start, place = frame.fresh("start"), frame.fresh("place")
+    frame.line(f"uint {start} = {_linear(frame, [axis for axis in AXES if axis not in axes])} * {lanes}u;")
+    frame.line(f"uint {place} = {_linear(frame, [axis for axis in AXES if axis in axes])};")
+    scratches = _separate_scratches(frame, reducer)
+    spot = f"{start} + {place}"
+    for scratch, value in zip(scratches, own):
+        frame.line(f"{scratch}[{spot}] = {value};")
+    frame.line("barrier();")
+    width = frame.fresh("width")
+    with frame.braces(f"for (uint {width} = 1u; {width} < {lanes}u; {width} *= 2u)"):
+        with frame.braces(f"if ({place} % (2u * {width}) == 0u && {place} + {width} < {lanes}u)"):
+            a = declare_states(frame, reducer, [f"{scratch}[{spot}]" for scratch in scratches])
+            b = declare_states(frame, reducer, [f"{scratch}[{spot} + {width}]" for scratch in scratches])
+            for scratch, merged in zip(scratches, merge_states(frame, reducer, a, b)):
+                frame.line(f"{scratch}[{spot}] = {merged};")
+        frame.line("barrier();")
+    result = declare_states(frame, reducer, [f"{scratch}[{start}]" for scratch in scratches])
+    frame.line("barrier();")
+    return result
+
+
+def _linear(frame: Frame, axes: Sequence[str]) -> str:
+    """The lane's position among the lanes along `axes`, x fastest."""
+    text = "0u"
+    for axis, lanes in reversed(list(zip(AXES, frame.local))):
+        if axis in axes and lanes > 1:
+            text = f"({text} * {lanes}u + gl_LocalInvocationID.{axis})"
+    return text
+
+
+def _separate_scratches(frame: Frame, reducer: Reducer) -> list[str]:
+    names = []
+    for position, dtype in enumerate(reducer.dtypes):
+        kind = frame.row(dtype).value
+        name = f"lanes_{kind}_{position}"
+        frame.reduction_sizes[name] = (kind, frame.group_lanes)
+        names.append(name)
+    return names
