@@ -69,7 +69,7 @@ def _load(store: Store | None) -> Code:
 
 def compile_ir(text: str) -> bytes:
     """A position-independent object for any processor of this architecture, optimised."""
-    import llvmlite.binding as binding  # heavy (50 ms), and only a cold process needs it
+    from llvmlite import binding  # heavy (50 ms), and only a cold process needs it
 
     llvm: Any = binding
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+import msgspec
 import numpy as np
 
 from tridsl.backend import Signature
@@ -27,8 +27,7 @@ _ALIGNED, _WRITEABLE = 0x0100, 0x0400  # NPY_ARRAY_ALIGNED, NPY_ARRAY_WRITEABLE
 _NUMPY_ALIGNMENT = 16  # of the memory that NumPy allocates
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
+class Size(msgspec.Struct, frozen=True, kw_only=True):
     """`scale * <the size `name`> + offset`: an extent, or with scale = bytes of an element a stride. Sizes are >= 0."""
 
     name: str
@@ -39,8 +38,7 @@ class Size:
 Extent: TypeAlias = int | Size
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorArgument:
+class TensorArgument(msgspec.Struct, frozen=True, kw_only=True):
     """An array that fits: exactly `numpy.ndarray`, this very dtype, this shape and these strides.
 
     `strides` in bytes, None for C-contiguous; an axis of one element may have any. `align`: bytes the first element's
@@ -56,8 +54,7 @@ class TensorArgument:
     align: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScalarArgument:
+class ScalarArgument(msgspec.Struct, frozen=True, kw_only=True):
     """A Python number that fits: float or int for float types, int within range for integers, bool for bool.
 
     f16 and bf16 are not taken (their rounding is the fallback's). `default` is used when the call leaves it out.
@@ -83,8 +80,7 @@ class NativeExecutable(Protocol):
     def signature(self) -> Signature: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Specialisation:
+class Specialisation(msgspec.Struct, frozen=True, kw_only=True):
     """Calls that one executable serves.
 
     `arguments` in call order; the outputs come last and are passed as `out=` (a tuple for several), positionally behind

@@ -92,7 +92,7 @@ def _write(file: Path, answer: _Answer) -> None:
 
 
 def _ask_llvm(machine: str) -> _Answer:
-    import llvmlite.binding as binding  # heavy (50 ms), and only a cold process needs it
+    from llvmlite import binding  # heavy (50 ms), and only a cold process needs it
 
     llvm: Any = binding
 

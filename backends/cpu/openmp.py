@@ -15,8 +15,9 @@ import re
 import struct
 import threading
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tridsl.backends.cpu.code_memory import Code, load_image, this_machine
 from tridsl.backends.cpu.relocations import STUB_BYTES
@@ -45,8 +46,7 @@ _SERIAL: dict[str, tuple[bytes, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
+class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """`library` is the path or name of the shared library, empty when kernels run serially. `symbols`: address of each jump."""
 
     library: str

@@ -7,8 +7,9 @@ Sources: System V ABI, AMD64 supplement, table 4.9; ELF for the Arm 64-bit archi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 Target = Literal["symbol", "stub", "slot"]
 Form = Literal["absolute", "place", "page", "low12"]
@@ -18,8 +19,7 @@ class RelocationRange(ValueError):
     """A value does not fit the bits that a relocation gives it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Relocation:
+class Relocation(msgspec.Struct, frozen=True, kw_only=True):
     """`target`: the symbol itself, a jump stub to it where it lies outside the object, or its slot in the offset table.
 
     `form`: the address, its distance from the place, the distance of their 4 KiB pages, or its low twelve bits.
@@ -145,8 +145,7 @@ def _stub_aarch64(distance: int) -> bytes:
     return b"".join(word.to_bytes(4, "little") for word in words)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """An instruction set: its ELF number, relocations, and the 16-byte stub that jumps through a slot."""
 
     name: str

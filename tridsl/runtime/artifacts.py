@@ -20,7 +20,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,7 @@ class _NoteHead(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 _DECODE_BINARY = msgspec.msgpack.Decoder(_BinaryHead)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheContents:
+class CacheContents(msgspec.Struct, frozen=True, kw_only=True):
     """What `tridsl cache show` prints; sizes in bytes."""
 
     folder: Path

@@ -323,7 +323,7 @@ def shaped(
 
 def test_constant_shapes_and_strides_are_exact() -> None:
     base = np.zeros((8, 6), np.float32)
-    call, slow, _, _ = shaped((TensorArgument(name="x", dtype=F4, shape=(4, 3), strides=(-48, 8)),))
+    call, _, _, _ = shaped((TensorArgument(name="x", dtype=F4, shape=(4, 3), strides=(-48, 8)),))
     assert call(base[::-2, ::2]) is None
     for other in (base[::2, ::2], base[4:, 3:], np.zeros((4, 3), np.float32), base[::-2, ::2].T):
         assert call(other) == "slow"
@@ -333,7 +333,7 @@ def test_row_stride_as_a_size() -> None:
     x = TensorArgument(
         name="x", dtype=F4, shape=(Size(name="m"), Size(name="n")), strides=(Size(name="row", scale=4), 4)
     )
-    call, slow, _, _ = shaped((x,), ("m", "n", "row"))
+    call, _, _, _ = shaped((x,), ("m", "n", "row"))
     base = np.zeros((8, 6), np.float32)
     assert call(base) is None and call(base[:, :3]) is None and call(base[::2]) is None
     assert call(base.T) == "slow" and call(base[::-1]) == "slow"
@@ -349,7 +349,7 @@ def test_sizes_relate_arguments_and_shape_the_outputs() -> None:
         TensorArgument(name="bias", dtype=F4, shape=(Size(name="n", scale=2, offset=1),)),
         TensorArgument(name="c", dtype=np.dtype(ml_dtypes.bfloat16), shape=(m, Size(name="n", scale=2)), role="output"),
     )
-    call, slow, _, _ = shaped(arguments, ("m", "k", "n"))
+    call, _, _, _ = shaped(arguments, ("m", "k", "n"))
     a, b, bias = np.zeros((2, 3), F4), np.zeros((3, 4), F4), np.zeros(9, F4)
     c = call(a, b, bias)
     assert c.shape == (2, 8) and c.dtype == ml_dtypes.bfloat16 and c.flags.c_contiguous
@@ -396,7 +396,7 @@ def test_an_inout_tensor_is_checked_like_an_output_and_returned_on_request() -> 
         TensorArgument(name="cache", dtype=F4, shape=(4,), role="inout"),
         TensorArgument(name="x", dtype=F4, shape=(4,)),
     )
-    call, slow, _, _ = shaped(arguments, results=("cache",))
+    call, _, _, _ = shaped(arguments, results=("cache",))
     cache, x = np.zeros(4, F4), np.zeros(4, F4)
     assert call(cache, x) is cache
     assert call(cache, cache) == "slow"
@@ -407,7 +407,7 @@ def test_an_inout_tensor_is_checked_like_an_output_and_returned_on_request() -> 
 def test_alignment() -> None:
     memory = np.zeros(64, np.float32)
     start = (-memory.ctypes.data // 4) % 16
-    call, slow, _, _ = shaped((TensorArgument(name="x", dtype=F4, shape=(4,), align=64),))
+    call, _, _, _ = shaped((TensorArgument(name="x", dtype=F4, shape=(4,), align=64),))
     assert call(memory[start : start + 4]) is None and call(memory[start + 1 : start + 5]) == "slow"
     assert not shaped((TensorArgument(name="y", dtype=F4, shape=(4,), role="output", align=64),))[3]
 

@@ -222,8 +222,8 @@ def in_child(check: object) -> int:
     if child == 0:
         try:
             os._exit(0 if check() else 1)  # type: ignore[operator]
-        except BaseException:
-            os._exit(2)
+        finally:
+            os._exit(2)  # an exception
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tests.backends.cpu import native_objects
-
 from tridsl.backends.cpu.code_memory import Code, load_object
 from tridsl.backends.cpu.elf import Layout, link, place
 from tridsl.backends.cpu.relocations import MACHINES, RelocationRange
@@ -111,8 +110,8 @@ def test_an_object_of_another_machine_is_refused() -> None:
         ("@t = thread_local global i64 1\ndefine ptr @f() {\n ret ptr @t\n}", "thread-local|relocation|unexpected"),
         ("@c = common global i64 0\ndefine ptr @f() {\n ret ptr @c\n}", "in no section"),
         (
-            "@llvm.global_ctors = appending global [1 x { i32, ptr, ptr }] [{ i32, ptr, ptr } { i32 1, ptr @f, ptr null }]\n"
-            "define void @f() {\n ret void\n}",
+            "@llvm.global_ctors = appending global [1 x { i32, ptr, ptr }] "
+            + "[{ i32, ptr, ptr } { i32 1, ptr @f, ptr null }]\ndefine void @f() {\n ret void\n}",
             "start-up",
         ),
     ],
