@@ -1,26 +1,47 @@
-"""The standard library's texts: one `<name>.tri` for each op `name`, with its overloads.
+"""The standard library: `from tridsl import stdlib; stdlib.softmax(x)`. One `<name>.tri` for each op, with its overloads.
 
-`source("softmax")` is the file a user knows as `stdlib:softmax`. This module only reads package data.
+Ops are attributes, made at first use. `source("softmax")` is the text a user knows as `stdlib:softmax`.
 """
 
 from __future__ import annotations
 
+import os
 from functools import cache
-from importlib import resources
+from typing import TYPE_CHECKING
 
+from tridsl.api.library import default_services, standard_op
 from tridsl.diagnostics import SourceFile, error
+
+if TYPE_CHECKING:
+    from tridsl.api.ops import OpObject
+
+
+@cache
+def _folder() -> str:
+    # A path rather than importlib.resources, whose import takes a tenth of tridsl's start-up time; the files lie beside this one.
+    return os.path.dirname(os.path.abspath(__file__))
 
 
 @cache
 def names() -> tuple[str, ...]:
     """The ops of the library, sorted."""
-    folder = resources.files("tridsl.stdlib")
-    return tuple(sorted(p.name.removesuffix(".tri") for p in folder.iterdir() if p.name.endswith(".tri")))
+    return tuple(sorted(name.removesuffix(".tri") for name in os.listdir(_folder()) if name.endswith(".tri")))
 
 
 def source(name: str) -> SourceFile:
     """The text of op `name`. Raises TriError E0801 when the library has no such op."""
     if name not in names():
         raise error("E0801", f"the standard library has no op `{name}`", help=f"it has {', '.join(names())}")
-    text = resources.files("tridsl.stdlib").joinpath(f"{name}.tri").read_text(encoding="utf-8")
-    return SourceFile(name=f"stdlib:{name}", text=text)
+    with open(os.path.join(_folder(), f"{name}.tri"), encoding="utf-8") as file:
+        return SourceFile(name=f"stdlib:{name}", text=file.read())
+
+
+def __getattr__(name: str) -> OpObject:
+    if name.startswith("_") or name not in names():
+        raise AttributeError(f"the standard library has no op `{name}`; it has {', '.join(names())}")
+    op = globals()[name] = standard_op(name, source, default_services())  # from now on an ordinary attribute
+    return op
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *names()})

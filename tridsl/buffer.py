@@ -122,30 +122,30 @@ LAYOUTS: dict[str, Layout] = {"t16": Layout(name="t16", dtype=TRIT, encode=_t16_
 def pack(elements: Any, layout: str) -> Buffer:
     """`elements` (int8 of -1, 0, 1; shape (M, K)) packed once in `layout`, for any op whose parameter is `trit[M, K]`.
 
-    Errors: E0520 unknown layout, E0502 wrong dtype, E0503 wrong rank, E0511 a value outside -1, 0, 1.
+    Errors: E0540 unknown layout, E0522 wrong dtype, E0523 wrong rank, E0531 a value outside -1, 0, 1.
     """
     codec = LAYOUTS.get(layout)
     if codec is None:
-        raise error("E0520", f"there is no layout `{layout}`", help=f"layouts: {', '.join(LAYOUTS)}")
+        raise error("E0540", f"there is no layout `{layout}`", help=f"layouts: {', '.join(LAYOUTS)}")
     array = np.asarray(elements)
     if array.dtype != NUMPY_TYPES[codec.dtype]:
         raise error(
-            "E0502",
+            "E0522",
             f"layout {layout} packs {codec.dtype} values held in int8, got an array of {array.dtype}",
             help="write W.astype(np.int8) once its values are -1, 0 and 1",
         )
     if array.ndim != 2:
-        raise error("E0503", f"layout {layout} packs matrices (M, K), got {array.ndim} axes: {array.shape}", help="pack one matrix at a time")
+        raise error("E0523", f"layout {layout} packs matrices (M, K), got {array.ndim} axes: {array.shape}", help="pack one matrix at a time")
     check_trits(array, "W")
     return Buffer(dtype=codec.dtype, shape=array.shape, array=codec.encode(array), layout=layout)
 
 
 def check_trits(array: NDArray[Any], name: str) -> None:
-    """Raise E0511 unless every element of the int8 `array` is -1, 0 or 1; the message names the first that is not."""
+    """Raise E0531 unless every element of the int8 `array` is -1, 0 or 1; the message names the first that is not."""
     if array.size and (array.max() > 1 or array.min() < -1):
         where = tuple(int(i) for i in np.argwhere((array > 1) | (array < -1))[0])
         raise error(
-            "E0511",
+            "E0531",
             f"argument `{name}` has the value {array[where]} at index {list(where)}, but a trit is -1, 0 or 1",
             help="quantise first, for example np.clip(np.rint(w / scale), -1, 1).astype(np.int8)",
         )

@@ -42,7 +42,7 @@ SUMMARY = ModuleSummary(
             ),
         ),
     ),
-    uses=("stdlib",),
+    uses=(("stdlib", "rmsnorm", "ab12"),),
 )
 
 

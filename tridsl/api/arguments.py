@@ -1,6 +1,6 @@
 """What a caller may pass: any array (NumPy, `tridsl.Buffer`, DLPack, buffer protocol) becomes a view, never a copy.
 
-Errors: E0502 element type, E0505 memory layout, E0506 memory of another device, E0511 a value that does not fit, E0512 not
+Errors: E0522 element type, E0525 memory layout, E0526 memory of another device, E0531 a value that does not fit, E0532 not
 an array.
 """
 
@@ -48,7 +48,7 @@ class Array:
 
 
 def as_array(name: str, value: Any) -> Array:
-    """The argument `name` as memory, zero copy. Raises E0502, E0505, E0506, E0512."""
+    """The argument `name` as memory, zero copy. Raises E0522, E0525, E0526, E0532."""
     if type(value) is Buffer:
         return Array(array=value.array, dtype=value.dtype, shape=value.shape, layout=value.layout)
     array = value if isinstance(value, np.ndarray) else _foreign(name, value)
@@ -57,7 +57,7 @@ def as_array(name: str, value: Any) -> Array:
         raise _element_type(name, array)
     if array.size and not array.flags.aligned or any(stride % array.itemsize for stride in array.strides):
         raise error(
-            "E0505",
+            "E0525",
             f"argument `{name}` is not aligned to its {array.itemsize}-byte elements (strides {array.strides} bytes)",
             help=f"copy it once: {name} = np.array({name})",
         )
@@ -68,12 +68,12 @@ def _element_type(name: str, array: NDArray[Any]) -> TriError:
     if not array.dtype.isnative and array.dtype.newbyteorder("=") in ELEMENT_TYPES:
         native = array.dtype.newbyteorder("=").name
         return error(
-            "E0505",
+            "E0525",
             f"argument `{name}` has its bytes swapped (dtype {array.dtype.str!r})",
             help=f"convert it once: {name} = {name}.astype(np.{native})",
         )
     known = ", ".join(sorted({str(dtype) for dtype in ELEMENT_TYPES}))
-    return error("E0502", f"argument `{name}` has elements of type {array.dtype}, which no op takes", help=f"element types: {known}")
+    return error("E0522", f"argument `{name}` has elements of type {array.dtype}, which no op takes", help=f"element types: {known}")
 
 
 def _foreign(name: str, value: Any) -> NDArray[Any]:
@@ -84,7 +84,7 @@ def _foreign(name: str, value: Any) -> NDArray[Any]:
     except TypeError:
         kind = type(value).__name__
         hint = f"np.asarray({name}, dtype=np.float32)" if isinstance(value, (list, tuple, *NUMBER_TYPES, np.generic)) else "an array"
-        raise error("E0512", f"argument `{name}` must be an array, got {kind}", help=f"pass {hint}") from None
+        raise error("E0532", f"argument `{name}` must be an array, got {kind}", help=f"pass {hint}") from None
     return np.asarray(view)
 
 
@@ -92,7 +92,7 @@ def _from_dlpack(name: str, value: Any) -> NDArray[Any]:
     device = int(value.__dlpack_device__()[0])
     if device not in (DLPACK_CPU, DLPACK_PINNED):
         raise error(
-            "E0506",
+            "E0526",
             f"argument `{name}` lives in the memory of another device (DLPack device type {device})",
             help=f"bring it to the host first, for example {name}.cpu()",
         )
@@ -102,7 +102,7 @@ def _from_dlpack(name: str, value: Any) -> NDArray[Any]:
         return np.from_dlpack(value)
     except (BufferError, RuntimeError, TypeError) as problem:
         raise error(
-            "E0512",
+            "E0532",
             f"argument `{name}` ({type(value).__name__}) cannot be shared: {problem}",
             help=f"detach it from its framework first, for example {name}.detach()",
         ) from None
@@ -151,28 +151,28 @@ def is_number(value: Any) -> bool:
 def as_scalar(name: str, value: Any, dtype: DType) -> bool | int | float:
     """`value` as the scalar parameter `name: dtype`. A Python number becomes the parameter's type; a NumPy scalar must have it.
 
-    Raises E0502 (a typed scalar of another type, a float for an integer, a number for a bool), E0511 (out of range), E0512.
+    Raises E0522 (a typed scalar of another type, a float for an integer, a number for a bool), E0531 (out of range), E0532.
     """
     if isinstance(value, (np.generic, np.ndarray)) and not isinstance(value, float):
         if getattr(value, "ndim", 0) != 0:
-            raise error("E0503", f"argument `{name}` is a scalar {dtype}, got an array of shape {value.shape}", help="pass a number")
+            raise error("E0523", f"argument `{name}` is a scalar {dtype}, got an array of shape {value.shape}", help="pass a number")
         if value.dtype != NUMPY_TYPES[dtype]:
-            raise error("E0502", f"argument `{name}` is {dtype}, got a NumPy scalar of type {value.dtype}", help=f"pass {name}.item()")
+            raise error("E0522", f"argument `{name}` is {dtype}, got a NumPy scalar of type {value.dtype}", help=f"pass {name}.item()")
         value = value.item()
     if not isinstance(value, NUMBER_TYPES):
-        raise error("E0512", f"argument `{name}` is a scalar {dtype}, got {type(value).__name__}", help="pass a number")
+        raise error("E0532", f"argument `{name}` is a scalar {dtype}, got {type(value).__name__}", help="pass a number")
     if dtype.kind == "bool":
         if not isinstance(value, bool):
-            raise error("E0502", f"argument `{name}` is a bool, got {value!r}", help="pass True or False")
+            raise error("E0522", f"argument `{name}` is a bool, got {value!r}", help="pass True or False")
         return value
     if isinstance(value, bool):
-        raise error("E0502", f"argument `{name}` is {dtype}, got {value}", help=f"pass {int(value)}")
+        raise error("E0522", f"argument `{name}` is {dtype}, got {value}", help=f"pass {int(value)}")
     if dtype.is_float:
         return _float(name, value, dtype)
     if isinstance(value, float):
-        raise error("E0502", f"argument `{name}` is {dtype}, got the float {value!r}", help="pass an int, for example int(round(x))")
+        raise error("E0522", f"argument `{name}` is {dtype}, got the float {value!r}", help="pass an int, for example int(round(x))")
     if dtype.low is not None and dtype.high is not None and not dtype.low <= value <= dtype.high:
-        raise error("E0511", f"argument `{name}` is {value}, but {dtype} holds {dtype.low} to {dtype.high}")
+        raise error("E0531", f"argument `{name}` is {value}, but {dtype} holds {dtype.low} to {dtype.high}")
     return int(value)
 
 
@@ -184,7 +184,7 @@ def _float(name: str, value: float, dtype: DType) -> float:
     with np.errstate(over="ignore"):
         rounded = float(np.asarray(number, NUMPY_TYPES[dtype]))
     if math.isinf(rounded) and not (isinstance(value, float) and math.isinf(value)):
-        raise error("E0511", f"argument `{name}` is {value}, which is too large for {dtype}", help="pass float('inf') if infinity is meant")
+        raise error("E0531", f"argument `{name}` is {value}, which is too large for {dtype}", help="pass float('inf') if infinity is meant")
     return rounded
 
 

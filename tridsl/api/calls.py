@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tridsl.api.arguments import Array, as_array, as_scalar, is_number
-from tridsl.api.families import Family
 from tridsl.buffer import check_trits
+from tridsl.check.sizes import Number, evaluate
 from tridsl.diagnostics import error
 from tridsl.dtypes import I8, TRIT, DType
 from tridsl.ir.op import Contract, Op, Scalar
 from tridsl.ir.walk import variables
-from tridsl.program.arithmetic import Number, evaluate, shape_of
 from tridsl.program.trace import Tracer
 
 
@@ -32,27 +31,6 @@ class Symbol:
 
 
 Given = Array | Symbol
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """Arguments of one call of one checked op.
-
-    `given` are the tensors as passed, `numbers` every scalar in its type, `batch` the extra leading axes after broadcasting,
-    `sizes` the solved sizes. `checks` are the contracts that depend on non-const scalars.
-    """
-
-    family: Family
-    given: Mapping[str, Given]
-    numbers: Mapping[str, Number]
-    batch: tuple[int, ...]
-    sizes: Mapping[str, int]
-    checks: tuple[Contract, ...] = ()
-    first: Any = field(default=None, repr=False)
-
-    @property
-    def values(self) -> dict[str, Number]:
-        return {**self.sizes, **self.numbers}
 
 
 def describe(values: Mapping[str, Any]) -> tuple[dict[str, Given], dict[str, Any]]:
@@ -78,38 +56,38 @@ def convert_scalars(header: Op, scalars: Mapping[str, Any], given: Mapping[str, 
                 numbers[parameter.name] = as_scalar(parameter.name, scalars[parameter.name], parameter.dtype)
             elif parameter.name in given:
                 shape = given[parameter.name].shape
-                raise error("E0503", f"argument `{parameter.name}` of {header.name}() is a scalar {parameter.dtype}, got an array of shape {shape}", help="pass a number")
+                raise error("E0523", f"argument `{parameter.name}` of {header.name}() is a scalar {parameter.dtype}, got an array of shape {shape}", help="pass a number")
             elif parameter.default is not None:
                 numbers[parameter.name] = parameter.default.value
             else:
-                raise error("E0501", f"{header.name}() is missing the argument `{parameter.name}`", help=f"pass {parameter.name}= as {parameter.dtype}")
+                raise error("E0521", f"{header.name}() is missing the argument `{parameter.name}`", help=f"pass {parameter.name}= as {parameter.dtype}")
     return numbers
 
 
 def check_tensors(header: Op, given: Mapping[str, Given]) -> None:
-    """Element types, layouts, ranks; E0502, E0503, E0511, E0512."""
+    """Element types, layouts, ranks; E0522, E0523, E0531, E0532."""
     for tensor in header.tensors:
         if tensor.role == "output":
             continue
         argument = given.get(tensor.name)
         if argument is None:
-            raise error("E0512", f"argument `{tensor.name}` must be an array of {tensor.dtype} with {len(tensor.shape)} axes, got a number")
+            raise error("E0532", f"argument `{tensor.name}` must be an array of {tensor.dtype} with {len(tensor.shape)} axes, got a number")
         if argument.dtype != tensor.dtype and not (tensor.dtype == TRIT and argument.dtype == I8):
             raise error(
-                "E0502",
+                "E0522",
                 f"argument `{tensor.name}` of {header.name}() must have elements of type {tensor.dtype}, got {argument.dtype}",
                 help=f"convert it: {tensor.name}.astype(...), or choose the overload or type parameter that takes {argument.dtype}",
             )
         if len(argument.shape) < len(tensor.shape):
             raise error(
-                "E0503",
+                "E0523",
                 f"argument `{tensor.name}` of {header.name}() needs at least {len(tensor.shape)} axes, got shape {argument.shape}",
                 help=f"add axes: {tensor.name}[np.newaxis, ...]",
             )
 
 
 def check_values(header: Op, given: Mapping[str, Given]) -> None:
-    """Elements of unpacked `trit` arguments are -1, 0 or 1 (E0511). Reads the whole array; packed buffers are known to be right."""
+    """Elements of unpacked `trit` arguments are -1, 0 or 1 (E0531). Reads the whole array; packed buffers are known to be right."""
     for tensor in header.tensors:
         argument = given.get(tensor.name)
         if tensor.dtype == TRIT and isinstance(argument, Array) and argument.layout == "row":
@@ -117,54 +95,49 @@ def check_values(header: Op, given: Mapping[str, Given]) -> None:
 
 
 def batch_shape(header: Op, given: Mapping[str, Given]) -> tuple[int, ...]:
-    """The extra leading axes of all arguments, broadcast by NumPy's rules. Raises E0504 where they do not fit together."""
+    """The extra leading axes of all arguments, broadcast by NumPy's rules. Raises E0524 where they do not fit together."""
     leading = {t.name: given[t.name].shape[: len(given[t.name].shape) - len(t.shape)] for t in header.tensors if t.role != "output"}
-    longest = max(map(len, leading.values()), default=0)
     batch: list[int] = []
-    for axis in range(-longest, 0):
+    for axis in range(-max(map(len, leading.values()), default=0), 0):
         extents = {name: shape[axis] for name, shape in leading.items() if len(shape) >= -axis}
-        wide = {name: extent for name, extent in extents.items() if extent != 1}
-        if len(set(wide.values())) > 1:
-            (a, x), (b, y) = list(wide.items())[:1] + [item for item in wide.items() if item[1] != next(iter(wide.values()))][:1]
-            raise error(
-                "E0504",
-                f"the leading axes of `{a}` {given[a].shape} and `{b}` {given[b].shape} do not broadcast: {x} against {y}",
-                help="leading axes must be equal, 1, or absent",
-            )
-        batch.append(next(iter(wide.values()), 1))
+        chosen = next((name for name, extent in extents.items() if extent != 1), None)
+        extent = 1 if chosen is None else extents[chosen]
+        for name, other in extents.items():
+            if other not in (1, extent):
+                raise error(
+                    "E0524",
+                    f"the leading axes of `{chosen}` {given[chosen or name].shape} and `{name}` {given[name].shape} do not broadcast: {extent} against {other}",
+                    help="leading axes must be equal, 1, or absent",
+                )
+        batch.append(extent)
     for tensor in header.tensors:
-        if tensor.role == "inout" and leading[tensor.name] != tuple(batch):
+        if tensor.role == "inout" and leading[tensor.name] != tuple(batch)[len(batch) - len(leading[tensor.name]) :]:
             raise error(
-                "E0504",
-                f"`{tensor.name}` is updated in place, so it cannot be broadcast from leading axes {leading[tensor.name]} to {tuple(batch)}",
+                "E0524",
+                f"`{tensor.name}` is updated in place, so its leading axes {leading[tensor.name]} cannot be broadcast to {tuple(batch)}",
                 help=f"give `{tensor.name}` the full shape",
             )
     return tuple(batch)
 
 
-def split_contracts(header: Op, values: Mapping[str, Number]) -> tuple[Contract, ...]:
-    """Check the contracts over sizes and const scalars; the others are returned, to be checked at every call."""
+def runtime_contracts(header: Op) -> tuple[Contract, ...]:
+    """The contracts that depend on scalars that are no constants: they are checked at every call."""
     runtime = {p.name for p in header.params if isinstance(p, Scalar) and not p.const}
-    later = tuple(c for c in header.contracts if variables(c.condition) & runtime)
-    check_contracts(header, tuple(c for c in header.contracts if c not in later), values)
-    return later
+    return tuple(c for c in header.contracts if variables(c.condition) & runtime)
 
 
 def check_contracts(header: Op, contracts: Sequence[Contract], values: Mapping[str, Number]) -> None:
-    """Raises E0507 for the first contract that does not hold, with the values it was checked for."""
+    """Raises E0505 for the first contract that does not hold, with the values it was checked for."""
     for contract in contracts:
         if not evaluate(contract.condition, values):
             shown = ", ".join(f"{name} = {values[name]}" for name in sorted(variables(contract.condition)))
-            raise error("E0507", f"{header.name}() cannot be called so: {contract.message} ({shown})", contract.span, label="required here")
+            raise error("E0505", f"{header.name}: {contract.message}: this call has {shown}", contract.span, help="see the op's `where`")
 
 
-def broadcast(argument: Array, batch: tuple[int, ...], rank: int) -> NDArray[Any]:
-    """The array with the leading axes `batch`, repeated where it has fewer or size 1 (stride 0, no copy). Packed arrays are
-    passed as they are."""
-    if argument.layout != "row" or not batch:
-        return argument.array
-    core = argument.shape[len(argument.shape) - rank :]
-    return argument.array if argument.shape == (*batch, *core) else np.broadcast_to(argument.array, (*batch, *core))
+def broadcast(shape: tuple[int, ...], batch: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """`shape` with its own leading axes at their full extent; `rank` axes are the op's."""
+    extra = len(shape) - rank
+    return (*batch[len(batch) - extra :], *shape[extra:])
 
 
 def strides_of(array: NDArray[Any]) -> tuple[int, ...] | None:
@@ -174,31 +147,31 @@ def strides_of(array: NDArray[Any]) -> tuple[int, ...] | None:
 
 def result_shapes(op: Op, values: Mapping[str, Number]) -> dict[str, tuple[int, ...]]:
     """Shape of each output (capacity, for a `..N` one)."""
-    return {tensor.name: shape_of(tensor.shape, values) for tensor in op.outputs}
+    return {tensor.name: tuple(int(evaluate(d, values)) for d in tensor.shape) for tensor in op.outputs}
 
 
 def accept_out(op: Op, shapes: Mapping[str, tuple[int, ...]], out: Any) -> dict[str, Array]:
-    """`out=`: one array, or a tuple with one per result. Raises E0508 for number, type or shape, E0509 if read-only."""
+    """`out=`: one array, or a tuple with one per result. Raises E0528 for number, type or shape, E0529 if read-only."""
     given = out if isinstance(out, tuple) else (out,)
     if len(given) != len(op.outputs):
-        raise error("E0508", f"{op.name}() has {len(op.outputs)} results, but out= has {len(given)} arrays", help="pass a tuple with one array per result")
+        raise error("E0528", f"{op.name}() has {len(op.outputs)} results, but out= has {len(given)} arrays", help="pass a tuple with one array per result")
     arrays: dict[str, Array] = {}
     for tensor, value in zip(op.outputs, given):
         array = as_array("out", value)
         if array.dtype != tensor.dtype and not (tensor.dtype == TRIT and array.dtype == I8):
-            raise error("E0508", f"out= for the result `{tensor.name}` must be {tensor.dtype}, got {array.dtype}", help="results are never converted; allocate the right type")
+            raise error("E0528", f"out= for the result `{tensor.name}` must be {tensor.dtype}, got {array.dtype}", help="results are never converted; allocate the right type")
         if array.shape != shapes[tensor.name] or array.layout != "row":
-            raise error("E0508", f"out= for the result `{tensor.name}` must have shape {shapes[tensor.name]}, got {array.shape}", help=f"np.empty({shapes[tensor.name]}, ...)")
+            raise error("E0528", f"out= for the result `{tensor.name}` must have shape {shapes[tensor.name]}, got {array.shape}", help=f"np.empty({shapes[tensor.name]}, ...)")
         if not array.array.flags.writeable:
-            raise error("E0509", f"out= for the result `{tensor.name}` is read-only", help="pass an array that may be written")
+            raise error("E0529", f"out= for the result `{tensor.name}` is read-only", help="pass an array that may be written")
         if any(step == 0 and extent > 1 for step, extent in zip(array.array.strides, array.shape)):
-            raise error("E0509", f"out= for the result `{tensor.name}` is a broadcast view: several elements share one place", help="pass an array of its own")
+            raise error("E0529", f"out= for the result `{tensor.name}` is a broadcast view: several elements share one place", help="pass an array of its own")
         arrays[tensor.name] = array
     return arrays
 
 
 def check_writes(header: Op, given: Mapping[str, Given], outputs: Mapping[str, Array], in_place: Sequence[tuple[str, str]]) -> None:
-    """What is written must be writable and must not overlap what is read: E0509, E0510.
+    """What is written must be writable and must not overlap what is read: E0529, E0530.
 
     Elementwise ops may write exactly where they read (`in_place`, same memory and same strides).
     """
@@ -207,9 +180,9 @@ def check_writes(header: Op, given: Mapping[str, Given], outputs: Mapping[str, A
         argument = given.get(tensor.name)
         if tensor.role == "inout" and isinstance(argument, Array):
             if not argument.array.flags.writeable:
-                raise error("E0509", f"argument `{tensor.name}` is updated in place, but it is read-only", help=f"pass {tensor.name}.copy()")
+                raise error("E0529", f"argument `{tensor.name}` is updated in place, but it is read-only", help=f"pass {tensor.name}.copy()")
             if any(step == 0 and extent > 1 for step, extent in zip(argument.array.strides, argument.shape)):
-                raise error("E0509", f"argument `{tensor.name}` is updated in place, but it is a broadcast view: several elements share one place", help=f"pass {tensor.name}.copy()")
+                raise error("E0529", f"argument `{tensor.name}` is updated in place, but it is a broadcast view: several elements share one place", help=f"pass {tensor.name}.copy()")
             written[tensor.name] = argument
     if not written:
         return
@@ -221,7 +194,7 @@ def check_writes(header: Op, given: Mapping[str, Given], outputs: Mapping[str, A
             if (other, name) in in_place and _same_place(target.array, source.array):
                 continue
             words = f"out= for `{name}`" if name in outputs else f"argument `{name}`"
-            raise error("E0510", f"{words} overlaps `{other}` in memory, and {header.name}() reads one while it writes the other", help=f"use other memory, or pass {other}.copy()")
+            raise error("E0530", f"{words} overlaps `{other}` in memory, and {header.name}() reads one while it writes the other", help=f"use other memory, or pass {other}.copy()")
 
 
 def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:

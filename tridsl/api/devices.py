@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 from tridsl.backend import Backend, BackendUnavailable, Device, backend_names, load_backend
 from tridsl.diagnostics import Diagnostic, TriError, error
-
-HOST_KINDS = ("cpu", "reference")
-"""Kinds of devices that work in host memory with any strides; the others get contiguous arrays."""
+from tridsl.program.realise import Target
 
 DEFAULT_DEVICE = "cpu"
 """What `device="auto"` means while no tuner has evidence."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """A device and the backend that drives it."""
-
-    backend: Backend
-    device: Device
-
-    @property
-    def in_host_memory(self) -> bool:
-        return self.device.spec.kind in HOST_KINDS
 
 
 def devices() -> tuple[Device, ...]:

@@ -1,4 +1,4 @@
-"""A `.tri` text as the call layer holds it: summary at once, syntax and checked ops only when something must be compiled."""
+"""A `.tri` text as the call layer holds it: a summary at once, syntax and checked ops only when something is compiled."""
 
 from __future__ import annotations
 
@@ -6,38 +6,51 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from tridsl.api import records
 from tridsl.api.signatures import ModuleSummary, OpSummary, summarise
-from tridsl.check.resolve import BoundModule, bind
 from tridsl.diagnostics import SourceFile, error
 from tridsl.program.realise import Store
-from tridsl.syntax.parse import parse
 
-Resolver = Callable[[str], str]
-"""`resolver("stdlib")` is the text of the module that `use stdlib: …` names."""
+if TYPE_CHECKING:
+    from tridsl.check.resolve import BoundModule
+
+Resolver = Callable[[str, str], SourceFile | None]
+"""`resolver("stdlib", "softmax")` is the source in which `use stdlib: softmax` finds `softmax`."""
+
+
+def digest_of(source: SourceFile) -> str:
+    return sha256(source.text.encode()).hexdigest()
 
 
 class TriModule:
-    """One source. `digest` identifies its text and, after the summary is known, the texts of the modules it uses."""
+    """One source. Safe to use from several threads.
 
-    def __init__(self, source: SourceFile, resolver: Resolver, store: Store) -> None:
+    `trusted`: the text is known to be right in every op (the standard library's), so only what is called is checked.
+    """
+
+    def __init__(self, source: SourceFile, resolver: Resolver, store: Store, *, trusted: bool = False) -> None:
         self.source = source
         self.resolver = resolver
         self.store = store
+        self.trusted = trusted
         self._lock = threading.RLock()
+        self._used: dict[tuple[str, str], str] = {}
 
     @cached_property
     def summary(self) -> ModuleSummary:
-        """Names and signatures. Raises what the parser and the checker find wrong in a text seen for the first time."""
-        key = self.store.key("summary", self.source.text)
-        record = self.store.get(key)
-        if record is not None:
-            return records.from_bytes(record, ModuleSummary)
-        found = summarise(self._syntax)
-        self.bound  # names that do not resolve are reported now, not at the first call  # noqa: B018
-        self.store.put(key, records.to_bytes(found))
-        return found
+        """Names and signatures. Raises everything that is wrong in a text seen for the first time."""
+        with self._lock:
+            key = self.store.key("summary", self.source.name, self.source.text)
+            record = self.store.get(key)
+            if record is not None:
+                kept = records.from_bytes(record, ModuleSummary)
+                if all(self._digest(module, name) == digest for module, name, digest in kept.uses):
+                    return kept
+            found = self._read()
+            self.store.put(key, records.to_bytes(found))
+            return found
 
     @cached_property
     def ops(self) -> Mapping[str, OpSummary]:
@@ -45,12 +58,8 @@ class TriModule:
 
     @cached_property
     def digest(self) -> str:
-        texts = [self.source.text, *(f"{name}\n{self.resolver(name)}" for name in self.summary.uses)]
-        return sha256("\0".join(texts).encode()).hexdigest()
-
-    @cached_property
-    def _syntax(self):  # type: ignore[no-untyped-def]
-        return parse(self.source)
+        """Identifies this text and all that it uses, directly or not."""
+        return sha256(repr((self.source.text, self.summary.uses)).encode()).hexdigest()
 
     @property
     def bound(self) -> BoundModule:
@@ -58,12 +67,34 @@ class TriModule:
         with self._lock:
             return self._bound
 
+    def op(self, name: str) -> OpSummary:
+        """The summary of op `name`. Raises E0534."""
+        if name not in self.ops:
+            raise error("E0534", f"{self.source.name} has no op `{name}`", help=f"its ops: {', '.join(self.ops) or 'none'}")
+        return self.ops[name]
+
     @cached_property
     def _bound(self) -> BoundModule:
-        return bind(self._syntax, self.resolver)
+        from tridsl.check.resolve import bind  # start-up time: a warm process has no need of syntax and meaning
+        from tridsl.syntax.parse import parse
 
-    def op(self, name: str) -> OpSummary:
-        """The summary of op `name`. Raises E0514."""
-        if name not in self.ops:
-            raise error("E0514", f"{self.source.name} has no op `{name}`", help=f"its ops: {', '.join(self.ops) or 'none'}")
-        return self.ops[name]
+        return bind(parse(self.source), self._recorded)
+
+    def _read(self) -> ModuleSummary:
+        from tridsl.check.types import check_module  # start-up time, as above
+
+        bound = self._bound
+        if not self.trusted:
+            check_module(bound)
+        uses = tuple((module, name, digest) for (module, name), digest in sorted(self._used.items()))
+        return summarise(bound.module, uses)
+
+    def _recorded(self, module: str, name: str) -> SourceFile | None:
+        found = self.resolver(module, name)
+        if found is not None:
+            self._used[module, name] = digest_of(found)
+        return found
+
+    def _digest(self, module: str, name: str) -> str:
+        found = self.resolver(module, name)
+        return "" if found is None else digest_of(found)

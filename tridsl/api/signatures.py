@@ -62,19 +62,18 @@ class OpSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleSummary:
-    """`uses` are the modules named by `use`."""
+    """`uses`: (module, name, digest of the text) of everything the text uses, directly or not."""
 
     ops: tuple[OpSummary, ...]
-    uses: tuple[str, ...] = ()
+    uses: tuple[tuple[str, str, str], ...] = ()
 
 
-def summarise(module: nodes.Module) -> ModuleSummary:
+def summarise(module: nodes.Module, uses: tuple[tuple[str, str, str], ...] = ()) -> ModuleSummary:
     """The summary of a parsed module, ops in the order of their first appearance."""
     overloads: dict[str, list[Overload]] = {}
     for item in module.items:
         if isinstance(item, nodes.Operation):
             overloads.setdefault(item.name, []).append(_overload(item))
-    uses = tuple(dict.fromkeys(item.module for item in module.items if isinstance(item, nodes.Use)))
     return ModuleSummary(ops=tuple(OpSummary(name=name, overloads=tuple(found)) for name, found in overloads.items()), uses=uses)
 
 
@@ -144,7 +143,7 @@ def _literal(expression: nodes.Expression | None) -> bool | int | float | None:
 def bind(name: str, overloads: Sequence[Overload], args: Sequence[Any], keywords: Mapping[str, Any]) -> list[tuple[Overload, dict[str, Any]]]:
     """The overloads that accept these arguments by position and name, each with its arguments in declaration order.
 
-    Left-out optional parameters are absent from the dictionary. Raises E0501 when no overload accepts them.
+    Left-out optional parameters are absent from the dictionary. Raises E0521 when no overload accepts them.
     """
     accepted: list[tuple[Overload, dict[str, Any]]] = []
     problem: TriError | None = None
@@ -163,20 +162,20 @@ def _bind_one(name: str, overload: Overload, args: Sequence[Any], keywords: Mapp
     parameters = overload.parameters
     usage = f"the call is {signature_line(name, overload)}"
     if len(args) > len(parameters):
-        raise error("E0501", f"{name}() takes {_count(len(parameters), 'argument')}, got {len(args)}", help=usage)
+        raise error("E0521", f"{name}() takes {_count(len(parameters), 'argument')}, got {len(args)}", help=usage)
     bound = {p.name: value for p, value in zip(parameters, args)}
     known = {p.name for p in parameters}
     for keyword, value in keywords.items():
         if keyword not in known:
             near = _nearest(keyword, (*known, *(t.name for t in overload.types), *(option for option, _ in OPTIONS)))
-            raise error("E0501", f"{name}() has no parameter `{keyword}`{near}", help=usage)
+            raise error("E0521", f"{name}() has no parameter `{keyword}`{near}", help=usage)
         if keyword in bound:
-            raise error("E0501", f"{name}() got `{keyword}` twice, by position and by name", help=usage)
+            raise error("E0521", f"{name}() got `{keyword}` twice, by position and by name", help=usage)
         bound[keyword] = value
     missing = [p.name for p in parameters if p.name not in bound and not p.optional]
     if missing:
         listed = ", ".join(f"`{m}`" for m in missing)
-        raise error("E0501", f"{name}() is missing {_count(len(missing), 'argument')}: {listed}", help=usage)
+        raise error("E0521", f"{name}() is missing {_count(len(missing), 'argument')}: {listed}", help=usage)
     return {p.name: bound[p.name] for p in parameters if p.name in bound}
 
 

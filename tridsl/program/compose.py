@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tridsl.ir.expr import Binary, Expr, Load, Var, binary, index
+from tridsl.ir.expr import Binary, Const, Expr, Load, Var, binary, index
 from tridsl.ir.op import Compact, Map, Op, Param, Reduce, Scalar, Scan, Target, Tensor, TopK
 from tridsl.ir.walk import rewrite
 from tridsl.program.graph import Input, Node, Operand, Value
 
 
-def with_constants(op: Op, values: Mapping[str, Expr]) -> Op:
+def with_constants(op: Op, values: Mapping[str, bool | int | float]) -> Op:
     """`op` with sizes and const scalars replaced by constants, index arithmetic folded, and the replaced names gone."""
     if not values:
         return op
-    fixed: Op = rewrite(op, {Var: lambda v: values.get(v.name, v), Binary: lambda b: binary(b.op, b.a, b.b) if b.a.dtype == b.b.dtype else b})
+
+    def constant(var: Var) -> Expr:
+        return Const(value=values[var.name], dtype=var.dtype) if var.name in values else var
+
+    fixed: Op = rewrite(op, {Var: constant, Binary: lambda b: binary(b.op, b.a, b.b) if b.a.dtype == b.b.dtype else b})
     return replace(
         fixed,
         params=tuple(p for p in fixed.params if not (isinstance(p, Scalar) and p.name in values)),

@@ -85,7 +85,7 @@ def _profitable(producer: Node, consumer: Node, shared: frozenset[str], values: 
     for stage in consumer.op.stages:
         read = {names[load.tensor] for load in walk(stage) if isinstance(load, Load) and load.tensor in names}
         readers += bool(read)
-        if any(_points(stage) > math.prod(values[name].shape) for name in read):
+        if any(points(stage) > math.prod(values[name].shape) for name in read):
             return False
     return readers <= LARGEST_READERS
 
@@ -95,8 +95,11 @@ def elementwise(op: Op) -> bool:
     return all(isinstance(stage, Map) for stage in op.stages)
 
 
-def _points(stage: Stage) -> float:
-    axes = (*stage.axes, *(stage.over if isinstance(stage, Reduce) else ())) if isinstance(stage, (Map, Reduce)) else ()
+def points(stage: Stage) -> float:
+    """Iterations of a map or reduction of constant sizes; 0 for the other stages."""
+    if not isinstance(stage, (Map, Reduce)):
+        return 0
+    axes = (*stage.axes, *(stage.over if isinstance(stage, Reduce) else ()))
     return math.prod(_extent(axis) for axis in axes)
 
 

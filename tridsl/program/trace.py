@@ -82,7 +82,7 @@ class Trace:
 
 
 def _refused(what: str, instead: str) -> NoReturn:
-    raise error("E0516", f"{what} needs the values of a tensor, but inside @tridsl.jit it has only a shape and an element type", help=instead)
+    raise error("E0536", f"{what} needs the values of a tensor, but inside @tridsl.jit it has only a shape and an element type", help=instead)
 
 
 def _needs_values(operation: str) -> Callable[..., NoReturn]:
@@ -127,7 +127,7 @@ class Tracer:
 
     def __bool__(self) -> NoReturn:
         raise error(
-            "E0515",
+            "E0535",
             f"a condition (`if`, `while`, `and`, `not`) on {self} depends on its values, which are not known while tracing",
             help="put the condition into an op: y[i] = if c[i] > 0 then a[i] else b[i]",
         )

@@ -1,0 +1,125 @@
+"""Ops as Python objects, and the namespaces they live in.
+
+Calling. `ops.softmax(x)` is an attribute and a call. Python looks `__call__` up on the type, and a built-in function found
+there is called without binding, so each op gets a class of its own whose `__call__` is replaced, once a kernel
+for it has run, by the native dispatcher's function: from then on a usual call runs no Python code (about 30 ns more than calling
+the built-in itself). Until then, and for every call the dispatcher does not recognise, `__call__` is the engine.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from tridsl.api.engine import Engine, Services
+from tridsl.api.fast import FastPath
+from tridsl.api.modules import TriModule
+from tridsl.api.schedules import ScheduleBuilder
+from tridsl.api.signatures import help_text, python_signature, signature_line
+from tridsl.diagnostics import TriError, error
+from tridsl.schedule.steps import Schedule
+
+
+class OpObject:
+    """An op of a module. Call it; see `help(op)` for its text, `op.lower`, `op.reference`, `op.schedule`."""
+
+    __slots__ = ("_engine", "_fast")
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._fast = FastPath(engine=engine, owner=type(self), store=engine.services.native)
+        engine.on_answer = self._fast.offer
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self._engine(*args, **keywords)
+
+    @property
+    def __name__(self) -> str:
+        return self._engine.name
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return help_text(self._engine.summary)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return python_signature(self._engine.summary)
+
+    def __repr__(self) -> str:
+        lines = [signature_line(self._engine.name, overload) for overload in self._engine.summary.overloads]
+        return "\n".join(f"<op {line}>" for line in lines)
+
+    @property
+    def text(self) -> str:
+        """The source of every overload."""
+        return "\n\n".join(overload.text for overload in self._engine.summary.overloads)
+
+    def lower(self, *args: Any, device: str = "auto", until: str = "emit", schedule: Schedule | ScheduleBuilder | None = None, **keywords: Any) -> str:
+        """The text of stage `until` (op, loops, …, schedule, …, emit) for a call with these arguments.
+
+        Stage names are those of `tridsl lower --until`. Raises E0802 for an unknown stage and what the stages raise.
+        """
+        return self._engine.lower(args, {**keywords, "device": device}, until, _steps(schedule))
+
+    def reference(self, *args: Any, **keywords: Any) -> Any:
+        """The answer of the NumPy interpreter for the same arguments: slow, and the judge of every kernel."""
+        return self._engine.reference(args, keywords)
+
+    def schedule(self, device: str = "cpu", stage: str | None = None) -> ScheduleBuilder:
+        """A schedule builder for a device kind; `stage` defaults to the op's first result."""
+        names = self._engine.summary.overloads[0].result_names
+        return ScheduleBuilder(device=device, stage=stage or (names[0] if names else self._engine.name))
+
+    def with_schedule(self, schedule: Schedule | ScheduleBuilder) -> OpObject:
+        """This op under `schedule`: on the builder's device kind, or on every device for a plain tuple of steps."""
+        kind = schedule.device if isinstance(schedule, ScheduleBuilder) else "*"
+        engine = self._engine
+        steps = _steps(schedule)
+        assert steps is not None
+        return make_op(Engine(module=engine.module, name=engine.name, services=engine.services, schedules={**engine.schedules, kind: steps}))
+
+
+def _steps(schedule: Schedule | ScheduleBuilder | None) -> Schedule | None:
+    return schedule.steps if isinstance(schedule, ScheduleBuilder) else schedule
+
+
+def make_op(engine: Engine) -> OpObject:
+    """An op object with a class of its own, for the reason the module text gives."""
+    kind = type(engine.name, (OpObject,), {"__slots__": (), "__module__": __name__})
+    return kind(engine)  # type: ignore[no-any-return]
+
+
+class UnknownOp(TriError, AttributeError):
+    """E0534, and what `getattr` and `hasattr` expect."""
+
+
+class Namespace:
+    """The ops of one module as attributes. `dir()` lists them."""
+
+    def __init__(self, module: TriModule, services: Services) -> None:
+        self._module = module
+        self._services = services
+
+    def __getattr__(self, name: str) -> OpObject:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        found = self._module.ops.get(name)
+        if found is None:
+            module = self._module
+            raise UnknownOp(*error("E0534", f"{module.source.name} has no op `{name}`", help=f"its ops: {', '.join(module.ops) or 'none'}").diagnostics)
+        op = make_op(Engine(module=self._module, name=name, services=self._services))
+        self.__dict__[name] = op  # the next look-up is an ordinary attribute
+        return op
+
+    def __getitem__(self, name: str) -> OpObject:
+        return getattr(self, name)  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._module.ops)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._module.ops]
+
+    def __repr__(self) -> str:
+        return f"<tridsl ops of {self._module.source.name}: {', '.join(self._module.ops)}>"

@@ -1,0 +1,153 @@
+"""From a Python call to a checked op with batch axes, solved sizes and checked contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tridsl.api import calls
+from tridsl.api.arguments import Array, as_dtype
+from tridsl.api.calls import Given
+from tridsl.api.families import Family, make_family
+from tridsl.api.modules import TriModule
+from tridsl.api.signatures import Overload, bind
+from tridsl.check.lift import lift
+from tridsl.check.sizes import Number, solve
+from tridsl.diagnostics import error
+from tridsl.dtypes import DType
+from tridsl.ir.op import Contract, Op
+
+OPTION_NAMES = ("out", "device", "threads")
+
+
+class Options(NamedTuple):
+    """Keywords of a call that are not the op's. `given` are those that were written, for recognising the call again."""
+
+    out: Any
+    device: str
+    threads: int | None
+    types: tuple[tuple[str, DType], ...]
+    given: tuple[tuple[str, object], ...]
+
+    @property
+    def outs(self) -> tuple[Any, ...] | None:
+        return self.out if self.out is None or isinstance(self.out, tuple) else (self.out,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Call:
+    """A call whose op is known. `values` are the arguments as passed, `given` its tensors, `numbers` every scalar in its type."""
+
+    family: Family
+    values: Mapping[str, Any]
+    given: Mapping[str, Given]
+    numbers: Mapping[str, Number]
+
+    @property
+    def first(self) -> Any:
+        """The first array argument, whose type the results have."""
+        return next((self.values[name] for name in self.values if name in self.given), None)
+
+    @property
+    def constants(self) -> dict[str, Number]:
+        return {s.name: self.numbers[s.name] for s in self.family.scalars if s.const}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Resolved:
+    """What depends on the shapes of a call.
+
+    `header` is the op without stages, `extra` leading axes in front of each of its inputs; `seen` the inputs' shapes after
+    broadcasting; `checks` the contracts that need the values of scalars; `shapes` those of the results.
+    """
+
+    header: Op
+    extra: tuple[int, ...]
+    seen: Mapping[str, tuple[int, ...]]
+    sizes: Mapping[str, int]
+    checks: tuple[Contract, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def arrays(self, given: Mapping[str, Given]) -> dict[str, NDArray[Any]]:
+        """The tensors passed, broadcast without a copy; packed ones are their bytes."""
+        return {
+            name: a.array if a.layout != "row" or a.shape == self.seen[name] else np.broadcast_to(a.array, self.seen[name])
+            for name, a in given.items()
+            if isinstance(a, Array)
+        }
+
+
+def split_options(name: str, overloads: tuple[Overload, ...], keywords: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
+    """Options, and the keywords that are parameters (or unknown). A parameter named like an option hides the option."""
+    choices = {t.name: t for overload in overloads for t in overload.types}
+    parameters = {p.name for overload in overloads for p in overload.parameters}
+    taken = {k: v for k, v in keywords.items() if k not in parameters and (k in choices or k in OPTION_NAMES)}
+    rest = {k: v for k, v in keywords.items() if k not in taken}
+    types = tuple((k, _type(name, k, v, choices[k].choices)) for k, v in taken.items() if k in choices and v is not None)
+    threads = taken.get("threads")
+    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+        raise error("E0538", f"{name}() got threads={threads!r}", help="threads is a whole number of at least 1")
+    device = taken.get("device")
+    given = tuple((k, v) for k, v in sorted(taken.items()) if k != "out")
+    return Options(out=taken.get("out"), device="auto" if device is None else str(device), threads=threads, types=types, given=given), rest
+
+
+def _type(name: str, keyword: str, value: Any, choices: tuple[str, ...]) -> DType:
+    dtype = as_dtype(value)
+    if dtype is None:
+        raise error("E0533", f"{name}() got {keyword}={value!r}, which is not an element type", help=f"choices: {', '.join(choices)}")
+    return dtype
+
+
+def identify(module: TriModule, name: str, families: dict[Any, Family], args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Call, Options]:
+    """The op a call means, by the types and ranks of its arguments. `families` remembers."""
+    overloads = module.op(name).overloads
+    options, rest = split_options(name, overloads, keywords)
+    values = bind(name, overloads, args, rest)[0][1]
+    given, scalars = calls.describe(values)
+    tensors = tuple((n, argument.dtype, len(argument.shape)) for n, argument in given.items())
+    key = (tensors, tuple(scalars), options.types)
+    family = families.get(key)
+    if family is None:
+
+        def load() -> Op:
+            from tridsl.check.overloads import select  # start-up time: a warm process has no need of syntax and meaning
+            from tridsl.check.types import check_op
+
+            described: dict[str, tuple[DType | None, int]] = {n: (dtype, rank) for n, dtype, rank in tensors}
+            described |= dict.fromkeys(scalars, (None, 0))
+            overload, types = select(module.bound, name, (), (), dict(options.types), keywords=described)
+            return check_op(module.bound, overload, types)
+
+        family = make_family(module, (name, *key), load)
+        calls.check_tensors(family.header, given)
+        families[key] = family
+    numbers = calls.convert_scalars(family.header, scalars, given)
+    return Call(family=family, values=values, given=given, numbers=numbers), options
+
+
+def resolve(call: Call) -> Resolved:
+    """Batch axes, sizes, contracts and result shapes. Raises E0524, and E0504-E0506, E0510, E0511, E0601 of `check`."""
+    header = call.family.header
+    batch = calls.batch_shape(header, call.given)
+    ranks = {t.name: len(t.shape) for t in header.tensors if t.role != "output"}
+    seen = {name: calls.broadcast(call.given[name].shape, batch, rank) for name, rank in ranks.items()}
+    extra = tuple(len(seen[name]) - rank for name, rank in ranks.items())
+    lifted = lift(header, extra)
+    sizes = solve(lifted, seen, call.numbers)
+    shapes = calls.result_shapes(lifted, {**call.numbers, **sizes})
+    return Resolved(header=lifted, extra=extra, seen=seen, sizes=sizes, checks=calls.runtime_contracts(header), shapes=shapes)
+
+
+def whole_op(call: Call, resolved: Resolved) -> Op:
+    """The op with its stages and batch axes; parses and checks the text when this process has not."""
+    return lift(call.family.op, resolved.extra)
+
+
+def host_arrays(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Row-major contiguous arrays, copied where they are not."""
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
