@@ -14,7 +14,7 @@ from tridsl.diagnostics import error
 from tridsl.dtypes import DTYPES, DType, compute_type
 from tridsl.ir.expr import Const, Expr, Var
 from tridsl.ir.op import Reducer
-from tridsl.syntax.nodes import Monoid, Parameter, StateVariable, Statement, Syntax
+from tridsl.syntax.nodes import Monoid, Parameter, Statement, StateVariable, Syntax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,8 @@ Number = bool | int | float
 def solve(op: Op, shapes: Mapping[str, Sequence[int]], scalars: Mapping[str, Number] | None = None) -> dict[str, int]:
     """The sizes of `op`, in the order of `op.sizes`, for the shapes of its input and inout tensors by name.
 
-    `scalars` are the scalar arguments; missing ones take their defaults. Raises E0504 where two arguments disagree, E0505
+    `scalars` are the scalar arguments; missing ones take their defaults, and what needs one that has none is left to the
+    caller (contracts, extents). Raises E0504 where two arguments disagree, E0505
     for a contract that does not hold, E0506 for a result of negative extent, E0601 where a tensor has more than 2**62 elements.
     """
     values: dict[str, Number] = {
@@ -47,6 +48,8 @@ def solve(op: Op, shapes: Mapping[str, Sequence[int]], scalars: Mapping[str, Num
                 "E0504", f"{op.name}: the shapes of the arguments do not tell the size {name}", help=_declared(op)
             )
     for dimension, extent, place in equations:
+        if not variables(dimension) <= values.keys():
+            continue
         expected = int(evaluate(dimension, values))
         if expected != extent:
             raise _mismatch(op, dimension, expected, extent, place, origin)
@@ -113,7 +116,7 @@ def _declared(op: Op) -> str:
 
 def _check_contracts(op: Op, values: Mapping[str, Number]) -> None:
     for contract in op.contracts:
-        if not evaluate(contract.condition, values):
+        if variables(contract.condition) <= values.keys() and not evaluate(contract.condition, values):
             facts = ", ".join(f"{n} = {values[n]}" for n in sorted(variables(contract.condition)))
             raise error("E0505", f"{op.name}: {contract.message}: this call has {facts}", contract.span,
                         help=f"the call must meet {print_expr(contract.condition)}")  # fmt: skip
@@ -122,6 +125,8 @@ def _check_contracts(op: Op, values: Mapping[str, Number]) -> None:
 def _check_extents(op: Op, values: Mapping[str, Number]) -> None:
     declared: tuple[Tensor, ...] = op.tensors + op.intermediates
     for tensor in declared:
+        if not variables(tensor.shape) <= values.keys():
+            continue
         shape = [int(evaluate(d, values)) for d in tensor.shape]
         if tensor.role == "output" and any(extent < 0 for extent in shape):
             raise error(
