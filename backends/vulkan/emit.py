@@ -15,7 +15,8 @@ from tridsl.backends.vulkan.collective import GROUP_AXES, LANE_AXES, lanes_of
 from tridsl.backends.vulkan.emit_expr import pointer_type
 from tridsl.backends.vulkan.emit_frame import AXES, Frame, Place
 from tridsl.backends.vulkan.emit_functions import ordered_helpers
-from tridsl.backends.vulkan.emit_stmt import declare_index, emit_block, index_type, tensor_strides
+from tridsl.backends.vulkan.emit_places import declare_index, index_type, tensor_strides
+from tridsl.backends.vulkan.emit_stmt import emit_block
 from tridsl.backends.vulkan.extent import encode_extent
 from tridsl.backends.vulkan.glsl_types import INT64
 from tridsl.backends.vulkan.ranges import INT64 as ANY

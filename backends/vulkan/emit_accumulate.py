@@ -1,0 +1,96 @@
+"""Stores, accumulations and appends → GLSL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tridsl.backends.vulkan.emit_expr import binary_text, emit_as, emit_condition, read_place
+from tridsl.backends.vulkan.emit_frame import Frame, Place
+from tridsl.backends.vulkan.emit_places import conditional, first_writer, write_condition, write_place
+from tridsl.backends.vulkan.emit_reduce import declare_states, merge_states, reduce_lanes
+from tridsl.dtypes import compute_type
+from tridsl.ir.expr import Load
+from tridsl.ir.loop import Accumulate, Append, Store
+
+BARRIER_ALL = "memoryBarrierBuffer(); barrier();"
+"""Lanes wait for each other and see what each wrote to shared and to global memory."""
+
+
+def emit_store(frame: Frame, statement: Store) -> None:
+    place = frame.places[statement.target.tensor]
+    with conditional(frame, write_condition(frame, place, statement.mask)):
+        write_place(frame, place, statement.target.index, emit_as(frame, statement.value, compute_type(place.dtype)))
+
+
+def emit_accumulate(frame: Frame, statement: Accumulate) -> None:
+    if statement.init:
+        raise RuntimeError("an Accumulate with `init` came to the emitter: passes.place_init has not run")
+    if frame.buffers.reduced(statement, frame.lanes):
+        _accumulate_lanes(frame, statement)
+        return
+    places = [frame.places[target.tensor] for target in statement.targets]
+    condition = write_condition(frame, places[0], statement.mask)
+    reducer = statement.reducer
+    with conditional(frame, condition):
+        if reducer.op is not None:
+            (target,), (place,), (value,) = statement.targets, places, statement.values
+            old = read_place(frame, place, target.index)
+            merged = binary_text(frame, reducer.op, old, emit_as(frame, value, reducer.dtypes[0]), reducer.dtypes[0])
+            write_place(frame, place, target.index, merged)
+            return
+        with frame.braces(""):
+            fresh = declare_states(
+                frame, reducer, [emit_as(frame, v, t) for v, t in zip(statement.values, reducer.dtypes)]
+            )
+            _merge_into(frame, statement, places, fresh)
+
+
+def _merge_into(frame: Frame, statement: Accumulate, places: Sequence[Place], fresh: Sequence[str]) -> None:
+    """`targets = merge(targets, fresh)`; all old states are read before any is written."""
+    reducer = statement.reducer
+    olds = [read_place(frame, place, target.index) for place, target in zip(places, statement.targets)]
+    old = declare_states(frame, reducer, olds)
+    for place, target, merged in zip(places, statement.targets, merge_states(frame, reducer, old, fresh)):
+        write_place(frame, place, target.index, merged)
+
+
+def _accumulate_lanes(frame: Frame, statement: Accumulate) -> None:
+    """Combine the lanes' values, then the targets with the result: in every lane where they are registers."""
+    reducer = statement.reducer
+    places = [frame.places[target.tensor] for target in statement.targets]
+    reduced = frame.buffers.reduced(statement, frame.lanes)
+    takes_part = [frame.active] if frame.active else []
+    with frame.braces(""):
+        values = [emit_as(frame, v, t) for v, t in zip(statement.values, reducer.dtypes)]
+        if statement.mask is not None:
+            takes_part.append(emit_condition(frame, statement.mask))
+        identity = [emit_as(frame, constant) for constant in reducer.identity]
+        guard = " && ".join(takes_part)
+        chosen = [f"({guard}) ? {v} : {i}" if guard else v for v, i in zip(values, identity)]
+        own = declare_states(frame, reducer, chosen)
+        result = reduce_lanes(frame, reducer, own, [frame.lanes[lane] for lane in reduced])
+        writer = _lane_writer(frame, places, reduced)
+        with conditional(frame, writer):
+            _merge_into(frame, statement, places, result)
+        if writer:
+            frame.line(BARRIER_ALL)
+
+
+def _lane_writer(frame: Frame, places: Sequence[Place], reduced: Sequence[str]) -> str:
+    """Who writes the combined value to memory: the first lane along every axis that was combined or is bound to no loop."""
+    if all(place.kind == "reg" for place in places):
+        return ""
+    kept = frozenset(axis for lane, axis in frame.lanes.items() if lane not in reduced)
+    conditions = first_writer(frame, places, kept)
+    if kept and frame.active:
+        conditions.append(frame.active)
+    return " && ".join(conditions) or "true"
+
+
+def emit_append(frame: Frame, statement: Append) -> None:
+    place, count = frame.places[statement.tensor], frame.places[statement.count.tensor]
+    conditions = [c for c in (write_condition(frame, place, None), emit_condition(frame, statement.keep)) if c]
+    with frame.braces(f"if ({' && '.join(conditions)})"):
+        at = Load(tensor=statement.count.tensor, index=statement.count.index, dtype=count.dtype)
+        write_place(frame, place, (at,), emit_as(frame, statement.value, compute_type(place.dtype)))
+        write_place(frame, count, statement.count.index, f"{read_place(frame, count, statement.count.index)} + 1L")

@@ -1,0 +1,75 @@
+"""Copies → GLSL: loops over all points, shared among the lanes of a group where they work together."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from tridsl.backends.vulkan.emit_expr import emit_as, emit_value
+from tridsl.backends.vulkan.emit_frame import Frame
+from tridsl.backends.vulkan.emit_places import declare_index, index_type, write_place
+from tridsl.backends.vulkan.ranges import Range, range_of
+from tridsl.dtypes import compute_type
+from tridsl.ir.expr import Cast, Expr, Var, index, mul
+from tridsl.ir.loop import Copy
+
+
+def emit_copy(frame: Frame, copy: Copy) -> None:
+    if copy.cooperative:
+        _copy_cooperative(frame, copy)
+        return
+    with ExitStack() as stack:
+        for axis in copy.axes:
+            size: Expr = index(axis.bound) if axis.bound is not None else axis.extent
+            high = range_of(size, frame.ranges).high
+            name = declare_index(frame, "i", axis.var, Range(0, max(0, high - 1)))
+            kind = index_type(frame, axis.var)
+            limit = emit_value(frame, size).text
+            stack.enter_context(frame.braces(f"for ({kind} {name} = 0; {name} < {limit}; ++{name})"))
+        _copy_point(frame, copy)
+
+
+def _copy_cooperative(frame: Frame, copy: Copy) -> None:
+    """A strided loop of all lanes over all points, the last axis fastest."""
+    sizes: list[Expr] = [index(axis.bound) if axis.bound is not None else axis.extent for axis in copy.axes]
+    total: Expr = index(1)
+    for size in sizes:
+        total = mul(total, size)
+    counter = f"<copy {copy.target.tensor} {len(frame.names)}>"
+    name = declare_index(frame, "q", counter, Range(0, max(0, range_of(total, frame.ranges).high - 1)))
+    kind = index_type(frame, counter)
+    lanes = frame.group_lanes
+    limit = emit_value(frame, total).text
+    with frame.braces(f"for ({kind} {name} = {kind}(gl_LocalInvocationIndex); {name} < {limit}; {name} += {lanes})"):
+        rest = name
+        for position in range(len(copy.axes) - 1, -1, -1):
+            axis, size = copy.axes[position], sizes[position]
+            high = range_of(size, frame.ranges).high
+            inner = declare_index(frame, "i", axis.var, Range(0, max(0, high - 1)))
+            extent = emit_value(frame, size).text
+            axis_kind = index_type(frame, axis.var)
+            text = f"{rest} % {extent}" if position else rest
+            frame.line(f"{axis_kind} {inner} = {axis_kind}({text});")
+            rest = f"({rest} / {extent})"
+        _copy_point(frame, copy)
+
+
+def _copy_point(frame: Frame, copy: Copy) -> None:
+    place = frame.places[copy.target.tensor]
+    compute = compute_type(place.dtype)
+    load: Expr = copy.source
+    if compute != load.dtype:
+        load = Cast(a=load, dtype=compute)
+    inside = [
+        f"{emit_value(frame, Var(name=axis.var)).text} < {emit_value(frame, axis.extent).text}"
+        for axis in copy.axes
+        if axis.bound is not None and axis.extent != index(axis.bound)
+    ]
+    value = emit_as(frame, load, compute)
+    if not inside:
+        write_place(frame, place, copy.target.index, value)
+    elif copy.pad is not None:
+        pad = emit_as(frame, copy.pad, compute)
+        write_place(frame, place, copy.target.index, f"(({' && '.join(inside)}) ? {value} : {pad})")
+    else:
+        with frame.braces(f"if ({' && '.join(inside)})"):
+            write_place(frame, place, copy.target.index, value)

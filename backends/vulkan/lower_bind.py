@@ -1,0 +1,144 @@
+"""`bind`: phases without a binding get one.
+
+    for i < M, for j < N: C[i, j] = …          group.x g < ceil(M*N / 256), lane.x l < min(256, M*N - g*256):
+                                         →       C[(g*256 + l) // N, (g*256 + l) % N] = …
+    for n < N (reduce): s[] += x[n]      →     lane.x l < 256: for o < ceil((N - l) / 256): s[] += x[o*256 + l]
+
+Each statement of such a phase becomes a phase of its own, because workgroups meet nowhere else; buffers between them become
+scratch. A loop is taken when it is marked parallel, or when it is neither reduced nor carried and everything that its body
+writes is the iteration's own. What has no such loop runs in one lane: right, and slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tridsl.backends.vulkan.lower_access import allocated, is_bound, read, written
+from tridsl.devices.spec import DeviceSpec
+from tridsl.ir.expr import Const, Expr, Var, add, binary, ceildiv, index, minimum, mul, sub
+from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, Kernel, Phase, Stmt
+from tridsl.ir.walk import substitute, variables, walk
+
+LANES = 256
+
+
+def bind(kernel: Kernel, spec: DeviceSpec) -> Kernel:
+    """Loops of unbound phases to workgroups and lanes."""
+    lanes = min(LANES, spec.max_group_lanes or LANES)
+    phases: list[Phase] = []
+    scratch: list[Buffer] = list(kernel.scratch)
+    for phase in kernel.phases:
+        if is_bound(phase.body):
+            phases.append(phase)
+            continue
+        for statement in phase.body:
+            if isinstance(statement, Alloc):
+                scratch.append(replace(statement.buffer, space="global"))
+            else:
+                phases.append(replace(phase, body=(_bind_nest(statement, lanes),)))
+    if not phases:
+        phases = list(kernel.phases)
+    return replace(kernel, phases=tuple(phases), scratch=tuple(scratch))
+
+
+def _bind_nest(statement: Stmt, lanes: int) -> Stmt:
+    if not isinstance(statement, For):
+        return statement
+    chain = _parallel_chain(statement)
+    if chain:
+        return _spread(chain, lanes)
+    return _spread_reduction(statement, lanes) if _is_reduction(statement) else statement
+
+
+def _parallel_chain(loop: For) -> list[For]:
+    """The outermost parallel loops that are directly nested and whose extents do not depend on each other."""
+    chain: list[For] = []
+    current: Stmt = loop
+    while isinstance(current, For) and is_parallel(current):
+        if variables(current.extent) & {outer.var for outer in chain}:
+            break
+        chain.append(current)
+        if len(current.body) != 1:
+            break
+        current = current.body[0]
+    return chain
+
+
+def is_parallel(loop: For) -> bool:
+    """Whether iterations of `loop` may run in any order, or at once."""
+    if loop.kind in ("parallel", "vector"):
+        return not loop.carried
+    if loop.reduce or loop.carried or loop.kind not in ("serial", "unroll"):
+        return False
+    own = allocated(loop.body)
+    if any(isinstance(node, Append) for node in walk(loop.body)):
+        return False
+    places = [(ref.tensor, ref.index) for ref in written(loop.body) if ref.tensor not in own]
+    if not all(any(loop.var in variables(position) for position in at) for _, at in places):
+        return False
+    tensors = {name for name, _ in places}
+    return all(place in places for place in read(loop.body) if place[0] in tensors)
+
+
+def _spread(chain: Sequence[For], lanes: int) -> For:
+    """One index over all points of `chain`, split into workgroups and lanes, the last loop fastest."""
+    total: Expr = index(1)
+    for loop in chain:
+        total = mul(total, loop.extent)
+    width = _lanes_for(total, lanes)
+    group, lane = Var(name=f"{chain[0].var}.group"), Var(name=f"{chain[-1].var}.lane")
+    rest: Expr = add(mul(group, index(width)), lane)
+    places: dict[str, Expr] = {}
+    for position in range(len(chain) - 1, -1, -1):
+        loop = chain[position]
+        places[loop.var] = binary("mod", rest, loop.extent) if position else rest
+        rest = binary("floordiv", rest, loop.extent)
+    inner = For(
+        var=lane.name,
+        extent=minimum(index(width), sub(total, mul(group, index(width)))),
+        bound=width,
+        body=substitute(chain[-1].body, places),
+        kind="lane",
+        binding="lane.x",
+    )
+    return For(var=group.name, extent=ceildiv(total, index(width)), body=(inner,), kind="group", binding="group.x")
+
+
+def _is_reduction(loop: For) -> bool:
+    """A reduced loop whose parts lanes may combine in any order: all that its body writes are commutative accumulations."""
+    if not loop.reduce or loop.carried or loop.kind not in ("serial", "unroll"):
+        return False
+    own = allocated(loop.body)
+    accumulations = [node for node in walk(loop.body) if isinstance(node, Accumulate)]
+    targets = [target for node in accumulations for target in node.targets]
+    return (
+        all(node.reducer.commutative for node in accumulations)
+        and all(ref in targets or ref.tensor in own for ref in written(loop.body))
+        and not any(isinstance(node, For) and node.carried for node in walk(loop.body))
+    )
+
+
+def _spread_reduction(loop: For, lanes: int) -> For:
+    width = _lanes_for(loop.extent, lanes)
+    lane, step = Var(name=f"{loop.var}.lane"), Var(name=f"{loop.var}.step")
+    place = add(mul(step, index(width)), lane)
+    body: Block = substitute(loop.body, {loop.var: place})
+    walk_part = replace(
+        loop, var=step.name, extent=ceildiv(sub(loop.extent, lane), index(width)), bound=None, body=body
+    )
+    return For(
+        var=lane.name,
+        extent=minimum(index(width), loop.extent),
+        bound=width,
+        body=(walk_part,),
+        kind="lane",
+        binding="lane.x",
+    )
+
+
+def _lanes_for(total: Expr, lanes: int) -> int:
+    """`lanes`, or the power of two that holds a smaller constant `total`."""
+    if isinstance(total, Const):
+        return min(lanes, 1 << max(0, int(total.value) - 1).bit_length())
+    return lanes
