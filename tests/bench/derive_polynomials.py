@@ -6,8 +6,8 @@ Each row of `PROBLEMS` is a weighted minimax problem: find the polynomial p of t
 |weight(x) * (p(x) - target(x))| on an interval is least. `weight` turns the error of p into the relative error of the function that is
 built from it. Solved by the second Remez algorithm (E. W. Cheney, *Introduction to Approximation Theory*, ch. 3;
 J.-M. Muller, *Elementary Functions*, ch. 3) on a dense Chebyshev grid in 60-digit arithmetic, started from the
-Chebyshev extrema; rational approximations by iterated linearisation (same sources). Coefficients of f32 are then rounded one after the
-other from the lowest degree, the rest being solved again each time.
+Chebyshev extrema. Coefficients of f32 are rounded one after the other from the lowest degree, the rest being solved again each time,
+for as many as that helps.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ PROBLEMS = (
             target=even(lambda t: (mp.atan(t) / t - 1) / t**2), weight=even(lambda t: t**3 / mp.atan(t))),
     Problem(name="SINH", about="(sinh(a) / a - 1) / z, z = a**2, a <= 1", low=0.0, high=(1.0, 1.0), degrees=(3, 6),
             target=even(lambda a: (mp.sinh(a) / a - 1) / a**2), weight=even(lambda a: a**3 / mp.sinh(a))),
+    Problem(name="TANH", about="(tanh(a) / a - 1) / z, z = a**2, a <= 0.55", low=0.0, high=(0.3026, 0.3026), degrees=(4, 9),
+            target=even(lambda a: (mp.tanh(a) / a - 1) / a**2), weight=even(lambda a: a**3 / mp.tanh(a))),
     Problem(name="ERF", about="erf(a) / a - 1, z = a**2, a <= 1", low=0.0, high=(1.0, 1.0), degrees=(6, 11),
             target=even(lambda a: mp.erf(a) / a - 1), weight=even(lambda a: a / mp.erf(a))),
     Problem(name="ERFC", about="log(erfc(1 + t)), 0 <= t <= 3 (f32) or 5 (f64)", low=0.0, high=(3.0, 5.0), degrees=(7, 18),
@@ -135,22 +137,36 @@ def _alternation(errors: list[mp.mpf], count: int) -> list[int]:
 
 
 def derive(problem: Problem, precision: int) -> tuple[list[float], float]:
-    """Coefficients rounded to f32 (precision 0) or f64 (1), and the weighted minimax error before rounding."""
+    """Coefficients rounded to f32 (precision 0) or f64 (1), and the weighted error they give."""
     degree, high = problem.degrees[precision], problem.high[precision]
     assert degree is not None
-    coefficients, error = remez(problem, problem.low, high, degree)
+    exact, _ = remez(problem, problem.low, high, degree)
     if precision:
-        return [float(c) for c in coefficients], float(error)
-    for k in range(degree):  # f32: round the low coefficients first, let the others make up for it
-        fixed = tuple(mp.mpf(float(np.float32(float(c)))) for c in coefficients[: k + 1])
-        coefficients, _ = remez(problem, problem.low, high, degree, fixed)
-    return [float(np.float32(float(c))) for c in coefficients], float(error)
+        rounded = [float(c) for c in exact]
+        return rounded, weighted_error(problem, high, rounded)
+    candidates = []
+    for fixed_ones in range(degree + 1):  # round some leading ones first and let the others make up for it
+        coefficients = exact
+        for k in range(fixed_ones):
+            fixed = tuple(mp.mpf(float(np.float32(float(c)))) for c in coefficients[: k + 1])
+            coefficients, _ = remez(problem, problem.low, high, degree, fixed)
+        rounded = [float(np.float32(float(c))) for c in coefficients]
+        candidates.append((weighted_error(problem, high, rounded), rounded))
+    error, rounded = min(candidates)
+    return rounded, error
+
+
+def weighted_error(problem: Problem, high: float, coefficients: list[float]) -> float:
+    """Greatest |weight * (p - target)| on 400 points."""
+    points = [problem.low + (mp.mpf(high) - problem.low) * (i + mp.mpf(1) / 3) / 400 for i in range(400)]
+    powers = [mp.mpf(c) for c in coefficients]
+    return float(max(abs(problem.weight(x) * (mp.polyval(powers[::-1], x) - problem.target(x))) for x in points))
 
 
 def main() -> None:
     print('"""Coefficients of the vector functions, lowest degree first, by element width in bits.\n')
     print("Made by tests/bench/derive_polynomials.py; do not edit. The comment gives what is approximated and the greatest")
-    print('relative error of the function, as a power of two, before any rounding.\n"""\n')
+    print('relative error of the function, as a power of two, in exact arithmetic with these coefficients.\n"""\n')
     for problem in PROBLEMS:
         print(f"# {problem.about}")
         print(f"{problem.name}: dict[int, tuple[float, ...]] = {{")

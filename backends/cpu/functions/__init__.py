@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from tridsl.backends.cpu.functions import exponential, logarithm, rounding
+from tridsl.backends.cpu.functions import exponential, logarithm, power, rounding, trigonometric
 from tridsl.backends.cpu.functions.arithmetic import Kind, Value
 from tridsl.backends.cpu.functions.llvm import LLVMTarget
 
@@ -20,6 +20,8 @@ EMITTERS: dict[str, Callable[..., Value]] = {
         exponential.exp, exponential.exp2, exponential.expm1, logarithm.log, logarithm.log2, logarithm.log10, logarithm.log1p,
         rounding.sqrt, rounding.rsqrt,
         exponential.sinh, exponential.cosh, exponential.tanh, exponential.erf,
+        trigonometric.sin, trigonometric.cos, trigonometric.tan, trigonometric.asin, trigonometric.acos, trigonometric.atan,
+        trigonometric.atan2, power.pow,
         rounding.fma, rounding.floor, rounding.ceil, rounding.trunc, rounding.round_even, rounding.round_away,
         rounding.isnan, rounding.isinf,
     )

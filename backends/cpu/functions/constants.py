@@ -38,9 +38,15 @@ def parts(digits: str, count: int) -> dict[str, tuple[float, ...]]:
 
 _PI = "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211706798"
 
-LN2 = {k: (v[0], v[1]) for k, v in parts("0.693147180559945309417232121458176568075500134360255254120680009", 2).items()}
+_LN2 = "0.693147180559945309417232121458176568075500134360255254120680009493393621969694715605863326996418687"
+
+LN2 = {k: (v[0], v[1]) for k, v in parts(_LN2, 2).items()}
 LOG2_E = {k: (v[0], v[1]) for k, v in parts("1.442695040888963407359924681001892137426645954152985934135449407", 2).items()}
 LOG10_E = {k: (v[0], v[1]) for k, v in parts("0.434294481903251827651128918916605082294397005803666566114453783", 2).items()}
 LOG10_2 = {k: (v[0], v[1]) for k, v in parts("0.301029995663981195213738894724493026768189881462108541310427461", 2).items()}
 HALF_PI = parts(str(Fraction(_PI) / 2), 4)
 TWO_OVER_PI = {k: v[0] for k, v in parts(str(2 / Fraction(_PI)), 1).items()}
+
+_LN2_HIGH = float(Fraction(round(Fraction(_LN2) * 2**42), 2**42))
+LN2_PARTS = (_LN2_HIGH, *(float(p) for p in parts(str(Fraction(_LN2) - Fraction(_LN2_HIGH)), 2)["f64"]))
+"""ln 2 in three f64 parts, the first with 42 bits: its product with an exponent is exact."""

@@ -103,11 +103,14 @@ def cosh(x: Value) -> Value:
 
 
 def tanh(x: Value) -> Value:
-    """e / (e + 2) with e = exp(2|x|) - 1, which keeps its relative accuracy for small x."""
-    n, r = reduce(x.abs().clamp(high=_TANH_LIMIT[x.kind]) * 2.0)
+    """An odd polynomial up to 0.55; then 1 - 2 / (exp(2|x|) + 1)."""
+    a = x.abs()
+    z = a * a
+    small = fma(a * z, polynomial(z, table.TANH[x.bits]), a)
+    n, r = reduce(a.clamp(high=_TANH_LIMIT[x.kind]) * 2.0)
     power = power_of_two(n)
-    e = fma(_expm1_reduced(r), power, power - 1.0)
-    return (e / (e + 2.0)).copysign(x)
+    large = 1.0 - 2.0 / fma(polynomial(r, (1.0, 1.0, *table.EXP[x.bits])), power, 1.0)
+    return select(a > 0.55, large, small).copysign(x)
 
 
 def erf(x: Value) -> Value:

@@ -1,0 +1,124 @@
+"""sin, cos, tan and their inverses.
+
+Reduction: x = q pi/2 + r with whole q and |r| <= pi/4. pi/2 is a sum of three rounded parts; with fused multiply-adds
+x - q*first is exact (W. J. Cody and W. Waite, *Software Manual for the Elementary Functions*, 1980, ch. 8).
+"""
+
+from __future__ import annotations
+
+from tridsl.backends.cpu.functions import coefficients as table
+from tridsl.backends.cpu.functions.arithmetic import Value, fast_two_sum, fma, polynomial, select
+from tridsl.backends.cpu.functions.constants import HALF_PI
+from tridsl.backends.cpu.functions.quadrants import quadrant
+
+
+def _sine(r: Value, rest: Value) -> Value:
+    """sin(r + rest) for |r| <= pi/4."""
+    z = r * r
+    return r + fma(r * z, polynomial(z, table.SIN[r.bits]), fma(rest * z, -0.5, rest))
+
+
+def _cosine(r: Value, rest: Value) -> Value:
+    """cos(r + rest) for |r| <= pi/4: 1 - z/2 is taken in two parts (fdlibm, k_cos.c)."""
+    z = r * r
+    half = z * 0.5
+    lead = 1.0 - half
+    return lead + (((1.0 - lead) - half) + fma(z * z, polynomial(z, table.COS[r.bits]), -(r * rest)))
+
+
+def _odd(q: Value) -> Value:
+    return (q & 1).equals(1)
+
+
+def _negated_if(x: Value, bit: Value) -> Value:
+    """x with its sign flipped where bit 1 of the integer `bit` is set."""
+    return (x.bitcast() ^ ((bit & 2) << (x.bits - 2))).bitcast()
+
+
+def sin(x: Value) -> Value:
+    q, r, rest = quadrant(x)
+    sine, cosine = _sine(r, rest), _cosine(r, rest)
+    return select(x.equals(0.0), x, _negated_if(select(_odd(q), cosine, sine), q))
+
+
+def cos(x: Value) -> Value:
+    q, r, rest = quadrant(x)
+    sine, cosine = _sine(r, rest), _cosine(r, rest)
+    return _negated_if(select(_odd(q), sine, cosine), q + 1)
+
+
+def tan(x: Value) -> Value:
+    q, r, rest = quadrant(x)
+    sine, cosine = _sine(r, rest), _cosine(r, rest)
+    odd = _odd(q)
+    quotient = select(odd, cosine, sine) / select(odd, sine, cosine)
+    return select(x.equals(0.0), x, _negated_if(quotient, (q & 1) << 1))
+
+
+def _asin_tail(s: Value, z: Value) -> Value:
+    """asin(s) - s for 0 <= s <= 1/2, z = s**2."""
+    return s * z * polynomial(z, table.ASIN[s.bits])
+
+
+def asin(x: Value) -> Value:
+    """Above 1/2: pi/2 - 2 asin(sqrt((1 - |x|) / 2)). NaN outside [-1, 1] comes from the root."""
+    a = x.abs()
+    upper = a > 0.5
+    z = select(upper, fma(a, -0.5, 0.5), a * a)
+    s = select(upper, z.intrinsic("sqrt"), a)
+    tail = _asin_tail(s, z)
+    high, low = HALF_PI[x.kind][:2]
+    lead, error = fast_two_sum(x.constant(high), s * -2.0)
+    return select(upper, lead + (fma(tail, -2.0, low) + error), s + tail).copysign(x)
+
+
+def acos(x: Value) -> Value:
+    """pi/2 - asin(x) in the middle; 2 asin(sqrt((1 - |x|) / 2)) outside, from pi for negative x."""
+    a = x.abs()
+    upper = a > 0.5
+    z = select(upper, fma(a, -0.5, 0.5), a * a)
+    s = select(upper, z.intrinsic("sqrt"), x)
+    tail = _asin_tail(s, z)
+    high, low = HALF_PI[x.kind][:2]
+    middle_lead, middle_error = fast_two_sum(x.constant(high), -s)
+    middle = middle_lead + (middle_error + (low - tail))
+    left_lead, left_error = fast_two_sum(x.constant(2.0 * high), s * -2.0)
+    left = left_lead + (left_error + fma(tail, -2.0, 2.0 * low))
+    right = (s + tail) * 2.0
+    return select(upper, select(x < 0.0, left, right), middle)
+
+
+def _atan_octant(t: Value) -> tuple[Value, Value]:
+    """atan(t) for 0 <= t <= 1 as (t, rest)."""
+    z = t * t
+    return t, t * z * polynomial(z, table.ATAN[t.bits])
+
+
+def atan(x: Value) -> Value:
+    """Above 1: pi/2 - atan(1/|x|)."""
+    a = x.abs()
+    upper = a > 1.0
+    t, tail = _atan_octant(select(upper, 1.0 / a, a))
+    high, low = HALF_PI[x.kind][:2]
+    lead, error = fast_two_sum(x.constant(high), -t)
+    return select(upper, lead + (error + (low - tail)), t + tail).copysign(x)
+
+
+def atan2(y: Value, x: Value) -> Value:
+    """The angle of (x, y), by octants. Signed zeros and infinities as in C99 annex F."""
+    tall, wide = y.abs(), x.abs()
+    steep = tall > wide
+    small, large = select(steep, wide, tall), select(steep, tall, wide)
+    ratio = small / large
+    equal = small.equals(large)  # 0/0 and inf/inf as well
+    ratio = select(equal, select(large.equals(0.0), 0.0, ratio.constant(1.0)), ratio)
+    t, tail = _atan_octant(ratio)
+    left = x.bitcast() < 0
+    high, low = HALF_PI[x.kind][:2]
+    # angle = base + sign * (t + tail): base 0, pi/2 or pi
+    flat_lead, flat_error = fast_two_sum(x.constant(2.0 * high), -t)
+    flat = select(left, flat_lead + (flat_error + (2.0 * low - tail)), t + tail)
+    signed_t, signed_tail = select(left, t, -t), select(left, tail, -tail)
+    lead, error = fast_two_sum(x.constant(high), signed_t)
+    result = select(steep, lead + (error + (signed_tail + low)), flat)
+    return select(x.compare("uno", y), x + y, result.copysign(y))
