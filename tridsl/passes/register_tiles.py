@@ -75,7 +75,7 @@ def _tile(root: For, above: tuple[For, ...], types: dict[str, object]) -> Block 
     tile = [l for l in loops if not l.reduce]
     if list(loops) != run + tile or any(l.kind in ("parallel", "group", "column", "row") for l in tile):
         return None
-    bounds = [trip_bound(l) for l in tile]
+    bounds = [l.bound if l.kind == "vector" and l.bound else trip_bound(l) for l in tile]  # whole vectors of lanes
     if any(b is None for b in bounds):
         return None
     sizes = [int(b or 0) for b in bounds]

@@ -70,11 +70,20 @@ def _loop(loop: For, ranges: Ranges) -> Block:
     body = _block(loop.body, inner)
     if not body:
         return ()
-    bound = int(extent.value) if isinstance(extent, Const) else loop.bound
+    bound = _bound(loop, int(extent.value)) if isinstance(extent, Const) else loop.bound
     if bound is None:
-        high = interval(extent, ranges)[1]
-        bound = high
+        bound = interval(extent, ranges)[1]
     return (replace(loop, extent=extent, bound=bound, body=body),)
+
+
+def _bound(loop: For, extent: int) -> int:
+    """Iterations of a constant loop; a vector loop keeps a power of two of lanes, with a mask for what is over."""
+    if loop.kind != "vector" or loop.bound is None:
+        return extent
+    lanes = 1
+    while lanes < extent:
+        lanes *= 2
+    return min(lanes, loop.bound) if loop.bound >= extent else extent
 
 
 def _range(extent: Expr, bound: int | None, ranges: Ranges) -> Interval:

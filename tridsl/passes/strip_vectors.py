@@ -26,7 +26,7 @@ REDUCE_UNROLL = 4
 HEAVY_UNROLL = 2
 """The same for bodies that call transcendental functions: they have latency to hide of their own."""
 TILE_REGISTERS = 4
-"""A vector loop of up to this many registers is taken as written."""
+"""A vector loop of up to this many whole registers is taken as written."""
 
 
 def strip_vectors(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -79,8 +79,8 @@ def _types(loop: For, types: dict[str, DType]) -> list[DType]:
 def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> Block:
     lanes = _lanes(loop, spec, types)
     size = int(loop.extent.value) if isinstance(loop.extent, Const) else loop.bound
-    if size is not None and size <= lanes * (1 if _reduces(loop) else TILE_REGISTERS):
-        return _with_lane_axis(replace(loop, bound=size), size)
+    if _is_tile(loop, lanes, size):
+        return _with_lane_axis(loop, loop.bound or 0)
     appends = any(isinstance(n, Append) for s in loop.body for n in walk(s))
     factor = 1
     if _reduces(loop):
@@ -118,6 +118,13 @@ def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> Block:
     for block in blocks:
         done_blocks += rewrite((block,), {For: lambda f: _with_lane_axis(f, lanes) if f.kind == "vector" else f})
     return (*before, *done_blocks, *after)
+
+
+def _is_tile(loop: For, lanes: int, size: int | None) -> bool:
+    """A few whole registers, of which at most the last has idle lanes."""
+    if loop.bound is None or size is None or loop.bound % lanes or loop.bound - size >= lanes:
+        return False
+    return loop.bound <= lanes * (1 if _reduces(loop) else TILE_REGISTERS)
 
 
 def _reduces(loop: For) -> bool:

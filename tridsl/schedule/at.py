@@ -66,7 +66,9 @@ def at(kernel: Kernel, step: At, spec: DeviceSpec) -> Kernel:
         )  # fmt: skip
     path = (*enclosing(kernel_without, target.var), target)
     outside = _count_loads(kernel_without, names) > len(inside)
-    regions = {name: _region(kernel, name, [(l, p) for l, p in inside if l.tensor == name], path) for name in names}
+    read = {load.tensor for load, _ in inside}
+    regions = {name: _region(kernel, name, [(l, p) for l, p in inside if l.tensor == name], path) for name in sorted(read)}
+    regions |= {name: _implied(kernel, name, body_of, regions) for name in sorted(names - read)}
     if outside:
         if not _exact(kernel, regions, path, home):
             raise NotYet(
@@ -219,6 +221,18 @@ def _region(kernel: Kernel, name: str, reads: list[tuple[Load, tuple[For, ...]]]
         else:
             out.append((simplify_index(low), count, None if limit is None else max(limit, 0)))
     return tuple(out)
+
+
+def _implied(kernel: Kernel, name: str, block: Block, regions: dict[str, tuple[Region, ...]]) -> tuple[Region, ...]:
+    """Region of a tensor that only the stage itself reads (a monoid's running maximum): what its shared loops are cut to."""
+    pieces: dict[str, Region] = {}
+    for other, region in regions.items():
+        for target in _targets(block, other):
+            pieces |= {place.name: piece for place, piece in zip(target, region) if isinstance(place, Var)}
+    shape = _declared(kernel, name).shape  # type: ignore[union-attr]
+    target = _targets(block, name)[0]
+    whole = [(index(0), n, int(n.value) if isinstance(n, Const) else None) for n in shape]
+    return tuple(pieces.get(p.name, w) if isinstance(p, Var) else w for p, w in zip(target, whole))
 
 
 def _depends_on_loads(expression: Expr) -> bool:
