@@ -29,11 +29,16 @@ def names() -> tuple[str, ...]:
 
 
 def source(name: str) -> SourceFile:
-    """The text of op `name`. Raises TriError E0801 when the library has no such op."""
+    """The text of op `name`. Raises TriError E0534 when the library has no such op."""
     if name not in names():
-        raise error("E0801", f"the standard library has no op `{name}`", help=f"it has {', '.join(names())}")
+        raise error("E0534", f"stdlib has no op `{name}`", help=f"its ops: {', '.join(names())}")
     with open(os.path.join(_folder(), f"{name}.tri"), encoding="utf-8") as file:
         return SourceFile(name=f"stdlib:{name}", text=file.read())
+
+
+def resolve(module: str, name: str) -> SourceFile | None:
+    """`check.resolve.Resolver` for `use stdlib: name`; None for another module or an unknown name."""
+    return source(name) if module == "stdlib" and name in names() else None
 
 
 def __getattr__(name: str) -> OpObject:
