@@ -205,6 +205,6 @@ def emit_cast_node(frame: Frame, node: Cast) -> Value:
 
 def emit_call(frame: Frame, node: Call) -> Value:
     args = together(frame.builder, *(frame.evaluate(a) for a in node.args))
-    return emit_function(frame.builder, node.function, args)
+    return emit_function(frame.builder, node.function, args, frame.chip.features)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from tridsl.backends.cpu.emit_frame import Frame, Place
-from tridsl.backends.cpu.emit_llvm import INDEX_TYPE, STORED, Value, index_constant, ir, together, vector_constant
+from tridsl.backends.cpu.emit_llvm import INDEX_TYPE, STORED, Value, index_constant, ir, lanes_of, together, vector_constant
 from tridsl.ir.affine import Monomial, Polynomial, normal_form
 from tridsl.ir.expr import Expr, Var, add, index, mul
 from tridsl.ir.walk import substitute, variables
@@ -31,6 +31,11 @@ class Access:
     offsets: tuple[int, ...] = ()
     varying: Value | None = None
     align: int = 1
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of a varying access, 0 of a uniform one."""
+        return len(self.offsets) if self.varying is None else lanes_of(self.varying)
 
     @property
     def uniform(self) -> bool:

@@ -53,7 +53,7 @@ def emit_load(frame: Frame, node: Load) -> Value:
         assert frame.lane is not None and own is not None
         loaded = _load_scalar(frame, place, access, any_lane(frame.builder, own), None, node)
         return _choose(frame, own, loaded, other)
-    stored = _load_lanes(frame, place, access, lane_mask(frame, place, node.index, own))
+    stored = load_lanes(frame, place, access, lane_mask(frame, place, node.index, own))
     value = from_stored(frame.builder, stored, place.dtype)
     return _choose(frame, own, value, other) if own is not None and other is not None else value
 
@@ -124,9 +124,9 @@ def _load_scalar(frame: Frame, place: Place, access: Access, own: Value | None, 
     return value if own is None or other is None else _choose(frame, own, value, other)
 
 
-def _load_lanes(frame: Frame, place: Place, access: Access, mask: Value | None) -> Value:
-    assert frame.lane is not None
-    kind, lanes = STORED[place.dtype], frame.lane.count
+def load_lanes(frame: Frame, place: Place, access: Access, mask: Value | None) -> Value:
+    """The stored elements of all lanes of a lane-varying access; lanes outside `mask` are not read and are 0."""
+    kind, lanes = STORED[place.dtype], access.lanes
     if access.offsets:
         low, high = min(access.offsets), max(access.offsets)
         span = high - low + 1
@@ -134,7 +134,7 @@ def _load_lanes(frame: Frame, place: Place, access: Access, mask: Value | None) 
         if relative == list(range(lanes)):
             return _load_vector(frame, place, access, low, lanes, mask)
         # All lanes active: the first and the last element are inside, so is everything between them.
-        if mask is None and span <= WIDEST_SPAN * lanes and place.space != "reg":
+        if mask is None and span <= WIDEST_SPAN * lanes:
             wide = _load_vector(frame, place, access, low, span, None)
             return shuffle(frame.builder, wide, relative)
     pointers = _lane_pointers(frame, place, access)
@@ -159,8 +159,8 @@ def _load_vector(frame: Frame, place: Place, access: Access, offset: int, lanes:
 
 def _lane_pointers(frame: Frame, place: Place, access: Access) -> Value:
     """A vector of addresses."""
-    assert frame.lane is not None
-    builder, kind, lanes = frame.builder, STORED[place.dtype], frame.lane.count
+    builder, kind = frame.builder, STORED[place.dtype]
+    lanes = access.lanes or (frame.lane.count if frame.lane else 1)
     if access.varying is not None:
         start = address(frame, place, Access(base=None, constant=access.constant))
         return builder.gep(splat(builder, start, lanes), [access.varying], source_etype=kind)

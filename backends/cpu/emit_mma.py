@@ -1,10 +1,191 @@
-"""Matrix instructions."""
+"""Matrix instructions: for each row of `devices.intrinsics` with lanes, what one register's worth of it is.
+
+`target[.., n] += sum over k of a * b`, k as deep as the row says. Along one axis of the target (the lanes) one operand varies
+and the other is broadcast; the lane-varying operand reads k fastest, then lanes, which a packed panel holds contiguously. The
+remaining axes are unrolled.
+"""
 
 from __future__ import annotations
 
-from tridsl.backends.cpu.emit_frame import Frame
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
+
+from tridsl.backends.cpu.emit_cast import from_stored
+from tridsl.backends.cpu.emit_frame import Frame, Lane
+from tridsl.backends.cpu.emit_index import STORED_BYTES, Access, access_of
+from tridsl.backends.cpu.emit_llvm import (
+    BRAIN,
+
+    STORED,
+    WORD,
+    Value,
+    constant,
+    declare,
+    ir,
+    lanes_of,
+    shuffle,
+    splat,
+)
+from tridsl.backends.cpu.emit_memory import address, load_lanes
+from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
+from tridsl.ir.expr import Load
 from tridsl.ir.loop import Mma
+from tridsl.ir.walk import variables
+
+Step = Callable[[Frame, Value, Value, Value], Value]
+"""(accumulator lanes, a, b) -> new accumulator; a and b hold k elements for each lane, k fastest."""
 
 
 def emit_mma(frame: Frame, statement: Mma) -> None:
-    raise AssertionError(statement)
+    assert frame.lane is None, "a matrix instruction stands in a vector loop"
+    row = INTRINSICS[statement.intrinsic]
+    step = STEPS[row.name]
+    in_target = variables(statement.target)
+    depth = [(v, n) for v, n in statement.axes if v not in in_target]
+    across = [(v, n) for v, n in statement.axes if v in in_target]
+    lane_axis = max(across, key=lambda axis: (axis[1], across.index(axis)))
+    others = [axis for axis in across if axis != lane_axis]
+    points = list(product(*(range(n) for _, n in depth)))
+    width = max(4, frame.chip.vector_bits // row.acc.bits)
+    for outer in product(*(range(n) for _, n in others)):
+        with _numbers(frame, zip((v for v, _ in others), outer)):
+            place = frame.places[statement.target.tensor]
+            target = _lanes(frame, lane_axis, lambda: access_of(frame, place, statement.target.index))
+            groups = [points[k : k + row.k] for k in range(0, len(points), row.k)]
+            operands = [tuple(_operand(frame, row, load, depth, group, lane_axis) for load in (statement.a, statement.b)) for group in groups]
+            for start in range(0, lane_axis[1], width):
+                count = min(width, lane_axis[1] - start)
+                part = replace(target, offsets=target.offsets[start : start + count])
+                total = _widen(frame, load_lanes(frame, place, _rebased(part), None), count)
+                for a, b in operands:
+                    total = step(frame, total, a(start, count), b(start, count))
+                pointer = address(frame, place, _rebased(part))
+                assert part.offsets == tuple(range(part.offsets[0], part.offsets[0] + count)), "the target's lanes are not contiguous"
+                narrowed = shuffle(frame.builder, total, list(range(count)))
+                frame.builder.store(narrowed, pointer, align=STORED_BYTES[STORED[place.dtype]])
+
+
+@contextmanager
+def _numbers(frame: Frame, values: object) -> Iterator[None]:
+    """Some loop variables as numbers."""
+    known = dict(frame.known)
+    frame.known.update(values)  # type: ignore[call-overload]
+    yield
+    frame.known = known
+
+
+def _lanes(frame: Frame, axis: tuple[str, int], classify: Callable[[], Access]) -> Access:
+    """The access over the lanes of `axis`."""
+    frame.lane = Lane(variable=axis[0], count=axis[1])
+    access = classify()
+    frame.lane = None
+    assert access.varying is None, "an operand of a matrix instruction is not affine in its lanes"
+    return access
+
+
+def _rebased(access: Access) -> Access:
+    """The same elements with the first lane's offset in the constant, where addresses are cheapest."""
+    first = access.offsets[0]
+    return replace(access, constant=access.constant + first, offsets=tuple(o - first for o in access.offsets), align=1)
+
+
+def _operand(
+    frame: Frame, row: Intrinsic, load: Load, depth: list[tuple[str, int]], group: list[tuple[int, ...]], axis: tuple[str, int]
+) -> Callable[[int, int], Value]:
+    """A function of (first lane, lanes) that gives the operand's register."""
+    assert load.mask is None, "an operand of a matrix instruction is masked"
+    place = frame.places[load.tensor]
+    accesses = []
+    for point in group:
+        with _numbers(frame, zip((v for v, _ in depth), point)):
+            accesses.append(_lanes(frame, axis, lambda: access_of(frame, place, load.index)))
+    base = accesses[0]
+    shift = [a.constant - base.constant for a in accesses]
+    missing = row.k - len(group)
+    assert not missing, f"{row.name} needs a multiple of {row.k} products"
+
+    def read(offsets: list[int], lanes: int) -> Value:
+        flat = replace(base, offsets=tuple(offsets), align=1)
+        return from_stored(frame.builder, load_lanes(frame, place, _rebased(flat), None), place.dtype)
+
+    if base.uniform:
+        values = read(shift, 1)
+
+        def broadcast(start: int, count: int) -> Value:
+            return _repeat(frame, values, _full(count))
+
+        return broadcast
+
+    def across(start: int, count: int) -> Value:
+        offsets = [a.offsets[n] + s for n in range(start, start + count) for a, s in zip(accesses, shift)]
+        values = read(offsets, count)
+        lanes = _full(count) * row.k
+        return values if lanes_of(values) == lanes else shuffle(frame.builder, values, [*range(len(offsets)), *[-1] * (lanes - len(offsets))])
+
+    return across
+
+
+def _full(count: int) -> int:
+    """Lanes of the register that holds `count`: 4, 8 or 16 of 32 bits."""
+    return max(4, 1 << (count - 1).bit_length())
+
+
+def _widen(frame: Frame, value: Value, count: int) -> Value:
+    return shuffle(frame.builder, value, [*range(count), *[-1] * (_full(count) - count)])
+
+
+def _repeat(frame: Frame, group: Value, lanes: int) -> Value:
+    """The k elements of `group` in each lane, as one broadcast of 32 bits where they fill them."""
+    builder, depth = frame.builder, lanes_of(group)
+    if depth == 1:
+        return splat(builder, builder.extract_element(group, constant(WORD, 0)), lanes)
+    word = builder.bitcast(group, WORD)
+    return builder.bitcast(splat(builder, word, lanes), ir.VectorType(group.type.element, lanes * depth))
+
+
+def _call(frame: Frame, name: str, total: Value, a: Value, b: Value) -> Value:
+    function = declare(frame.builder.module, f"llvm.x86.{name}.{32 * lanes_of(total)}", total.type, [total.type, a.type, b.type])
+    return frame.builder.call(function, [total, a, b])
+
+
+def _words(frame: Frame, value: Value) -> Value:
+    """As 32-bit lanes: the type that these intrinsics have had in every LLVM (newer ones upgrade it)."""
+    lanes = lanes_of(value) * value.type.element.width // 32
+    return frame.builder.bitcast(value, ir.VectorType(WORD, lanes))
+
+
+def _fma(frame: Frame, total: Value, a: Value, b: Value) -> Value:
+    return frame.builder.fadd(total, frame.builder.fmul(a, b, flags=("contract",)), flags=("contract",))
+
+
+def _vpdpbusd(frame: Frame, total: Value, a: Value, b: Value) -> Value:
+    return _call(frame, "avx512.vpdpbusd", total, _words(frame, a), _words(frame, b))
+
+
+def _vpdpbssd(frame: Frame, total: Value, a: Value, b: Value) -> Value:
+    """(a + 128) is a XOR 128 as u8; what that adds, 128 times the sum of b, is taken off beside it and shared by all rows."""
+    builder = frame.builder
+    shifted = builder.xor(_words(frame, a), constant(total.type, 0x80808080))
+    excess = _call(frame, "avx512.vpdpbusd", constant(total.type, 0), constant(total.type, 0x80808080), _words(frame, b))
+    return _call(frame, "avx512.vpdpbusd", builder.sub(total, excess), shifted, _words(frame, b))
+
+
+def _vpdpwssd(frame: Frame, total: Value, a: Value, b: Value) -> Value:
+    return _call(frame, "avx512.vpdpwssd", total, _words(frame, a), _words(frame, b))
+
+
+def _vdpbf16ps(frame: Frame, total: Value, a: Value, b: Value) -> Value:
+    kind = ir.VectorType(BRAIN, lanes_of(a))
+    return _call(frame, "avx512bf16.dpbf16ps", total, frame.builder.bitcast(a, kind), frame.builder.bitcast(b, kind))
+
+
+STEPS: dict[str, Step] = {
+    "fma": _fma,
+    "vpdpbusd": _vpdpbusd,
+    "vpdpbssd": _vpdpbssd,
+    "vpdpwssd": _vpdpwssd,
+    "vdpbf16ps": _vdpbf16ps,
+}
+
