@@ -12,18 +12,18 @@ from tridsl.backends.cpu.functions.constants import HALF_PI
 from tridsl.backends.cpu.functions.quadrants import quadrant
 
 
-def _sine(r: Value, rest: Value) -> Value:
-    """sin(r + rest) for |r| <= pi/4."""
+def _sine(r: Value, rest: Value) -> tuple[Value, Value]:
+    """sin(r + rest) for |r| <= pi/4, as (lead, tail) to be added."""
     z = r * r
-    return r + fma(r * z, polynomial(z, table.SIN[r.bits]), fma(rest * z, -0.5, rest))
+    return r, fma(r * z, polynomial(z, table.SIN[r.bits]), fma(rest * z, -0.5, rest))
 
 
-def _cosine(r: Value, rest: Value) -> Value:
-    """cos(r + rest) for |r| <= pi/4: 1 - z/2 is taken in two parts (fdlibm, k_cos.c)."""
+def _cosine(r: Value, rest: Value) -> tuple[Value, Value]:
+    """cos(r + rest) for |r| <= pi/4, as (lead, tail): 1 - z/2 is taken in two parts (fdlibm, k_cos.c)."""
     z = r * r
     half = z * 0.5
     lead = 1.0 - half
-    return lead + (((1.0 - lead) - half) + fma(z * z, polynomial(z, table.COS[r.bits]), -(r * rest)))
+    return lead, ((1.0 - lead) - half) + fma(z * z, polynomial(z, table.COS[r.bits]), -(r * rest))
 
 
 def _odd(q: Value) -> Value:
@@ -35,24 +35,33 @@ def _negated_if(x: Value, bit: Value) -> Value:
     return (x.bitcast() ^ ((bit & 2) << (x.bits - 2))).bitcast()
 
 
-def sin(x: Value) -> Value:
+def _sine_or_cosine(x: Value, shift: int) -> Value:
+    """sin(x + shift pi/2)."""
     q, r, rest = quadrant(x)
-    sine, cosine = _sine(r, rest), _cosine(r, rest)
-    return select(x.equals(0.0), x, _negated_if(select(_odd(q), cosine, sine), q))
+    q = q + shift if shift else q
+    sine, cosine, odd = _sine(r, rest), _cosine(r, rest), _odd(q)
+    return _negated_if(select(odd, cosine[0], sine[0]) + select(odd, cosine[1], sine[1]), q)
+
+
+def sin(x: Value) -> Value:
+    return select(x.equals(0.0), x, _sine_or_cosine(x, 0))
 
 
 def cos(x: Value) -> Value:
-    q, r, rest = quadrant(x)
-    sine, cosine = _sine(r, rest), _cosine(r, rest)
-    return _negated_if(select(_odd(q), sine, cosine), q + 1)
+    return _sine_or_cosine(x, 1)
 
 
 def tan(x: Value) -> Value:
+    """sin / cos or -cos / sin; both are known better than to their last place, which one correction of the quotient uses."""
     q, r, rest = quadrant(x)
-    sine, cosine = _sine(r, rest), _cosine(r, rest)
-    odd = _odd(q)
-    quotient = select(odd, cosine, sine) / select(odd, sine, cosine)
-    return select(x.equals(0.0), x, _negated_if(quotient, (q & 1) << 1))
+    sine, cosine, odd = fast_two_sum(*_sine(r, rest)), fast_two_sum(*_cosine(r, rest)), _odd(q)
+    top, top_tail = select(odd, cosine[0], sine[0]), select(odd, cosine[1], sine[1])
+    bottom, bottom_tail = select(odd, sine[0], cosine[0]), select(odd, sine[1], cosine[1])
+    inverse = 1.0 / bottom
+    quotient = top * inverse
+    residue = fma(-quotient, bottom, top) + fma(-quotient, bottom_tail, top_tail)
+    result = fma(residue, inverse, quotient)
+    return select(x.equals(0.0), x, _negated_if(result, (q & 1) << 1))
 
 
 def _asin_tail(s: Value, z: Value) -> Value:
