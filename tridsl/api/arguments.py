@@ -148,6 +148,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (*NUMBER_TYPES, np.generic)) or (isinstance(value, np.ndarray) and value.ndim == 0)
 
 
+def is_array(value: Any) -> bool:
+    """Whether `value` offers memory: NumPy, `tridsl.Buffer`, DLPack."""
+    return isinstance(value, (np.ndarray, Buffer)) or hasattr(value, "__dlpack__")
+
+
 def as_scalar(name: str, value: Any, dtype: DType) -> bool | int | float:
     """`value` as the scalar parameter `name: dtype`. A Python number becomes the parameter's type; a NumPy scalar must have it.
 

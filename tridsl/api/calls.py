@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tridsl.api.arguments import Array, as_array, as_scalar, is_number
+from tridsl.api.arguments import Array, as_array, as_scalar, is_array, is_number
+from tridsl.api.signatures import Overload
 from tridsl.buffer import check_trits
 from tridsl.check.sizes import Number, evaluate
 from tridsl.diagnostics import error
@@ -32,9 +33,13 @@ class Symbol:
 
 Given = Array | Symbol
 
+OVERLAP_WORK = 10_000
+"""How hard NumPy looks for an element that two views share, before they count as overlapping."""
 
-def describe(values: Mapping[str, Any]) -> tuple[dict[str, Given], dict[str, Any]]:
-    """Tensors and scalars among the arguments. A 0-d array is a scalar."""
+
+def describe(values: Mapping[str, Any], overload: Overload) -> tuple[dict[str, Given], dict[str, Any]]:
+    """Tensors and scalars among the arguments. A 0-d array is a scalar. Raises what `as_array` raises, E0532."""
+    dtypes = {p.name: p.dtype for p in overload.parameters if p.role in ("scalar", "const")}
     tensors: dict[str, Given] = {}
     scalars: dict[str, Any] = {}
     for name, value in values.items():
@@ -42,6 +47,8 @@ def describe(values: Mapping[str, Any]) -> tuple[dict[str, Given], dict[str, Any
             scalars[name] = value
         elif isinstance(value, Tracer):
             tensors[name] = Symbol(tracer=value, dtype=value.value.dtype, shape=value.shape, layout=value.value.layout)
+        elif name in dtypes and not is_array(value):
+            raise error("E0532", f"argument `{name}` is a scalar {dtypes[name]}, got {type(value).__name__}", help="pass a number")
         else:
             tensors[name] = as_array(name, value)
     return tensors, scalars
@@ -201,7 +208,7 @@ def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        return np.shares_memory(a, b, max_work=10_000)
+        return np.shares_memory(a, b, max_work=OVERLAP_WORK)  # type: ignore[arg-type]  # NumPy's stub knows -1 and 0 only
     except np.exceptions.TooHardError:
         return True
 

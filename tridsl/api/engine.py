@@ -25,6 +25,7 @@ from tridsl.diagnostics import error
 from tridsl.ir.expr import index
 from tridsl.ir.op import Op, Scalar, Tensor
 from tridsl.program.compose import with_constants
+from tridsl.program.layouts import decode_layouts
 from tridsl.program.realise import Loaded, Realiser, Target
 from tridsl.program.trace import Tracer
 from tridsl.runtime.memory import allocate, require
@@ -199,7 +200,7 @@ class Engine:
         op = with_constants(whole_op(call, resolved), call.constants)
         params = tuple(_laid_out(p, strides, layouts) for p in op.params)
         fixed = tuple((name, value) for name, value in sorted(resolved.sizes.items()) if name not in dynamic)
-        return replace(op, params=params), Specialisation(sizes=fixed)
+        return decode_layouts(replace(op, params=params)), Specialisation(sizes=fixed)
 
     def _trace(self, call: Call, options: Options) -> Any:
         """Record the call: some arguments are tensors of a function that is being traced."""

@@ -56,7 +56,7 @@ class FastPath:
             if self._dispatcher is None:
                 self._dispatcher = Dispatcher(self.engine, name=self.engine.name, store=self.store)
             if self._dispatcher.add(specialisation):
-                self.owner.__call__ = self._dispatcher.function  # type: ignore[method-assign, attr-defined]
+                self.owner.__call__ = self._dispatcher.function  # type: ignore[method-assign]
 
 
 def _eligible(answered: Answered) -> bool:

@@ -86,7 +86,8 @@ def _steps(schedule: Schedule | ScheduleBuilder | None) -> Schedule | None:
 
 def make_op(engine: Engine) -> OpObject:
     """An op object with a class of its own, for the reason the module text gives."""
-    kind = type(engine.name, (OpObject,), {"__slots__": (), "__module__": __name__})
+    # Without an entry of its own a class has __doc__ = None, which would hide the property.
+    kind = type(engine.name, (OpObject,), {"__slots__": (), "__module__": __name__, "__doc__": OpObject.__dict__["__doc__"]})
     return kind(engine)  # type: ignore[no-any-return]
 
 

@@ -49,8 +49,8 @@ class Call:
 
     @property
     def first(self) -> Any:
-        """The first array argument, whose type the results have."""
-        return next((self.values[name] for name in self.values if name in self.given), None)
+        """The first array argument, whose type the results have; packed ones do not count. None if there is none."""
+        return next((self.values[name] for name, argument in self.given.items() if argument.layout == "row"), None)
 
     @property
     def constants(self) -> dict[str, Number]:
@@ -107,8 +107,8 @@ def identify(module: TriModule, name: str, families: dict[Any, Family], args: tu
     """The op a call means, by the types and ranks of its arguments. `families` remembers."""
     overloads = module.op(name).overloads
     options, rest = split_options(name, overloads, keywords)
-    values = bind(name, overloads, args, rest)[0][1]
-    given, scalars = calls.describe(values)
+    overload, values = bind(name, overloads, args, rest)[0]
+    given, scalars = calls.describe(values, overload)
     tensors = tuple((n, argument.dtype, len(argument.shape)) for n, argument in given.items())
     key = (tensors, tuple(scalars), options.types)
     family = families.get(key)

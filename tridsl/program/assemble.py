@@ -20,6 +20,7 @@ from tridsl.ir.op import Op, Scalar, Tensor
 from tridsl.plan import Plan
 from tridsl.program.fuse import fuse, points
 from tridsl.program.graph import Graph, Node, Operand
+from tridsl.program.layouts import decode_layouts
 from tridsl.program.place import Placer, place
 from tridsl.program.planning import plan
 from tridsl.program.realise import Loaded, Realiser, Target
@@ -159,7 +160,7 @@ def _laid_out(node: Node, graph: Graph, places: Mapping[str, Memory], target: Ta
         strides = _broadcast_strides(shapes[operand.value], memory.strides, operand.shape) if target.in_host_memory else None
         return parameter if strides is None else replace(parameter, strides=tuple(map(index, strides)))
 
-    return replace(node.op, params=tuple(laid_out(p) for p in node.op.params))
+    return decode_layouts(replace(node.op, params=tuple(laid_out(p) for p in node.op.params)))
 
 
 def _broadcast_strides(shape: tuple[int, ...], strides: tuple[int, ...] | None, seen: tuple[int, ...]) -> tuple[int, ...] | None:

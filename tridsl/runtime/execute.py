@@ -85,7 +85,7 @@ class Program:
 
 
 def _launch(step: Step, table: Sequence[Any], threads: int) -> None:
-    slots = [_slot(slot, table) if isinstance(slot, Reference) else slot for slot in step.slots]
+    slots: list[Any] = [_slot(slot, table) if isinstance(slot, Reference) else slot for slot in step.slots]
     if not step.contiguous:
         step.executable(slots, threads)
         return
