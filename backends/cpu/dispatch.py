@@ -5,7 +5,9 @@
     dispatcher.add(Specialisation(...))         # … how calls like this one look
     dispatcher.function(x)                      # recognised natively: no Python code runs
 
-`function` is a built-in function: it has no attributes of its own. `functools.partial(function)` has, at ~10 ns a call.
+`function` is a built-in function: it has no attributes of its own. An object that has some, and is called as fast, is
+an instance of `callable_type(base)` to which the dispatcher was attached (`dispatch_type`); a class attribute `__call__`
+is twice as slow, because Python then packs the arguments into a tuple and a dict.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from tridsl.backends.cpu.dispatch_table import (
     TensorArgument,
     Unsupported,
 )
+from tridsl.backends.cpu.dispatch_type import attach, callable_type
 
 __all__ = [
     "Argument",
@@ -39,6 +42,7 @@ __all__ = [
     "Store",
     "TensorArgument",
     "abi_problem",
+    "callable_type",
 ]
 
 LIMIT = 8
@@ -63,6 +67,21 @@ class _MethodDef(ctypes.Structure):
     ]  # fmt: skip
 
 
+class _Guard:
+    """Empties the table before the garbage collector takes the specialisations of a dead cycle apart.
+
+    Finalisers run while everything is whole; a call made later, by another object of the cycle, takes the fallback.
+    """
+
+    __slots__ = ("control",)
+
+    def __init__(self, control: _Control) -> None:
+        self.control = control
+
+    def __del__(self) -> None:
+        self.control.count = 0
+
+
 class Dispatcher:
     """One op's entry point.
 
@@ -80,7 +99,7 @@ class Dispatcher:
         self._control = _Control()
         self._table = (ctypes.c_void_p * LIMIT)()
         code = native_dispatch(store)
-        self._native = code is not None
+        self._code = code
         if code is None:
             self.function = fallback
             return
@@ -93,8 +112,9 @@ class Dispatcher:
         )
         capsule = _capsule_new()(ctypes.addressof(self._control), None, None)
         # The function's `self`: the native code reads the first item, the others are what it and CPython point to.
-        owner = (capsule, self._control, self._table, method, fallback, out, self._packed, code)
-        self.function = _function_new()(ctypes.addressof(method), owner, None)
+        guard = _Guard(self._control)
+        self._owner = (capsule, guard, self._control, self._table, method, fallback, out, self._packed, code)
+        self.function = _function_new()(ctypes.addressof(method), self._owner, None)
 
     def __len__(self) -> int:
         return len(self._packed)
@@ -104,7 +124,7 @@ class Dispatcher:
 
         Raises ValueError when the arguments do not belong to the executable's signature.
         """
-        if not self._native:
+        if self._code is None:
             return False
         try:
             packed = Packed(specialisation)
@@ -117,6 +137,13 @@ class Dispatcher:
             self._packed.append(packed)
             self._table[count] = packed.address
             self._control.count = count + 1
+        return True
+
+    def attach(self, instance: object) -> bool:
+        """Let calls of `instance`, made by a class of `callable_type`, come here. False where the native path cannot be used."""
+        if self._code is None:
+            return False
+        attach(instance, self._owner, self._code.address(native.VECTORCALL))
         return True
 
     def clear(self) -> None:

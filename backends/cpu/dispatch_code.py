@@ -1,6 +1,7 @@
 """The native dispatcher, as LLVM IR: the body of a Python function that recognises a call and jumps into its kernel.
 
-`tridsl_dispatch(self, args, nargs, kwnames)` has the C signature of METH_FASTCALL | METH_KEYWORDS. It tries the
+`tridsl_dispatch(self, args, nargs, kwnames)` has the C signature of METH_FASTCALL | METH_KEYWORDS, `tridsl_vectorcall` that of
+a vectorcall; `self` and the instance lead to the owner, a tuple whose first item is the table's capsule. They try the
 specialisations of its table in order (`@attempt`). A specialisation that does not fit changes nothing in the world; when
 none fits, the fallback is called with the very same arguments. The table's layout is mirrored in `dispatch_table`.
 
@@ -16,6 +17,7 @@ from tridsl.backends.cpu.dispatch_ir_values import SCALAR, TENSOR
 from tridsl.backends.cpu.dispatch_limits import MAX_ARGUMENTS, MAX_SLOTS
 
 ENTRY = "tridsl_dispatch"
+VECTORCALL = "tridsl_vectorcall"
 
 EXTERNAL_OBJECTS = ("PyFloat_Type", "PyLong_Type", "PyBool_Type", "PyTuple_Type", "_Py_NoneStruct", "_Py_TrueStruct",
                     "PyExc_IndexError", "PyExc_SystemError")  # fmt: skip
@@ -92,16 +94,17 @@ declare ptr @PyArray_NewFromDescr(ptr, ptr, i32, ptr, ptr, ptr, i32, ptr)
 declare { i64, i1 } @llvm.smul.with.overflow.i64(i64, i64)
 declare double @llvm.fabs.f64(double)
 
+@no_owner = private constant [29 x i8] c"called while being torn down\\00"
 @unknown_status = private constant [49 x i8] c"a kernel returned an unknown status (tridsl bug)\\00"
 """
 
 _ENTRY = f"""
-define ptr @{ENTRY}(ptr %self, ptr %args, i64 %nargs, ptr %kwnames) {{
+define internal ptr @dispatch(ptr %owner, ptr %args, i64 %nargs, ptr %kwnames) {{
   %objects = alloca [{MAX_ARGUMENTS} x ptr]
   %owned = alloca [{MAX_ARGUMENTS} x i8]
   %slots = alloca [{MAX_SLOTS} x i64]
   %i.var = alloca i64
-  %capsule.at = getelementptr i8, ptr %self, i64 TUPLE_ITEMS      ; self is a tuple, its first item the capsule of the table
+  %capsule.at = getelementptr i8, ptr %owner, i64 TUPLE_ITEMS      ; the first item of the owner is the table's capsule
   %capsule = load ptr, ptr %capsule.at
   %control = call ptr @PyCapsule_GetPointer(ptr %capsule, ptr null)
   %count = load i64, ptr %control
@@ -131,8 +134,37 @@ hit:
   ret ptr %result
 miss:
   %fallback = load ptr, ptr %fallback.at
+  call void @Py_IncRef(ptr %fallback)       ; it may replace its owner
   %slow = call ptr @PyObject_Vectorcall(ptr %fallback, ptr %args, i64 %nargs, ptr %kwnames)
+  call void @Py_DecRef(ptr %fallback)
   ret ptr %slow
+}}
+
+; The body of a built-in function, METH_FASTCALL | METH_KEYWORDS.
+define ptr @{ENTRY}(ptr %self, ptr %args, i64 %nargs, ptr %kwnames) {{
+  %result = tail call ptr @dispatch(ptr %self, ptr %args, i64 %nargs, ptr %kwnames)
+  ret ptr %result
+}}
+
+; The vectorcall of an instance of `dispatch_type`: its owner stands behind the pointer to this function.
+define ptr @{VECTORCALL}(ptr %instance, ptr %args, i64 %nargs.flagged, ptr %kwnames) {{
+  %type.at = getelementptr i8, ptr %instance, i64 8
+  %type = load ptr, ptr %type.at
+  %offset.at = getelementptr i8, ptr %type, i64 56          ; PyTypeObject.tp_vectorcall_offset
+  %offset = load i64, ptr %offset.at
+  %owner.offset = add i64 %offset, 8
+  %owner.at = getelementptr i8, ptr %instance, i64 %owner.offset
+  %owner = load ptr, ptr %owner.at
+  %gone = icmp eq ptr %owner, null          ; the garbage collector took it: part of a dead cycle
+  br i1 %gone, label %dead, label %alive
+dead:
+  %system.error = load ptr, ptr @PyExc_SystemError
+  call void @PyErr_SetString(ptr %system.error, ptr @no_owner)
+  ret ptr null
+alive:
+  %nargs = and i64 %nargs.flagged, 9223372036854775807      ; without PY_VECTORCALL_ARGUMENTS_OFFSET
+  %result = tail call ptr @dispatch(ptr %owner, ptr %args, i64 %nargs, ptr %kwnames)
+  ret ptr %result
 }}
 """
 
