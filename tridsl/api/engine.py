@@ -21,10 +21,12 @@ from tridsl.api.resolution import Call, Options, Resolved, host_arrays, identify
 from tridsl.api.signatures import OpSummary
 from tridsl.backend import Binary, Code
 from tridsl.check.sizes import Number
+from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.expr import index
 from tridsl.ir.op import Op, Scalar, Tensor
 from tridsl.program.compose import with_constants
+from tridsl.program.graph import Node
 from tridsl.program.layouts import decode_layouts
 from tridsl.program.realise import Loaded, Realiser, Target
 from tridsl.program.trace import Tracer
@@ -123,7 +125,7 @@ class Engine:
         op, facts = self._specialised(call, resolved, self._strides(call, resolved, options, target), frozenset())
         if until == "op":
             return print_op(op)
-        steps = self._steps(call, resolved, target, chosen if schedule is None else schedule)
+        steps = self._steps(call, resolved, target.device.spec, chosen if schedule is None else schedule)
         side = pipeline.Build(spec=target.device.spec, backend=target.backend, schedule=steps, facts=facts)
         return _text(pipeline.lower(op, side, until=until))
 
@@ -159,7 +161,7 @@ class Engine:
             from tridsl import pipeline  # start-up time: a warm process never compiles
 
             op, facts = self._specialised(call, resolved, strides, dynamic)
-            steps = self._steps(call, resolved, target, schedule)
+            steps = self._steps(call, resolved, target.device.spec, schedule)
             return pipeline.build(op, pipeline.Build(spec=target.device.spec, backend=target.backend, schedule=steps, facts=facts))
 
         loaded = self.services.realiser.realise(parts, target, build)
@@ -174,14 +176,19 @@ class Engine:
         target = find(name)
         return target, self.schedules.get(target.device.spec.kind, self.schedules.get("*", schedule))
 
-    def _steps(self, call: Call, resolved: Resolved, target: Target, chosen: Schedule | None) -> Schedule | None:
+    def _override(self, resolved: Resolved, spec: DeviceSpec) -> Schedule | None:
+        """The schedule chosen for a device of a program, as `_choice`."""
+        tuned = self.services.tuner(resolved.header, resolved.sizes, spec.kind) if self.services.tuner else None
+        return self.schedules.get(spec.kind, self.schedules.get("*", tuned[1] if tuned is not None else None))
+
+    def _steps(self, call: Call, resolved: Resolved, spec: DeviceSpec, chosen: Schedule | None) -> Schedule | None:
         """`chosen`, or the schedule text of the module that holds for this device and these sizes, or None for automatic."""
         if chosen is not None:
             return chosen
         from tridsl.schedule.text import text_schedule  # start-up time, as above
 
         known = {**resolved.sizes, **{name: value for name, value in call.constants.items() if isinstance(value, int)}}
-        return text_schedule(self.module.bound.schedules.get(self.name, ()), whole_op(call, resolved), target.device.spec, known)
+        return text_schedule(self.module.bound.schedules.get(self.name, ()), whole_op(call, resolved), spec, known)
 
     def _strides(self, call: Call, resolved: Resolved, options: Options, target: Target) -> dict[str, tuple[int, ...]]:
         """Strides of the parameters that are not row-major contiguous, where the device reads them in place."""
@@ -229,7 +236,12 @@ class Engine:
             else:
                 inputs.append(trace.constant(argument, argument.dtype, argument.shape, argument.layout))
         device = None if options.device == "auto" else options.device
-        results = trace.call(self.name, op, tuple(inputs), tuple(shapes), tuple(resolved.shapes[t.name] for t in op.outputs), device)
+
+        def steps(spec: DeviceSpec) -> Schedule | None:
+            return self._steps(call, resolved, spec, self._override(resolved, spec))
+
+        node = Node(label=self.name, op=op, device=device, schedule=steps)
+        results = trace.call(node, tuple(inputs), tuple(shapes), tuple(resolved.shapes[t.name] for t in op.outputs))
         return results[0] if len(results) == 1 else results or None
 
 

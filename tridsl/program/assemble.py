@@ -114,7 +114,7 @@ def assemble(
 
 def _step(node: Node, target: Target, graph: Graph, numbers: Mapping[str, int], places: Mapping[str, Memory], realiser: Realiser) -> Step:
     op = _laid_out(node, graph, places, target)
-    loaded = _kernel(op, target, realiser)
+    loaded = _kernel(node, op, target, realiser)
     given = {p.name: g for p, g in zip(node.op.inputs, node.inputs)} | {t.name: o for t, o in zip(node.op.outputs, node.outputs)}
     slots: list[Reference | bool | int | float] = []
     written = []
@@ -136,13 +136,15 @@ def _step(node: Node, target: Target, graph: Graph, numbers: Mapping[str, int], 
     return Step(executable=loaded.executable, slots=tuple(slots), threads=threads, contiguous=not target.in_host_memory, written=tuple(written))
 
 
-def _kernel(op: Op, target: Target, realiser: Realiser) -> Loaded:
+def _kernel(node: Node, op: Op, target: Target, realiser: Realiser) -> Loaded:
+    steps = node.schedule(target.device.spec) if node.schedule else None
+
     def build() -> Binary:
         from tridsl import pipeline  # start-up time: a warm process never compiles
 
-        return pipeline.build(op, pipeline.Build(spec=target.device.spec, backend=target.backend))
+        return pipeline.build(op, pipeline.Build(spec=target.device.spec, backend=target.backend, schedule=steps))
 
-    return realiser.realise(("program", op), target, build)
+    return realiser.realise(("program", op, steps), target, build)
 
 
 def _laid_out(node: Node, graph: Graph, places: Mapping[str, Memory], target: Target) -> Op:

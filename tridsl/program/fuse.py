@@ -1,5 +1,6 @@
 """Joins calls so that intermediates stay out of memory: elementwise chains, and elementwise work around a reduction.
 
+Contractions stay alone: a join would cost them their tiles.
 A value is passed inside one kernel only when every stage that reads it visits each of its elements at most once, so
 nothing is computed twice more than the stages that read it; a matrix product's operand, read by every column, is not.
 """
@@ -18,6 +19,9 @@ from tridsl.program.graph import Graph, Node, Operand, Value
 
 LARGEST_READERS = 3
 """Stages of the consumer that may read a fused value: softmax reads its input three times."""
+
+LARGEST_REUSE = 4
+"""How often a joined reduction may read an element."""
 
 LARGEST_TENSORS = 16
 """Tensor parameters of one kernel."""
@@ -73,6 +77,8 @@ def _profitable(producer: Node, consumer: Node, shared: frozenset[str], values: 
         return False
     if not (elementwise(producer.op) or elementwise(consumer.op)):
         return False
+    if any(_reuses_operands(node, values) for node in (producer, consumer)):
+        return False
     if len(producer.op.tensors) + len(consumer.op.tensors) - len(shared) > LARGEST_TENSORS:
         return False
     if any(t.layout != "row" or t.length for t in (*producer.op.tensors, *consumer.op.tensors)):
@@ -89,6 +95,13 @@ def _profitable(producer: Node, consumer: Node, shared: frozenset[str], values: 
         if any(points(stage) > math.prod(values[name].shape) for name in read):
             return False
     return readers <= LARGEST_READERS
+
+
+def _reuses_operands(node: Node, values: Mapping[str, Value]) -> bool:
+    """Whether a reduction reads elements many times, as a matrix product does: its own blocking is worth more than the
+    traffic a join would save."""
+    largest = max((math.prod(values[name].shape) for name in node.reads), default=0)
+    return any(isinstance(stage, Reduce) and points(stage) > LARGEST_REUSE * largest for stage in node.op.stages)
 
 
 def elementwise(op: Op) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType
 from tridsl.ir.op import Op, Tensor
+from tridsl.schedule.steps import Schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +48,16 @@ class Node:
     """One call. `op` has constant sizes; `inputs` follow `op.inputs`, `outputs` are the values that `op.outputs` write.
 
     `label` names the call in plans (`matmul`, or `matmul + gelu` after fusion). Inputs of `inout` parameters are written too.
-    `device` is a device name the call asked for, None to let placement decide.
+    `device` is a device name the call asked for, None to let placement decide. `schedule` gives the steps for a device, or None
+    for automatic ones; a joined call has none of its own.
     """
 
     label: str
     op: Op
-    inputs: tuple[Input, ...]
-    outputs: tuple[str, ...]
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[str, ...] = ()
     device: str | None = None
+    schedule: Callable[[DeviceSpec], Schedule | None] | None = field(default=None, compare=False, repr=False)
 
     @property
     def reads(self) -> tuple[str, ...]:

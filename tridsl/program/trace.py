@@ -6,14 +6,13 @@ A `Tracer` has a shape and an element type but no values. Whatever needs values 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import numpy as np
 
 from tridsl.diagnostics import error
 from tridsl.dtypes import NUMPY_TYPES, DType
-from tridsl.ir.op import Op
 from tridsl.program.graph import Graph, Input, Node, Operand, Value
 
 
@@ -42,13 +41,13 @@ class Trace:
         self.constants[id(array)] = (tracer.value.name, array)  # keeps the array, and so its id, alive
         return tracer
 
-    def call(self, label: str, op: Op, inputs: tuple[Tracer | bool | int | float, ...], shapes: tuple[tuple[int, ...], ...], results: tuple[tuple[int, ...], ...], device: str | None) -> tuple[Tracer, ...]:
-        """Record a call of `op` (constant sizes). `shapes` are the parameters' (broadcast) shapes, `results` the outputs'."""
+    def call(self, call: Node, inputs: tuple[Tracer | bool | int | float, ...], shapes: tuple[tuple[int, ...], ...], results: tuple[tuple[int, ...], ...]) -> tuple[Tracer, ...]:
+        """Record `call` (an op of constant sizes) on `inputs`, broadcast to `shapes`; `results` are the outputs' shapes."""
         given: list[Input] = []
         for value, shape in zip(inputs, shapes):
             given.append(Operand(value=value.value.name, shape=shape) if isinstance(value, Tracer) else value)
-        outputs = tuple(self._tracer(f"{label}.{tensor.name}", tensor.dtype, shape) for tensor, shape in zip(op.outputs, results))
-        self.nodes.append(Node(label=label, op=op, inputs=tuple(given), outputs=tuple(o.value.name for o in outputs), device=device))
+        outputs = tuple(self._tracer(f"{call.label}.{tensor.name}", tensor.dtype, shape) for tensor, shape in zip(call.op.outputs, results))
+        self.nodes.append(replace(call, inputs=tuple(given), outputs=tuple(o.value.name for o in outputs)))
         return outputs
 
     def graph(self, results: tuple[Tracer, ...]) -> Graph:
