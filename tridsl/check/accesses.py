@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import get_args
 
-from tridsl.check.names import suggestion, written
+from tridsl.check.names import counted, suggestion, written
 from tridsl.check.operands import adapt
 from tridsl.check.scope import Known, Place, Scope
 from tridsl.check.values import Value, index_of, typed
@@ -25,8 +25,8 @@ def access(scope: Scope, node: Access, place: Place, evaluate: Evaluate) -> Valu
     known = scope.tensors[node.tensor]
     scope.used.add(node.tensor)
     if len(node.index) != known.rank:
-        axes = f"{known.rank} {'axis' if known.rank == 1 else 'axes'}"
-        raise error("E0210", f"'{node.tensor}' has {axes}, but {len(node.index)} {'index' if len(node.index) == 1 else 'indices'} are written",
+        axes = counted(known.rank, "axis", "axes")
+        raise error("E0210", f"'{node.tensor}' has {axes}, but is read with {counted(len(node.index), 'index', 'indices')}",
                     node.span, help=f"write one index for each axis of {node.tensor}")  # fmt: skip
     position = tuple(_index(scope, i, place, evaluate) for i in node.index)
     if place.writes and place.writes[0] == node.tensor and position != place.writes[1]:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from tridsl.check.names import text_of
 from tridsl.check.prove import Prover
-from tridsl.check.scope import Scope
+from tridsl.check.scope import Scope, length_of
 from tridsl.diagnostics import error
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Boundary, Expr, Load, add, index, sub
@@ -72,13 +72,21 @@ def _outside(scope: Scope, load: Load, dimension: int, prover: Prover) -> Except
     position = add(load.index[dimension], lo)
     low = prover.extreme(position, upper=False, keep=names)
     high = prover.extreme(position, upper=True, keep=names)
+    what = text_of(load.span) or load.tensor
+    if length_of(hi):
+        return error(
+            "E0305", f"'{what}' may be past the end of '{load.tensor}', whose length is known at run time only", load.span, label="not provably inside",
+            help="let the index run over its elements: declare what is computed from it ..N, or give it no range of its own; or pad the access",
+            example=_padded(what),
+        )  # fmt: skip
     shown = (
         f"{shown_index(low)} to {shown_index(high)}"
-        if low is not None and high is not None
+        if low is not None and high is not None and low != high
+        else f"{shown_index(low)}"
+        if low is not None and low == high
         else f"'{shown_index(position)}'"
     )
     axis = "" if len(load.index) == 1 else f" of axis {dimension}"
-    what = text_of(load.span) or load.tensor
     return error(
         "E0303", f"'{what}' may be outside '{load.tensor}': the index{axis} is {shown}, legal is {shown_index(lo)} to {shown_index(sub(hi, index(1)))}",
         load.span, label="not provably inside",
@@ -93,4 +101,4 @@ def _padded(what: str) -> str:
 
 def shown_index(e: Expr) -> str:
     """Index arithmetic as a user would write it."""
-    return print_expr(simplify_index(e))
+    return print_expr(simplify_index(e)).replace(".len[]", ".len")

@@ -9,7 +9,7 @@ from typing import Any
 from tridsl.check import reductions
 from tridsl.check.accesses import access
 from tridsl.check.functions import TABLE, WIDENED
-from tridsl.check.names import cast, suggestion, written
+from tridsl.check.names import cast, counted, suggestion, written
 from tridsl.check.operands import adapt, combine, limit, literal, truth, widened
 from tridsl.check.reducers import BUILTINS
 from tridsl.check.scope import Broken, Place, Scope
@@ -37,7 +37,7 @@ OPERATORS: dict[str, tuple[BinaryOp, str]] = {
     # operator: IR op, operands
     "+": ("add", "number"), "-": ("sub", "number"), "*": ("mul", "number"), "/": ("div", "float"),
     "//": ("floordiv", "integer"), "%": ("mod", "integer"),
-    "&": ("and", "integer"), "|": ("or", "integer"), "^": ("xor", "integer"), "<<": ("shl", "integer"), ">>": ("shr", "integer"),
+    "&": ("and", "bits"), "|": ("or", "bits"), "^": ("xor", "bits"), "<<": ("shl", "bits"), ">>": ("shr", "bits"),
     "==": ("eq", "any"), "!=": ("ne", "any"), "<": ("lt", "number"), "<=": ("le", "number"), ">": ("gt", "number"),
     ">=": ("ge", "number"), "and": ("and", "bool"), "or": ("or", "bool"),
 }  # fmt: skip
@@ -46,7 +46,8 @@ COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 _ADVICE = {
     "number": "arithmetic takes numbers; for bools write and, or, not, or if b then 1 else 0",
     "float": "'/' divides floats; write '//' for the floor of an integer division, or cast both sides, as in f32(a) / f32(b)",
-    "integer": "this operator takes integers; for floats write floor(a / b), for bools and, or, not",
+    "integer": "'//' and '%' take integers; for floats write floor(a / b), and a - b * floor(a / b) for the remainder",
+    "bits": "this operator works on the bits of integers; for bools write and, or, not",
     "bool": "'and' and 'or' take bools; compare first, as in x != 0, and write & | ^ for the bits of integers",
 }
 
@@ -132,7 +133,7 @@ def _name(scope: Scope, node: Name, place: Place) -> Value:
         known = scope.tensors[name]
         if known.rank:
             indices = ", ".join("ijklmnop"[: known.rank])
-            raise error("E0219", f"'{name}' is a tensor of {known.rank} {'axis' if known.rank == 1 else 'axes'} and stands here without its indices",
+            raise error("E0219", f"'{name}' is a tensor of {counted(known.rank, 'axis', 'axes')} and stands here without its indices",
                         node.span, help=f"write {name}[{indices}]")  # fmt: skip
         return access(scope, Access(tensor=name, index=(), span=node.span, name_span=node.span), place, evaluate)
     raise unknown_name(scope, node, place)
@@ -174,7 +175,7 @@ def _prefix(scope: Scope, node: Prefix, place: Place) -> Value:
     value = evaluate(scope, node.operand, place)
     if node.operator == "not":
         return typed(Unary(op="not", a=truth(value), dtype=BOOL), BOOL, node)
-    needs = "integer" if node.operator == "~" else "number"
+    needs = "bits" if node.operator == "~" else "number"
     _require_kind((value,), needs, f"'{node.operator}'")
     value = replace(value, syntax=node)
     match node.operator:
@@ -220,9 +221,9 @@ def _require_kind(values: tuple[Value, ...], needs: str, what: str) -> None:
     for value in values:
         dtype = value.type
         if dtype is None:
-            wrong = needs == "bool" or (needs == "integer" and value.floating)
+            wrong = needs == "bool" or (needs in ("integer", "bits") and value.floating)
         else:
-            wrong = {"number": dtype == BOOL, "float": not dtype.is_float, "integer": not dtype.is_integer, "bool": dtype != BOOL,
+            wrong = {"number": dtype == BOOL, "float": not dtype.is_float, "integer": not dtype.is_integer, "bits": not dtype.is_integer, "bool": dtype != BOOL,
                      "any": False}[needs]  # fmt: skip
         if wrong:
             kind = str(dtype) if dtype else "a float" if value.floating else "a number"
@@ -247,9 +248,11 @@ def _invoke(scope: Scope, node: Invoke, place: Place) -> Value:
     if function is None:
         known = [*TABLE, *DTYPES, *scope.types]
         if name in scope.known_reducers or name in BUILTINS:
-            raise error(
-                "E0220", f"'{name}' is a reducer and needs the indices it runs over", where, help=f"write {name}[i](…)"
-            )
+            raise error("E0220", f"'{name}' is a reducer and needs the indices it runs over", where,
+                        help=f"write {name}[i](x[i]); an op of this name has to be brought in with use")  # fmt: skip
+        if name in scope.known_ops:
+            raise error("E0229", f"'{name}' is an op, so its call must be the whole right-hand side of a stage", where,
+                        help=f"give it one: t = {written(node)}", example=f"t = {name}(x)")  # fmt: skip
         if name in scope.tensors:
             raise error(
                 "E0220", f"'{name}' is a tensor, not a function", where, help=f"index it with brackets: {name}[…]"
@@ -264,7 +267,7 @@ def _invoke(scope: Scope, node: Invoke, place: Place) -> Value:
     if len(node.args) < least or (most is not None and len(node.args) > most):
         count = f"{least}" if least == most else f"{least} or more"
         raise error("E0214", f"'{name}' takes {count} argument{'' if count == '1' else 's'}, not {len(node.args)}", node.span,
-                    help=f"one index is reduced with brackets, as in {name}[i](x[i])" if name in ("min", "max") else "see tridsl explain E0214")  # fmt: skip
+                    help=f"one index is reduced with brackets, as in {name}[i](x[i])" if name in ("min", "max") else f"write {name}({', '.join('xyz'[:least])})")  # fmt: skip
     inner = replace(place, indexing=False) if function.operands == "float" else place
     values = tuple(evaluate(scope, arg, inner) for arg in node.args)
     for value in values:

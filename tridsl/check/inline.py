@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from tridsl.check.bounds import shown_index
 from tridsl.check.expressions import evaluate
 from tridsl.check.lift import lift
-from tridsl.check.names import listing, suggestion, written
+from tridsl.check.names import counted, listing, suggestion, written
 from tridsl.check.operands import adapt
 from tridsl.check.overloads import select, signature_text
 from tridsl.check.prove import Prover
@@ -57,7 +57,7 @@ def called(scope: Scope, statement: Statement, node: Invoke, home: BoundModule, 
     )  # fmt: skip
     operation = overload.operation
     if len(statement.targets) != len(operation.results):
-        raise error("E0232", f"'{node.function}' has {len(operation.results)} results, {len(statement.targets)} names are on the left",
+        raise error("E0232", f"'{node.function}' has {counted(len(operation.results), 'result')}, but {counted(len(statement.targets), 'name')} on the left",
                     statement.span, help=f"its results are {listing(r.name for r in operation.results)}")  # fmt: skip
     try:
         op = elaborate(overload, chosen)
@@ -100,6 +100,8 @@ def _keywords(scope: Scope, node: Invoke, home: BoundModule) -> tuple[dict[str, 
 
 def _inside(problem: TriError, node: Invoke) -> TriError:
     first = problem.diagnostics[0]
+    if first.code == "E0224":  # recursion is no mistake of the callee alone
+        return problem
     return error("E0508", f"the op '{node.function}' that is called here has a mistake of its own: {first.message}", node.name_span or node.span,
                  help="correct it there first")  # fmt: skip
 
@@ -281,9 +283,11 @@ def _define_result(
         if parameter.dtype != result.dtype or not same or bool(parameter.length) != bool(result.length):
             dots = ".." if result.length else ""
             given = f"{result.dtype}[{dots}{', '.join(shown_index(d) for d in shape)}]"
+            extents = ", ".join(shown_index(d) for d in parameter.shape)
+            declared = f"{parameter.dtype}[{'..' if parameter.length else ''}{extents}]"
             raise error(
                 "E0308",
-                f"the call gives {given}, '{target.name}' is declared otherwise",
+                f"the call gives {given}, but '{target.name}' is declared {declared}",
                 statement.span,
                 help=f"declare {target.name}: {given}",
             )

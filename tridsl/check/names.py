@@ -24,6 +24,11 @@ def listing(items: Iterable[str], word: str = "and") -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}" if parts else "none"
 
 
+def counted(number: int, word: str, plural: str = "") -> str:
+    """`1 axis`, `2 axes`."""
+    return f"{number} {word if number == 1 else plural or word + 's'}"
+
+
 def written(node: Syntax) -> str:
     """The node as the user wrote it, on one line; its kind where a program made it."""
     return text_of(node.span) or "this value"

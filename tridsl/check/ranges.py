@@ -62,6 +62,10 @@ def check_index_name(scope: Scope, node: Index) -> None:
 
 
 def _end(scope: Scope, node: Syntax, place: Place, evaluate: Evaluate) -> Expr:
+    for name in (n for n in _below(node) if isinstance(n, Name) and place.axis(n.name)):
+        raise error("E0304", f"the range depends on the index '{name.name}'", name.span, label="an index",
+                    help=f"let it run over the whole axis and select inside: if k < {written(node)} then x[k] else 0",
+                    example=f"y[{name.name}] = sum[k](if k < {name.name} then x[k] else 0)")  # fmt: skip
     value = evaluate(scope, node, Place(target=place.target, indexing=True))  # type: ignore[arg-type]
     found = index_of(value)
     if found is None or any(isinstance(n, Load) and not length_of(n) for n in walk(found)):
@@ -79,16 +83,23 @@ def _accesses(name: str, nodes: Iterable[Syntax]) -> Iterator[tuple[Access, int]
             for axis, position in enumerate(node.index):
                 if isinstance(position, Name) and position.name == name:
                     yield node, axis
-        yield from _accesses(name, _children(node))
+        yield from _accesses(name, parts(node))
 
 
-def _children(node: Syntax) -> Iterator[Syntax]:
+def parts(node: Syntax) -> Iterator[Syntax]:
+    """The nodes directly below a node."""
     for field in fields(node):
         value = getattr(node, field.name)
         if isinstance(value, Syntax):
             yield value
         elif isinstance(value, tuple):
             yield from (item for item in value if isinstance(item, Syntax))
+
+
+def _below(node: Syntax) -> Iterator[Syntax]:
+    yield node
+    for child in parts(node):
+        yield from _below(child)
 
 
 def _candidates(scope: Scope, accesses: list[tuple[Access, int]]) -> Iterator[_Candidate]:

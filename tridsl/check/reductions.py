@@ -9,24 +9,22 @@ from tridsl.check.bounds import settle
 from tridsl.check.names import cast, suggestion, written
 from tridsl.check.operands import adapt, truth
 from tridsl.check.prove import Prover
-from tridsl.check.ranges import axis_of
+from tridsl.check.ranges import axis_of, parts
 from tridsl.check.reducers import BUILTINS, WHOLE, Builtin
 from tridsl.check.scope import Place, Scope
 from tridsl.check.values import Value, integer, operand_type, typed
 from tridsl.diagnostics import error
-from tridsl.dtypes import BOOL, DTYPES, INDEX, DType, compute_type, wide
+from tridsl.dtypes import BOOL, DTYPES, I32, INDEX, DType, compute_type, wide
 from tridsl.ir.expr import Binary, Cast, Expr, Load, Var, index, mul, sub
 from tridsl.ir.op import Axis, Reduce, Reducer, Scan, Target
 from tridsl.ir.walk import substitute, variables, walk
-from tridsl.syntax.nodes import Expression, Invoke, Name, Reduction
+from tridsl.syntax.nodes import Expression, Invoke, Name, Reduction, Syntax
 
 
 def reduction(scope: Scope, node: Reduction, place: Place, evaluate: Evaluate) -> Value:
     """The value of a reducer: it reads the stage that is made for it (or shared with an equal one)."""
     where = node.name_span or node.span
-    if node.reducer in WHOLE:
-        raise error("E0229", f"'{node.reducer}' gives a tensor, so it must be the whole right-hand side", where,
-                    help=f"give it a stage of its own: t = {written(node)}", example="y = compact[i](x[i], x[i] > 0)")  # fmt: skip
+    refuse_packing(node)
     if node.reducer not in BUILTINS and node.reducer not in scope.known_reducers:
         raise error("E0220", f"unknown reducer '{node.reducer}'", where,
                     help=suggestion(node.reducer, [*BUILTINS, *WHOLE, *scope.known_reducers])
@@ -39,6 +37,15 @@ def reduction(scope: Scope, node: Reduction, place: Place, evaluate: Evaluate) -
     if builtin is None:
         return _monoid(scope, node, values, axes, replace(inner, widen=None), place)
     return _builtin(scope, node, builtin, values, axes, replace(inner, widen=None), place, acc)
+
+
+def refuse_packing(node: Syntax) -> None:
+    """`compact` and `topk` below the top of a right-hand side."""
+    if isinstance(node, Reduction) and node.reducer in WHOLE:
+        raise error("E0229", f"'{node.reducer}' gives a tensor, so it must be the whole right-hand side", node.name_span or node.span,
+                    help=f"give it a stage of its own: t = {written(node)}", example="y = compact[i](x[i], x[i] > 0)")  # fmt: skip
+    for child in parts(node):
+        refuse_packing(child)
 
 
 def _check_options(scope: Scope, node: Reduction) -> DType | None:
@@ -85,8 +92,13 @@ def accumulator_type(scope: Scope, node: Expression | None, reducer: Reduction) 
                 "E0226", "acc= takes a type", (node or reducer).span, help="write acc=f32, acc=T or acc=wide(T)"
             )
     if compute_type(dtype) != dtype or dtype == BOOL:
-        raise error("E0226", f"{dtype} is a storage type, nothing accumulates in it", node.span,
-                    help=f"write acc={compute_type(dtype) if dtype != BOOL else 'i32'} and cast the result: {dtype}({written(reducer)})")  # fmt: skip
+        legal = compute_type(dtype) if dtype != BOOL else I32
+        raise error(
+            "E0226",
+            f"{dtype} is a storage type, nothing accumulates in it",
+            node.span,
+            help=f"write acc={legal} and cast the result to {dtype}",
+        )
     return dtype
 
 

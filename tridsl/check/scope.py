@@ -86,6 +86,7 @@ class Scope:
     diagnostics: list[Diagnostic] = field(default_factory=list)
     monoids: Callable[[str, tuple[Value, ...], Syntax], MonoidForm | None] = lambda name, arguments, syntax: None
     known_reducers: tuple[str, ...] = ()
+    known_ops: tuple[str, ...] = ()
 
     def dtype(self, name: str, span: Span | None) -> DType:
         """The element type a name stands for: a type parameter or a type of the language."""

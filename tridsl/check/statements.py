@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from tridsl.check.bounds import settle, shown_index
 from tridsl.check.expressions import evaluate
-from tridsl.check.names import cast, written
+from tridsl.check.names import cast, counted, written
 from tridsl.check.operands import adapt
 from tridsl.check.prove import Prover
 from tridsl.check.ranges import axis_of, check_index_name
+from tridsl.check.reductions import refuse_packing
 from tridsl.check.scope import Place, Scope
 from tridsl.check.values import Value, operand_type, stored
 from tridsl.diagnostics import error
@@ -25,11 +26,12 @@ def computed(scope: Scope, statement: Statement) -> None:
     if len(statement.targets) > 1:
         raise error("E0232", "several names on the left need a right-hand side with several results", statement.span,
                     help="topk and calls of ops with several results have them", example="v, p = topk[n; k=4](x[n])")  # fmt: skip
+    refuse_packing(statement.value)
     scope.define(target.name, target.span)
     parameter = scope.parameters.get(target.name)
     indices = statement.indices or ()
     if parameter is not None and len(indices) != len(parameter.shape):
-        raise error("E0210", f"'{target.name}' is declared with {len(parameter.shape)} axes, but {len(indices)} indices are written",
+        raise error("E0210", f"'{target.name}' is declared with {counted(len(parameter.shape), 'axis', 'axes')}, but written with {counted(len(indices), 'index', 'indices')}",
                     statement.span if not indices else target.span, help="write one index for each axis on the left")  # fmt: skip
     axes = _axes(scope, statement, indices, parameter)
     updates = parameter is not None and parameter.role == "inout"

@@ -68,7 +68,12 @@ def check_op(bound: BoundModule, overload: Overload, types: Mapping[str, DType])
 def _elaborate(bound: BoundModule, overload: Overload, types: Mapping[str, DType], calling: tuple[str, ...]) -> Op:
     operation = overload.operation
     home = bound.home(overload)
-    scope = Scope(types=dict(types), known_reducers=tuple(home.monoids), monoids=partial(_use_monoid, home))
+    scope = Scope(
+        types=dict(types),
+        known_reducers=tuple(home.monoids),
+        known_ops=tuple(home.operations),
+        monoids=partial(_use_monoid, home),
+    )
     params = declare(scope, operation)
     for number, statement in enumerate(operation.body):
         scope.reductions = {}
