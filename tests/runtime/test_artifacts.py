@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 import subprocess
 import sys
@@ -13,9 +15,10 @@ import pytest
 
 from tridsl.backend import Binary, Signature
 from tridsl.diagnostics import Diagnostic
-from tridsl.dtypes import F32
-from tridsl.ir.expr import index
-from tridsl.ir.op import Tensor
+from tridsl.dtypes import BF16, BOOL, F32, I64
+from tridsl.ir.expr import Call, Cast, Const, Select, Unary, Var, add, ceildiv, index, mul
+from tridsl.ir.expr import binary as compare
+from tridsl.ir.op import Scalar, Tensor
 from tridsl.runtime.artifacts import MAGIC, Artifacts
 
 SIGNATURE = Signature(params=(Tensor(name="x", dtype=F32, shape=(index(4),)),), sizes=("n",), messages=("no",))
@@ -53,6 +56,34 @@ def test_what_is_written_is_read_back(cache: Artifacts, reports: Reports) -> Non
     assert cache.read(b"key ") is None
     assert Artifacts(cache.folder).read(b"key") == cache.read(b"key")
     assert reports == []
+
+
+def test_signatures_come_back_exactly(cache: Artifacts) -> None:
+    n, m = Var(name="N"), Var(name="M")
+    strange = Select(
+        condition=compare("lt", n, m),
+        a=Cast(a=Call(function="sqrt", args=(Cast(a=n, dtype=F32),), dtype=F32), dtype=I64),
+        b=Unary(op="neg", a=m, dtype=I64),
+        dtype=I64,
+    )
+    strides = (mul(n, index(-1)),)
+    signature = Signature(
+        params=(
+            Tensor(name="x", dtype=BF16, shape=(add(n, index(2)), ceildiv(m, index(16)), strange)),
+            Tensor(name="s", dtype=F32, shape=(n,), role="inout", length="s.len", strides=strides, layout="t16"),
+            Tensor(name="z", dtype=I64, shape=(), role="output"),
+            Scalar(name="eps", dtype=F32, default=Const(value=1.0, dtype=F32)),
+            Scalar(name="causal", dtype=BOOL, const=True, default=Const(value=False, dtype=BOOL)),
+            Scalar(name="limit", dtype=F32, default=Const(value=-math.inf, dtype=F32)),
+        ),
+        sizes=("N", "M"),
+        messages=("index out of range in `x[i]`", "ä\n"),
+    )
+    cache.write(b"key", Binary(backend="cpu", entry="f", blob=b"", signature=signature))
+    found = cache.read(b"key")
+    assert found is not None and found.signature == signature
+    eps, causal = found.signature.params[3:5]
+    assert type(eps.default.value) is float and causal.default.value is False  # type: ignore[union-attr]
 
 
 def test_notes_are_json(cache: Artifacts) -> None:
@@ -93,11 +124,13 @@ def test_every_damaged_byte_is_a_miss_and_deleted(cache: Artifacts, reports: Rep
 
 
 def test_a_well_summed_file_with_a_foreign_head_is_a_miss(cache: Artifacts, reports: Reports) -> None:
-    import hashlib
-
     cache.write(b"key", binary())
     path = the_file(cache)
-    for head in (b"", b"\xc0", b"\x94\xa3cpu\xa1f\x90\x93\x91\x95\xa6pickle\xa1x\xa3f32\x90\x90\x90"):
+    heads = [b"", b"null", b"{}", b'["cpu","f",[],[],[]]', b'["cpu","f",[],[],[],[],1]', b'["cpu",1,[],[],[],[]]', b"[" * 5000]
+    loop_node = b'{"node":"Barrier","scope":"group"}'
+    for params in (b'{"node":"Evil"}', b'{"node":"Tensor","name":1}', loop_node, b"null", b"7"):
+        heads.append(b'["cpu","f",[],[%s],[],[]]' % params)
+    for head in heads:
         rest = len(head).to_bytes(8, "little") + head + b"code"
         path.write_bytes(MAGIC + hashlib.sha256(rest).digest() + rest)
         assert cache.read(b"key") is None and not path.exists()

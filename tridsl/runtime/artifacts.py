@@ -4,7 +4,7 @@ Plain files, not `diskcache`: the key already is a content hash, so no index is 
 renamed is atomic among any number of processes and threads without a lock. Opening an SQLite index would cost more
 than reading the artifact. Last use is the file's modification time, which is what eviction goes by.
 
-    <folder>/binaries/ab/ab12…   MAGIC, SHA-256 of the rest, length of the head, head (MessagePack), object code
+    <folder>/binaries/ab/ab12…   MAGIC, SHA-256 of the rest, length of the head, head (JSON), object code
     <folder>/notes/cd/cd34…      the same with a JSON document in the place of the object code
 """
 
@@ -26,9 +26,11 @@ from typing import Any
 import msgspec
 import platformdirs
 
-from tridsl.backend import Binary
+from tridsl.backend import Binary, Signature
 from tridsl.diagnostics import Diagnostic
-from tridsl.runtime.signature_file import SignatureRecord, from_record, to_record
+from tridsl.ir.expr import Node
+from tridsl.ir.op import Param, Scalar, Tensor
+from tridsl.ir.serial import from_json, to_json
 
 MAGIC = b"tridsl\x00\x01"
 """Six letters, a zero, and the version of the format."""
@@ -43,14 +45,13 @@ class _BinaryHead(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     backend: str
     entry: str
     facts: tuple[tuple[str, int | str], ...]
-    signature: SignatureRecord
+    params: tuple[msgspec.Raw, ...]
+    sizes: tuple[str, ...]
+    messages: tuple[str, ...]
 
 
-class _NoteHead(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    kind: str
-
-
-_DECODE_BINARY = msgspec.msgpack.Decoder(_BinaryHead)
+_NOTE_HEAD = b'"note"'
+_DECODE_HEAD = msgspec.json.Decoder(_BinaryHead)
 
 
 class CacheContents(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,19 +107,26 @@ class Artifacts:
         if parts is None:
             return None
         try:
-            head = _DECODE_BINARY.decode(parts[0])
-            signature = from_record(head.signature)
-        except (msgspec.MsgspecError, KeyError, RecursionError) as problem:
+            head = _DECODE_HEAD.decode(parts[0])
+            params = tuple(_param(raw) for raw in head.params)
+        except ValueError as problem:  # msgspec's errors are ValueErrors too
             self._discard(path, f"its head is malformed: {problem}")
             return None
+        signature = Signature(params=params, sizes=head.sizes, messages=head.messages)
         return Binary(backend=head.backend, entry=head.entry, blob=parts[1], signature=signature, facts=head.facts)
 
     def write(self, key: bytes, binary: Binary) -> None:
         """Keep `binary` for `key`; replaces what is there."""
+        signature = binary.signature
         head = _BinaryHead(
-            backend=binary.backend, entry=binary.entry, facts=binary.facts, signature=to_record(binary.signature)
+            backend=binary.backend,
+            entry=binary.entry,
+            facts=binary.facts,
+            params=tuple(msgspec.Raw(to_json(param)) for param in signature.params),
+            sizes=signature.sizes,
+            messages=signature.messages,
         )
-        self._store(self._path("binaries", key), msgspec.msgpack.encode(head), binary.blob)
+        self._store(self._path("binaries", key), msgspec.json.encode(head), binary.blob)
 
     def read_note(self, key: bytes) -> Any:
         """The JSON document kept for `key` (dicts, lists, numbers, text), or None."""
@@ -127,15 +135,14 @@ class Artifacts:
         if parts is None:
             return None
         try:
-            msgspec.msgpack.decode(parts[0], type=_NoteHead)
             return msgspec.json.decode(parts[1])
-        except (msgspec.MsgspecError, RecursionError) as problem:
+        except (ValueError, RecursionError) as problem:
             self._discard(path, f"it is no JSON document: {problem}")
             return None
 
     def write_note(self, key: bytes, document: Any) -> None:
         """Keep a small JSON document for `key`. None cannot be told from a miss."""
-        self._store(self._path("notes", key), msgspec.msgpack.encode(_NoteHead(kind="json")), msgspec.json.encode(document))
+        self._store(self._path("notes", key), _NOTE_HEAD, msgspec.json.encode(document))
 
     def show(self) -> CacheContents:
         """Count the files. Those of a format before this one are counted too."""
@@ -258,6 +265,13 @@ class Artifacts:
                     continue  # another process deleted it
                 found.append((facts.st_mtime, facts.st_size, entry.path))
         return found
+
+
+def _param(raw: msgspec.Raw) -> Param:
+    param = from_json(bytes(raw), Node)
+    if not isinstance(param, (Tensor, Scalar)):
+        raise ValueError(f"a {type(param).__name__} is no param")  # noqa: TRY004 (the file is wrong)
+    return param
 
 
 def _verified(content: bytes) -> tuple[bytes, bytes]:

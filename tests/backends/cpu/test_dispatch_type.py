@@ -55,8 +55,9 @@ def test_calls_of_an_instance_are_recognised() -> None:
     x, y, z = arrays()
     assert op(2.0, x, y, out=z) is z and z.tolist() == [1.0, 3.0, 5.0, 7.0, 9.0]
     assert op(2.0, x, y=y).tolist() == z.tolist()
-    assert op(*[2.0, x], **{"y": y}).tolist() == z.tolist()
-    assert list(map(op, [2.0], [x], [y]))[0].tolist() == z.tolist()
+    keywords = {"y": y}
+    assert op(*[2.0, x], **keywords).tolist() == z.tolist()
+    assert next(map(op, [2.0], [x], [y])).tolist() == z.tolist()
     assert slow.calls == [] and op.engine == 5 and op.lower() == "text"
     assert op(x[::-1], a=1) == "slow"
     assert slow.calls[0][1] == {"a": 1}
