@@ -271,18 +271,33 @@ def _fold_logic(node: Binary) -> Expr:
     return node
 
 
+def at_most(a: Expr, b: Expr, ranges: Mapping[str, Interval]) -> bool:
+    """Whether `a <= b` is certain. Looks through min and max on both sides, so clamps of one value compare."""
+    poly = normal_form(sub(a, b))
+    if not poly.terms:
+        return poly.constant <= 0
+    if isinstance(a, Binary) and a.op in ("min", "max"):
+        parts = [at_most(x, b, ranges) for x in (a.a, a.b)]
+        if all(parts) or (a.op == "min" and any(parts)):
+            return True
+    if isinstance(b, Binary) and b.op in ("min", "max"):
+        parts = [at_most(a, x, ranges) for x in (b.a, b.b)]
+        if all(parts) or (b.op == "max" and any(parts)):
+            return True
+    high = interval(sub(a, b), ranges)[1]
+    return high is not None and high <= 0
+
+
 def _decide(node: Binary, ranges: Mapping[str, Interval]) -> Expr | None:
     if node.op in ("min", "max", "eq", "ne", "lt", "le", "gt", "ge"):
         low, high = interval(sub(node.a, node.b), ranges)
-        at_most = high is not None and high <= 0
-        at_least = low is not None and low >= 0
+        not_above, not_below = high is not None and high <= 0, low is not None and low >= 0
         below, above = high is not None and high < 0, low is not None and low > 0
         if node.op in ("min", "max"):
-            first = at_most if node.op == "min" else at_least
-            second = at_least if node.op == "min" else at_most
-            return node.a if first else node.b if second else None
+            small, large = (node.a, node.b) if node.op == "min" else (node.b, node.a)
+            return node.a if at_most(small, large, ranges) else node.b if at_most(large, small, ranges) else None
         answers = {
-            "lt": (below, at_least), "le": (at_most, above), "gt": (above, at_most), "ge": (at_least, below),
+            "lt": (below, not_below), "le": (not_above, above), "gt": (above, not_above), "ge": (not_below, below),
             "eq": (low == high == 0, below or above), "ne": (below or above, low == high == 0),
         }  # fmt: skip
         true, false = answers[node.op]

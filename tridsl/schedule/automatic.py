@@ -47,11 +47,12 @@ def automatic(op: Op, spec: DeviceSpec, sizes: Mapping[str, int]) -> Schedule:
     steps += placed
     moved = {step.stage for step in placed if isinstance(step, At)}
     joined = {step.stage for step in placed if isinstance(step, At) and step.consumer in moved}  # their reader's loop is theirs
+    strips = {step.stage for step in placed if isinstance(step, Split)}
     busy = {name: work(graph.stages[name], sizes) for name in graph.stages}
     for name, stage in graph.stages.items():
         if name in inlined or name in joined:
             continue
-        steps += _shape(stage, spec, sizes, graph, moved, shared.get(name, 0), busy)
+        steps += _shape(stage, spec, sizes, moved, shared.get(name, 0), busy, strip=name in strips)
     return tuple(steps)
 
 
@@ -174,12 +175,11 @@ def _near(load: Load, axis: str) -> bool:
 
 
 def _shape(
-    stage: Stage, spec: DeviceSpec, sizes: Mapping[str, int], graph: Graph, moved: set[str], shared: int, busy: Mapping[str, int | None]
+    stage: Stage, spec: DeviceSpec, sizes: Mapping[str, int], moved: set[str], shared: int, busy: Mapping[str, int | None], *, strip: bool
 ) -> list[Step]:
     """Vector, tile and thread the loops of one stage."""
     name = stage.name
-    strip = isinstance(stage, Map) and _has_strips(graph, name, moved)
-    threads = name not in moved and _worth_threads(stage, graph, moved, busy)
+    threads = name not in moved and _worth_threads(stage, moved, busy)
     if isinstance(stage, Reduce) and is_contraction(stage):
         return contraction_steps(stage, spec, sizes, threads=threads, whole=name not in moved)
     if isinstance(stage, Map):
@@ -195,14 +195,7 @@ def _shape(
     return steps
 
 
-def _has_strips(graph: Graph, root: str, moved: set[str]) -> bool:
-    axes = axes_of(graph.stages[root])
-    return len(axes) >= 2 and any(
-        r.writer in moved and r.reader == root and r.load.index and r.load.index[0] != Var(name=axes[0].name) for r in graph.reads
-    )
-
-
-def _worth_threads(stage: Stage, graph: Graph, moved: set[str], busy: Mapping[str, int | None]) -> bool:
+def _worth_threads(stage: Stage, moved: set[str], busy: Mapping[str, int | None]) -> bool:
     """Enough work in the stage and what is computed inside it; unknown sizes count as enough."""
     total = busy[stage.name]
     inside = [busy[n] for n in moved]
