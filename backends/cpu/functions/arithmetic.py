@@ -1,13 +1,13 @@
 """The arithmetic in which the vector functions are written, apart from any code generator.
 
 A formula sees only `Value`s: Python's operators build instructions. What an instruction is, a `Target` says: `llvm.LLVMTarget`
-builds `llvmlite.ir`; a writer of textual IR or of GLSL is a second class with these seven methods. The shape (scalar or
+builds `llvmlite.ir`; a writer of textual IR or of GLSL is a second class with these eight methods. The shape (scalar or
 so many lanes) belongs to the target and is never mentioned by a formula.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -46,6 +46,15 @@ class Target(Protocol):
 
     def scale(self, kind: Kind, a: Any, n: Any) -> Any | None:
         """`a * 2**n` for a float `n` of whole value, rounded once, saturating; None where no one instruction does it."""
+
+    def rarely(
+        self, name: str, kind: Kind, a: Any, condition: Any, body: Callable[[Value], tuple[Value, ...]], usual: Sequence[Value]
+    ) -> tuple[Any, ...]:
+        """`usual`, but `body(a)` in the lanes where `condition` holds; `body` need not run when it holds nowhere.
+
+        The test and `body` go into an internal function of the module, `name` with the shape appended: the caller stays free of
+        branches. A target without functions may compute both and select.
+        """
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -171,6 +180,13 @@ class Value:
 
     def copysign(self, sign: Value) -> Value:
         return self.intrinsic("copysign", sign)
+
+    def rarely(
+        self, name: str, condition: Value, body: Callable[[Value], tuple[Value, ...]], usual: tuple[Value, ...]
+    ) -> tuple[Value, ...]:
+        """`usual`, but `body(self)` where `condition` holds (see `Target.rarely`)."""
+        raw = self.target.rarely(name, self.kind, self.raw, condition.raw, body, usual)
+        return tuple(u.of(r) for u, r in zip(usual, raw, strict=True))
 
     def clamp(self, low: Number | None = None, high: Number | None = None) -> Value:
         """Limits to [low, high]; NaN stays NaN. The operand order is that of x86's min and max: one instruction each."""

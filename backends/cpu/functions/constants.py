@@ -50,3 +50,24 @@ TWO_OVER_PI = {k: v[0] for k, v in parts(str(2 / Fraction(_PI)), 1).items()}
 _LN2_HIGH = float(Fraction(round(Fraction(_LN2) * 2**42), 2**42))
 LN2_PARTS = (_LN2_HIGH, *(float(p) for p in parts(str(Fraction(_LN2) - Fraction(_LN2_HIGH)), 2)["f64"]))
 """ln 2 in three f64 parts, the first with 42 bits: its product with an exponent is exact."""
+
+
+def _pi(bits: int) -> Fraction:
+    """pi to `bits` bits: 16 atan(1/5) - 4 atan(1/239) (J. Machin, 1706)."""
+    one = 1 << bits + 16
+
+    def arctangent(inverse: int) -> int:
+        power, total, k = one // inverse, 0, 1
+        while power:
+            total += power // k if k % 4 == 1 else -(power // k)
+            power //= inverse * inverse
+            k += 2
+        return total
+
+    return Fraction(16 * arctangent(5) - 4 * arctangent(239), one)
+
+
+_DIGIT_COUNT = 46  # 26 bits each: enough for an exponent of 1023 and 200 bits more
+_TWO_OVER_PI_BITS = int(2 / _pi(26 * _DIGIT_COUNT + 64) * (1 << 26 * _DIGIT_COUNT))
+TWO_OVER_PI_DIGITS = tuple(float(_TWO_OVER_PI_BITS >> 26 * (_DIGIT_COUNT - 1 - i) & (1 << 26) - 1) for i in range(_DIGIT_COUNT))
+"""2/pi in base 2**26, from the first digit after the point."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llvmlite import ir
 
-from tridsl.backends.cpu.functions.arithmetic import Kind, Number
+from tridsl.backends.cpu.functions.arithmetic import Kind, Number, Value
 
 _ELEMENTS = {
     "f32": ir.FloatType(),
@@ -75,6 +75,46 @@ class LLVMTarget:
         while len(parts) > 1:
             parts = [self._join(low, high) for low, high in zip(parts[::2], parts[1::2], strict=True)]
         return parts[0]
+
+    def rarely(
+        self, name: str, kind: Kind, a: Any, condition: Any, body: Callable[[Value], tuple[Value, ...]], usual: Sequence[Value]
+    ) -> tuple[ir.Value, ...]:
+        name = f"tridsl.{name}.{self.lanes or 1}"
+        operands = (a, condition, *(u.raw for u in usual))
+        function = self.builder.module.globals.get(name) or self._outlined(name, kind, operands, body, usual)
+        result = self.builder.call(function, operands)
+        return tuple(self.builder.extract_value(result, i) for i in range(len(usual)))
+
+    def _outlined(
+        self, name: str, kind: Kind, operands: Sequence[Any], body: Callable[[Value], tuple[Value, ...]], usual: Sequence[Value]
+    ) -> ir.Function:
+        results = ir.LiteralStructType([u.raw.type for u in usual])
+        module = self.builder.module
+        function = ir.Function(module, ir.FunctionType(results, [o.type for o in operands]), name)
+        function.linkage = "internal"
+        function.attributes.add("alwaysinline")
+        a, condition, *given = function.args
+        entry, rare, done = (function.append_basic_block(n) for n in ("entry", "rare", "done"))
+        inside = replace(self, builder=ir.IRBuilder(entry))
+        any_lane = condition
+        if self.lanes:
+            any_lane = inside._call(f"llvm.vector.reduce.or.v{self.lanes}i1", ir.IntType(1), [condition])
+        inside.builder.cbranch(any_lane, rare, done)
+        inside.builder.position_at_end(rare)
+        computed = body(Value(target=inside, kind=kind, raw=a))
+        chosen = [inside.builder.select(condition, c.raw, g) for c, g in zip(computed, given, strict=True)]
+        inside.builder.branch(done)
+        inside.builder.position_at_end(done)
+        out: ir.Value = ir.Constant(results, ir.Undefined)
+        for i, (c, g) in enumerate(zip(chosen, given, strict=True)):
+            merged = inside.builder.phi(g.type)
+            merged.add_incoming(c, rare)
+            merged.add_incoming(g, entry)
+            chosen[i] = merged
+        for i, merged in enumerate(chosen):
+            out = inside.builder.insert_value(out, merged, i)
+        inside.builder.ret(out)
+        return function
 
     def _scale_register(self, kind: Kind, letters: str, width: int, a: ir.Value, n: ir.Value) -> ir.Value:
         lanes = width // int(kind[1:])

@@ -9,7 +9,17 @@ from __future__ import annotations
 import math
 
 from tridsl.backends.cpu.functions import coefficients as table
-from tridsl.backends.cpu.functions.arithmetic import BIAS, SIGNIFICAND, Value, fast_two_sum, fma, polynomial, select, two_product, two_sum
+from tridsl.backends.cpu.functions.arithmetic import (
+    BIAS,
+    SIGNIFICAND,
+    Value,
+    fast_two_sum,
+    fma,
+    polynomial,
+    select,
+    two_product,
+    two_sum,
+)
 from tridsl.backends.cpu.functions.constants import LN2, LOG2_E, LOG10_2, LOG10_E, bits_of
 
 

@@ -1,8 +1,4 @@
-"""sin, cos, tan and their inverses.
-
-Reduction: x = q pi/2 + r with whole q and |r| <= pi/4. pi/2 is a sum of three rounded parts; with fused multiply-adds
-x - q*first is exact (W. J. Cody and W. Waite, *Software Manual for the Elementary Functions*, 1980, ch. 8).
-"""
+"""sin, cos, tan and their inverses."""
 
 from __future__ import annotations
 

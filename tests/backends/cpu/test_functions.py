@@ -24,7 +24,6 @@ EXACT = ("floor", "ceil", "trunc", "round_even", "round_away")
 LANES = {"f32": 16, "f64": 8}
 TYPES = {"f32": np.float32, "f64": np.float64}
 UNARY = sorted(name for name, count in FUNCTIONS.items() if count == 1 and name not in PREDICATES)
-TRIGONOMETRIC_LIMIT = {"f32": 2.0**17, "f64": 2.0**30}
 SAMPLES = 250_000
 _ENGINES: list[Any] = []  # compiled code lives as long as its engine
 
@@ -94,7 +93,9 @@ def compiled(name: str, kind: str, lanes: int | None, features: frozenset[str]) 
 def specials(kind: str) -> np.ndarray:
     info, dtype = np.finfo(TYPES[kind]), TYPES[kind]
     positive = [0.0, info.smallest_subnormal, info.tiny / 2, info.tiny, info.eps, 0.25, 0.5, 1 - info.epsneg, 1.0, 1 + info.eps]
+    # the last one is the hardest case of the reduction by pi/2 (J.-M. Muller, Elementary Functions, ch. 11)
     positive += [1.5, 2.0, 2.5, 3.0, 4.0, 10.0, 2.0**23 + 1, 2.0**24, 2.0**31, 2.0**32, info.max, math.inf, math.nan]
+    positive.append(16367173 * 2.0**72 if kind == "f32" else 6381956970095103 * 2.0**797)
     return np.array([*positive, *(-p for p in positive)], dtype)
 
 
@@ -164,8 +165,6 @@ def test_every_function_of_the_language_has_an_emitter() -> None:
 @pytest.mark.parametrize("name", UNARY)
 def test_accuracy(name: str, kind: str) -> None:
     x = points(kind, np.random.default_rng(7))
-    if name in ("sin", "cos", "tan"):
-        x = x[~(np.abs(x) > TRIGONOMETRIC_LIMIT[kind])]
     if name == "erf":
         x = x[::5]  # the reference is slow, and has 1 ulp of f64 itself
     got = compiled(name, kind, LANES[kind], host_features())(x)
@@ -216,7 +215,8 @@ def test_classification_and_fma(kind: str) -> None:
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
 def test_any_lane_count_gives_the_same_bits(name: str, kind: str) -> None:
     rng = np.random.default_rng(2)
-    inputs = [np.concatenate([anywhere(kind, 1000, rng), (rng.standard_normal(1000) * 4).astype(TYPES[kind])]) for _ in range(FUNCTIONS[name])]
+    ordinary = (rng.standard_normal((FUNCTIONS[name], 1000)) * 4).astype(TYPES[kind])
+    inputs = [np.concatenate([anywhere(kind, 1000, rng), some]) for some in ordinary]
     wanted = compiled(name, kind, LANES[kind], host_features())(*inputs)
     for lanes in (None, 2, 4, 32):
         np.testing.assert_array_equal(compiled(name, kind, lanes, host_features())(*inputs), wanted)
@@ -239,6 +239,6 @@ def test_generated_code_is_self_contained(target: str) -> None:
             for lanes in (None, LANES[kind]):
                 module = binding.parse_assembly(kernel(name, kind, lanes, features))
                 module.triple = triple
-                assembly = machine.emit_assembly(module)
+                assembly = machine.emit_assembly(optimised(str(module), machine))
                 calls = re.findall(r"^\s+(?:call\w*|bl|blr)\s.*$", assembly, re.MULTILINE)
                 assert not calls, f"{name} {kind} x {lanes}: {calls[:3]}"
