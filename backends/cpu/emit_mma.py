@@ -54,7 +54,7 @@ def emit_mma(frame: Frame, statement: Mma) -> None:
             place = frame.places[statement.target.tensor]
             target = _lanes(frame, lane_axis, lambda: access_of(frame, place, statement.target.index))
             groups = [points[k : k + row.k] for k in range(0, len(points), row.k)]
-            operands = [tuple(_operand(frame, row, load, depth, group, lane_axis) for load in (statement.a, statement.b)) for group in groups]
+            operands = [tuple(_operand(frame, statement, row, load, depth, group, lane_axis) for load in (statement.a, statement.b)) for group in groups]
             for start in range(0, lane_axis[1], width):
                 count = min(width, lane_axis[1] - start)
                 part = replace(target, offsets=target.offsets[start : start + count])
@@ -92,7 +92,7 @@ def _rebased(access: Access) -> Access:
 
 
 def _operand(
-    frame: Frame, row: Intrinsic, load: Load, depth: list[tuple[str, int]], group: list[tuple[int, ...]], axis: tuple[str, int]
+    frame: Frame, statement: Mma, row: Intrinsic, load: Load, depth: list[tuple[str, int]], group: list[tuple[int, ...]], axis: tuple[str, int]
 ) -> Callable[[int, int], Value]:
     """A function of (first lane, lanes) that gives the operand's register."""
     assert load.mask is None, "an operand of a matrix instruction is masked"
@@ -108,7 +108,9 @@ def _operand(
 
     def read(offsets: list[int], lanes: int) -> Value:
         flat = replace(base, offsets=tuple(offsets), align=1)
-        return from_stored(frame.builder, load_lanes(frame, place, _rebased(flat), None), place.dtype)
+        values = from_stored(frame.builder, load_lanes(frame, place, _rebased(flat), None), place.dtype)
+        offset = OFFSET.get(row.name, 0) if load is statement.a else 0
+        return frame.builder.xor(values, constant(values.type, offset)) if offset else values
 
     if base.uniform:
         values = read(shift, 1)
@@ -165,11 +167,10 @@ def _vpdpbusd(frame: Frame, total: Value, a: Value, b: Value) -> Value:
 
 
 def _vpdpbssd(frame: Frame, total: Value, a: Value, b: Value) -> Value:
-    """(a + 128) is a XOR 128 as u8; what that adds, 128 times the sum of b, is taken off beside it and shared by all rows."""
+    """`a` comes as a + 128 (`OFFSET`); what that adds, 128 times the sum of b, is taken off beside it and shared by all rows."""
     builder = frame.builder
-    shifted = builder.xor(_words(frame, a), constant(total.type, 0x80808080))
     excess = _call(frame, "avx512.vpdpbusd", constant(total.type, 0), constant(total.type, 0x80808080), _words(frame, b))
-    return _call(frame, "avx512.vpdpbusd", builder.sub(total, excess), shifted, _words(frame, b))
+    return _call(frame, "avx512.vpdpbusd", builder.sub(total, excess), _words(frame, a), _words(frame, b))
 
 
 def _vpdpwssd(frame: Frame, total: Value, a: Value, b: Value) -> Value:
@@ -180,6 +181,9 @@ def _vdpbf16ps(frame: Frame, total: Value, a: Value, b: Value) -> Value:
     kind = ir.VectorType(BRAIN, lanes_of(a))
     return _call(frame, "avx512bf16.dpbf16ps", total, frame.builder.bitcast(a, kind), frame.builder.bitcast(b, kind))
 
+
+OFFSET = {"vpdpbssd": 0x80}
+"""Instructions that take an unsigned `a` for a signed one: the sign bit is flipped, before broadcasting."""
 
 STEPS: dict[str, Step] = {
     "fma": _fma,
