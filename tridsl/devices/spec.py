@@ -54,7 +54,7 @@ class DeviceSpec:
 
 
 class _Fact(msgspec.Struct, frozen=True):
-    value: int | float | str | bool | list[int] | list[str]
+    value: int | float | str | bool | list[int | str]
     source: str
 
 
