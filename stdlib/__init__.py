@@ -9,7 +9,6 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING
 
-from tridsl.api.library import default_services, standard_op
 from tridsl.diagnostics import SourceFile, error
 
 if TYPE_CHECKING:
@@ -44,6 +43,11 @@ def resolve(module: str, name: str) -> SourceFile | None:
 def __getattr__(name: str) -> OpObject:
     if name.startswith("_") or name not in names():
         raise AttributeError(f"the standard library has no op `{name}`; it has {', '.join(names())}")
+    from tridsl.api.library import (  # start-up time: the first use of an op pays for the call layer
+        default_services,
+        standard_op,
+    )
+
     op = globals()[name] = standard_op(name, source, default_services())  # from now on an ordinary attribute
     return op
 

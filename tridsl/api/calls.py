@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,9 @@ from tridsl.diagnostics import error
 from tridsl.dtypes import I8, TRIT, DType
 from tridsl.ir.op import Contract, Op, Scalar
 from tridsl.ir.walk import variables
-from tridsl.program.trace import Tracer
+
+if TYPE_CHECKING:
+    from tridsl.program.trace import Tracer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +34,16 @@ class Symbol:
     strides: tuple[int, ...] | None = None
 
 
-Given = Array | Symbol
+Given: TypeAlias = Array | Symbol
 
 OVERLAP_WORK = 10_000
 """How hard NumPy looks for an element that two views share, before they count as overlapping."""
+
+
+def is_tracer(value: Any) -> bool:
+    """Whether `value` is a tensor of a traced function. Start-up time: while nothing traces, the tracer is not imported."""
+    trace = sys.modules.get("tridsl.program.trace")
+    return trace is not None and isinstance(value, trace.Tracer)
 
 
 def describe(values: Mapping[str, Any], overload: Overload) -> tuple[dict[str, Given], dict[str, Any]]:
@@ -45,7 +54,7 @@ def describe(values: Mapping[str, Any], overload: Overload) -> tuple[dict[str, G
     for name, value in values.items():
         if is_number(value):
             scalars[name] = value
-        elif isinstance(value, Tracer):
+        elif is_tracer(value):
             tensors[name] = Symbol(tracer=value, dtype=value.value.dtype, shape=value.shape, layout=value.value.layout)
         elif name in dtypes and not is_array(value):
             raise error("E0532", f"argument `{name}` is a scalar {dtypes[name]}, got {type(value).__name__}", help="pass a number")

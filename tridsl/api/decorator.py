@@ -27,34 +27,27 @@ from tridsl.program.trace import Trace, Tracer
 _OP = re.compile(r"^[ \t]*op[ \t]+[A-Za-z_]\w*[ \t]*[\[(]", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Jit:
-    """The decorator, with what it needs wired in."""
+def jit(function: Callable[..., Any] | None, compile_text: Callable[[str], Namespace], services: Services, device: str, threads: int | None) -> Any:
+    """`tridsl.jit` with what it needs wired in; `function` None: a decorator that is still to get it."""
+    if function is None:
+        return lambda later: jit(later, compile_text, services, device, threads)
+    text = inspect.getdoc(function) or ""
+    if _OP.search(text):
+        return _op_of(function, compile_text(text))
+    return JitFunction(function, services, device, threads)
 
-    compile_text: Callable[[str], Namespace]
-    services: Callable[[], Services]
 
-    def __call__(self, function: Callable[..., Any] | None = None, *, device: str = "auto", threads: int | None = None) -> Any:
-        """`@jit`, or `@jit(device="gpu", threads=4)`."""
-        if function is None:
-            return functools.partial(self, device=device, threads=threads)
-        text = inspect.getdoc(function) or ""
-        if _OP.search(text):
-            return self._op(function, text)
-        return JitFunction(function, self.services(), device, threads)
-
-    def _op(self, function: Callable[..., Any], text: str) -> OpObject:
-        ops = self.compile_text(text)
-        names = list(ops)
-        if function.__name__ in names:
-            return ops[function.__name__]
-        if len(names) == 1:
-            return ops[names[0]]
-        raise error(
-            "E0534",
-            f"the docstring of {function.__name__}() has the ops {', '.join(names)}, and none of that name",
-            help="give the function the name of the op it stands for",
-        )
+def _op_of(function: Callable[..., Any], ops: Namespace) -> OpObject:
+    names = list(ops)
+    if function.__name__ in names:
+        return ops[function.__name__]
+    if len(names) == 1:
+        return ops[names[0]]
+    raise error(
+        "E0534",
+        f"the docstring of {function.__name__}() has the ops {', '.join(names)}, and none of that name",
+        help="give the function the name of the op it stands for",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

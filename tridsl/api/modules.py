@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from tridsl.api import records
-from tridsl.api.signatures import ModuleSummary, OpSummary, summarise
+from tridsl.api.signatures import ModuleSummary, OpSummary
 from tridsl.diagnostics import SourceFile, error
 from tridsl.program.realise import Store
 
@@ -81,7 +81,8 @@ class TriModule:
         return bind(parse(self.source), self._recorded)
 
     def _read(self) -> ModuleSummary:
-        from tridsl.check.types import check_module  # start-up time, as above
+        from tridsl.api.summaries import summarise  # start-up time, as above
+        from tridsl.check.types import check_module
 
         bound = self._bound
         if not self.trusted:

@@ -8,17 +8,20 @@ the built-in itself). Until then, and for every call the dispatcher does not rec
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tridsl.api.engine import Engine, Services
 from tridsl.api.fast import FastPath
 from tridsl.api.modules import TriModule
-from tridsl.api.schedules import ScheduleBuilder
-from tridsl.api.signatures import help_text, python_signature, signature_line
+from tridsl.api.signatures import signature_line
 from tridsl.diagnostics import TriError, error
-from tridsl.schedule.steps import Schedule
+
+if TYPE_CHECKING:
+    from inspect import Signature
+
+    from tridsl.api.schedules import ScheduleBuilder
+    from tridsl.schedule.steps import Schedule
 
 
 class OpObject:
@@ -40,10 +43,14 @@ class OpObject:
 
     @property
     def __doc__(self) -> str:  # type: ignore[override]
+        from tridsl.api.texts import help_text  # start-up time, as below
+
         return help_text(self._engine.summary)
 
     @property
-    def __signature__(self) -> inspect.Signature:
+    def __signature__(self) -> Signature:
+        from tridsl.api.texts import python_signature  # start-up time, as below
+
         return python_signature(self._engine.summary)
 
     def __repr__(self) -> str:
@@ -60,20 +67,26 @@ class OpObject:
 
         Stage names are those of `tridsl lower --until`. Raises E0802 for an unknown stage and what the stages raise.
         """
-        return self._engine.lower(args, {**keywords, "device": device}, until, _steps(schedule))
+        from tridsl.api.compilation import lower  # start-up time: a call of a cached kernel does not need it
+
+        return lower(self._engine, args, {**keywords, "device": device}, until, _steps(schedule))
 
     def reference(self, *args: Any, **keywords: Any) -> Any:
         """The answer of the NumPy interpreter for the same arguments: slow, and the judge of every kernel."""
-        return self._engine.reference(args, keywords)
+        from tridsl.api.compilation import reference  # start-up time, as above
+
+        return reference(self._engine, args, keywords)
 
     def schedule(self, device: str = "cpu", stage: str | None = None) -> ScheduleBuilder:
         """A schedule builder for a device kind; `stage` defaults to the op's first result."""
+        from tridsl.api.schedules import ScheduleBuilder  # start-up time, as above
+
         names = self._engine.summary.overloads[0].result_names
         return ScheduleBuilder(device=device, stage=stage or (names[0] if names else self._engine.name))
 
     def with_schedule(self, schedule: Schedule | ScheduleBuilder) -> OpObject:
         """This op under `schedule`: on the builder's device kind, or on every device for a plain tuple of steps."""
-        kind = schedule.device if isinstance(schedule, ScheduleBuilder) else "*"
+        kind = "*" if isinstance(schedule, tuple) else schedule.device
         engine = self._engine
         steps = _steps(schedule)
         assert steps is not None
@@ -81,7 +94,7 @@ class OpObject:
 
 
 def _steps(schedule: Schedule | ScheduleBuilder | None) -> Schedule | None:
-    return schedule.steps if isinstance(schedule, ScheduleBuilder) else schedule
+    return schedule if schedule is None or isinstance(schedule, tuple) else schedule.steps
 
 
 def make_op(engine: Engine) -> OpObject:
