@@ -134,7 +134,10 @@ def _const(world: _World, e: Const, variables: Mapping[str, Array]) -> Array:
 
 
 def _var(world: _World, e: Var, variables: Mapping[str, Array]) -> Array:
-    return variables[e.name] if e.name in variables else world.scalars[e.name][0]
+    if e.name in variables:
+        return variables[e.name]
+    value, dtype = world.scalars[e.name]
+    return value.astype(np.int64) if e.dtype == INDEX and dtype != INDEX else value  # an integer parameter as an index
 
 
 def _unary(world: _World, e: Unary, variables: Mapping[str, Array]) -> Array:

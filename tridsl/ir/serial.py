@@ -50,7 +50,7 @@ def _plain(value: Any) -> Any:
         case Node():
             return {
                 "node": type(value).__name__,
-                **{name: _plain(getattr(value, name)) for name in _hints(type(value))},
+                **{name: _plain(getattr(value, name)) for name in _hints(type(value).__name__)},
             }
         case DType():
             return {"dtype": value.name}
@@ -62,8 +62,9 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
-    """Field name: declared type, in order, without the span."""
+def _hints(name: str) -> dict[str, Any]:
+    """Of node class `name`: field name to declared type, in order, without the span."""
+    kind = _NODES[name]
     declared = typing.get_type_hints(kind)
     return {f.name: declared[f.name] for f in fields(kind) if f.name != "span"}
 
@@ -88,7 +89,7 @@ def _node(value: Any) -> Node:
     kind = _NODES.get(name) if isinstance(name, str) else None
     if kind is None:
         raise ValueError("not an IR node")
-    hints = _hints(kind)
+    hints = _hints(kind.__name__)
     if set(value) != {"node", *hints}:
         raise ValueError(f"{kind.__name__} has other fields than {', '.join(hints)}")
     decoded = {name: _value(value[name]) for name in hints}

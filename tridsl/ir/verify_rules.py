@@ -81,7 +81,7 @@ def _var(e: Var, scope: Scope) -> Iterator[str]:
     known = scope.variables.get(e.name)
     if known is None:
         yield f"{e.name} is not bound"
-    elif known != e.dtype and compute_type(known) != e.dtype:
+    elif known != e.dtype and compute_type(known) != e.dtype and not (known.is_integer and e.dtype == INDEX):  # const i32 as an extent
         yield f"{e.name} is {known} and is read as {e.dtype}"
 
 
