@@ -86,9 +86,12 @@ def _write(file: Path, answer: _Answer) -> None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".tmp-", delete=False) as stream:
             stream.write(msgspec.json.encode(answer))
-        os.replace(stream.name, file)
     except OSError:
         return
+    try:
+        os.replace(stream.name, file)
+    except OSError:
+        os.unlink(stream.name)
 
 
 def _ask_llvm(machine: str) -> _Answer:

@@ -185,3 +185,15 @@ define i32 @status(ptr %slots, i64 %threads) {
   ret i32 %s
 }
 """
+
+COPY3 = """
+; slots: x, y f32[3]
+declare ptr @memcpy(ptr, ptr, i64)
+define i32 @copy3(ptr %slots, i64 %threads) {
+  %x = load ptr, ptr %slots
+  %y.at = getelementptr ptr, ptr %slots, i64 1
+  %y = load ptr, ptr %y.at
+  %r = call ptr @memcpy(ptr %y, ptr %x, i64 12)
+  ret i32 0
+}
+"""

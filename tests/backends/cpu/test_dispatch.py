@@ -6,6 +6,7 @@ import functools
 import gc
 import inspect
 import itertools
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -667,6 +668,38 @@ def test_the_code_is_kept_in_the_store_and_used_without_llvm(tmp_path: Path, mon
     made.add(Specialisation(executable=axpy(), arguments=axpy_arguments()))
     x, y, _ = arrays()
     assert made.function(1.0, x, y).tolist() == (x + y).tolist()
+
+
+def test_a_warm_process_runs_kernels_without_llvm(tmp_path: Path) -> None:
+    """What a second process does: host facts, dispatcher and kernel come from files."""
+    script = (
+        "import sys, numpy as np\nfrom pathlib import Path\n"
+        "from tridsl.backend import Binary, Signature\nfrom tridsl.dtypes import F32\n"
+        "from tridsl.ir.expr import index\nfrom tridsl.ir.op import Tensor\n"
+        "from tridsl.backends.cpu.dispatch import Dispatcher, Specialisation, TensorArgument\n"
+        "from tridsl.backends.cpu.driver import CpuDriver\nfrom tridsl.runtime.artifacts import Artifacts\n"
+        "folder, store = Path(sys.argv[1]), Artifacts(Path(sys.argv[1]))\n"
+        "driver = CpuDriver(cache=folder)\n(device,) = driver.devices()\n"
+        "binary = store.read(b'kernel')\n"
+        "if binary is None:\n"
+        "    from tests.backends.cpu import native_objects\n"
+        "    params = (Tensor(name='x', dtype=F32, shape=(index(3),)), Tensor(name='y', dtype=F32, shape=(index(3),), role='output'))\n"
+        "    blob = native_objects.object_code(native_objects.COPY3)\n"
+        "    binary = Binary(backend='cpu', entry='copy3', blob=blob, signature=Signature(params=params, sizes=()))\n"
+        "    store.write(b'kernel', binary)\n"
+        "f4 = np.dtype(np.float32)\n"
+        "made = Dispatcher(print, name='copy3', store=store)\n"
+        "arguments = (TensorArgument(name='x', dtype=f4, shape=(3,)), TensorArgument(name='y', dtype=f4, shape=(3,), role='output'))\n"
+        "assert made.add(Specialisation(executable=driver.load(binary, device), arguments=arguments))\n"
+        "assert made.function(np.arange(3, dtype=f4)).tolist() == [0.0, 1.0, 2.0]\n"
+        "print('llvmlite' in sys.modules)\n"
+    )
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    outputs = [
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, cwd=root).stdout for _ in range(2)
+    ]
+    assert outputs == ["True\n", "False\n"]
 
 
 def test_without_the_expected_layout_every_call_takes_the_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
