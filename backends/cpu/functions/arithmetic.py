@@ -1,7 +1,7 @@
 """The arithmetic in which the vector functions are written, apart from any code generator.
 
-A formula sees only `Value`s: Python's operators build instructions. What an instruction is, a `Target` says: `llvm.LLVMTarget`
-builds `llvmlite.ir`; a writer of textual IR or of GLSL is a second class with these eight methods. The shape (scalar or
+A formula sees only `Value`s: Python's operators build instructions. What an instruction is, a `Target` says:
+`llvm.LLVMTarget` builds `llvmlite.ir`; a writer of textual IR or of GLSL is a second class with these eight methods. The shape (scalar or
 so many lanes) belongs to the target and is never mentioned by a formula.
 """
 
@@ -33,7 +33,7 @@ class Target(Protocol):
         """LLVM's two-operand instructions: fadd fsub fmul fdiv, add sub and or xor shl ashr lshr; no fast-math flags."""
 
     def compare(self, predicate: str, kind: Kind, a: Any, b: Any) -> Any:
-        """An `i1`. LLVM's predicates: oeq one olt ole ogt oge uno une on floats (false on NaN but for u..), eq slt on integers."""
+        """An `i1`. LLVM's predicates: oeq one olt ole ogt oge uno une (u: true on NaN) for floats, eq slt for integers."""
 
     def select(self, kind: Kind, condition: Any, a: Any, b: Any) -> Any:
         """`a` where the condition is true, else `b`; lane by lane."""
@@ -48,12 +48,18 @@ class Target(Protocol):
         """`a * 2**n` for a float `n` of whole value, rounded once, saturating; None where no one instruction does it."""
 
     def rarely(
-        self, name: str, kind: Kind, a: Any, condition: Any, body: Callable[[Value], tuple[Value, ...]], usual: Sequence[Value]
+        self,
+        name: str,
+        kind: Kind,
+        a: Any,
+        condition: Any,
+        body: Callable[[Value], tuple[Value, ...]],
+        usual: Sequence[Value],
     ) -> tuple[Any, ...]:
         """`usual`, but `body(a)` in the lanes where `condition` holds; `body` need not run when it holds nowhere.
 
-        The test and `body` go into an internal function of the module, `name` with the shape appended: the caller stays free of
-        branches. A target without functions may compute both and select.
+        The test and `body` go into an internal function of the module, `name` with the shape appended: the caller stays
+        free of branches. A target without functions may compute both and select.
         """
 
 
@@ -189,7 +195,7 @@ class Value:
         return tuple(u.of(r) for u, r in zip(usual, raw, strict=True))
 
     def clamp(self, low: Number | None = None, high: Number | None = None) -> Value:
-        """Limits to [low, high]; NaN stays NaN. The operand order is that of x86's min and max: one instruction each."""
+        """Limits to [low, high]; NaN stays NaN. The operand order is that of x86's min and max: one instruction."""
         out = self
         if low is not None:
             out = select(self.constant(low) > out, low, out)

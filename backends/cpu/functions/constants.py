@@ -41,9 +41,15 @@ _PI = "3.14159265358979323846264338327950288419716939937510582097494459230781640
 _LN2 = "0.693147180559945309417232121458176568075500134360255254120680009493393621969694715605863326996418687"
 
 LN2 = {k: (v[0], v[1]) for k, v in parts(_LN2, 2).items()}
-LOG2_E = {k: (v[0], v[1]) for k, v in parts("1.442695040888963407359924681001892137426645954152985934135449407", 2).items()}
-LOG10_E = {k: (v[0], v[1]) for k, v in parts("0.434294481903251827651128918916605082294397005803666566114453783", 2).items()}
-LOG10_2 = {k: (v[0], v[1]) for k, v in parts("0.301029995663981195213738894724493026768189881462108541310427461", 2).items()}
+LOG2_E = {
+    k: (v[0], v[1]) for k, v in parts("1.442695040888963407359924681001892137426645954152985934135449407", 2).items()
+}
+LOG10_E = {
+    k: (v[0], v[1]) for k, v in parts("0.434294481903251827651128918916605082294397005803666566114453783", 2).items()
+}
+LOG10_2 = {
+    k: (v[0], v[1]) for k, v in parts("0.301029995663981195213738894724493026768189881462108541310427461", 2).items()
+}
 HALF_PI = parts(str(Fraction(_PI) / 2), 4)
 TWO_OVER_PI = {k: v[0] for k, v in parts(str(2 / Fraction(_PI)), 1).items()}
 
@@ -69,5 +75,7 @@ def _pi(bits: int) -> Fraction:
 
 _DIGIT_COUNT = 46  # 26 bits each: enough for an exponent of 1023 and 200 bits more
 _TWO_OVER_PI_BITS = int(2 / _pi(26 * _DIGIT_COUNT + 64) * (1 << 26 * _DIGIT_COUNT))
-TWO_OVER_PI_DIGITS = tuple(float(_TWO_OVER_PI_BITS >> 26 * (_DIGIT_COUNT - 1 - i) & (1 << 26) - 1) for i in range(_DIGIT_COUNT))
+TWO_OVER_PI_DIGITS = tuple(
+    float(_TWO_OVER_PI_BITS >> 26 * (_DIGIT_COUNT - 1 - i) & (1 << 26) - 1) for i in range(_DIGIT_COUNT)
+)
 """2/pi in base 2**26, from the first digit after the point."""

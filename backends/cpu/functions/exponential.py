@@ -1,8 +1,8 @@
 """exp and its relatives: x = n ln(2) + r with whole n and |r| <= ln(2)/2; exp(x) = 2**n exp(r).
 
 The reduction is W. J. Cody and W. Waite's (*Software Manual for the Elementary Functions*, 1980, ch. 6) with fused
-multiply-adds, which make its first step exact. Overflow, underflow and denormal results come from the last multiplication
-by 2**n, which rounds once; arguments are limited first so that n stays small and NaN passes through.
+multiply-adds, which make its first step exact. Overflow, underflow and denormal results come from the last
+multiplication by 2**n, which rounds once; arguments are limited first so that n stays small. NaN passes through.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def expm1(x: Value) -> Value:
 
 
 def sinh(x: Value) -> Value:
-    """A polynomial up to 1; then (e - 1/e) / 2, the half of e = exp|x| taken in its exponent so that it cannot overflow early."""
+    """A polynomial up to 1; then (e - 1/e) / 2, where e/2 = exp|x| / 2 is formed in the exponent: no early overflow."""
     a = x.abs()
     half = _exp(a.clamp(high=_EXP_RANGE[x.kind][1] + 1), -1)
     small = fma(a * (a * a), polynomial(a * a, table.SINH[x.bits]), a)

@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llvmlite import ir
+import llvmlite.ir as _llvm
 
 from tridsl.backends.cpu.functions.arithmetic import Kind, Number, Value
+
+ir: Any = _llvm
+"""llvmlite's builder is untyped."""
 
 _ELEMENTS = {
     "f32": ir.FloatType(),
@@ -24,15 +27,15 @@ _SCALE = {"f32": ("ps", 32), "f64": ("pd", 64)}
 class LLVMTarget:
     """Builds at `builder`'s place. `lanes` is None for scalars. `features` are `DeviceSpec.features`."""
 
-    builder: ir.IRBuilder
+    builder: Any
     lanes: int | None
     features: frozenset[str] = frozenset()
 
-    def type(self, kind: Kind, lanes: int | None = None) -> ir.Type:
+    def type(self, kind: Kind, lanes: int | None = None) -> Any:
         lanes = lanes or self.lanes
         return ir.VectorType(_ELEMENTS[kind], lanes) if lanes else _ELEMENTS[kind]
 
-    def constant(self, kind: Kind, value: Number) -> ir.Constant:
+    def constant(self, kind: Kind, value: Number) -> Any:
         element = _ELEMENTS[kind]
         if kind[0] == "f":
             value = float(value)
@@ -42,28 +45,28 @@ class LLVMTarget:
         scalar = ir.Constant(element, value)
         return ir.Constant(self.type(kind), [scalar] * self.lanes) if self.lanes else scalar
 
-    def instruction(self, opcode: str, kind: Kind, a: Any, b: Any) -> ir.Value:
+    def instruction(self, opcode: str, kind: Kind, a: Any, b: Any) -> Any:
         method = {"and": "and_", "or": "or_"}.get(opcode, opcode)
         return getattr(self.builder, method)(a, b)
 
-    def compare(self, predicate: str, kind: Kind, a: Any, b: Any) -> ir.Value:
+    def compare(self, predicate: str, kind: Kind, a: Any, b: Any) -> Any:
         if kind[0] == "f":
             symbol = _PREDICATES[predicate[1:]] if predicate != "uno" else "uno"
             return (self.builder.fcmp_unordered if predicate[0] == "u" else self.builder.fcmp_ordered)(symbol, a, b)
         return self.builder.icmp_signed(_PREDICATES[predicate.lstrip("s")], a, b)
 
-    def select(self, kind: Kind, condition: Any, a: Any, b: Any) -> ir.Value:
+    def select(self, kind: Kind, condition: Any, a: Any, b: Any) -> Any:
         return self.builder.select(condition, a, b)
 
-    def convert(self, opcode: str, source: Kind, kind: Kind, a: Any) -> ir.Value:
+    def convert(self, opcode: str, source: Kind, kind: Kind, a: Any) -> Any:
         return getattr(self.builder, opcode)(a, self.type(kind))
 
-    def intrinsic(self, name: str, kind: Kind, operands: Sequence[Any]) -> ir.Value:
+    def intrinsic(self, name: str, kind: Kind, operands: Sequence[Any]) -> Any:
         of = self.type(kind)
         suffix = f"v{self.lanes}{kind}" if self.lanes else kind
         return self._call(f"llvm.{name}.{suffix}", of, operands)
 
-    def scale(self, kind: Kind, a: Any, n: Any) -> ir.Value | None:
+    def scale(self, kind: Kind, a: Any, n: Any) -> Any | None:
         """AVX-512's vscalef (with AVX512VL for the narrow forms); wider vectors are cut into registers."""
         letters, bits = _SCALE[kind]
         lanes = self.lanes or 1
@@ -71,14 +74,23 @@ class LLVMTarget:
         if not {"avx512f", "avx512vl"} <= self.features or width not in (128, 256, 512) or lanes * bits % width:
             return None
         each = width // bits
-        parts = [self._scale_register(kind, letters, width, *(self._part(v, p, each) for v in (a, n))) for p in range(lanes // each)]
+        parts = [
+            self._scale_register(kind, letters, width, *(self._part(v, p, each) for v in (a, n)))
+            for p in range(lanes // each)
+        ]
         while len(parts) > 1:
             parts = [self._join(low, high) for low, high in zip(parts[::2], parts[1::2], strict=True)]
         return parts[0]
 
     def rarely(
-        self, name: str, kind: Kind, a: Any, condition: Any, body: Callable[[Value], tuple[Value, ...]], usual: Sequence[Value]
-    ) -> tuple[ir.Value, ...]:
+        self,
+        name: str,
+        kind: Kind,
+        a: Any,
+        condition: Any,
+        body: Callable[[Value], tuple[Value, ...]],
+        usual: Sequence[Value],
+    ) -> tuple[Any, ...]:
         name = f"tridsl.{name}.{self.lanes or 1}"
         operands = (a, condition, *(u.raw for u in usual))
         function = self.builder.module.globals.get(name) or self._outlined(name, kind, operands, body, usual)
@@ -86,8 +98,13 @@ class LLVMTarget:
         return tuple(self.builder.extract_value(result, i) for i in range(len(usual)))
 
     def _outlined(
-        self, name: str, kind: Kind, operands: Sequence[Any], body: Callable[[Value], tuple[Value, ...]], usual: Sequence[Value]
-    ) -> ir.Function:
+        self,
+        name: str,
+        kind: Kind,
+        operands: Sequence[Any],
+        body: Callable[[Value], tuple[Value, ...]],
+        usual: Sequence[Value],
+    ) -> Any:
         results = ir.LiteralStructType([u.raw.type for u in usual])
         module = self.builder.module
         function = ir.Function(module, ir.FunctionType(results, [o.type for o in operands]), name)
@@ -105,7 +122,7 @@ class LLVMTarget:
         chosen = [inside.builder.select(condition, c.raw, g) for c, g in zip(computed, given, strict=True)]
         inside.builder.branch(done)
         inside.builder.position_at_end(done)
-        out: ir.Value = ir.Constant(results, ir.Undefined)
+        out: Any = ir.Constant(results, ir.Undefined)
         for i, (c, g) in enumerate(zip(chosen, given, strict=True)):
             merged = inside.builder.phi(g.type)
             merged.add_incoming(c, rare)
@@ -116,7 +133,7 @@ class LLVMTarget:
         inside.builder.ret(out)
         return function
 
-    def _scale_register(self, kind: Kind, letters: str, width: int, a: ir.Value, n: ir.Value) -> ir.Value:
+    def _scale_register(self, kind: Kind, letters: str, width: int, a: Any, n: Any) -> Any:
         lanes = width // int(kind[1:])
         mask = ir.IntType(max(8, lanes))
         operands = [a, n, ir.Constant(a.type, ir.Undefined), ir.Constant(mask, -1)]
@@ -124,19 +141,19 @@ class LLVMTarget:
             operands.append(ir.Constant(ir.IntType(32), 4))  # rounding as the mode register says
         return self._call(f"llvm.x86.avx512.mask.scalef.{letters}.{width}", a.type, operands)
 
-    def _part(self, value: ir.Value, part: int, lanes: int) -> ir.Value:
+    def _part(self, value: Any, part: int, lanes: int) -> Any:
         if lanes == self.lanes:
             return value
         return self._shuffle(value, value, range(part * lanes, (part + 1) * lanes))
 
-    def _join(self, low: ir.Value, high: ir.Value) -> ir.Value:
+    def _join(self, low: Any, high: Any) -> Any:
         return self._shuffle(low, high, range(2 * low.type.count))
 
-    def _shuffle(self, a: ir.Value, b: ir.Value, lanes: Sequence[int]) -> ir.Value:
+    def _shuffle(self, a: Any, b: Any, lanes: Sequence[int]) -> Any:
         mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
         return self.builder.shuffle_vector(a, b, mask)
 
-    def _call(self, name: str, of: ir.Type, operands: Sequence[Any]) -> ir.Value:
+    def _call(self, name: str, of: Any, operands: Sequence[Any]) -> Any:
         module = self.builder.module
         function = module.globals.get(name)
         if function is None:

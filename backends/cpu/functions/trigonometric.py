@@ -48,7 +48,7 @@ def cos(x: Value) -> Value:
 
 
 def tan(x: Value) -> Value:
-    """sin / cos or -cos / sin; both are known better than to their last place, which one correction of the quotient uses."""
+    """sin / cos or -cos / sin. Both are known better than to their last place; one correction of the quotient uses it."""
     q, r, rest = quadrant(x)
     sine, cosine, odd = fast_two_sum(*_sine(r, rest)), fast_two_sum(*_cosine(r, rest)), _odd(q)
     top, top_tail = select(odd, cosine[0], sine[0]), select(odd, cosine[1], sine[1])

@@ -1,4 +1,4 @@
-"""Every vector function, compiled for this machine, against wider references: accuracy, special values, shapes, targets."""
+"""Every vector function, compiled for this machine, against wider references: accuracy, specials, shapes, targets."""
 
 from __future__ import annotations
 
@@ -92,7 +92,18 @@ def compiled(name: str, kind: str, lanes: int | None, features: frozenset[str]) 
 
 def specials(kind: str) -> np.ndarray:
     info, dtype = np.finfo(TYPES[kind]), TYPES[kind]
-    positive = [0.0, info.smallest_subnormal, info.tiny / 2, info.tiny, info.eps, 0.25, 0.5, 1 - info.epsneg, 1.0, 1 + info.eps]
+    positive = [
+        0.0,
+        info.smallest_subnormal,
+        info.tiny / 2,
+        info.tiny,
+        info.eps,
+        0.25,
+        0.5,
+        1 - info.epsneg,
+        1.0,
+        1 + info.eps,
+    ]
     # the last one is the hardest case of the reduction by pi/2 (J.-M. Muller, Elementary Functions, ch. 11)
     positive += [1.5, 2.0, 2.5, 3.0, 4.0, 10.0, 2.0**23 + 1, 2.0**24, 2.0**31, 2.0**32, info.max, math.inf, math.nan]
     positive.append(16367173 * 2.0**72 if kind == "f32" else 6381956970095103 * 2.0**797)
@@ -153,7 +164,10 @@ def check(name: str, kind: str, got: np.ndarray, inputs: tuple[np.ndarray, ...],
     wrong = ~signs | ~np.where(finite, error <= bound, same)
     if wrong.any():
         worst = np.flatnonzero(wrong)[np.argsort(-np.nan_to_num(error[wrong], nan=np.inf))[:5]]
-        rows = [f"{name}({', '.join(repr(x[i]) for x in inputs)}) = {got[i]!r}, not {rounded[i]!r}: {error[i]:.3g} ulp" for i in worst]
+        rows = [
+            f"{name}({', '.join(repr(x[i]) for x in inputs)}) = {got[i]!r}, not {rounded[i]!r}: {error[i]:.3g} ulp"
+            for i in worst
+        ]
         pytest.fail(f"{wrong.sum()} of {len(got)} wrong\n" + "\n".join(rows))
 
 
