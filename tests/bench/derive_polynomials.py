@@ -1,6 +1,6 @@
 """Derive the coefficients in `tridsl/backends/cpu/functions/coefficients.py`.
 
-    python tests/bench/derive_polynomials.py > backends/cpu/functions/coefficients.py      (about a minute; needs mpmath)
+    python tests/bench/derive_polynomials.py > backends/cpu/functions/coefficients.py      (a few minutes; needs mpmath)
 
 Each row of `PROBLEMS` is a weighted minimax problem: find the polynomial p of the given degree for which the largest
 |weight(x) * (p(x) - target(x))| on an interval is least. `weight` turns the error of p into the relative error of the function that is
