@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
-from typing import Any, Protocol
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Diagnostic, TriError, error
-from tridsl.ir.loop import Kernel
 from tridsl.ir.op import Param
 
-LowerPass = Callable[[Kernel, DeviceSpec], Kernel]
+if TYPE_CHECKING:
+    from tridsl.ir.loop import Kernel  # start-up time: who runs a cached binary has no need of the loop language
+
+LowerPass: TypeAlias = "Callable[[Kernel, DeviceSpec], Kernel]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,19 +131,32 @@ _LOADED: dict[str, Backend] = {}
 
 def backend_names() -> tuple[str, ...]:
     """Names of the installed backends; loads none."""
+    from importlib.metadata import entry_points  # 20 ms of start-up time that a process with our own backends alone never pays
+
     return tuple(sorted({e.name for e in entry_points(group="tridsl.backends")}))
 
 
 def load_backend(name: str) -> Backend:
     """The manifest of backend `name`, loaded once. Raises TriError E0702 for an unknown name."""
     if name not in _LOADED:
-        found = [e for e in entry_points(group="tridsl.backends") if e.name == name]
-        if not found:
-            raise error("E0702", f"there is no backend `{name}`", help=f"installed backends: {', '.join(backend_names()) or 'none'}")
-        loaded = found[0].load()
+        loaded = _own(name)
+        if loaded is None:
+            from importlib.metadata import entry_points  # see above
+
+            found = [e for e in entry_points(group="tridsl.backends") if e.name == name]
+            if not found:
+                raise error("E0702", f"there is no backend `{name}`", help=f"installed backends: {', '.join(backend_names()) or 'none'}")
+            loaded = found[0].load()
         if not isinstance(loaded, Backend):
             raise TypeError(f"entry point tridsl.backends:{name} is {loaded!r}, not a Backend")
         _LOADED[name] = loaded
     return _LOADED[name]
+
+
+def _own(name: str) -> Any:
+    """The backend in `tridsl.backends.<name>`, where ours live under the names of their entry points; None if there is none."""
+    if not name.isidentifier() or find_spec(f"tridsl.backends.{name}") is None:
+        return None
+    return getattr(import_module(f"tridsl.backends.{name}"), "BACKEND", None)
 
 

@@ -55,7 +55,9 @@ def find(name: str) -> Target:
 
 
 def _candidates(kind: str) -> tuple[Backend, ...]:
-    """Backends that may have devices of `kind`: the one of that name alone if there is one, so that no other is loaded."""
-    names = backend_names()
-    loaded = (load_backend(name) for name in ((kind,) if kind in names else names))
-    return tuple(backend for backend in loaded if backend.kind == kind)
+    """Backends that may have devices of `kind`: the one of that name alone if there is one, so that no other is looked for."""
+    try:
+        named = load_backend(kind)
+    except TriError:
+        return tuple(backend for name in backend_names() if (backend := load_backend(name)).kind == kind)
+    return (named,)
