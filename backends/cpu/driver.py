@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class CpuExecutable:
     `entry` is the address of `i32 entry(ptr slots, i64 threads)`; whoever keeps it keeps this object too.
     """
 
-    __slots__ = ("_call", "_code", "entry", "signature")
+    __slots__ = ("_block", "_call", "_code", "_packers", "entry", "signature")
 
     def __init__(self, binary: Binary, *, perf_map: bool = False) -> None:
         """Raises TriError E0741-E0743 when the object cannot be loaded."""
@@ -66,23 +66,21 @@ class CpuExecutable:
         self.entry = self._code.address(binary.entry)
         self.signature: Signature = binary.signature
         self._call = _ENTRY(self.entry)
+        sizes: list[Callable[[Any], int]] = [int] * len(self.signature.sizes)
+        self._packers = (*map(_packer, self.signature.params), *sizes)
+        self._block = ctypes.c_uint64 * max(1, len(self._packers))
 
     def __call__(self, slots: Sequence[Any], threads: int) -> None:
         """Run to completion without the GIL. `slots`: an array per tensor, Python numbers for scalars and sizes.
 
         An array is anything with NumPy's array interface, and is taken as it is: dtype, shape and strides were checked by
-        whoever chose this specialisation.
-        `threads` is the team size of parallel kernels, 1 inside another parallel region. Raises MemoryError, or
-        IndexError with the text of a failed check.
+        whoever chose this specialisation. `threads` is the team size of parallel kernels, 1 inside another parallel
+        region. Raises MemoryError, or IndexError with the text of a failed check.
         """
-        params = self.signature.params
-        if len(slots) != len(params) + len(self.signature.sizes):
-            raise TypeError(f"{len(params)} params and {len(self.signature.sizes)} sizes expected, {len(slots)} slots given")
-        block = (ctypes.c_uint64 * max(1, len(slots)))()
-        for index, (param, value) in enumerate(zip(params, slots)):
-            block[index] = _slot(param, value)
-        for index in range(len(params), len(slots)):
-            block[index] = int(slots[index]) & 0xFFFF_FFFF_FFFF_FFFF
+        if len(slots) != len(self._packers):
+            params, sizes = len(self.signature.params), len(self.signature.sizes)
+            raise TypeError(f"{params} params and {sizes} sizes expected, {len(slots)} slots given")
+        block = self._block(*[pack(value) for pack, value in zip(self._packers, slots)])
         status = self._call(ctypes.addressof(block), openmp.threads_here(threads))
         if status:
             raise failure(status, self.signature.messages)
@@ -97,13 +95,19 @@ def failure(status: int, messages: tuple[str, ...]) -> Exception:
     return SystemError(f"a kernel returned the unknown status {status}; this is a bug of tridsl")
 
 
-def _slot(param: Param, value: Any) -> int:
+def _packer(param: Param) -> Callable[[Any], int]:
+    """What turns the value of `param` into its slot."""
     if not isinstance(param, Tensor):
-        return scalar_slot(value, param.dtype)
-    interface = value.__array_interface__  # a tenth of the time that `value.ctypes` takes
-    if param.layout == "row" and int(interface["typestr"][2:]) != NUMPY_TYPES[param.dtype].itemsize:
-        raise TypeError(f"tensor {param.name} holds {param.dtype}, the array {interface['typestr']}")
-    address: int = interface["data"][0]
+        return partial(scalar_slot, dtype=param.dtype)
+    item = NUMPY_TYPES[param.dtype].itemsize if param.layout == "row" else None
+
+    def address(value: Any) -> int:
+        interface = value.__array_interface__  # a tenth of the time that `value.ctypes` takes
+        if item is not None and int(interface["typestr"][2:]) != item:
+            raise TypeError(f"tensor {param.name} holds {param.dtype}, the array {interface['typestr']}")
+        start: int = interface["data"][0]
+        return start
+
     return address
 
 
