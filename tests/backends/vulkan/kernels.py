@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from tridsl.dtypes import BOOL, F32, DType, compute_type
 from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Var, add, ceildiv, index, minimum, mul, sub
@@ -78,15 +79,21 @@ def kernel(name: str, params: tuple[Param, ...], *body: Stmt, sizes: tuple[str, 
 
 
 def elementwise(
-    size: Expr, types: tuple[DType, ...], out: DType, function: Callable[..., Expr], lanes: int = 64
+    size: Expr, types: tuple[DType, ...], outs: DType | tuple[DType, ...], function: Callable[..., Any], lanes: int = 64
 ) -> Kernel:
-    """`y[i] = function(x0[i], x1[i], …)`; each workgroup has `lanes` lanes, the last one fewer at work."""
-    params = tuple(tensor(f"x{n}", dtype, size) for n, dtype in enumerate(types))
+    """`y[i] = function(x0[i], x1[i], …)`, or `y0, y1, … = …` for several `outs`; a workgroup has `lanes` lanes."""
+    several = outs if isinstance(outs, tuple) else (outs,)
+    names = [f"y{n}" for n in range(len(several))] if isinstance(outs, tuple) else ["y"]
     position = add(mul(var("y:i.o"), index(lanes)), var("y:i.i"))
-    value = function(*(load(f"x{n}", dtype, position) for n, dtype in enumerate(types)))
+    found = function(*(load(f"x{n}", dtype, position) for n, dtype in enumerate(types)))
+    stores = [
+        store(name, value, position) for name, value in zip(names, found if isinstance(outs, tuple) else (found,))
+    ]
     rest = minimum(index(lanes), sub(size, mul(var("y:i.o"), index(lanes))))
-    nest = group("y:i.o", ceildiv(size, index(lanes)), lane("y:i.i", rest, store("y", value, position), bound=lanes))
-    return kernel("elementwise", (*params, tensor("y", out, size, role="output")), nest, sizes=_symbols(size))
+    nest = group("y:i.o", ceildiv(size, index(lanes)), lane("y:i.i", rest, *stores, bound=lanes))
+    inputs = (tensor(f"x{n}", dtype, size) for n, dtype in enumerate(types))
+    outputs = (tensor(name, dtype, size, role="output") for name, dtype in zip(names, several))
+    return kernel("elementwise", (*inputs, *outputs), nest, sizes=_symbols(size))
 
 
 def call(function: str, *args: Expr) -> Call:
