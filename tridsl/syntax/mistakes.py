@@ -37,7 +37,7 @@ def diagnose(parser: Lark, source: SourceFile, layout: Layout, unexpected: Unexp
         return TriError(layout.bracket_error)
     accepted = (isinstance(unexpected, UnexpectedToken) and unexpected.accepts) or set()
     for mistake in (*_anywhere(), *_by_example(parser).get(_place(unexpected), ())):
-        span = _covered(mistake, found)
+        span = _covered(mistake, layout, found)
         if span is not None and (not mistake.accepts or mistake.accepts in accepted):
             return error(mistake.code, mistake.message, span, help=mistake.help, example=mistake.example.strip("\n"))
     written = source.text[found.start : found.end]
@@ -65,7 +65,7 @@ def expectation(parser: Lark, accepted: set[str]) -> str:
     """A set of terminals in readable words: "`,`, `]` or an operator"."""
     accepted = set(accepted)
     groups = []
-    if accepted >= _VALUES - {"SCAN", "_IF", "STRING"}:
+    if accepted >= {"NAME", "NUMBER", "LPAR", "MINUS"}:
         groups.append("a value")
         accepted -= _VALUES
     if accepted >= _OPERATORS - {"COMPARE", "OR", "AND"}:
@@ -125,12 +125,15 @@ def _anywhere() -> tuple[grammar.Mistake, ...]:
     return tuple(mistake for mistake in grammar.mistakes() if mistake.anywhere)
 
 
-def _covered(mistake: grammar.Mistake, found: Span) -> Span | None:
+def _covered(mistake: grammar.Mistake, layout: Layout, found: Span) -> Span | None:
     """The place to mark, or None where the mistake does not apply: `covers` must match over the refused place."""
-    if not mistake.covers:
-        return found
     text = found.source.text
     first = text.rfind("\n", 0, found.start) + 1
+    if not mistake.covers:
+        if text[found.start : found.end] != "}" or text[first : found.start].strip():
+            return found
+        end = len(layout.text[: found.start].rstrip())  # what is missing is missed above, not at the brace below
+        return Span(source=found.source, start=end, end=end)
     last = text.find("\n", found.start)
     for match in re.finditer(mistake.covers, text[first : last if last >= 0 else len(text)]):
         if match.start() <= found.start - first < max(match.end(), match.start() + 1):
