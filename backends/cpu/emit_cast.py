@@ -61,12 +61,13 @@ def from_stored(builder: Any, value: Value, dtype: DType) -> Value:
         return builder.icmp_unsigned("!=", value, constant(kind, 0))
     if dtype == U4:
         return builder.and_(value, constant(kind, 15))
-    return _sign_extend_nibble(builder, value) if dtype == I4 else value
+    return _sign_extend(builder, value, 4) if dtype == I4 else value
 
 
-def _sign_extend_nibble(builder: Any, value: Value) -> Value:
-    four = constant(value.type, 4)
-    return builder.ashr(builder.shl(value, four), four)
+def _sign_extend(builder: Any, value: Value, bits: int) -> Value:
+    """The low `bits` of an i8, as a signed number."""
+    unused = constant(value.type, 8 - bits)
+    return builder.ashr(builder.shl(value, unused), unused)
 
 
 def _brain_to_float(builder: Any, value: Value) -> Value:
@@ -109,9 +110,9 @@ DECODE: dict[DType, Convert] = {F16: lambda b, v: b.fpext(v, shaped(FLOAT, lanes
 ENCODE: dict[DType, Convert] = {
     F16: lambda b, v: b.fptrunc(v, shaped(HALF, lanes_of(v))),
     BF16: _float_to_brain,
-    I4: lambda b, v: _sign_extend_nibble(b, v),
+    I4: lambda b, v: _sign_extend(b, v, 4),
     U4: lambda b, v: b.and_(v, constant(v.type, 15)),
-    TRIT: lambda b, v: v,
+    TRIT: lambda b, v: _sign_extend(b, v, 2),
 }
 
 
