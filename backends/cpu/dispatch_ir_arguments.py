@@ -6,7 +6,7 @@ from tridsl.backends.cpu.dispatch_limits import MAX_ARGUMENTS
 
 ARGUMENTS = """
 ; Give every param its object: positional, by keyword, or null. False for anything that the signature does not have.
-define internal i1 @arguments(ptr %spec, ptr %args, i64 %nargs, ptr %kwnames, ptr %out.name, ptr %objects) {
+define internal i1 @arguments(ptr %spec, ptr %args, i64 %nargs, ptr %kwnames, ptr %out.name, ptr %objects) alwaysinline {
   %i.var = alloca i64
   %j.var = alloca i64
   %fixed.var = alloca i64
@@ -162,7 +162,7 @@ no:
 
 FITS = f"""
 ; Check every param and fill the slots. `owned[i]` is set to 1 where an output is to be allocated.
-define internal i1 @fits(ptr %spec, ptr %objects, ptr %slots, ptr %owned) {{
+define internal i1 @fits(ptr %spec, ptr %objects, ptr %slots, ptr %owned) alwaysinline {{
   %lows = alloca [{MAX_ARGUMENTS} x i64]
   %highs = alloca [{MAX_ARGUMENTS} x i64]
   %bits = alloca i64

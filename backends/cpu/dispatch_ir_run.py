@@ -77,7 +77,7 @@ no:
   ret i1 false
 }}
 
-define internal i32 @run(ptr %spec, ptr %slots) {{
+define internal i32 @run(ptr %spec, ptr %slots) alwaysinline {{
   %threads.var = alloca i64
   %entry = load ptr, ptr %spec
   %threads.at = getelementptr %Spec, ptr %spec, i32 0, i32 2
@@ -138,7 +138,7 @@ unknown:
 }}
 
 ; A new reference to what the call returns, or null with an error set.
-define internal ptr @result(ptr %spec, ptr %objects) {{
+define internal ptr @result(ptr %spec, ptr %objects) alwaysinline {{
   %i.var = alloca i64
   %count.at = getelementptr %Spec, ptr %spec, i32 0, i32 11
   %count = load i64, ptr %count.at
@@ -211,7 +211,7 @@ done:
 }}
 
 ; Run a specialisation whose checks have passed.
-define internal ptr @perform(ptr %spec, ptr %objects, ptr %slots, ptr %owned) {{
+define internal ptr @perform(ptr %spec, ptr %objects, ptr %slots, ptr %owned) alwaysinline {{
   %result.var = alloca ptr
   %keeper.at = getelementptr %Spec, ptr %spec, i32 0, i32 1
   %keeper = load ptr, ptr %keeper.at

@@ -91,7 +91,7 @@ no:
 
 TENSOR = """
 ; What a rule expects, for kinds 0 and 1.
-define internal i64 @expected(ptr %rule, ptr %sizes) {
+define internal i64 @expected(ptr %rule, ptr %sizes) alwaysinline {
   %offset.at = getelementptr %Rule, ptr %rule, i32 0, i32 3
   %offset = load i64, ptr %offset.at
   %kind = load i64, ptr %rule
@@ -112,7 +112,7 @@ computed:
 }
 
 ; Does `value` follow the rule? A binding rule gives the size its value.
-define internal i1 @follows(ptr %rule, ptr %sizes, i64 %value) {
+define internal i1 @follows(ptr %rule, ptr %sizes, i64 %value) alwaysinline {
   %kind = load i64, ptr %rule
   %binds = icmp eq i64 %kind, 2
   br i1 %binds, label %bind, label %compare
@@ -152,7 +152,7 @@ no:
 }
 
 ; Is `object` an array that `param` describes? Gives the bytes it covers as [low, high).
-define internal i1 @tensor(ptr %object, ptr %param, ptr %sizes, ptr %low.out, ptr %high.out) {
+define internal i1 @tensor(ptr %object, ptr %param, ptr %sizes, ptr %low.out, ptr %high.out) alwaysinline {
   %axis.var = alloca i64
   %step.var = alloca i64
   %low.var = alloca i64
