@@ -11,10 +11,12 @@ from tridsl.ir.walk import rewrite, walk
 
 
 def fresh(block: Block, suffix: str) -> Block:
-    """`block` with `suffix` behind every name that it binds."""
+    """`block` with `suffix` behind every name that it binds (and a mark more, should that name be bound in it already)."""
     bound = {n.var for s in block for n in walk(s) if isinstance(n, For | CopyAxis)}
     bound |= {v for s in block for n in walk(s) if isinstance(n, Mma) for v, _ in n.axes}
     local = {n.buffer.name for s in block for n in walk(s) if isinstance(n, Alloc)}
+    while any(name + suffix in bound | local for name in bound | local):
+        suffix += "'"
     variables: dict[str, Expr] = {name: Var(name=name + suffix) for name in bound}
 
     def tensor(node: Any) -> Any:

@@ -27,7 +27,7 @@ def _block(block: Block, reducing: frozenset[str]) -> Block:
             stage = stage_of(statement.var)
             if statement.reduce and stage not in reducing:
                 for path, accumulate in _accumulations((statement,), stage):
-                    out += _start(path, accumulate)
+                    out += start_nest(path, accumulate)
                 inner = _block(statement.body, reducing | {stage})
             else:
                 inner = _block(statement.body, reducing)
@@ -36,7 +36,7 @@ def _block(block: Block, reducing: frozenset[str]) -> Block:
             out.append(replace(statement, then=_block(statement.then, reducing), otherwise=_block(statement.otherwise, reducing)))
         elif isinstance(statement, Accumulate) and statement.init:
             if not reducing:
-                out += _start((), statement)
+                out += start_nest((), statement)
             out.append(replace(statement, init=False))
         else:
             out.append(statement)
@@ -55,7 +55,8 @@ def _accumulations(block: Block, stage: str, loops: tuple[For, ...] = ()) -> lis
     return found
 
 
-def _start(path: tuple[For, ...], accumulate: Accumulate) -> Block:
+def start_nest(path: tuple[For, ...], accumulate: Accumulate) -> Block:
+    """Stores of the identity to every element that `accumulate` reaches through the loops of `path`."""
     free = [loop for loop in path if not loop.reduce]
     names = {loop.var: Var(name=f"{loop.var}.start") for loop in free}
     body: Block = tuple(

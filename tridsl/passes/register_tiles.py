@@ -18,6 +18,7 @@ from tridsl.dtypes import BOOL, compute_type
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, binary, both, index
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Kernel, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, substitute, walk
+from tridsl.passes.place_init import start_nest
 from tridsl.schedule.nest import stage_of, trip_bound
 
 REGISTER_BYTES = 2048
@@ -36,7 +37,8 @@ def register_tiles(kernel: Kernel) -> Kernel:
             if isinstance(statement, For):
                 tiled = _tile(statement, above, types) if statement.reduce else None
                 if tiled is None:
-                    out.append(replace(statement, body=visit(statement.body, (*above, statement))))
+                    inner = replace(statement, body=visit(statement.body, (*above, statement)))
+                    out += (*_when_empty(statement, inner, above), inner)
                 else:
                     out += tiled
             elif isinstance(statement, If):
@@ -46,6 +48,17 @@ def register_tiles(kernel: Kernel) -> Kernel:
         return tuple(out)
 
     return replace(kernel, phases=tuple(replace(p, body=visit(p.body, ())) for p in kernel.phases))
+
+
+def _when_empty(before: For, after: For, above: tuple[For, ...]) -> Block:
+    """A reduction of several loops that were tiled inside starts in the first iteration; with none, it starts here."""
+    first = before.reduce and not any(l.reduce and stage_of(l.var) == stage_of(before.var) for l in above)
+    found = _path((before,))
+    if not first or found is None or (isinstance(before.extent, Const) and int(before.extent.value) > 0):
+        return ()
+    if any(isinstance(n, Accumulate) and n.init for n in walk(after)):
+        return ()
+    return (If(condition=binary("le", before.extent, index(0)), then=start_nest(*found)),)
 
 
 def _path(block: Block) -> tuple[tuple[For, ...], Accumulate] | None:
@@ -107,8 +120,8 @@ def _tile(root: For, above: tuple[For, ...], types: dict[str, object]) -> Block 
         return inner
 
     valid: Expr | None = None
-    for loop in tile:
-        if not isinstance(loop.extent, Const):
+    for loop, size in zip(tile, sizes):
+        if loop.extent != index(size):
             valid = both(valid, binary("lt", Var(name=loop.var), loop.extent))
     zero, load, store = [], [], []
     for buffer, target, identity in zip(buffers, accumulate.targets, reducer.identity):

@@ -17,7 +17,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Call, Cast, Const, Expr, Load, Var, add, binary, ceildiv, index, minimum, mul, sub
-from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Kernel, Ref, Stmt, Store
+from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Kernel, LoopKind, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.fresh import fresh
 
@@ -96,13 +96,13 @@ def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> Block:
     done = mul(whole, step)
     rest = simplify_index(sub(loop.extent, done))
     outer, copy, lane, tail = (Var(name=f"{loop.var}.{part}") for part in ("v", "u", "w", "t"))
-    base = replace(loop, reduce=False, kind="serial", binding=None)
+    base = replace(loop, kind="serial", binding=None)
 
     def at(position: Expr, unrolled: Expr) -> Block:
         return substitute(body, {loop.var: position, f"{loop.var}.u": unrolled, f"{loop.var}.w": lane})
 
     main = at(simplify_index(add(add(mul(outer, step), mul(copy, width)), lane)), copy)
-    vector = For(var=lane.name, extent=width, bound=lanes, kind="vector", body=main)
+    vector = For(var=lane.name, extent=width, bound=lanes, kind="vector", body=main)  # not reduced: lanes have their own parts
     if factor > 1:
         vector = For(var=copy.name, extent=index(factor), bound=factor, kind="unroll", body=(vector,))
     else:
@@ -127,12 +127,14 @@ def _is_tile(loop: For, lanes: int, size: int | None) -> bool:
     return loop.bound <= lanes * (1 if _reduces(loop) else TILE_REGISTERS)
 
 
+def _across(node: Accumulate, loop: For) -> bool:
+    """Whether the accumulation combines the lanes: its target is one for all of them, made outside the loop."""
+    local = {n.buffer.name for s in loop.body for n in walk(s) if isinstance(n, Alloc)}
+    return not any(t.tensor in local or any(loop.var in variables(i) for i in t.index) for t in node.targets)
+
+
 def _reduces(loop: For) -> bool:
-    return any(
-        isinstance(n, Accumulate) and not any(loop.var in variables(i) for t in n.targets for i in t.index)
-        for s in loop.body
-        for n in walk(s)
-    )
+    return any(isinstance(n, Accumulate) and _across(n, loop) for s in loop.body for n in walk(s))
 
 
 def _partials(loop: For, lanes: int, factor: int) -> tuple[Block, Block, Block]:
@@ -144,7 +146,7 @@ def _partials(loop: For, lanes: int, factor: int) -> tuple[Block, Block, Block]:
 
     def visit(node: Accumulate) -> Accumulate:
         nonlocal count
-        if any(loop.var in variables(i) for t in node.targets for i in t.index) or not node.reducer.commutative:
+        if not _across(node, loop) or not node.reducer.commutative:
             return node
         count += 1
         name = f"{loop.var}.part{count if count > 1 else ''}"
@@ -170,16 +172,16 @@ def _partials(loop: For, lanes: int, factor: int) -> tuple[Block, Block, Block]:
             stride //= 2
         w = Var(name=f"{name}.x")
         final = replace(node, values=part(index(0), w), mask=None)
-        after.append(_over(w.name, lanes, "vector", (final,)))
+        after.append(_over(w.name, lanes, "vector", (final,), reduce=True))
         return replace(node, targets=tuple(Ref(tensor=b.name, index=(copy, lane)) for b in buffers))
 
     body = rewrite(loop.body, {Accumulate: visit})
     return body, tuple(before), tuple(after)
 
 
-def _over(variable: str, size: int, kind: str, body: Stmt | Block) -> For:
+def _over(variable: str, size: int, kind: LoopKind, body: Stmt | Block, *, reduce: bool = False) -> For:
     block = body if isinstance(body, tuple) else (body,)
-    return For(var=variable, extent=index(size), bound=size, kind=kind, body=block)  # type: ignore[arg-type]
+    return For(var=variable, extent=index(size), bound=size, kind=kind, body=block, reduce=reduce)
 
 
 def _with_lane_axis(loop: For, lanes: int) -> Block:

@@ -59,10 +59,13 @@ def at(kernel: Kernel, step: At, spec: DeviceSpec) -> Kernel:
     if any(v.startswith(f"{stage}:") for v in (target.var, *(l.var for l in enclosing(kernel, target.var)))):
         raise error("E0410", f"`{stage}` cannot be computed inside itself", step.span, help="name a loop of a stage that reads it")
     inside = _loads(target.body, names)
+    elsewhere = f"`{stage}` is read outside the loop `{step.axis}` of `{step.consumer}`: by "
+    if not inside and _count_loads(kernel_without, names):
+        raise NotYet(elsewhere + ", ".join(_readers(kernel_without, names, target.var)))
     if not inside:
         raise error(
             "E0410", f"the loop `{step.axis}` of `{step.consumer}` does not read `{stage}`", step.span,
-            help=f"`{stage}` is read by: {', '.join(_readers(kernel, names)) or 'nothing'}",
+            help=f"nothing reads `{stage}`",
         )  # fmt: skip
     path = (*enclosing(kernel_without, target.var), target)
     outside = _count_loads(kernel_without, names) > len(inside)
@@ -70,10 +73,8 @@ def at(kernel: Kernel, step: At, spec: DeviceSpec) -> Kernel:
     regions = {name: _region(kernel, name, [(l, p) for l, p in inside if l.tensor == name], path) for name in sorted(read)}
     regions |= {name: _implied(kernel, name, body_of, regions) for name in sorted(names - read)}
     if outside:
-        if not _exact(kernel, regions, path, home):
-            raise NotYet(
-                f"`{stage}` is also read outside the loop `{step.axis}` of `{step.consumer}`: by {', '.join(_readers(kernel_without, names, target.var))}"
-            )
+        if not _exact(kernel, regions, path, home) or not _reads_inside_first(kernel_without, names, target.var):
+            raise NotYet(elsewhere + ", ".join(_readers(kernel_without, names, target.var)))
         producer = _restrict(body_of, regions, stage, shift=False, step=step)
         return replace_loop(home.restore(kernel_without), target.var, lambda loop: _insert(loop, producer, names))
     buffers = _buffers(kernel, names, regions)
@@ -157,6 +158,25 @@ def _loads(block: Block, names: frozenset[str]) -> list[tuple[Load, tuple[For, .
 
 def _count_loads(kernel: Kernel, names: frozenset[str]) -> int:
     return sum(1 for p in kernel.phases for n in walk(p) if isinstance(n, Load) and n.tensor in names)
+
+
+def _reads_inside_first(kernel: Kernel, names: frozenset[str], variable: str) -> bool:
+    """Whether, in program order, no read of `names` stands before the loop of `variable`."""
+
+    def first(block: Block) -> bool | None:
+        for statement in block:
+            if isinstance(statement, For) and statement.var == variable:
+                return True
+            if isinstance(statement, For | If):
+                parts = (statement.body,) if isinstance(statement, For) else (statement.then, statement.otherwise)
+                answers = [answer for part in parts if (answer := first(part)) is not None]
+                if answers:
+                    return all(answers)
+            elif any(isinstance(n, Load) and n.tensor in names for n in walk(statement)):
+                return False
+        return None
+
+    return next((answer for phase in kernel.phases if (answer := first(phase.body)) is not None), False)
 
 
 def _readers(kernel: Kernel, names: frozenset[str], but: str = "") -> list[str]:

@@ -97,7 +97,7 @@ def _loads(loop: For, tensor: str) -> list[tuple[Load, tuple[For, ...]]]:
         for statement in block:
             if isinstance(statement, For):
                 visit(statement.body, (*around, statement))
-            else:
+            elif not isinstance(statement, Copy):  # what another copy reads is not read again
                 found.extend((n, around) for n in walk(statement) if isinstance(n, Load) and n.tensor == tensor)  # type: ignore[arg-type]
 
     visit(loop.body, ())

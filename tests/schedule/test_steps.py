@@ -1,0 +1,155 @@
+"""Every verb: legal uses keep the op's meaning for awkward sizes; each illegal use has its error."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tridsl.diagnostics import TriError
+
+_spec = importlib.util.spec_from_file_location("schedule_programs", Path(__file__).with_name("programs.py"))
+assert _spec and _spec.loader
+programs = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(programs)
+
+MATMUL, SOFTMAX, BLUR = programs.MATMUL, programs.SOFTMAX, programs.BLUR
+
+LEGAL = [
+    (MATMUL, "C.split(i, 4)"),
+    (MATMUL, "C.split(k, 5)"),
+    (MATMUL, "C.tile(i=4, j=3)"),
+    (MATMUL, "C.tile(i=4, j=3).tile(i.i=2, j.i=2)"),
+    (MATMUL, "C.order(k, i, j)"),
+    (MATMUL, "C.order(j, i)"),
+    (MATMUL, "C.fuse(i, j)"),
+    (MATMUL, "C.fuse(i, j).split(i.j, 7).parallel(i.j.o)"),
+    (MATMUL, "C.parallel(i).vector(j)"),
+    (MATMUL, "C.vector(k)"),
+    (MATMUL, "C.order(k, i, j).vector(j)"),
+    (MATMUL, "C.split(j, 8).order(i, j.o, k, j.i).vector(j.i)"),
+    (MATMUL, "C.split(i, 3).unroll(i.i)"),
+    (MATMUL, "C.tile(i=6, j=32).split(k, 4).order(j.o, k.o, i.o, k.i, i.i, j.i).parallel(j.o).vector(j.i).unroll(i.i)\n A.pack(at=i.o)\n B.pack(at=k.o)"),
+    (MATMUL, "C.tile(i=6, j=32).order(i.o, j.o, k, i.i, j.i).vector(j.i).unroll(i.i)"),
+    (MATMUL, 'C.split(i, 4).bind(i.o="group.x", j="group.y")'),
+    (MATMUL, 'C.split(j, 16).order(i, j.o, j.i, k).bind(i="group.y", j.o="group.x", j.i="lane.x")'),
+    (MATMUL, "C.split(k, 4)\n A.store(l1, at=k.o)"),
+    (MATMUL, "C.split(k, 4)\n A.store(l1, at=k.o)\n C.pipeline(2)"),
+    (MATMUL, 'C.intrin("fma")'),
+    (SOFTMAX, "m.at(y, r)\n e.at(y, r)\n y.sum.at(y, r)"),
+    (SOFTMAX, "y.sum.at(y, r)\n e.at(y, r)\n m.at(y, r)\n e.at(y.sum, k)\n y.parallel(r).vector(n)\n m.vector(n)\n y.sum.vector(k)"),
+    (SOFTMAX, "e.inline()"),
+    (SOFTMAX, "m.at(y, r)\n e.at(y, r).store(l2)\n y.sum.at(y, r)"),
+    (SOFTMAX, "y.sum.vector(k)\n m.vector(n).parallel(r)"),
+    (BLUR, "g.inline()"),
+    (BLUR, "y.split(i, 3)\n g.at(y, i.o).vector(j)\n y.parallel(i.o).vector(j)"),
+    (BLUR, "g.at(y, i)"),
+    (BLUR, "g.at(y, j)"),
+    (BLUR, "y.fuse(i, j).vector(i.j)"),
+]
+SIZES = [{"M": 1, "N": 1, "K": 1}, {"M": 7, "N": 13, "K": 5}, {"M": 12, "N": 64, "K": 8}, {"M": 3, "N": 33, "K": 0}]
+OTHER = [{"R": 1, "N": 1, "H": 1, "W": 1}, {"R": 3, "N": 37, "H": 7, "W": 19}, {"R": 2, "N": 64, "H": 6, "W": 32}]
+
+
+@pytest.mark.parametrize(("text", "directives"), LEGAL, ids=[d.split("\n")[0] for _, d in LEGAL])
+def test_keeps_meaning(text: str, directives: str) -> None:
+    op = programs.op_of(text)
+    for sizes in SIZES if op.name == "matmul" else OTHER:
+        known = {name: sizes[name] for name in op.sizes}
+        programs.check_same(op, programs.steps_of(op, directives, **known), known)
+
+
+def test_pack_on_narrow_vectors() -> None:
+    op = programs.op_of(MATMUL)
+    steps = programs.steps_of(op, "C.tile(i=4, j=8).order(i.o, j.o, k, i.i, j.i).vector(j.i).unroll(i.i)")
+    programs.check_same(op, steps, {"M": 9, "N": 21, "K": 4}, programs.SMALL)
+
+
+ILLEGAL = [
+    (MATMUL, "D.split(i, 4)", "E0401"),
+    (MATMUL, "D.at(C, i)", "E0401"),
+    (MATMUL, "D.inline()", "E0401"),
+    (MATMUL, "D.store(l1)", "E0401"),
+    (MATMUL, "D.pipeline(1)", "E0401"),
+    (MATMUL, "D.pack(at=k)", "E0401"),
+    (MATMUL, "D.grid(columns=2)", "E0401"),
+    (MATMUL, 'D.intrin("vpdpbusd")', "E0703"),
+    (MATMUL, "C.split(z, 4)", "E0402"),
+    (MATMUL, "C.split(i, 4).parallel(i)", "E0402"),
+    (MATMUL, "A.pack(at=z)", "E0402"),
+    (MATMUL, "C.split(i, 0)", "E0403"),
+    (MATMUL, "C.split(i, 0 - 3)", "E0403"),
+    (MATMUL, "C.split(i, 128).unroll(i.i)", "E0403"),
+    (MATMUL, "C.pipeline(7)", "E0403"),
+    (MATMUL, "C.grid(columns=0)", "E0403"),
+    (MATMUL, 'C.bind(i="lane.x")', "E0403"),
+    (MATMUL, "C.vector(j).split(j, 4)", "E0404"),
+    (MATMUL, "C.parallel(i).fuse(i, j)", "E0404"),
+    (MATMUL, "C.unroll(i).parallel(i)", "E0404"),
+    (MATMUL, "C.vector(i).vector(j)", "E0405"),
+    (MATMUL, "C.parallel(i).parallel(j)", "E0405"),
+    (MATMUL, "C.vector(i).parallel(j)", "E0405"),
+    (MATMUL, 'C.bind(i="group.x", j="group.x")', "E0405"),
+    (MATMUL, "C.fuse(i, k)", "E0406"),
+    (MATMUL, "C.order(i, i)", "E0406"),
+    (MATMUL, "C.split(k, 4)\n A.pack(at=k.o)\n C.order(k.i, i)", "E0406"),
+    (MATMUL, "C.split(k, 4).order(k.i, k.o)", "E0407"),
+    (MATMUL, "C.split(k, 4).fuse(k.o, k.i)", "E0407"),
+    (MATMUL, "C.parallel(k)", "E0408"),
+    (MATMUL, 'C.bind(k="group.x")', "E0408"),
+    (MATMUL, "C.fuse(j, k)", "E0409"),
+    (SOFTMAX, "m.at(y, r)", "E0410"),
+    (SOFTMAX, "e.at(m, r)", "E0410"),
+    (SOFTMAX, "e.at(e, r)", "E0410"),
+    (SOFTMAX, "e.split(n, 4)\n m.at(y, r)\n y.sum.at(y, r)\n e.at(y, r)", "E0411"),
+    (MATMUL, "A.pack(at=i)", "E0412"),
+    (MATMUL, "A.pack(at=k)\n B.pack(at=k)\n A.pack(at=k)", "E0402"),
+    (MATMUL, 'C.bind(i="warp")', "E0413"),
+    (MATMUL, "C.grid(planes=2)", "E0413"),
+    (SOFTMAX, "y.inline()", "E0414"),
+    (SOFTMAX, "y.at(m, r)", "E0414"),
+    (SOFTMAX, "m.inline()", "E0415"),
+    (MATMUL, "A.store(cache, at=k)", "E0416"),
+    (MATMUL, "A.store(shared)", "E0417"),
+    (SOFTMAX, "e.store(l1)", "E0417"),
+    (MATMUL, "C.pipeline(1)", "E0418"),
+    (MATMUL, "C.grid(columns=4)", "E0419"),
+    (MATMUL, "C.grid(columns=2, rows=2, columns=2)", "E0419"),
+    (MATMUL, 'C.intrin("dot")', "E0420"),
+    (MATMUL, "C.split(k, wide)", "E0431"),
+    (MATMUL, "C.split(k, chip.wings)", "E0431"),
+    (MATMUL, "param t in {4, 8} = 5\n C.split(k, t)", "E0432"),
+    (MATMUL, "param t in {4, 8} = 8\n require t > 8\n C.split(k, t)", "E0433"),
+    (MATMUL, "C.vectorise(j)", "E0434"),
+    (MATMUL, "C.split(k)", "E0435"),
+    (MATMUL, "C.split(k, 2.5)", "E0435"),
+    (MATMUL, "C.parallel(i, j)", "E0435"),
+    (MATMUL, "A.pack(near=k)", "E0435"),
+]
+
+
+@pytest.mark.parametrize(("text", "directives", "code"), ILLEGAL, ids=[f"{c} {d.splitlines()[-1]}" for _, d, c in ILLEGAL])
+def test_illegal(text: str, directives: str, code: str) -> None:
+    op = programs.op_of(text)
+    with pytest.raises(TriError) as caught:
+        programs.scheduled(op, programs.steps_of(op, directives))
+    assert caught.value.code == code
+    first = caught.value.diagnostics[0]
+    assert first.span is not None and first.help
+
+
+CARRIED = [
+    ("op f(x: f32[N]) -> y: f32[N] {\n y[i] = scan sum[i](x[i])\n}", "y.parallel(i)", "E0408"),
+    ("op f(x: f32[N]) -> y: f32[N] {\n y[i] = scan sum[i](x[i])\n}", "y.vector(i)", "E0408"),
+    ("op f(x: f32[R, N]) -> y: f32[R] {\n y[r] = sum[n; order=seq](x[r, n])\n}", "y.vector(n)", "E0408"),
+    ("op f(x: f32[R, N, M]) -> y: f32[R] {\n y[r] = sum[n, m; order=seq](x[r, n, m])\n}", "y.order(m, n)", "E0408"),
+]
+
+
+@pytest.mark.parametrize(("text", "directives", "code"), CARRIED)
+def test_order_is_kept(text: str, directives: str, code: str) -> None:
+    op = programs.op_of(text)
+    with pytest.raises(TriError) as caught:
+        programs.scheduled(op, programs.steps_of(op, directives))
+    assert caught.value.code == code
