@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 
 from tridsl.diagnostics import SourceFile, Span
 from tridsl.syntax import nodes
@@ -32,6 +32,7 @@ class _Unit:
     left: str = ""
     start: int = 0
     end: int = 0
+    trail: str = ""  # the comment behind the last line
     kind: str = ""  # "item" begins an item, "open" ends with a brace, "close" is one, "comment" is one
 
     def begins_item(self) -> bool:
@@ -79,7 +80,7 @@ def _with_comments(units: list[_Unit], comments: tuple[Span, ...], text: str) ->
         *earlier, last = trailing.get(position, [""])
         result += before.get(position, [])
         result += [_comment(written, unit, None) for written in earlier]
-        result.append(_trail(unit, last) if last else unit)
+        result.append(replace(unit, trail=last))
     return result + before.get(len(units), [])
 
 
@@ -87,23 +88,6 @@ def _comment(written: str, unit: _Unit | None, span: Span | None) -> _Unit:
     depth = 0 if unit is None else unit.depth + (unit.kind == "close")
     offset = span.start if span else 0
     return _Unit(lines=(written,), depth=depth, start=offset, end=offset, kind="comment")
-
-
-_TRAIL = "\0"
-"""Stands between code and a trailing comment until the comments of neighbouring lines are aligned; no source has it
-outside comments and strings, and no string that is printed holds it."""
-
-
-def _trail(unit: _Unit, written: str) -> _Unit:
-    *lines, last = unit.lines
-    return _Unit(
-        lines=(*lines, f"{last}{_TRAIL}{written}"),
-        depth=unit.depth,
-        left=unit.left,
-        start=unit.start,
-        end=unit.end,
-        kind=unit.kind,
-    )
 
 
 def _emit(units: list[_Unit], text: str) -> str:
@@ -138,7 +122,7 @@ def _first_word(unit: _Unit) -> str:
 
 def _aligned(block: list[_Unit]) -> str:
     """The lines of units without blank lines between them: neighbouring `=` in one column, then trailing comments."""
-    lines: list[str] = []
+    lines: list[tuple[str, str]] = []
     run: list[_Unit] = []
     for unit in block:
         if run and (not unit.left or unit.depth != run[0].depth):
@@ -147,30 +131,28 @@ def _aligned(block: list[_Unit]) -> str:
         if unit.left:
             run.append(unit)
         else:
-            lines += ["  " * unit.depth + line for line in unit.lines]
+            lines += _lines(unit, unit.lines[0])
     lines += _equals(run)
     return "\n".join(_trailing(lines))
 
 
-def _equals(run: list[_Unit]) -> Iterator[str]:
+def _equals(run: list[_Unit]) -> Iterator[tuple[str, str]]:
     width = max((len(unit.left) for unit in run), default=0)
     for unit in run:
-        first, *rest = unit.lines
-        yield f"{'  ' * unit.depth}{unit.left:<{width}} = {first}"
-        yield from ("  " * unit.depth + line for line in rest)
+        yield from _lines(unit, f"{unit.left:<{width}} = {unit.lines[0]}")
 
 
-def _trailing(lines: list[str]) -> Iterator[str]:
-    run: list[list[str]] = []
-    for line in [*lines, None]:
-        if line is not None and _TRAIL in line:
-            run.append(line.split(_TRAIL, 1))
-            continue
-        width = max((len(code) for code, _ in run), default=0)
-        yield from (f"{code:<{width}}  {comment}" for code, comment in run)
-        run = []
-        if line is not None:
-            yield line
+def _lines(unit: _Unit, first: str) -> list[tuple[str, str]]:
+    """Indented code and, with the last line, the trailing comment."""
+    code = ["  " * unit.depth + line for line in (first, *unit.lines[1:])]
+    return [(line, "") for line in code[:-1]] + [(code[-1], unit.trail)]
+
+
+def _trailing(lines: list[tuple[str, str]]) -> Iterator[str]:
+    for has_comment, run in groupby(lines, key=lambda line: bool(line[1])):
+        pairs = list(run)
+        width = max(len(code) for code, _ in pairs)
+        yield from (f"{code:<{width}}  {comment}" if has_comment else code for code, comment in pairs)
 
 
 # ---- nodes to units
