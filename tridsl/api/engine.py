@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,9 @@ from tridsl.check.sizes import Number
 from tridsl.ir.op import Op, Scalar, Tensor
 from tridsl.program.realise import Loaded, Realiser, Target
 from tridsl.runtime.memory import allocate, require
-from tridsl.schedule.steps import Schedule
+
+if TYPE_CHECKING:
+    from tridsl.schedule.steps import Schedule
 
 DYNAMIC_LIMIT = 8
 """Values of one size that get kernels of their own; with more, the size becomes an argument of the kernel."""
