@@ -188,31 +188,34 @@ def _append_lanes(frame: Frame, statement: Append, stored: Value, active: Value)
     count = _count(frame, statement.count)
     for start in range(0, lanes_of(stored), step):
         part = list(range(start, min(start + step, lanes_of(stored))))
-        values, mask = shuffle(builder, stored, part), shuffle(builder, active, part)
+        # LLVM compresses whole registers only: the missing lanes are switched off.
+        size = max(128 // place.dtype.storage_bits, 1 << (len(part) - 1).bit_length())
+        fill = size - len(part)
+        values = shuffle(builder, stored, [*part, *[-1] * fill])
+        mask = shuffle(builder, active, [*part, *[lanes_of(active)] * fill], constant(active.type, 0) if fill else None)
         vector = values.type
         if isinstance(vector.element, ir.HalfType):  # LLVM 22 cannot compress halves; the bits are all that matters
             vector = ir.VectorType(ir.IntType(16), len(part))
             values = builder.bitcast(values, vector)
         packed = intrinsic(builder, "experimental.vector.compress", vector, [values, mask, constant(vector, 0)])
-        bits = builder.bitcast(mask, ir.IntType(len(part)))
-        number = intrinsic(builder, "ctpop", bits.type, [bits]) if len(part) > 1 else bits
-        # ctpop of n bits needs bit_length(n) bits, which always fit n bits for n > 1.
-        kept = builder.zext(number, INDEX_TYPE) if len(part) < 64 else number
+        bits = builder.bitcast(mask, ir.IntType(size))
+        number = intrinsic(builder, "ctpop", bits.type, [bits])  # at most `size`, which fits `size` >= 2 bits
+        kept = builder.zext(number, INDEX_TYPE) if size < 64 else number
         following = builder.add(count, kept, flags=("nsw",))
         pointer = _element(frame, statement.tensor, count)
-        size = place.dtype.storage_bytes
+        align = place.dtype.storage_bytes
 
-        def whole(packed: Value = packed, pointer: Value = pointer, size: int = size) -> None:
-            builder.store(packed, pointer, align=size)
+        def whole(packed: Value = packed, pointer: Value = pointer, align: int = align) -> None:
+            builder.store(packed, pointer, align=align)
 
-        def exact(packed: Value = packed, pointer: Value = pointer, kept: Value = kept, size: int = size) -> None:
+        def exact(packed: Value = packed, pointer: Value = pointer, kept: Value = kept, align: int = align) -> None:
             numbers = vector_constant(WORD, range(lanes_of(packed)))
             below = builder.icmp_signed("<", numbers, splat(builder, builder.trunc(kept, WORD), lanes_of(packed)))
             name = f"llvm.masked.store.{mangle(packed.type)}.p0"
             function = declare(builder.module, name, VOID, [packed.type, POINTER, WORD, below.type])
-            builder.call(function, [packed, pointer, constant(WORD, size), below])
+            builder.call(function, [packed, pointer, constant(WORD, align), below])
 
-        end = builder.add(count, index_constant(len(part)), flags=("nsw",))
+        end = builder.add(count, index_constant(size), flags=("nsw",))
         emit_branches(frame, builder.icmp_signed("<=", end, capacity), whole, exact)
         count = following
     emit_store(frame, statement.count, count)
