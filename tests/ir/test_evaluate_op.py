@@ -245,3 +245,16 @@ def test_large_grids_go_in_pieces_without_changing_the_answer(monkeypatch: pytes
 def test_f64_stays_f64() -> None:
     a = np.full((1, 1), 1 / 3)
     assert run(h.matmul(F64, F64), A=a, B=a)["C"][0, 0] == 1 / 3 * (1 / 3)
+
+
+def test_nothing_is_read_where_there_is_nothing_to_write() -> None:
+    boundary = Boundary(mode="value", value=h.const(0.0))
+    value = h.load("x", "n", h.index(1), boundary=boundary)  # type: ignore[arg-type]
+    op = h.op(
+        "f",
+        (h.tensor("x", "N", "M"), h.tensor("y", "N", role="output")),
+        (Map(name="y", dtype=F32, axes=(h.axis("n", "N"),), value=value),),
+        "N M",
+    )
+    assert run(op, x=np.zeros((0, 0), np.float32))["y"].shape == (0,)
+    np.testing.assert_array_equal(run(op, x=np.zeros((2, 0), np.float32))["y"], [0, 0])

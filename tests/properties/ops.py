@@ -212,7 +212,7 @@ def _leaf(b: _Builder, dtype: DType, indices: Indices, allow_computed: bool) -> 
         tensor = b.choice(usable)
         text = _access(b, tensor, indices)
         if text is not None:
-                    return (text if dtype == BOOL else f"{dtype}({text})"), tensor.computed
+            return (text if dtype == BOOL else f"{dtype}({text})"), tensor.computed
     scalars = [
         n
         for n, (t, _) in b.scalars.items()
@@ -250,6 +250,10 @@ def _integer(b: _Builder, dtype: DType, indices: Indices, depth: int) -> Text:
     a, c = (_integer(b, dtype, indices, depth - 1)[0] for _ in range(2))
     forms = [f"({a} {op} {c})" for op in ("+", "-", "*", "//", "%", "&", "|", "^")]
     forms += [f"min({a}, {c})", f"max({a}, {c})", f"(if {_condition(b, indices, 1)} then {a} else {c})", f"(~{a})"]
+    forms += [
+        f"({a} << ({c} & {dtype}({dtype.bits - 1})))",
+        f"({a} >> ({c} & {dtype}(63)))",
+    ]  # counts past the width too
     if dtype.kind == "int":
         forms += [f"abs({a})", f"(-{a})"]
     other = b.choice([t for t in (INTEGERS if b.regime != "moved" else (*INTEGERS, F32, F64)) if t != dtype])
@@ -587,7 +591,9 @@ def agree(case: Case, got: dict[str, np.ndarray[Any, Any]], want: dict[str, np.n
         length = int(want[f"{name}.len"]) if f"{name}.len" in want else None
         a, b = (x[:length] if length is not None else x for x in (got[name], reference))
         assert a.shape == b.shape, f"{name}: shape {a.shape}, expected {b.shape}"
-        wide, exact = (x.astype(np.float64) if x.dtype in _FLOAT_TYPES else x for x in (a, b))  # bf16's NaN equals nothing
+        wide, exact = (
+            x.astype(np.float64) if x.dtype in _FLOAT_TYPES else x for x in (a, b)
+        )  # bf16's NaN equals nothing
         if case.regime != "computed" or wide.dtype.kind != "f":
             np.testing.assert_array_equal(wide, exact, err_msg=f"{name}\n{case!r}")
         else:

@@ -174,6 +174,8 @@ def _load(world: _World, e: Load, variables: Mapping[str, Array]) -> Array:
         inside = inside & within
         mapped.append(np.where(within, position, 0))
     if inside.all():
+        if not array.size:  # so the grid is empty too
+            return np.zeros(inside.shape, dtype=array.dtype)
         return array[tuple(mapped)]
     if e.boundary is None:
         raise IndexError(f"{e.tensor} of shape {list(array.shape)} is read outside; the op is not well formed")
