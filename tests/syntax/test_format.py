@@ -16,7 +16,7 @@ from tridsl.syntax.layout import scan
 from tridsl.syntax.nodes import Module, Name, Number, Operation, Parameter, Statement, Type
 
 relaxed = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 
 

@@ -12,11 +12,7 @@ from tridsl.diagnostics import SourceFile, TriError
 from tridsl.syntax.format import format, format_source
 from tridsl.syntax.parse import parse
 
-TOKENS = (
-    "op monoid schedule bench use state lift merge result param require for when where in if then else and or not scan "
-    "const inout dyn true inf lowest x y T f32 sum k 0 1 2.5 0x1f ( ) [ ] { } , ; : . .. -> = == < << + - * // ~ & | "
-    '"s" \n # $ é'
-).split(" ")
+TOKENS = ["op", "monoid", "schedule", "bench", "use", "state", "lift", "merge", "result", "param", "require", "for", "when", "where", "in", "if", "then", "else", "and", "or", "not", "scan", "const", "inout", "dyn", "true", "inf", "lowest", "x", "y", "T", "f32", "sum", "k", "0", "1", "2.5", "0x1f", "(", ")", "[", "]", "{", "}", ",", ";", ":", ".", "..", "->", "=", "==", "<", "<<", "+", "-", "*", "//", "~", "&", "|", '"s"', "\n", "#", "$", "é"]
 PIECES = re.findall(r"\w+|\s+|#[^\n]*|[^\w\s]", LANGUAGE)
 
 

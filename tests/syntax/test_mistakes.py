@@ -88,19 +88,19 @@ def test_carets_cover_the_mistake(statement: str, code: str, marked: str) -> Non
         ),
         (
             "op f(x: f32[N]) -> y: f32[N] {\n  y[i] = exp(x[i]\n}  # end\n",
-            "error[E0102]: `(` is never closed\n --> test.tri:2:13\n  |\n2 |   y[i] = exp(x[i]\n  |             ^\n"
-            " ::: test.tri:3:1\n  |\n3 | }  # end\n  | ^ `}` closes an outer bracket\n  = help: write the missing `)`",
+            ("error[E0102]: `(` is never closed\n --> test.tri:2:13\n  |\n2 |   y[i] = exp(x[i]\n  |             ^\n"
+            " ::: test.tri:3:1\n  |\n3 | }  # end\n  | ^ `}` closes an outer bracket\n  = help: write the missing `)`"),
         ),
         (
             "op f(x: f32[N]) -> y: f32[N] {\n  y[i] = 2 ** x[i]\n}",
-            "error[E0129]: `**` is not an operator\n --> test.tri:2:12\n  |\n2 |   y[i] = 2 ** x[i]\n  |            ^^\n"
-            "  = help: write `x * x`, or `pow(x, y)`\n    example:\n        y[i] = x[i] * x[i]",
+            ("error[E0129]: `**` is not an operator\n --> test.tri:2:12\n  |\n2 |   y[i] = 2 ** x[i]\n  |            ^^\n"
+            "  = help: write `x * x`, or `pow(x, y)`\n    example:\n        y[i] = x[i] * x[i]"),
         ),
         (
             "op f(in: f32) -> y: f32 {\n}",
-            "error[E0115]: `in` is a word of the language and cannot be a name\n --> test.tri:1:6\n  |\n"
+            ("error[E0115]: `in` is a word of the language and cannot be a name\n --> test.tri:1:6\n  |\n"
             "1 | op f(in: f32) -> y: f32 {\n  |      ^^ expected `)`, `const`, `inout`, `dyn` or a name\n"
-            "  = help: choose another name, for example `in_`",
+            "  = help: choose another name, for example `in_`"),
         ),
         (
             "op f(x: f32) -> y: f32 {\n  y = x\n}\nuse # names\n\n",

@@ -11,7 +11,19 @@ from tests.syntax.programs import LANGUAGE, read, value
 from tridsl.diagnostics import SourceFile, TriError
 from tridsl.syntax import nodes
 from tridsl.syntax.nodes import (
-    Access, Conditional, Field, Index, Infix, Invoke, Keyword, Name, Number, Prefix, Range, Reduction, Word,
+    Access,
+    Conditional,
+    Field,
+    Index,
+    Infix,
+    Invoke,
+    Keyword,
+    Name,
+    Number,
+    Prefix,
+    Range,
+    Reduction,
+    Word,
 )  # fmt: skip
 from tridsl.syntax.parse import parse
 
@@ -34,7 +46,7 @@ def a(name: str) -> Name:
     return Name(name=name)
 
 
-def n(number: int | float) -> Number:
+def n(number: float) -> Number:
     return Number(value=number)
 
 
