@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tridsl.backends.cpu.emit_cast import emit_cast, from_stored, to_stored
-from tridsl.backends.cpu.emit_frame import Frame, emit_branches, emit_if
+from tridsl.backends.cpu.emit_frame import Frame, allocate_on_stack, emit_branches, emit_if
 from tridsl.backends.cpu.emit_index import access_of
 from tridsl.backends.cpu.emit_llvm import (
     BIT,
@@ -182,8 +182,11 @@ def _append_lanes(frame: Frame, statement: Append, stored: Value, active: Value)
     register is stored whole wherever it does not run past the tensor's end.
     """
     builder, place = frame.builder, frame.places[statement.tensor]
+    needed = "avx512f" if place.dtype.storage_bits >= 32 else "avx512vbmi2"
+    if needed not in frame.chip.features:
+        _append_one_by_one(frame, statement, stored, active)
+        return
     capacity = frame.evaluate(place.shape[0])
-    kind = STORED[place.dtype]
     step = max(1, min(lanes_of(stored), frame.chip.vector_bits // place.dtype.storage_bits))
     count = _count(frame, statement.count)
     for start in range(0, lanes_of(stored), step):
@@ -221,3 +224,16 @@ def _append_lanes(frame: Frame, statement: Append, stored: Value, active: Value)
     emit_store(frame, statement.count, count)
 
 
+
+
+def _append_one_by_one(frame: Frame, statement: Append, stored: Value, active: Value) -> None:
+    """Without a compress instruction: each lane stores, to its place or to a slot nobody reads, and nothing branches."""
+    builder, place = frame.builder, frame.places[statement.tensor]
+    nowhere = allocate_on_stack(frame, STORED[place.dtype], 1, place.dtype.storage_bytes)
+    count = _count(frame, statement.count)
+    for number in range(lanes_of(stored)):
+        kept = lane(builder, active, number)
+        pointer = builder.select(kept, _element(frame, statement.tensor, count), nowhere)
+        builder.store(lane(builder, stored, number), pointer, align=place.dtype.storage_bytes)
+        count = builder.add(count, builder.zext(kept, INDEX_TYPE), flags=("nsw",))
+    emit_store(frame, statement.count, count)
