@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tridsl.diagnostics import error
 from tridsl.dtypes import NUMPY_TYPES, TRIT, DType
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray  # 5 ms of start-up time
 
 Hint = Literal["prefer_cpu", "prefer_gpu", "prefer_npu", "balanced"]
 HINTS: tuple[Hint, ...] = ("prefer_cpu", "prefer_gpu", "prefer_npu", "balanced")

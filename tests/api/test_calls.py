@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -378,10 +379,8 @@ def test_calls_from_many_threads(compile_text: Callable[[str], Namespace], rando
 
     def work(array: np.ndarray) -> bool:
         if barrier.n_waiting < 8 and not barrier.broken:
-            try:
+            with contextlib.suppress(threading.BrokenBarrierError):
                 barrier.wait(timeout=2)
-            except threading.BrokenBarrierError:
-                pass
         return all(np.allclose(ops.saxpy2(2.0, array, array), 3 * array) for _ in range(20))
 
     with ThreadPoolExecutor(8) as pool:

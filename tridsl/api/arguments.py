@@ -10,15 +10,17 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
-from numpy.typing import NDArray
 
 from tridsl.buffer import Buffer
 from tridsl.diagnostics import TriError, error
 from tridsl.dtypes import DTYPES, NUMPY_TYPES, DType
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray  # 5 ms of start-up time
 
 ELEMENT_TYPES: dict[np.dtype[Any], DType] = {
     NUMPY_TYPES[dtype]: dtype for dtype in reversed(DTYPES.values()) if dtype.name != "trit"

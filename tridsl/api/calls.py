@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tridsl.api.arguments import Array, as_array, as_scalar, is_array, is_number
 from tridsl.api.signatures import Overload
@@ -20,6 +19,8 @@ from tridsl.ir.op import Contract, Op, Scalar
 from tridsl.ir.walk import variables
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray  # 5 ms of start-up time
+
     from tridsl.program.trace import Tracer
 
 

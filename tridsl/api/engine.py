@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tridsl.api import calls
 from tridsl.api.arguments import wrapper_like
@@ -26,6 +25,8 @@ from tridsl.program.realise import Loaded, Realiser, Target
 from tridsl.runtime.memory import allocate, require
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray  # 5 ms of start-up time
+
     from tridsl.schedule.steps import Schedule
 
 DYNAMIC_LIMIT = 8

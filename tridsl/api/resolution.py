@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tridsl.api import calls
 from tridsl.api.arguments import Array, as_dtype
@@ -20,6 +19,9 @@ from tridsl.check.sizes import Number, solve
 from tridsl.diagnostics import error
 from tridsl.dtypes import DType
 from tridsl.ir.op import Contract, Op
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray  # 5 ms of start-up time
 
 OPTION_NAMES = ("out", "device", "threads")
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tridsl.backend import Executable
 from tridsl.dtypes import NUMPY_TYPES, U8, DType
 from tridsl.runtime.memory import allocate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray  # 5 ms of start-up time
 
 KEPT_ARENAS = 2
 """Arenas a program keeps between calls: one, and one more for a concurrent caller."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tridsl.diagnostics import error
 from tridsl.dtypes import NUMPY_TYPES, DType
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray  # 5 ms of start-up time
 
 ALIGNMENT = 64
 """Bytes: a cache line and a 512-bit vector. Non-temporal stores need it."""
