@@ -14,7 +14,7 @@ from math import gcd
 
 from tridsl.dtypes import BOOL, INDEX
 from tridsl.ir.affine import normal_form
-from tridsl.ir.expr import Binary, Const, Expr, Load, Unary, Var, add, binary, index, mul, sub
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Unary, Var, add, binary, index, mul, sub
 from tridsl.ir.walk import variables, walk
 
 Monomial = tuple[int, ...]
@@ -66,7 +66,7 @@ class Prover:
         self._nesting = 0
         conditions = [part for condition in facts.conditions for part in _conjuncts(condition)]
         for condition in conditions:
-            self._learn_exact_division(condition)
+            self._learn_exact_division(condition, conditions)
         for atom, low, high in facts.ranges:
             number = self._number(atom)
             if low is not None:
@@ -177,10 +177,14 @@ class Prover:
 
     # Facts
 
-    def _learn_exact_division(self, condition: Expr) -> None:
+    def _learn_exact_division(self, condition: Expr, conditions: list[Expr]) -> None:
         """`a % b == 0` with b != 0 makes `a` equal to `b * (a // b)`."""
         match condition:
             case Binary(op="eq", a=Binary(op="mod", a=Var() as a, b=b), b=Const(value=zero)) if zero == 0:
+                divisors = {a.name} | {n for divisor, _ in self._exact.values() for n in variables(divisor)}
+                dividends = {a.name} | {known.name for known in self._exact if isinstance(known, Var)}
+                if a.name in divisors - {a.name} or variables(b) & dividends or not _nonzero(b, conditions):
+                    return
                 quotient = Binary(op="floordiv", a=a, b=b, dtype=INDEX)
                 self._exact[a] = (b, quotient)
                 self._quotients.add(quotient)
@@ -229,15 +233,19 @@ class Prover:
                 self._low.setdefault(number, []).insert(0, {(): 1})
 
     def _never_negative(self, number: int) -> bool:
+        """Non-negative by its form alone."""
         atom = self._atoms[number]
         match atom:
             case Var():
                 return atom.name in self._facts.sizes
-            case Binary(op="floordiv" | "mod"):
-                parts = variables(atom)
-                return parts <= self._facts.sizes and not any(
-                    isinstance(n, Binary) and n.op == "sub" for n in walk(atom)
-                )
+            case Binary(op="mod"):
+                return _certain(self._poly(atom.b), self._never_negative)
+            case Binary(op="floordiv"):
+                if not _certain(self._poly(atom.b), self._never_negative):
+                    return False
+                if atom in self._quotients:  # its dividend is written with the quotient itself
+                    return variables(atom.a) <= self._facts.sizes
+                return _certain(self._poly(atom.a), self._never_negative)
         return False
 
     def _bounds(self, number: int, *, low: bool) -> list[Poly]:
@@ -265,6 +273,8 @@ class Prover:
                 found += [self._poly(atom.a), self._poly(atom.b)]
             case Unary(op="abs") if low:
                 found.append({})
+            case Cast(a=Load() as load) if load.dtype.is_integer:
+                found += [self._poly(lo if low else hi) for name, lo, hi in self._facts.loads if name == load.tensor]
             case Load():
                 found += [self._poly(lo if low else hi) for name, lo, hi in self._facts.loads if name == atom.tensor]
         return found
@@ -393,6 +403,15 @@ class Prover:
 
 def _certain(p: Poly, never_negative: Callable[[int], bool]) -> bool:
     return all(c >= 0 and all(never_negative(n) for n in m) for m, c in p.items())
+
+
+def _nonzero(e: Expr, conditions: list[Expr]) -> bool:
+    """Whether a condition says so outright."""
+    if isinstance(e, Const):
+        return e.value != 0
+    zero, one = index(0), index(1)
+    said = (("ge", e, one), ("ne", e, zero), ("gt", e, zero), ("lt", zero, e))
+    return any(Binary(op=op, a=a, b=b, dtype=BOOL) in conditions for op, a, b in said)  # type: ignore[arg-type]
 
 
 def _tightened(p: Poly) -> Poly:

@@ -31,9 +31,15 @@ def reduction(scope: Scope, node: Reduction, place: Place, evaluate: Evaluate) -
                     or f"reducers are {', '.join([*BUILTINS, *sorted(WHOLE)])}, and the module's monoids")  # fmt: skip
     acc = _check_options(scope, node)
     axes = _scanned(node, place) if node.scan else _reduced(scope, node, place, evaluate)
-    inner = replace(place, axes=place.axes if node.scan else place.axes + axes, widen=acc, indexing=False, writes=None)
-    values = tuple(evaluate(scope, arg, inner) for arg in node.args)
     builtin = BUILTINS.get(node.reducer)
+    inner = replace(
+        place,
+        axes=place.axes if node.scan else place.axes + axes,
+        widen=None if builtin and builtin.counts else acc,
+        indexing=False,
+        writes=None,
+    )
+    values = tuple(evaluate(scope, arg, inner) for arg in node.args)
     if builtin is None:
         return _monoid(scope, node, values, axes, replace(inner, widen=None), place)
     return _builtin(scope, node, builtin, values, axes, replace(inner, widen=None), place, acc)
