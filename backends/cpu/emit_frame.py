@@ -15,7 +15,7 @@ from typing import Any
 from tridsl.backends.cpu.emit_llvm import BIT, INDEX_TYPE, VOID, WORD, Value, constant, ir, stack_slot
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType
-from tridsl.ir.affine import Polynomial
+from tridsl.ir.affine import Interval, Polynomial, interval
 from tridsl.ir.expr import Expr
 from tridsl.ir.loop import Block, For, Space
 from tridsl.ir.op import Role
@@ -83,6 +83,7 @@ class Frame:
 
     `values`: loop variables, sizes, scalars and a reducer's bound names by `Var.name`; `known`: those that are numbers
     (unrolled loops); `depth`: nesting depth of the loop that binds a variable, so that sums start with what changes least.
+    `ranges`: inclusive bounds of loop variables in scope.
     `entry` writes into the function's first block: everything that must exist once, not once an iteration.
     """
 
@@ -101,6 +102,7 @@ class Frame:
     lane: Lane | None = None
     ordered: bool = False
     level: int = 0
+    ranges: dict[str, Interval] = field(default_factory=dict)
     polynomials: dict[int, tuple[Any, Polynomial]] = field(default_factory=dict)
     numbering: Iterator[int] = field(default_factory=count)
 
@@ -119,6 +121,8 @@ class Frame:
         ordered, self.ordered = self.ordered, self.ordered or loop.carried
         self.level += 1
         self.depth[loop.var] = self.level
+        last = interval(loop.extent, self.ranges)[1]
+        self.ranges[loop.var] = (0, None if last is None else last - 1)
         yield
         self.level -= 1
         self.ordered = ordered

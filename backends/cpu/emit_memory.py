@@ -33,9 +33,9 @@ from tridsl.backends.cpu.emit_llvm import (
     together,
     vector_constant,
 )
-from tridsl.ir.expr import Expr, Load, Var
+from tridsl.ir.expr import Expr, Load
 from tridsl.ir.loop import Ref
-from tridsl.ir.walk import variables
+from tridsl.ir.walk import variables, walk
 
 WIDEST_SPAN = 4
 """Bytes read per byte used, up to which a strided access is one wide load and a shuffle instead of a gather."""
@@ -95,7 +95,11 @@ def in_padding(place: Place, position: tuple[Expr, ...], variable: str) -> bool:
     if place.private:
         return True
     touched = [d for d, coordinate in enumerate(position) if variable in variables(coordinate)]
-    return bool(touched) and bool(place.padded) and all(place.padded[d] and isinstance(position[d], Var) for d in touched)
+    return bool(touched) and bool(place.padded) and all(place.padded[d] and not _reads(position[d]) for d in touched)
+
+
+def _reads(expression: Expr) -> bool:
+    return any(isinstance(node, Load) for node in walk(expression))
 
 
 def address(frame: Frame, place: Place, access: Access, offset: int = 0) -> Value:

@@ -59,7 +59,7 @@ def _worker(frame: Frame, loop: For, name: str, scalars: list[str], places: list
     function.attributes.add("noinline")
     begin, end, status, *values = function.args
     inner = start_frame(frame, function, status)
-    inner.known, inner.depth, inner.level = dict(frame.known), dict(frame.depth), frame.level
+    inner.known, inner.depth, inner.level, inner.ranges = dict(frame.known), dict(frame.depth), frame.level, dict(frame.ranges)
     inner.values = dict(zip(scalars, values))
     for place_name, pointer in zip(places, values[len(scalars) :]):
         place = frame.places[place_name]

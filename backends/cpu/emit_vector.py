@@ -7,11 +7,12 @@ the body is written twice, once for a full vector and once for the last one.
 from __future__ import annotations
 
 from tridsl.backends.cpu.emit_frame import Frame, Lane, emit_branches, emit_if
-from tridsl.backends.cpu.emit_llvm import BYTE, INDEX_TYPE, WORD, Value, constant, index_constant, intrinsic, ir, splat, vector_constant
+from tridsl.backends.cpu.emit_llvm import BYTE, INDEX_TYPE, WORD, Value, index_constant, intrinsic, ir, splat, vector_constant
 from tridsl.backends.cpu.emit_memory import in_padding
-from tridsl.ir.expr import Load, Var
+from tridsl.ir.affine import interval
+from tridsl.ir.expr import Load, Var, add, index
 from tridsl.ir.loop import Accumulate, Append, Check, For, Ref
-from tridsl.ir.walk import variables, walk
+from tridsl.ir.walk import substitute, variables, walk
 
 
 def emit_vector(frame: Frame, loop: For) -> None:
@@ -20,43 +21,68 @@ def emit_vector(frame: Frame, loop: For) -> None:
     known = extent.constant if isinstance(extent, ir.Constant) else None
     lanes = loop.bound if loop.bound is not None else known
     assert lanes is not None, f"vector loop {loop.var} has no constant bound"
-    if known is not None and known <= 0:
-        return
 
     def full() -> None:
-        _body(frame, loop, lanes, None)
+        for start, count in powers_of_two(lanes):
+            _body(frame, loop, start, count, None)
 
     def partial() -> None:
-        with emit_if(frame, frame.builder.icmp_signed(">", extent, index_constant(0))):
-            _body(frame, loop, lanes, tail_mask(frame, extent, lanes))
+        for start, count in powers_of_two(lanes):
+            with emit_if(frame, frame.builder.icmp_signed(">", extent, index_constant(start))):
+                _body(frame, loop, start, count, tail_mask(frame, extent, start, count))
 
-    if known == lanes:
+    if known is not None:
+        for start, count in powers_of_two(lanes):
+            if known > start:
+                tail = None if known >= start + count else tail_mask(frame, extent, start, count)
+                _body(frame, loop, start, count, tail)
+    elif not _needs_mask(frame, loop) and _surely_runs(frame, loop):
         full()
-    elif known is not None:
-        _body(frame, loop, lanes, tail_mask(frame, extent, lanes))
     elif _worth_two_versions(frame, loop):
         emit_branches(frame, frame.builder.icmp_signed(">=", extent, index_constant(lanes)), full, partial)
     else:
         partial()
 
 
-def _body(frame: Frame, loop: For, lanes: int, tail: Value | None) -> None:
+def powers_of_two(lanes: int) -> list[tuple[int, int]]:
+    """(first lane, lanes) of the parts a loop is done in: 48 is 32 and 16.
+
+    LLVM keeps a vector of another length as single elements wherever it lives across blocks (accumulators do). Lanes have no
+    order between them, and what keeps an order across lanes (reductions, compaction) takes the parts in order.
+    """
+    parts, start = [], 0
+    for bit in reversed(range(lanes.bit_length())):
+        if lanes >> bit & 1:
+            parts.append((start, 1 << bit))
+            start += 1 << bit
+    return parts
+
+
+def _body(frame: Frame, loop: For, start: int, lanes: int, tail: Value | None) -> None:
     frame.lane = Lane(variable=loop.var, count=lanes, tail=tail)
     before = set(frame.places)
+    body = substitute(loop.body, {loop.var: add(Var(name=loop.var), index(start))}) if start else loop.body
     with frame.inside(loop):
-        frame.run(loop.body)
+        frame.run(body)
     frame.lane = None
-    for name in set(frame.places) - before:  # a private buffer belongs to this version of the body
+    for name in set(frame.places) - before:  # a private buffer belongs to this part of the loop
         del frame.places[name]
 
 
-def tail_mask(frame: Frame, extent: Value, lanes: int) -> Value:
-    """Lane numbers below `extent`, compared in the narrowest type that counts the lanes where masks are bits."""
+def tail_mask(frame: Frame, extent: Value, start: int, lanes: int) -> Value:
+    """Lane numbers below `extent - start`, compared in the narrowest type that counts the lanes where masks are bits."""
     builder = frame.builder
     kind = BYTE if frame.chip.masks and lanes < 128 else WORD
-    within = intrinsic(builder, "smin", INDEX_TYPE, [extent, index_constant(lanes)])
+    left = builder.sub(extent, index_constant(start), flags=("nsw",)) if start else extent
+    within = intrinsic(builder, "smin", INDEX_TYPE, [left, index_constant(lanes)])
     numbers = vector_constant(kind, range(lanes))
     return builder.icmp_signed("<", numbers, splat(builder, builder.trunc(within, kind), lanes))
+
+
+def _surely_runs(frame: Frame, loop: For) -> bool:
+    """Whether at least one lane is on: what all lanes share may then be touched without a question."""
+    low, _ = interval(loop.extent, frame.ranges)
+    return low is not None and low > 0
 
 
 def _worth_two_versions(frame: Frame, loop: For) -> bool:

@@ -70,8 +70,8 @@ def matmul(rows: int, columns: int, tile: int) -> Kernel:
 
 
 def inner_loop(text: str, instruction: str) -> list[str]:
-    """The basic block with the most of `instruction`."""
-    blocks = re.split(r"^\.?L\w+:.*$", text, flags=re.MULTILINE)
+    """The basic block with the most of `instruction`: from a label or a jump to the next."""
+    blocks = re.split(r"^\.?L\w+:.*$|^\s+(?:j[a-z]+|b|b\.\w+|cbn?z|tbn?z)\s.*$", text, flags=re.MULTILINE)
     best = max(blocks, key=lambda b: len(re.findall(rf"\b{instruction}", b)))
     return [line.strip() for line in best.splitlines() if line.strip() and not line.strip().startswith((".", "#", "//"))]
 
