@@ -22,6 +22,7 @@ from tridsl.api.ops import Namespace, OpObject
 from tridsl.diagnostics import error
 from tridsl.plan import Plan
 from tridsl.program.assemble import Assembled, Memory, assemble
+from tridsl.program.place import place
 from tridsl.program.trace import Trace, Tracer
 
 _OP = re.compile(r"^[ \t]*op[ \t]+[A-Za-z_]\w*[ \t]*[\[(]", re.MULTILINE)
@@ -145,7 +146,7 @@ class JitFunction:
         memory = {name: Memory(strides=a.strides, layout=a.layout) for name, a in given.arrays.items()}
         constants = {name: (a.array, Memory(strides=a.strides, layout=a.layout)) for name, a in graph.constants}
         device = find(self._device).device.name
-        compiled = assemble(graph, memory, constants, self._services.realiser, find, device)
+        compiled = assemble(graph, memory, constants, self._services.realiser, find, device, self._services.placer or place)
         return _Entry(compiled=compiled, structure=structure, results=tuple(r.value.name for r in results))
 
 

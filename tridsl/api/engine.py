@@ -27,6 +27,7 @@ from tridsl.runtime.memory import allocate, require
 if TYPE_CHECKING:
     from numpy.typing import NDArray  # 5 ms of start-up time
 
+    from tridsl.program.place import Placer
     from tridsl.schedule.steps import Schedule
 
 DYNAMIC_LIMIT = 8
@@ -48,10 +49,12 @@ class Tuner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What the call layer is given when the parts are wired. `native` keeps the native dispatcher's code."""
+    """What the call layer is given when the parts are wired. `native` keeps the native dispatcher's code; `placer` None keeps
+    every call of a program on the program's device."""
 
     realiser: Realiser
     tuner: Tuner | None = None
+    placer: Placer | None = None
     native: Any = None
 
 
@@ -176,23 +179,27 @@ def _key(call: Call, options: Options) -> tuple[Any, ...]:
 
 def _execute(ready: Ready, call: Call, options: Options, threads: int) -> Any:
     resolved, signature = ready.resolved, ready.loaded.binary.signature
-    header = resolved.header
-    calls.check_contracts(header, resolved.checks, {**resolved.sizes, **call.numbers})
-    calls.check_values(header, call.given)
-    given_out = {} if options.out is None else calls.accept_out(header, resolved.shapes, options.outs)
-    calls.check_writes(header, call.given, given_out, call.family.in_place)
+    header, shapes = resolved.header, resolved.shapes
+    if resolved.checks:
+        calls.check_contracts(header, resolved.checks, {**resolved.sizes, **call.numbers})
+    if resolved.trits:
+        calls.check_values(header, call.given)
+    given_out = {} if options.out is None else calls.accept_out(header, shapes, options.outs)
+    if given_out or resolved.updated:
+        calls.check_writes(header, call.given, given_out, call.family.in_place)
     arrays = resolved.arrays(call.given)
-    outputs = {t.name: given_out[t.name].array if given_out else allocate(t.name, resolved.shapes[t.name], t.dtype) for t in header.outputs}
+    outputs = {t.name: given_out[t.name].array if given_out else allocate(t.name, shapes[t.name], t.dtype) for t in resolved.outputs}
     arrays |= outputs
-    lengths = {t.length: np.zeros((), np.int64) for t in header.outputs if t.length}
+    lengths = {t.length: np.zeros((), np.int64) for t in resolved.outputs if t.length}
     passed = arrays if ready.target.in_host_memory else host_arrays(arrays)
     slots = [_slot(parameter, passed, lengths, call.numbers) for parameter in signature.params]
     slots += [resolved.sizes[name] for name in signature.sizes]
     ready.loaded.executable(slots, threads)
-    for tensor in header.tensors:
-        if tensor.role != "input" and passed[tensor.name] is not arrays[tensor.name]:
-            np.copyto(arrays[tensor.name], passed[tensor.name])
-    return _results(header, call, outputs, lengths, options)
+    if passed is not arrays:
+        for name in (*outputs, *resolved.updated):
+            if passed[name] is not arrays[name]:
+                np.copyto(arrays[name], passed[name])
+    return _results(resolved, call, outputs, lengths, options)
 
 
 def _slot(parameter: Tensor | Scalar, arrays: Mapping[str, Any], lengths: Mapping[Any, Any], numbers: Mapping[str, Number]) -> Any:
@@ -201,11 +208,11 @@ def _slot(parameter: Tensor | Scalar, arrays: Mapping[str, Any], lengths: Mappin
     return lengths[parameter.name] if parameter.name in lengths else arrays[parameter.name]
 
 
-def _results(header: Op, call: Call, outputs: Mapping[str, NDArray[Any]], lengths: Mapping[Any, NDArray[Any]], options: Options) -> Any:
+def _results(resolved: Resolved, call: Call, outputs: Mapping[str, NDArray[Any]], lengths: Mapping[Any, NDArray[Any]], options: Options) -> Any:
     """What the call returns: `out` itself, or the first array argument's type; `..N` results cut to their length."""
     wrap = wrapper_like(call.first)
     results: list[Any] = []
-    for position, tensor in enumerate(header.outputs):
+    for position, tensor in enumerate(resolved.outputs):
         array = outputs[tensor.name]
         if tensor.length:
             array = array[: int(lengths[tensor.length])]

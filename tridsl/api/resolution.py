@@ -17,8 +17,8 @@ from tridsl.api.signatures import Overload, bind
 from tridsl.check.lift import lift
 from tridsl.check.sizes import Number, solve
 from tridsl.diagnostics import error
-from tridsl.dtypes import DType
-from tridsl.ir.op import Contract, Op
+from tridsl.dtypes import TRIT, DType
+from tridsl.ir.op import Contract, Op, Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray  # 5 ms of start-up time
@@ -38,6 +38,9 @@ class Options(NamedTuple):
     @property
     def outs(self) -> tuple[Any, ...] | None:
         return self.out if self.out is None or isinstance(self.out, tuple) else (self.out,)
+
+
+NO_OPTIONS = Options(out=None, device="auto", threads=None, types=(), given=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,10 +67,14 @@ class Resolved:
     """What depends on the shapes of a call.
 
     `header` is the op without stages, `extra` leading axes in front of each of its inputs; `seen` the inputs' shapes after
-    broadcasting; `checks` the contracts that need the values of scalars; `shapes` those of the results.
+    broadcasting; `checks` the contracts that need the values of scalars; `shapes` those of the results. `outputs`, `trits`
+    (elements to be checked) and `updated` (written in place) are picked out of the header once.
     """
 
     header: Op
+    outputs: tuple[Tensor, ...]
+    trits: bool
+    updated: tuple[str, ...]
     extra: tuple[int, ...]
     seen: Mapping[str, tuple[int, ...]]
     sizes: Mapping[str, int]
@@ -85,6 +92,8 @@ class Resolved:
 
 def split_options(name: str, overloads: tuple[Overload, ...], keywords: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
     """Options, and the keywords that are parameters (or unknown). A parameter named like an option hides the option."""
+    if not keywords:
+        return NO_OPTIONS, {}
     choices = {t.name: t for overload in overloads for t in overload.types}
     parameters = {p.name for overload in overloads for p in overload.parameters}
     taken = {k: v for k, v in keywords.items() if k not in parameters and (k in choices or k in OPTION_NAMES)}
@@ -112,7 +121,7 @@ def identify(module: TriModule, name: str, families: dict[Any, Family], args: tu
     overload, values = bind(name, overloads, args, rest)[0]
     given, scalars = calls.describe(values, overload)
     tensors = tuple((n, argument.dtype, len(argument.shape)) for n, argument in given.items())
-    key = (tensors, tuple(scalars), options.types)
+    key = (tuple((n, dtype.name, rank) for n, dtype, rank in tensors), tuple(scalars), tuple((n, t.name) for n, t in options.types))
     family = families.get(key)
     if family is None:
 
@@ -142,7 +151,17 @@ def resolve(call: Call) -> Resolved:
     lifted = lift(header, extra)
     sizes = solve(lifted, seen, call.numbers)
     shapes = calls.result_shapes(lifted, {**call.numbers, **sizes})
-    return Resolved(header=lifted, extra=extra, seen=seen, sizes=sizes, checks=calls.runtime_contracts(header), shapes=shapes)
+    return Resolved(
+        header=lifted,
+        outputs=lifted.outputs,
+        trits=any(t.dtype == TRIT and t.role != "output" for t in lifted.tensors),
+        updated=tuple(t.name for t in lifted.tensors if t.role == "inout"),
+        extra=extra,
+        seen=seen,
+        sizes=sizes,
+        checks=calls.runtime_contracts(header),
+        shapes=shapes,
+    )
 
 
 def whole_op(call: Call, resolved: Resolved) -> Op:

@@ -85,23 +85,27 @@ def bind(name: str, overloads: Sequence[Overload], args: Sequence[Any], keywords
 
 def _bind_one(name: str, overload: Overload, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
     parameters = overload.parameters
-    usage = f"the call is {signature_line(name, overload)}"
     if len(args) > len(parameters):
-        raise error("E0521", f"{name}() takes {_count(len(parameters), 'argument')}, got {len(args)}", help=usage)
+        raise _refused(name, overload, f"{name}() takes {_count(len(parameters), 'argument')}, got {len(args)}")
     bound = {p.name: value for p, value in zip(parameters, args)}
-    known = {p.name for p in parameters}
-    for keyword, value in keywords.items():
-        if keyword not in known:
-            near = _nearest(keyword, (*known, *(t.name for t in overload.types), *(option for option, _ in OPTIONS)))
-            raise error("E0521", f"{name}() has no parameter `{keyword}`{near}", help=usage)
-        if keyword in bound:
-            raise error("E0521", f"{name}() got `{keyword}` twice, by position and by name", help=usage)
-        bound[keyword] = value
+    if keywords:
+        known = {p.name for p in parameters}
+        for keyword, value in keywords.items():
+            if keyword not in known:
+                near = _nearest(keyword, (*known, *(t.name for t in overload.types), *(option for option, _ in OPTIONS)))
+                raise _refused(name, overload, f"{name}() has no parameter `{keyword}`{near}")
+            if keyword in bound:
+                raise _refused(name, overload, f"{name}() got `{keyword}` twice, by position and by name")
+            bound[keyword] = value
     missing = [p.name for p in parameters if p.name not in bound and not p.optional]
     if missing:
         listed = ", ".join(f"`{m}`" for m in missing)
-        raise error("E0521", f"{name}() is missing {_count(len(missing), 'argument')}: {listed}", help=usage)
+        raise _refused(name, overload, f"{name}() is missing {_count(len(missing), 'argument')}: {listed}")
     return {p.name: bound[p.name] for p in parameters if p.name in bound}
+
+
+def _refused(name: str, overload: Overload, message: str) -> TriError:
+    return error("E0521", message, help=f"the call is {signature_line(name, overload)}")
 
 
 def _count(number: int, noun: str) -> str:
