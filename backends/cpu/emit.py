@@ -11,8 +11,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tridsl.backend import Code, Signature
-from tridsl.backends.cpu.emit_buffers import heap_allocations, heap_buffers
-from tridsl.backends.cpu.emit_expr import emit_binary, emit_call, emit_cast_node, emit_const, emit_select, emit_unary, emit_var
+from tridsl.backends.cpu.emit_buffers import heap_allocations, heap_buffers, row_major
+from tridsl.backends.cpu.emit_cast import from_stored
+from tridsl.backends.cpu.emit_expr import (
+    emit_binary,
+    emit_call,
+    emit_cast_node,
+    emit_const,
+    emit_select,
+    emit_unary,
+    emit_var,
+)
 from tridsl.backends.cpu.emit_frame import Chip, Frame, Place, new_function
 from tridsl.backends.cpu.emit_llvm import INDEX_TYPE, POINTER, STORED, WORD, constant, index_constant, ir, stack_slot
 from tridsl.backends.cpu.emit_memory import emit_load
@@ -20,8 +29,6 @@ from tridsl.backends.cpu.emit_mma import emit_mma
 from tridsl.backends.cpu.emit_parallel import annotate, finish_frame
 from tridsl.backends.cpu.emit_reduce import emit_accumulate, emit_append
 from tridsl.backends.cpu.emit_stmt import emit_alloc, emit_barrier, emit_check, emit_for, emit_if_node, emit_store_node
-from tridsl.backends.cpu.emit_buffers import row_major
-from tridsl.backends.cpu.emit_cast import from_stored
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Binary, Call, Cast, Const, Load, Select, Unary, Var
 from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Check, For, If, Kernel, Mma, Store

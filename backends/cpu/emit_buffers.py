@@ -9,16 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import reduce
-from typing import Any
 
-from tridsl.backends.cpu.emit_frame import Frame, Place, allocate_on_stack, emit_branches, emit_failure
+from tridsl.backends.cpu.emit_frame import Frame, Place, allocate_on_stack, emit_failure
 from tridsl.backends.cpu.emit_index import STORED_BYTES
-from tridsl.backends.cpu.emit_llvm import BIT, INDEX_TYPE, POINTER, STORED, VOID, Value, constant, declare, index_constant, intrinsic, ir
+from tridsl.backends.cpu.emit_llvm import (
+    BIT,
+    INDEX_TYPE,
+    POINTER,
+    STORED,
+    VOID,
+    Value,
+    constant,
+    declare,
+    index_constant,
+    intrinsic,
+    ir,
+)
 from tridsl.ir.affine import constant as constant_value
 from tridsl.ir.expr import Expr, index, mul
 from tridsl.ir.loop import Alloc, Block, Buffer, For, If
-from tridsl.ir.walk import variables
 
 STACK_BYTES = 16 * 1024
 """l1 and l2 buffers of one function that may lie on the stack."""
@@ -38,7 +47,10 @@ def row_major(shape: tuple[Expr, ...]) -> tuple[Expr, ...]:
 
 def element_count(buffer: Buffer) -> int | None:
     """Number of elements where it is constant."""
-    return constant_value(reduce(mul, buffer.shape, index(1)))
+    total: Expr = index(1)
+    for extent in buffer.shape:
+        total = mul(total, extent)
+    return constant_value(total)
 
 
 def place_of(buffer: Buffer, pointer: Value, private: int = 0) -> Place:

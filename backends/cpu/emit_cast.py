@@ -11,9 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from tridsl.backends.cpu.emit_llvm import (
-    BIT,
-    BYTE,
-    DOUBLE,
     FLOAT,
     HALF,
     HELD,
@@ -27,7 +24,7 @@ from tridsl.backends.cpu.emit_llvm import (
     lanes_of,
     shaped,
 )
-from tridsl.dtypes import BF16, BOOL, F16, F32, F64, I4, TRIT, U4, DType, compute_type
+from tridsl.dtypes import BF16, BOOL, F16, F64, I4, TRIT, U4, DType, compute_type
 
 Convert = Callable[[Any, Value], Value]
 

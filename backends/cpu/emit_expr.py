@@ -19,16 +19,15 @@ from tridsl.backends.cpu.emit_llvm import (
     ir,
     number_of,
     scalar_constant,
-    splat,
     together,
     vector_constant,
 )
 from tridsl.backends.cpu.functions import emit_function
-from tridsl.dtypes import BF16, BOOL, DType
+from tridsl.dtypes import BF16, DType
 from tridsl.ir.expr import COMPARE, Binary, Call, Cast, Const, Select, Unary, Var
 
 
-def held_constant(value: bool | int | float, dtype: DType) -> Value:
+def held_constant(value: bool | float, dtype: DType) -> Value:
     """A scalar constant in held form; a bf16 constant is its bits."""
     if dtype == BF16:
         import ml_dtypes  # only for this constant's bits

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from math import gcd
 
 from tridsl.backends.cpu.emit_frame import Frame, Place
-from tridsl.backends.cpu.emit_llvm import INDEX_TYPE, STORED, Value, index_constant, ir, lanes_of, together, vector_constant
+from tridsl.backends.cpu.emit_llvm import (
+    INDEX_TYPE,
+    STORED,
+    Value,
+    index_constant,
+    ir,
+    lanes_of,
+    together,
+    vector_constant,
+)
 from tridsl.ir.affine import Monomial, Polynomial, normal_form
 from tridsl.ir.expr import Expr, Var, add, index, mul
 from tridsl.ir.walk import substitute, variables
@@ -92,7 +101,7 @@ def _known(frame: Frame, polynomial: Polynomial) -> Polynomial:
     total: dict[Monomial, int] = {}
     moved = polynomial.constant
     for monomial, factor in polynomial.terms:
-        rest = []
+        rest: list[Expr] = []
         for atom in monomial:
             if isinstance(atom, Var):
                 if atom.name in frame.known:
@@ -149,7 +158,7 @@ def _merge(a: tuple[tuple[Monomial, int], ...], b: tuple[tuple[Monomial, int], .
 def _varying(frame: Frame, place: Place, polynomial: Polynomial) -> Access:
     """Positions that only the lanes themselves know: a vector of offsets."""
     assert frame.lane is not None
-    offsets = emit_polynomial(frame, polynomial.terms)
+    offsets: Value = emit_polynomial(frame, polynomial.terms)
     builder = frame.builder
     if place.private:
         width = index_constant(place.private)

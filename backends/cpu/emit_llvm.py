@@ -77,14 +77,14 @@ def shaped(element: LLVMType, lanes: int) -> LLVMType:
     return ir.VectorType(element, lanes) if lanes else element
 
 
-def scalar_constant(kind: LLVMType, value: bool | int | float) -> Value:
+def scalar_constant(kind: LLVMType, value: bool | float) -> Value:
     if isinstance(kind, ir.IntType):
         bits = int(value) & ((1 << kind.width) - 1)
         return ir.Constant(kind, bits - (1 << kind.width) if kind.width > 1 and bits >> (kind.width - 1) else bits)
     return ir.Constant(kind, float(value))
 
 
-def constant(kind: LLVMType, value: bool | int | float) -> Value:
+def constant(kind: LLVMType, value: bool | float) -> Value:
     """A scalar, or the same in all lanes."""
     if isinstance(kind, ir.VectorType):
         scalar = scalar_constant(kind.element, value)

@@ -11,8 +11,6 @@ from tridsl.backends.cpu.emit_frame import Frame, Place, allocate_on_stack, emit
 from tridsl.backends.cpu.emit_index import STORED_BYTES, Access, access_of
 from tridsl.backends.cpu.emit_llvm import (
     BIT,
-    BYTE,
-    HELD,
     INDEX_TYPE,
     POINTER,
     STORED,
@@ -23,11 +21,9 @@ from tridsl.backends.cpu.emit_llvm import (
     constant,
     declare,
     index_constant,
-    intrinsic,
     ir,
     lanes_of,
     mangle,
-    shaped,
     shuffle,
     splat,
     together,

@@ -13,11 +13,10 @@ from dataclasses import replace
 from itertools import product
 
 from tridsl.backends.cpu.emit_cast import from_stored
-from tridsl.backends.cpu.emit_frame import Frame, Lane
+from tridsl.backends.cpu.emit_frame import Frame, Lane, Place
 from tridsl.backends.cpu.emit_index import STORED_BYTES, Access, access_of
 from tridsl.backends.cpu.emit_llvm import (
     BRAIN,
-
     STORED,
     WORD,
     Value,
@@ -30,7 +29,7 @@ from tridsl.backends.cpu.emit_llvm import (
 )
 from tridsl.backends.cpu.emit_memory import address, load_lanes
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
-from tridsl.ir.expr import Load
+from tridsl.ir.expr import Expr, Load
 from tridsl.ir.loop import Mma
 from tridsl.ir.walk import variables
 
@@ -52,7 +51,7 @@ def emit_mma(frame: Frame, statement: Mma) -> None:
     for outer in product(*(range(n) for _, n in others)):
         with _numbers(frame, zip((v for v, _ in others), outer)):
             place = frame.places[statement.target.tensor]
-            target = _lanes(frame, lane_axis, lambda: access_of(frame, place, statement.target.index))
+            target = _lanes(frame, lane_axis, place, statement.target.index)
             groups = [points[k : k + row.k] for k in range(0, len(points), row.k)]
             operands = [tuple(_operand(frame, statement, row, load, depth, group, lane_axis) for load in (statement.a, statement.b)) for group in groups]
             for start in range(0, lane_axis[1], width):
@@ -76,10 +75,10 @@ def _numbers(frame: Frame, values: object) -> Iterator[None]:
     frame.known = known
 
 
-def _lanes(frame: Frame, axis: tuple[str, int], classify: Callable[[], Access]) -> Access:
+def _lanes(frame: Frame, axis: tuple[str, int], place: Place, position: tuple[Expr, ...]) -> Access:
     """The access over the lanes of `axis`."""
     frame.lane = Lane(variable=axis[0], count=axis[1])
-    access = classify()
+    access = access_of(frame, place, position)
     frame.lane = None
     assert access.varying is None, "an operand of a matrix instruction is not affine in its lanes"
     return access
@@ -100,7 +99,7 @@ def _operand(
     accesses = []
     for point in group:
         with _numbers(frame, zip((v for v, _ in depth), point)):
-            accesses.append(_lanes(frame, axis, lambda: access_of(frame, place, load.index)))
+            accesses.append(_lanes(frame, axis, place, load.index))
     base = accesses[0]
     shift = [a.constant - base.constant for a in accesses]
     missing = row.k - len(group)

@@ -10,9 +10,21 @@ from typing import Any
 
 from tridsl.backends.cpu.emit_buffers import heap_allocations, heap_buffers
 from tridsl.backends.cpu.emit_frame import Frame, Place, emit_branches, emit_loop, new_function
-from tridsl.backends.cpu.emit_llvm import INDEX_TYPE, POINTER, VOID, WORD, Value, constant, declare, index_constant, intrinsic, ir, stack_slot
-from tridsl.ir.loop import Append, For, Ref
+from tridsl.backends.cpu.emit_llvm import (
+    INDEX_TYPE,
+    POINTER,
+    VOID,
+    WORD,
+    Value,
+    constant,
+    declare,
+    index_constant,
+    intrinsic,
+    ir,
+    stack_slot,
+)
 from tridsl.ir.expr import Load
+from tridsl.ir.loop import Append, For, Ref
 from tridsl.ir.walk import variables, walk
 
 

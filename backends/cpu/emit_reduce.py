@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from tridsl.backends.cpu.emit_cast import emit_cast, from_stored, to_stored
+from tridsl.backends.cpu.emit_cast import emit_cast, to_stored
 from tridsl.backends.cpu.emit_frame import Frame, allocate_on_stack, emit_branches, emit_if
 from tridsl.backends.cpu.emit_index import access_of
 from tridsl.backends.cpu.emit_llvm import (
@@ -25,11 +23,10 @@ from tridsl.backends.cpu.emit_llvm import (
     mangle,
     shuffle,
     splat,
-    together,
     vector_constant,
 )
 from tridsl.backends.cpu.emit_memory import conjunction, emit_load, emit_store
-from tridsl.dtypes import BOOL, INDEX, compute_type
+from tridsl.dtypes import BOOL, INDEX
 from tridsl.ir.expr import Load
 from tridsl.ir.loop import Accumulate, Append, Ref
 from tridsl.ir.op import Reducer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tridsl.backends.cpu.emit_buffers import bind_buffer
 from tridsl.backends.cpu.emit_cast import emit_cast
-from tridsl.backends.cpu.emit_frame import ALWAYS, Frame, emit_branches, emit_failure, emit_if, emit_loop
-from tridsl.backends.cpu.emit_llvm import Value, any_lane, constant, index_constant, ir, lanes_of, splat, together
+from tridsl.backends.cpu.emit_frame import Frame, emit_branches, emit_failure, emit_if, emit_loop
+from tridsl.backends.cpu.emit_llvm import Value, any_lane, constant, index_constant, ir, lanes_of, together
 from tridsl.backends.cpu.emit_memory import conjunction, emit_store
 from tridsl.backends.cpu.emit_parallel import emit_parallel
 from tridsl.backends.cpu.emit_vector import emit_vector

@@ -7,7 +7,17 @@ the body is written twice, once for a full vector and once for the last one.
 from __future__ import annotations
 
 from tridsl.backends.cpu.emit_frame import Frame, Lane, emit_branches, emit_if
-from tridsl.backends.cpu.emit_llvm import BYTE, INDEX_TYPE, WORD, Value, index_constant, intrinsic, ir, splat, vector_constant
+from tridsl.backends.cpu.emit_llvm import (
+    BYTE,
+    INDEX_TYPE,
+    WORD,
+    Value,
+    index_constant,
+    intrinsic,
+    ir,
+    splat,
+    vector_constant,
+)
 from tridsl.backends.cpu.emit_memory import in_padding
 from tridsl.ir.affine import interval
 from tridsl.ir.expr import Load, Var, add, index

@@ -28,7 +28,7 @@ def host() -> DeviceSpec:
     return host_spec()
 
 
-def const(value: bool | int | float, dtype: DType = I64) -> Const:
+def const(value: bool | float, dtype: DType = I64) -> Const:
     return Const(value=value, dtype=dtype)
 
 
@@ -108,9 +108,7 @@ def run(
     written: dict[str, Array] = {}
     slots: list[Any] = []
     for param in what.params:
-        if isinstance(param, Scalar):
-            slots.append(arguments[param.name])
-        elif param.role == "input":
+        if isinstance(param, Scalar) or param.role == "input":
             slots.append(arguments[param.name])
         elif param.role == "inout":
             written[param.name] = arguments[param.name].copy()

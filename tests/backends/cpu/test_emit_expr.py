@@ -8,7 +8,27 @@ import numpy as np
 import pytest
 
 from tests.backends.cpu.kernels import agrees, const, kernel, load, loop, op, run, scalar, store, tensor, values
-from tridsl.dtypes import BF16, BOOL, DTYPES, F16, F32, F64, I4, I8, I16, I32, I64, NUMPY_TYPES, TRIT, U4, U8, U16, U32, DType, compute_type
+from tridsl.dtypes import (
+    BF16,
+    BOOL,
+    DTYPES,
+    F16,
+    F32,
+    F64,
+    I4,
+    I8,
+    I16,
+    I32,
+    I64,
+    NUMPY_TYPES,
+    TRIT,
+    U4,
+    U8,
+    U16,
+    U32,
+    DType,
+    compute_type,
+)
 from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Select, Unary, Var
 from tridsl.ir.loop import For, Kernel
 
