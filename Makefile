@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-full lint types layers setup clean
+.PHONY: demo test test-full lint types layers tables setup clean
 
 demo: $(STAMP)
 	@$(BIN)/tridsl demo
@@ -23,6 +23,10 @@ types: $(STAMP)
 
 layers: $(STAMP)
 	$(BIN)/lint-imports
+
+tables: $(STAMP)
+	@: > grammar/tables.json
+	$(BIN)/python -c "from pathlib import Path; from tridsl.syntax import lalr; Path('grammar/tables.json').write_text(lalr.serialise(lalr.construct()))"
 
 setup: $(STAMP)
 

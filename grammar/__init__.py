@@ -48,6 +48,12 @@ def text() -> str:
 
 
 @cache
+def tables() -> str:
+    """The parser's tables made from the grammar (`make tables`); `syntax.lalr` checks that they belong to it."""
+    return _file("tables.json").read_text(encoding="utf-8")
+
+
+@cache
 def version() -> str:
     """Hash of the grammar: part of every cache key that depends on how text is read."""
     return hashlib.sha256(text().encode()).hexdigest()[:16]

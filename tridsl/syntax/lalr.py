@@ -24,47 +24,63 @@ __all__ = ["UnexpectedInput", "parser"]
 def parser(cache_dir: Path | None = None) -> Lark:
     """The LALR parser of `grammar/tri.lark`.
 
-    With `cache_dir`, its tables are kept there as JSON (data only: nothing in it is executed), named by a hash of
-    grammar and Lark version and checked against their own hash, so that later processes skip their construction. A
-    cache that cannot be read or written costs time only.
+    Constructing its tables takes hundreds of milliseconds, so they come with the package as JSON (`grammar/tables.json`, data
+    only: nothing in it is executed), made for this grammar and one version of Lark. With another version of Lark they
+    are made once and kept in `cache_dir`; a cache that cannot be read or written costs time only.
     """
+    key = _key()
+    shipped = _load(grammar.tables(), key)
+    if shipped is not None:
+        return shipped
     if cache_dir is None:
-        return _construct()
-    key = hashlib.sha256(f"{grammar.text()}\0{lark.__version__}".encode()).hexdigest()[:16]
+        return construct()
     path = cache_dir / f"grammar-{key}.json"
-    stored = _read(path)
+    stored = _read(path, key)
     if stored is not None:
         return stored
-    made = _construct()
-    _write(path, made)
+    made = construct()
+    _write(path, serialise(made))
     return made
 
 
-def _construct() -> Lark:
+def _key() -> str:
+    return hashlib.sha256(f"{grammar.text()}\0{lark.__version__}".encode()).hexdigest()[:16]
+
+
+def construct() -> Lark:
+    """A parser made from the grammar itself."""
     return Lark(grammar.text(), parser="lalr", lexer="contextual", propagate_positions=True, maybe_placeholders=True)
 
 
-def _read(path: Path) -> Lark | None:
-    try:
-        checksum, _, body = path.read_text(encoding="utf-8").partition("\n")
-    except (OSError, UnicodeDecodeError):
+def serialise(made: Lark) -> str:
+    """Key, checksum and tables of a parser, as `parser` reads them; what `grammar/tables.json` holds."""
+    data, memo = made.memo_serialize([TerminalDef, Rule])
+    body = json.dumps({"data": data, "memo": memo}, separators=(",", ":"), default=sorted)  # sets become lists
+    return f"{_key()} {hashlib.sha256(body.encode()).hexdigest()}\n{body}\n"
+
+
+def _load(text: str, key: str) -> Lark | None:
+    header, _, body = text.partition("\n")
+    body = body.removesuffix("\n")
+    if header != f"{key} {hashlib.sha256(body.encode()).hexdigest()}":
         return None
-    if hashlib.sha256(body.encode()).hexdigest() != checksum:
-        return None
-    table = _whole_keys(json.loads(body))
-    stored: Lark = Lark._load_from_dict(**table)  # type: ignore[no-untyped-call]  # as Lark's standalone parsers do
+    stored: Lark = Lark._load_from_dict(**_whole_keys(json.loads(body)))  # type: ignore[no-untyped-call]  # as Lark's standalone parsers do
     return stored
 
 
-def _write(path: Path, made: Lark) -> None:
-    data, memo = made.memo_serialize([TerminalDef, Rule])
-    body = json.dumps({"data": data, "memo": memo}, separators=(",", ":"), default=sorted)  # sets become lists
-    checksum = hashlib.sha256(body.encode()).hexdigest()
+def _read(path: Path, key: str) -> Lark | None:
+    try:
+        return _load(path.read_text(encoding="utf-8"), key)
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(f"{checksum}\n{body}")
+            file.write(text)
         os.replace(name, path)  # atomic: a reader sees the old file, the new one or none
     except OSError:
         return

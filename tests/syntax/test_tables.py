@@ -1,0 +1,23 @@
+"""The shipped parser tables belong to the grammar that is shipped with them."""
+
+from __future__ import annotations
+
+import lark
+import pytest
+
+from tridsl import grammar
+from tridsl.syntax import lalr
+
+
+def test_shipped_tables_are_current() -> None:
+    header = grammar.tables().partition(" ")[0]
+    if header != lalr._key():
+        pytest.fail(f"grammar/tables.json is not of this grammar and Lark {lark.__version__}: run `make tables`")
+    text = "op f(x: f32[N]) -> y: f32[N] {\n  y[i] = if x[i] > 0 then x[i] else -x[i] << 2\n}\n"
+    assert lalr.construct().parse(text) == lalr.parser().parse(text)
+
+
+def test_damaged_tables_are_not_used() -> None:
+    damaged = grammar.tables().replace("SHIFT", "SHAFT", 1)
+    assert lalr._load(damaged, lalr._key()) is None
+    assert lalr._load("", lalr._key()) is None
