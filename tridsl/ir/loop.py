@@ -76,11 +76,15 @@ class Alloc(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store(Node):
-    """`target = value`. `value` has the compute type of the tensor's dtype; rounding to the dtype happens here."""
+    """`target = value`. `value` has the compute type of the tensor's dtype; rounding to the dtype happens here.
+
+    `stream`: nobody reads the element again soon, so it may go around the caches (a hint, never a change of meaning).
+    """
 
     target: Ref
     value: Expr
     mask: Expr | None = None
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

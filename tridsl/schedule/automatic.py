@@ -23,12 +23,13 @@ from tridsl.schedule.analyse import (
     covers,
     is_cheap,
     over_of,
+    points,
     pointwise,
     unit_stride_axis,
     work,
 )
 from tridsl.schedule.contraction import contraction_steps, is_contraction
-from tridsl.schedule.steps import At, Fuse, Inline, Order, Parallel, Schedule, Split, Step, Vector
+from tridsl.schedule.steps import At, Fuse, Inline, Order, Parallel, Schedule, Split, Step, StoreIn, Vector
 
 PARALLEL_WORK = 100_000
 """Scalar operations below which a second thread costs more than it brings (starting one takes a few microseconds)."""
@@ -53,7 +54,17 @@ def automatic(op: Op, spec: DeviceSpec, sizes: Mapping[str, int]) -> Schedule:
         if name in inlined or name in joined:
             continue
         steps += _shape(stage, spec, sizes, moved, shared.get(name, 0), busy, strip=name in strips)
+        if _beyond_cache(stage, graph, spec, sizes):
+            steps.append(StoreIn(stage=name, space="stream"))
     return tuple(steps)
+
+
+def _beyond_cache(stage: Stage, graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int]) -> bool:
+    """A result larger than the last cache, which nothing in the op reads again: storing it must not read it first."""
+    if not isinstance(stage, Map) or not graph.is_result(stage.name) or graph.readers(stage.name) or not spec.l3_bytes:
+        return False
+    count = points(stage.axes, sizes)
+    return count is not None and count * stage.dtype.storage_bytes > spec.l3_bytes
 
 
 def _inlined(graph: Graph) -> list[str]:

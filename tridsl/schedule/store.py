@@ -8,7 +8,7 @@ from typing import get_args
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.expr import Const
-from tridsl.ir.loop import Alloc, Buffer, Kernel, Space
+from tridsl.ir.loop import Alloc, Buffer, Kernel, Space, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, walk
 from tridsl.schedule.nest import stage_of, stages, unknown_stage
@@ -16,6 +16,7 @@ from tridsl.schedule.pack import stage_copy
 from tridsl.schedule.steps import StoreIn
 
 SPACES: tuple[Space, ...] = get_args(Space)
+STREAM = "stream"
 
 
 def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
@@ -23,12 +24,14 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     before:  alloc e: f32[N] in l1                    e.store(shared)
     after:   alloc e: f32[N] in shared
 
-    For a parameter `A.store(shared, at=k.o)` stages what the loop `k.o` reads, copied by all lanes together. E0416: no such
-    space. E0417: the stage has storage for the whole device (use `.at` first), or a register or shared buffer would have no
+    For a parameter `A.store(shared, at=k.o)` stages what the loop `k.o` reads, copied by all lanes together. For a result
+    `y.store(stream)` writes around the caches (Halide: none; LLVM: nontemporal). E0416: no such space. E0417: the stage has storage for the whole device (use `.at` first), or a register or shared buffer would have no
     constant size.
     """
+    if step.space == STREAM:
+        return _stream(kernel, step)
     if step.space not in SPACES:
-        raise error("E0416", f"there is no space `{step.space}`", step.span, help=f"use one of {', '.join(SPACES)}")
+        raise error("E0416", f"there is no space `{step.space}`", step.span, help=f"use one of {', '.join((*SPACES, STREAM))}")
     space: Space = step.space  # type: ignore[assignment]
     if any(isinstance(p, Tensor) and p.name == step.stage for p in kernel.params):
         if step.at is None:
@@ -59,6 +62,19 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
         return replace(alloc, buffer=replace(alloc.buffer, space=space)) if alloc.buffer in found else alloc
 
     return replace(kernel, phases=rewrite(kernel.phases, {Alloc: move}))
+
+
+def _stream(kernel: Kernel, step: StoreIn) -> Kernel:
+    if not any(isinstance(p, Tensor) and p.name == step.stage and p.role == "output" for p in kernel.params):
+        raise error(
+            "E0417", f"`{step.stage}` is no result, so it is read again and belongs in a cache", step.span,
+            help="use `.store(stream)` on a result of the op",
+        )  # fmt: skip
+
+    def mark(store: Store) -> Store:
+        return replace(store, stream=True) if store.target.tensor == step.stage else store
+
+    return replace(kernel, phases=rewrite(kernel.phases, {Store: mark}))
 
 
 def _belongs(buffer: Buffer, stage: str) -> bool:
