@@ -17,6 +17,8 @@ from tridsl import stdlib
 from tridsl.api import library
 from tridsl.api.engine import Services
 from tridsl.api.ops import Namespace
+from tridsl.api.signatures import OpSummary
+from tridsl.api.stubs import library_stub
 from tridsl.diagnostics import SourceFile, TriError
 from tridsl.schedule.steps import Order, Parallel, Split, Tile, Vector
 from tridsl.schedule.text import text_schedule
@@ -169,3 +171,16 @@ def test_a_warm_process_needs_neither_parser_nor_llvm(tmp_path: Path) -> None:
 
 def test_sources_are_named_as_users_type_them() -> None:
     assert isinstance(stdlib.source("softmax"), SourceFile) and stdlib.source("softmax").name == "stdlib:softmax"
+
+
+def library_summaries(services: Services) -> list[OpSummary]:
+    return [library.standard_op(name, stdlib.source, services)._engine.summary for name in stdlib.names()]
+
+
+def test_stubs_of_the_standard_library_are_up_to_date(services: Services, request: pytest.FixtureRequest) -> None:
+    path = Path(stdlib.__file__).with_name("__init__.pyi")
+    text = library_stub(library_summaries(services))
+    if request.config.getoption("--update-golden"):
+        path.write_text(text)
+    assert path.read_text() == text, "run pytest tests/api/test_surface.py --update-golden"
+    assert "class _attention(OpObject):" in text and "causal: bool = ..." in text
