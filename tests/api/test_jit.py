@@ -211,7 +211,7 @@ def keep(store: list[Any], value: Any) -> Any:
 @pytest.mark.parametrize(
     ("function", "code", "words"),
     [
-        (lambda ops, x: x if x else x, "E0535", "condition"),
+        (lambda ops, x: x if x else None, "E0535", "condition"),
         (lambda ops, x: np.exp(x), "E0536", "np.exp"),
         (lambda ops, x: np.concatenate([x, x]), "E0536", "np.concatenate"),
         (lambda ops, x: x + 1, "E0536", "operator +"),

@@ -32,7 +32,7 @@ def _op(op: OpSummary) -> str:
     keywords = [*dict.fromkeys(t.name for o in op.overloads for t in o.types if t.name not in named)]
     optional_seen = False
     parameters = ["self"]
-    late = []
+    late: list[str] = []
     for parameter in first.parameters:
         optional_seen = optional_seen or parameter.optional
         text = f"{parameter.name}: {_type(parameter)}" + (" = ..." if parameter.optional else "")
