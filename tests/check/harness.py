@@ -16,6 +16,7 @@ from tridsl.diagnostics import SourceFile
 from tridsl.dtypes import DTYPES
 from tridsl.ir.evaluate_op import evaluate_op
 from tridsl.ir.op import Op, Scalar
+from tridsl.ir.verify import OP, verify
 from tridsl.syntax.parse import parse
 
 Array = np.ndarray[Any, Any]
@@ -46,13 +47,16 @@ def _checked(
     check_module(bound)
     own = dict(bound.own())
     chosen = own[name or list(own)[-1]][overload]
-    return check_op(bound, chosen, {k: DTYPES[v] for k, v in types})
+    op = check_op(bound, chosen, {k: DTYPES[v] for k, v in types})
+    assert verify(op, OP) == ()
+    return op
 
 
 def computed(op: Op, *arguments: Array | float, batch: tuple[int, ...] | None = None) -> dict[str, Array]:
     """What the oracle makes of the inputs, in call order; `batch` lifts first."""
     if batch is not None:
         op = lift(op, batch)
+        assert verify(op, OP) == ()
     given = {p.name: a for p, a in zip(op.inputs, arguments)}
     scalars = {p.name: given[p.name] for p in op.inputs if isinstance(p, Scalar) and p.name in given}
     shapes = {n: np.shape(a) for n, a in given.items() if n not in scalars}

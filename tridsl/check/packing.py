@@ -122,6 +122,9 @@ def _topk(scope: Scope, statement: Statement, node: Reduction) -> None:
     value = evaluate(scope, node.args[0], place)
     if value.type == BOOL:
         raise error("E0213", "topk does not take bools", value.syntax.span, help="cast them: i32(…)")
+    if along.lo != index(0):
+        raise error("E0304", f"topk runs along an index from 0, not from {shown_index(along.lo)}", node.axes[0].span,
+                    help="shift the access inside: topk[n in 0..N - 1; k=4](x[n + 1])")  # fmt: skip
     k = index_expression(scope, count, outer)
     extent = sub(along.hi, along.lo)
     if any(isinstance(n, Load) for n in (*walk(k), *walk(extent))):

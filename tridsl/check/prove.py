@@ -10,16 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import gcd
 
+from tridsl.check.polynomials import Monomial, Poly, plus, quotient, scaled, split, subtract, tightened, times
 from tridsl.dtypes import BOOL, INDEX
 from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Unary, Var, add, binary, index, mul, sub
 from tridsl.ir.walk import variables, walk
-
-Monomial = tuple[int, ...]
-"""Numbers of the atoms multiplied, ascending, repeated for powers; `()` is the constant."""
-Poly = dict[Monomial, int]
 
 _DEPTH = 10
 _STEPS = 1200
@@ -79,11 +75,11 @@ class Prover:
     def at_least(self, a: Expr, b: Expr) -> bool:
         """Is `a >= b` at every point?"""
         self._steps = 0
-        return self._nonnegative(_subtract(self._poly(a), self._poly(b)), _DEPTH)
+        return self._nonnegative(subtract(self._poly(a), self._poly(b)), _DEPTH)
 
     def same(self, a: Expr, b: Expr) -> bool:
         """Is `a == b` everywhere?"""
-        return a == b or not _subtract(self._poly(a), self._poly(b)) or (self.at_least(a, b) and self.at_least(b, a))
+        return a == b or not subtract(self._poly(a), self._poly(b)) or (self.at_least(a, b) and self.at_least(b, a))
 
     def holds(self, condition: Expr) -> bool:
         """Is the condition, a conjunction of comparisons of integers, true at every point?"""
@@ -119,7 +115,7 @@ class Prover:
             )
             if number is None:
                 return self._expression(p)
-            q, r, linear = _split(p, number)
+            q, r, linear = split(p, number)
             grows = self.sign(q)
             if not linear or grows == 0:
                 return None
@@ -128,7 +124,7 @@ class Prover:
             bounds = self._bounds(number, low=not raised) if divided is None else [divided]
             if not bounds:
                 return None
-            p = _plus(r, _times(q, bounds[0]))
+            p = plus(r, times(q, bounds[0]))
         return None
 
     def _divided(self, atom: Expr, upper: bool, keep: frozenset[str]) -> Poly | None:
@@ -156,14 +152,14 @@ class Prover:
     def _poly(self, e: Expr) -> Poly:
         if e in self._exact:
             a, b = self._exact[e]
-            return _times(self._poly(a), self._poly(b))
+            return times(self._poly(a), self._poly(b))
         form = normal_form(e)
         out: Poly = {(): form.constant} if form.constant else {}
         for monomial, coefficient in form.terms:
             term: Poly = {(): coefficient}
             for atom in monomial:
-                term = _times(term, self._poly(atom) if atom in self._exact else {(self._number(atom),): 1})
-            out = _plus(out, term)
+                term = times(term, self._poly(atom) if atom in self._exact else {(self._number(atom),): 1})
+            out = plus(out, term)
         return out
 
     def _expression(self, p: Poly) -> Expr:
@@ -196,15 +192,15 @@ class Prover:
         one: Poly = {(): 1}
         match condition.op:
             case "le":
-                learned = [_subtract(b, a)]
+                learned = [subtract(b, a)]
             case "lt":
-                learned = [_subtract(_subtract(b, a), one)]
+                learned = [subtract(subtract(b, a), one)]
             case "ge":
-                learned = [_subtract(a, b)]
+                learned = [subtract(a, b)]
             case "gt":
-                learned = [_subtract(_subtract(a, b), one)]
+                learned = [subtract(subtract(a, b), one)]
             case "eq":
-                learned = [_subtract(a, b), _subtract(b, a)]
+                learned = [subtract(a, b), subtract(b, a)]
             case _:
                 return
         self._known += [p for p in learned if p and any(p)]
@@ -219,7 +215,7 @@ class Prover:
                 rest = {m: c for m, c in p.items() if m != monomial}
                 constant = not any(rest)
                 if coefficient == 1 and constant:
-                    self._low.setdefault(monomial[0], []).insert(0, _scaled(rest, -1))
+                    self._low.setdefault(monomial[0], []).insert(0, scaled(rest, -1))
                 elif coefficient == -1 and constant:
                     self._high.setdefault(monomial[0], []).insert(0, rest)
 
@@ -258,7 +254,7 @@ class Prover:
             case Binary(op="mod"):
                 divisor = self._poly(atom.b)
                 if self._positive(divisor):
-                    found.append({} if low else _subtract(divisor, {(): 1}))
+                    found.append({} if low else subtract(divisor, {(): 1}))
                     if not low and self._aside(self._poly(atom.a)):
                         found.append(self._poly(atom.a))
                 elif low and self._aside(divisor):
@@ -280,12 +276,12 @@ class Prover:
         return found
 
     def _positive(self, p: Poly) -> bool:
-        return self._aside(_subtract(p, {(): 1}))
+        return self._aside(subtract(p, {(): 1}))
 
     # The search
 
     def _grows(self, q: Poly) -> int:
-        return 1 if self._aside(q) else -1 if self._aside(_scaled(q, -1)) else 0
+        return 1 if self._aside(q) else -1 if self._aside(scaled(q, -1)) else 0
 
     def _aside(self, p: Poly) -> bool:
         """A question that came up while answering another: three levels of them, each with a short search."""
@@ -298,7 +294,7 @@ class Prover:
             self._nesting -= 1
 
     def _nonnegative(self, p: Poly, depth: int) -> bool:
-        p = _tightened(p)
+        p = tightened(p)
         if _certain(p, self._never_negative):
             return True
         self._steps += 1
@@ -325,7 +321,7 @@ class Prover:
                 yield smaller
                 return
         for number in numbers:
-            q, r, linear = _split(p, number)
+            q, r, linear = split(p, number)
             if not linear:
                 continue
             atom = self._atoms[number]
@@ -333,19 +329,19 @@ class Prover:
                 yield from self._without_division(atom, q, r)
             if isinstance(atom, Binary) and atom.op in ("min", "max"):
                 yield from self._without_choice(atom, q, r)
-            if isinstance(atom, Unary) and atom.op == "abs" and self._aside(_scaled(q, -1)):
+            if isinstance(atom, Unary) and atom.op == "abs" and self._aside(scaled(q, -1)):
                 inner = self._poly(atom.a)
-                if self._aside(_plus(r, _times(q, inner))):
-                    yield _plus(r, _times(q, _scaled(inner, -1)))
+                if self._aside(plus(r, times(q, inner))):
+                    yield plus(r, times(q, scaled(inner, -1)))
             grows = self._grows(q)
             if grows:
                 for bound in self._bounds(number, low=grows > 0):
-                    yield _plus(r, _times(q, bound))
+                    yield plus(r, times(q, bound))
         for fact in self._known:
             for monomial, coefficient in fact.items():
                 mine = p.get(monomial, 0)
                 if monomial and mine * coefficient > 0:
-                    yield _subtract(_scaled(p, abs(coefficient)), _scaled(fact, abs(mine)))
+                    yield subtract(scaled(p, abs(coefficient)), scaled(fact, abs(mine)))
 
     def _without_index(self, p: Poly, number: int, numbers: list[int]) -> Poly | None:
         """p at its least over an index that occurs linearly and in no other atom: exact, so nothing else need be tried."""
@@ -357,9 +353,9 @@ class Prover:
         low, high = self._low.get(number, []), self._high.get(number, [])
         if len(low) != 1 or len(high) != 1:
             return None
-        q, r, linear = _split(p, number)
+        q, r, linear = split(p, number)
         grows = self._grows(q) if linear else 0
-        return _plus(r, _times(q, low[0] if grows > 0 else high[0])) if grows else None
+        return plus(r, times(q, low[0] if grows > 0 else high[0])) if grows else None
 
     def _without_division(self, atom: Binary, q: Poly, r: Poly) -> Iterable[Poly]:
         """p = q*(a // b) + r for b >= 1."""
@@ -368,24 +364,24 @@ class Prover:
             return
         k = q.get((), 0) if not any(q) else 0
         if k == 1:  # t >= -r  <=>  a >= -r*b
-            yield _plus(a, _times(r, b))
+            yield plus(a, times(r, b))
         elif k == -1:  # t <= r  <=>  a < (r + 1)*b
-            yield _subtract(_subtract(_times(_plus(r, {(): 1}), b), a), {(): 1})
-        multiple = _quotient(q, b)
+            yield subtract(subtract(times(plus(r, {(): 1}), b), a), {(): 1})
+        multiple = quotient(q, b)
         if multiple is not None:
             if multiple > 0:
-                yield _plus(r, _scaled(_plus(_subtract(a, b), {(): 1}), multiple))
+                yield plus(r, scaled(plus(subtract(a, b), {(): 1}), multiple))
             else:
-                yield _plus(r, _scaled(a, multiple))
+                yield plus(r, scaled(a, multiple))
         if k > 1:
-            yield _plus(_times(r, b), _scaled(_plus(_subtract(a, b), {(): 1}), k))
+            yield plus(times(r, b), scaled(plus(subtract(a, b), {(): 1}), k))
         elif k < -1:
-            yield _plus(_times(r, b), _scaled(a, k))
+            yield plus(times(r, b), scaled(a, k))
 
     def _without_choice(self, atom: Binary, q: Poly, r: Poly) -> Iterable[Poly]:
         """p = q*min(a, b) + r: below both arms when q >= 0 is false for one is false, so both must hold."""
-        a = _plus(r, _times(q, self._poly(atom.a)))
-        b = _plus(r, _times(q, self._poly(atom.b)))
+        a = plus(r, times(q, self._poly(atom.a)))
+        b = plus(r, times(q, self._poly(atom.b)))
         if self._aside(a):
             yield b
         elif self._aside(b):
@@ -414,12 +410,6 @@ def _nonzero(e: Expr, conditions: list[Expr]) -> bool:
     return any(Binary(op=op, a=a, b=b, dtype=BOOL) in conditions for op, a, b in said)  # type: ignore[arg-type]
 
 
-def _tightened(p: Poly) -> Poly:
-    """`g*x + c >= 0` over integers is `x + floor(c / g) >= 0`."""
-    divisor = gcd(*(c for m, c in p.items() if m))
-    return {m: c // divisor for m, c in p.items() if m or c // divisor} if divisor > 1 else p
-
-
 def _conjuncts(condition: Expr) -> Iterable[Expr]:
     if isinstance(condition, Binary) and condition.op == "and":
         yield from _conjuncts(condition.a)
@@ -430,57 +420,6 @@ def _conjuncts(condition: Expr) -> Iterable[Expr]:
 
 def _opaque(atom: Expr) -> bool:
     return any(isinstance(node, Load) for node in walk(atom))
-
-
-def _plus(a: Poly, b: Poly) -> Poly:
-    out = dict(a)
-    for monomial, coefficient in b.items():
-        total = out.get(monomial, 0) + coefficient
-        if total:
-            out[monomial] = total
-        else:
-            out.pop(monomial, None)
-    return out
-
-
-def _scaled(p: Poly, factor: int) -> Poly:
-    return {m: c * factor for m, c in p.items()} if factor else {}
-
-
-def _subtract(a: Poly, b: Poly) -> Poly:
-    return _plus(a, _scaled(b, -1))
-
-
-def _times(a: Poly, b: Poly) -> Poly:
-    out: Poly = {}
-    for m1, c1 in a.items():
-        out = _plus(out, {tuple(sorted(m1 + m2)): c1 * c2 for m2, c2 in b.items()})
-    return out
-
-
-def _split(p: Poly, number: int) -> tuple[Poly, Poly, bool]:
-    """p = q*atom + r; the flag is false when the atom also occurs squared."""
-    q: Poly = {}
-    r: Poly = {}
-    linear = True
-    for monomial, coefficient in p.items():
-        count = monomial.count(number)
-        if count == 0:
-            r[monomial] = coefficient
-        else:
-            linear = linear and count == 1
-            position = monomial.index(number)
-            q[monomial[:position] + monomial[position + 1 :]] = coefficient
-    return q, r, linear
-
-
-def _quotient(q: Poly, b: Poly) -> int | None:
-    """k with q == k*b, if there is one."""
-    if not q or q.keys() != b.keys():
-        return None
-    monomial, coefficient = next(iter(b.items()))
-    k, remainder = divmod(q[monomial], coefficient)
-    return k if remainder == 0 and k and _scaled(b, k) == q else None
 
 
 def bounds_of(e: Expr, facts: Facts, keep: Mapping[str, object] | frozenset[str]) -> tuple[Expr | None, Expr | None]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tridsl.check.names import suggestion
-from tridsl.check.prove import Facts
+from tridsl.check.prove import Facts, Prover
 from tridsl.check.values import Value
 from tridsl.diagnostics import Diagnostic, Label, Span, error
 from tridsl.dtypes import DTYPES, INDEX, DType
-from tridsl.ir.expr import Expr, Load, Var, index, sub
+from tridsl.ir.expr import Expr, Load, Var, binary, index, sub
 from tridsl.ir.op import Axis, Contract, Role, Scalar, Stage, Tensor
 from tridsl.ir.walk import rewrite
 from tridsl.syntax.nodes import Syntax, Type
@@ -124,9 +124,14 @@ class Scope:
             name=name, dtype=dtype, ranges=ranges, role=parameter.role if parameter else None, span=span
         )
         if parameter is None:
-            shape = tuple(self.capacity(sub(a.hi, a.lo)) for a in axes)
+            shape = tuple(self._extent(a) for a in axes)
             length = length_of(axes[0].hi) if axes else None
             self.intermediates[name] = Tensor(name=name, dtype=dtype, shape=shape, length=length, span=span)
+
+    def _extent(self, axis: Axis) -> Expr:
+        """The storage an axis takes: `1..N` is one element less than N, but not -1 for N = 0."""
+        extent = self.capacity(sub(axis.hi, axis.lo))
+        return extent if Prover(self.facts).at_least(extent, index(0)) else binary("max", extent, index(0))
 
     def capacity(self, extent: Expr) -> Expr:
         """The extent with every run-time length replaced by the most it can be."""
