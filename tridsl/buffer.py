@@ -105,8 +105,12 @@ def _t16_encode(elements: NDArray[Any]) -> NDArray[np.uint8]:
     rows, columns = -(-m // T16_ROWS), -(-k // T16_COLUMNS)
     codes = np.ones((rows * T16_ROWS, columns * T16_COLUMNS), np.uint8)
     np.add(elements, 1, out=codes[:m, :k], casting="unsafe")
-    blocks = codes.reshape(rows, T16_ROWS, columns, 4, 4).transpose(0, 2, 1, 3, 4)  # block row, block column, row, g, kk
-    return np.ascontiguousarray(blocks[..., 0, :] | blocks[..., 1, :] << 2 | blocks[..., 2, :] << 4 | blocks[..., 3, :] << 6)
+    blocks = codes.reshape(rows, T16_ROWS, columns, 4, 4).transpose(
+        0, 2, 1, 3, 4
+    )  # block row, block column, row, g, kk
+    return np.ascontiguousarray(
+        blocks[..., 0, :] | blocks[..., 1, :] << 2 | blocks[..., 2, :] << 4 | blocks[..., 3, :] << 6
+    )
 
 
 def _t16_decode(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -137,7 +141,11 @@ def pack(elements: Any, layout: str) -> Buffer:
             help="write W.astype(np.int8) once its values are -1, 0 and 1",
         )
     if array.ndim != 2:
-        raise error("E0523", f"layout {layout} packs matrices (M, K), got {array.ndim} axes: {array.shape}", help="pack one matrix at a time")
+        raise error(
+            "E0523",
+            f"layout {layout} packs matrices (M, K), got {array.ndim} axes: {array.shape}",
+            help="pack one matrix at a time",
+        )
     check_trits(array, "W")
     return Buffer(dtype=codec.dtype, shape=array.shape, array=codec.encode(array), layout=layout)
 

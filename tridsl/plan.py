@@ -67,13 +67,17 @@ class Plan:
         return sum(launch.moved_bytes for launch in self.launches)
 
     def __str__(self) -> str:
-        lines = [f"plan: {_count(len(self.launches), 'launch')}, {_count(len(self.fences), 'fence')}, {self.moved_bytes} bytes moved"]
+        lines = [
+            f"plan: {_count(len(self.launches), 'launch')}, {_count(len(self.fences), 'fence')}, {self.moved_bytes} bytes moved"
+        ]
         for command in self.commands:
             if isinstance(command, Fence):
                 lines.append(f"  fence   {command.finishing} -> {command.waiting}: {', '.join(command.values)}")
             else:
                 moved = f"   moves {command.moved_bytes} bytes" if command.moved_bytes else ""
-                lines.append(f"  launch  {command.label} -> {command.device}: {', '.join(command.reads)} -> {', '.join(command.writes)}{moved}")
+                lines.append(
+                    f"  launch  {command.label} -> {command.device}: {', '.join(command.reads)} -> {', '.join(command.writes)}{moved}"
+                )
         lines.append(f"buffers: {self.arena_bytes} bytes of temporaries (unshared: {self.unshared_bytes})")
         width = max((len(p.name) for p in self.places), default=0)
         for place in self.places:

@@ -318,7 +318,11 @@ def test_inout_is_updated_in_place(ops: Namespace, x: np.ndarray) -> None:
         (lambda ops, x: ops.power(np.arange(3, dtype=np.int32), 0), "E0505", ("n >= 1",)),
         (lambda ops, x: ops.both(x, 2.0, 1.0), "E0505", ("low <= high",)),
         (lambda ops, x: ops.saxpy(1.0, x, x[1:]), "E0504", ("40", "'x'", "39", "'y'")),
-        (lambda ops, x: ops.saxpy(1.0, x.reshape(2, 20), x.reshape(2, 20)[:1].repeat(3, 0)), "E0524", ("`x`", "`y`", "2 against 3")),
+        (
+            lambda ops, x: ops.saxpy(1.0, x.reshape(2, 20), x.reshape(2, 20)[:1].repeat(3, 0)),
+            "E0524",
+            ("`x`", "`y`", "2 against 3"),
+        ),
         (lambda ops, x: ops.rows(x), "E0503", ("2 axes, not 1",)),
         (lambda ops, x: ops.first_max(x[:0]), "E0505", ("N",)),
         (lambda ops, x: ops.saxpy(1.0, x, x, threads=0), "E0538", ("threads=0",)),
@@ -328,7 +332,9 @@ def test_inout_is_updated_in_place(ops: Namespace, x: np.ndarray) -> None:
         (lambda ops, x: ops.nothing, "E0534", ("nothing", "saxpy")),
     ],
 )
-def test_wrong_calls_name_the_argument_and_the_fix(ops: Namespace, x: np.ndarray, call: Callable[[Any, Any], Any], code: str, words: tuple[str, ...]) -> None:
+def test_wrong_calls_name_the_argument_and_the_fix(
+    ops: Namespace, x: np.ndarray, call: Callable[[Any, Any], Any], code: str, words: tuple[str, ...]
+) -> None:
     with refused(code, *words):
         call(ops, x)
 
@@ -368,7 +374,9 @@ def test_declared_dyn_and_many_sizes_share_one_kernel(compile_text: Callable[[st
         grow = ops.grow._engine._ready
         kernels |= {id(ready.loaded) for ready in grow.values()}
     assert len(kernels) == 1
-    assert len({id(ready.loaded) for ready in ops.saxpy._engine._ready.values()}) == 9  # eight of their own, one for the rest
+    assert (
+        len({id(ready.loaded) for ready in ops.saxpy._engine._ready.values()}) == 9
+    )  # eight of their own, one for the rest
     assert np.allclose(ops.saxpy(2.0, x[::-1], x), 2 * x[::-1] + x)
 
 

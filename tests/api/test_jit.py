@@ -36,7 +36,9 @@ def ops(compile_text: Callable[[str], Namespace]) -> Namespace:
 
 @pytest.fixture(scope="module")
 def jit(services: Services, compile_text: Callable[[str], Namespace]) -> Callable[..., Any]:
-    return lambda function, **options: decorator.jit(function, compile_text, services, options.get("device", "auto"), options.get("threads"))
+    return lambda function, **options: decorator.jit(
+        function, compile_text, services, options.get("device", "auto"), options.get("threads")
+    )
 
 
 @pytest.fixture
@@ -68,7 +70,9 @@ def test_two_reductions_stay_two_launches(ops: Namespace, jit: Any, x: np.ndarra
     assert len(f.plan(x).launches) == 2
 
 
-def test_contractions_stay_alone_and_temporaries_share_memory(ops: Namespace, jit: Any, random: np.random.Generator) -> None:
+def test_contractions_stay_alone_and_temporaries_share_memory(
+    ops: Namespace, jit: Any, random: np.random.Generator
+) -> None:
     weights = [random.standard_normal((32, 32)).astype(np.float32) / 8 for _ in range(4)]
 
     @jit

@@ -16,7 +16,12 @@ HEADER = Op(
     name="f",
     types=(("T", F32),),
     params=(
-        Tensor(name="x", dtype=F32, shape=(SIZE, Binary(op="mul", a=SIZE, b=index(2), dtype=SIZE.dtype)), strides=(index(-1), index(0))),
+        Tensor(
+            name="x",
+            dtype=F32,
+            shape=(SIZE, Binary(op="mul", a=SIZE, b=index(2), dtype=SIZE.dtype)),
+            strides=(index(-1), index(0)),
+        ),
         Scalar(name="eps", dtype=F32, default=Const(value=math.inf, dtype=F32)),
         Scalar(name="k", dtype=I32, const=True),
         Tensor(name="y", dtype=F32, shape=(SIZE,), role="output", length="y.len"),
@@ -55,7 +60,14 @@ def test_round_trip(value: object, kind: type) -> None:
 
 @pytest.mark.parametrize(
     "record",
-    [b"", b"\xc1", msgspec.msgpack.encode({"Path": ["/"]}), msgspec.msgpack.encode({"Op": [1]}), msgspec.msgpack.encode(3), records.to_bytes(HEADER)[:-3]],
+    [
+        b"",
+        b"\xc1",
+        msgspec.msgpack.encode({"Path": ["/"]}),
+        msgspec.msgpack.encode({"Op": [1]}),
+        msgspec.msgpack.encode(3),
+        records.to_bytes(HEADER)[:-3],
+    ],
 )
 def test_anything_else_is_refused(record: bytes) -> None:
     with pytest.raises(ValueError, match="not a record"):

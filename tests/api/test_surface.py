@@ -57,7 +57,9 @@ def test_help_and_signature(ops: Namespace) -> None:
 
 def test_load_reads_files_and_package_files(tmp_path: Path, services: Services, x: np.ndarray) -> None:
     (tmp_path / "kernels.tri").write_text(SAXPY)
-    (tmp_path / "more.tri").write_text("use kernels: saxpy\nuse stdlib: softmax\nop f(x: f32[N]) -> y: f32[N] {\n  h = saxpy(2.0, x, x)\n  y = softmax(h)\n}\n")
+    (tmp_path / "more.tri").write_text(
+        "use kernels: saxpy\nuse stdlib: softmax\nop f(x: f32[N]) -> y: f32[N] {\n  h = saxpy(2.0, x, x)\n  y = softmax(h)\n}\n"
+    )
     for path in (tmp_path / "kernels.tri", str(tmp_path / "kernels.tri")):
         assert np.allclose(library.load(path, stdlib.source, services).saxpy(1.0, x, x), 2 * x)
     used = library.load(tmp_path / "more.tri", stdlib.source, services)
@@ -147,7 +149,13 @@ def test_devices_have_names() -> None:
 
 
 def run(code: str, cache: Path) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"XDG_CACHE_HOME": str(cache), "PATH": "/usr/bin:/bin"}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"XDG_CACHE_HOME": str(cache), "PATH": "/usr/bin:/bin"},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -47,7 +47,9 @@ def views(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarr
 SHAPES = st.sampled_from(((0,), (1,), (7,), (33,), (3, 5), (1, 17), (4, 1), (2, 3, 5)))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data(), shape=SHAPES)
 def test_elementwise_on_views(ops: Namespace, data: st.DataObject, shape: tuple[int, ...]) -> None:
     x, _ = data.draw(views(shape))
@@ -69,7 +71,9 @@ def _same_view(view: np.ndarray, memory: np.ndarray, other: np.ndarray) -> np.nd
     return np.ndarray(view.shape, other.dtype, other, offset * other.itemsize, strides)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data(), shape=st.sampled_from(((3, 5), (1, 17), (4, 1), (5, 0), (2, 3, 5), (2, 1, 3, 4))))
 def test_reductions_of_views(ops: Namespace, data: st.DataObject, shape: tuple[int, ...]) -> None:
     x, _ = data.draw(views(shape))

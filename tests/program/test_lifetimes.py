@@ -7,7 +7,10 @@ from tridsl.program.lifetimes import ALIGNMENT, Lifetime, arena
 
 
 def make(items: list[tuple[int, int, int]]) -> tuple[Lifetime, ...]:
-    return tuple(Lifetime(value=f"v{i}", bytes=size, first=first, last=first + span) for i, (size, first, span) in enumerate(items))
+    return tuple(
+        Lifetime(value=f"v{i}", bytes=size, first=first, last=first + span)
+        for i, (size, first, span) in enumerate(items)
+    )
 
 
 @given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 12), st.integers(0, 6)), max_size=14))

@@ -75,7 +75,11 @@ def _element_type(name: str, array: NDArray[Any]) -> TriError:
             help=f"convert it once: {name} = {name}.astype(np.{native})",
         )
     known = ", ".join(sorted({str(dtype) for dtype in ELEMENT_TYPES}))
-    return error("E0522", f"argument `{name}` has elements of type {array.dtype}, which no op takes", help=f"element types: {known}")
+    return error(
+        "E0522",
+        f"argument `{name}` has elements of type {array.dtype}, which no op takes",
+        help=f"element types: {known}",
+    )
 
 
 def _foreign(name: str, value: Any) -> NDArray[Any]:
@@ -85,7 +89,11 @@ def _foreign(name: str, value: Any) -> NDArray[Any]:
         view = memoryview(value)
     except TypeError:
         kind = type(value).__name__
-        hint = f"np.asarray({name}, dtype=np.float32)" if isinstance(value, (list, tuple, *NUMBER_TYPES, np.generic)) else "an array"
+        hint = (
+            f"np.asarray({name}, dtype=np.float32)"
+            if isinstance(value, (list, tuple, *NUMBER_TYPES, np.generic))
+            else "an array"
+        )
         raise error("E0532", f"argument `{name}` must be an array, got {kind}", help=f"pass {hint}") from None
     return np.asarray(view)
 
@@ -162,9 +170,17 @@ def as_scalar(name: str, value: Any, dtype: DType) -> bool | int | float:
     """
     if isinstance(value, (np.generic, np.ndarray)) and not isinstance(value, float):
         if getattr(value, "ndim", 0) != 0:
-            raise error("E0523", f"argument `{name}` is a scalar {dtype}, got an array of shape {value.shape}", help="pass a number")
+            raise error(
+                "E0523",
+                f"argument `{name}` is a scalar {dtype}, got an array of shape {value.shape}",
+                help="pass a number",
+            )
         if value.dtype != NUMPY_TYPES[dtype]:
-            raise error("E0522", f"argument `{name}` is {dtype}, got a NumPy scalar of type {value.dtype}", help=f"pass {name}.item()")
+            raise error(
+                "E0522",
+                f"argument `{name}` is {dtype}, got a NumPy scalar of type {value.dtype}",
+                help=f"pass {name}.item()",
+            )
         value = value.item()
     if not isinstance(value, NUMBER_TYPES):
         raise error("E0532", f"argument `{name}` is a scalar {dtype}, got {type(value).__name__}", help="pass a number")
@@ -177,7 +193,11 @@ def as_scalar(name: str, value: Any, dtype: DType) -> bool | int | float:
     if dtype.is_float:
         return _float(name, value, dtype)
     if isinstance(value, float):
-        raise error("E0522", f"argument `{name}` is {dtype}, got the float {value!r}", help="pass an int, for example int(round(x))")
+        raise error(
+            "E0522",
+            f"argument `{name}` is {dtype}, got the float {value!r}",
+            help="pass an int, for example int(round(x))",
+        )
     if dtype.low is not None and dtype.high is not None and not dtype.low <= value <= dtype.high:
         raise error("E0531", f"argument `{name}` is {value}, but {dtype} holds {dtype.low} to {dtype.high}")
     return int(value)
@@ -191,7 +211,11 @@ def _float(name: str, value: float, dtype: DType) -> float:
     with np.errstate(over="ignore"):
         rounded = float(np.asarray(number, NUMPY_TYPES[dtype]))
     if math.isinf(rounded) and not (isinstance(value, float) and math.isinf(value)):
-        raise error("E0531", f"argument `{name}` is {value}, which is too large for {dtype}", help="pass float('inf') if infinity is meant")
+        raise error(
+            "E0531",
+            f"argument `{name}` is {value}, which is too large for {dtype}",
+            help="pass float('inf') if infinity is meant",
+        )
     return rounded
 
 

@@ -58,7 +58,11 @@ def describe(values: Mapping[str, Any], overload: Overload) -> tuple[dict[str, G
         elif is_tracer(value):
             tensors[name] = Symbol(tracer=value, dtype=value.value.dtype, shape=value.shape, layout=value.value.layout)
         elif name in dtypes and not is_array(value):
-            raise error("E0532", f"argument `{name}` is a scalar {dtypes[name]}, got {type(value).__name__}", help="pass a number")
+            raise error(
+                "E0532",
+                f"argument `{name}` is a scalar {dtypes[name]}, got {type(value).__name__}",
+                help="pass a number",
+            )
         else:
             tensors[name] = as_array(name, value)
     return tensors, scalars
@@ -73,11 +77,19 @@ def convert_scalars(header: Op, scalars: Mapping[str, Any], given: Mapping[str, 
                 numbers[parameter.name] = as_scalar(parameter.name, scalars[parameter.name], parameter.dtype)
             elif parameter.name in given:
                 shape = given[parameter.name].shape
-                raise error("E0523", f"argument `{parameter.name}` of {header.name}() is a scalar {parameter.dtype}, got an array of shape {shape}", help="pass a number")
+                raise error(
+                    "E0523",
+                    f"argument `{parameter.name}` of {header.name}() is a scalar {parameter.dtype}, got an array of shape {shape}",
+                    help="pass a number",
+                )
             elif parameter.default is not None:
                 numbers[parameter.name] = parameter.default.value
             else:
-                raise error("E0521", f"{header.name}() is missing the argument `{parameter.name}`", help=f"pass {parameter.name}= as {parameter.dtype}")
+                raise error(
+                    "E0521",
+                    f"{header.name}() is missing the argument `{parameter.name}`",
+                    help=f"pass {parameter.name}= as {parameter.dtype}",
+                )
     return numbers
 
 
@@ -88,7 +100,10 @@ def check_tensors(header: Op, given: Mapping[str, Given]) -> None:
             continue
         argument = given.get(tensor.name)
         if argument is None:
-            raise error("E0532", f"argument `{tensor.name}` must be an array of {tensor.dtype} with {len(tensor.shape)} axes, got a number")
+            raise error(
+                "E0532",
+                f"argument `{tensor.name}` must be an array of {tensor.dtype} with {len(tensor.shape)} axes, got a number",
+            )
         if argument.dtype != tensor.dtype and not (tensor.dtype == TRIT and argument.dtype == I8):
             raise error(
                 "E0522",
@@ -113,7 +128,11 @@ def check_values(header: Op, given: Mapping[str, Given]) -> None:
 
 def batch_shape(header: Op, given: Mapping[str, Given]) -> tuple[int, ...]:
     """The extra leading axes of all arguments, broadcast by NumPy's rules. Raises E0524 where they do not fit together."""
-    leading = {t.name: given[t.name].shape[: len(given[t.name].shape) - len(t.shape)] for t in header.tensors if t.role != "output"}
+    leading = {
+        t.name: given[t.name].shape[: len(given[t.name].shape) - len(t.shape)]
+        for t in header.tensors
+        if t.role != "output"
+    }
     batch: list[int] = []
     for axis in range(-max(map(len, leading.values()), default=0), 0):
         extents = {name: shape[axis] for name, shape in leading.items() if len(shape) >= -axis}
@@ -148,7 +167,12 @@ def check_contracts(header: Op, contracts: Sequence[Contract], values: Mapping[s
     for contract in contracts:
         if not evaluate(contract.condition, values):
             shown = ", ".join(f"{name} = {values[name]}" for name in sorted(variables(contract.condition)))
-            raise error("E0505", f"{header.name}: {contract.message}: this call has {shown}", contract.span, help="see the op's `where`")
+            raise error(
+                "E0505",
+                f"{header.name}: {contract.message}: this call has {shown}",
+                contract.span,
+                help="see the op's `where`",
+            )
 
 
 def broadcast(shape: tuple[int, ...], batch: tuple[int, ...], rank: int) -> tuple[int, ...]:
@@ -171,23 +195,43 @@ def accept_out(op: Op, shapes: Mapping[str, tuple[int, ...]], out: Any) -> dict[
     """`out=`: one array, or a tuple with one per result. Raises E0528 for number, type or shape, E0529 if read-only."""
     given = out if isinstance(out, tuple) else (out,)
     if len(given) != len(op.outputs):
-        raise error("E0528", f"{op.name}() has {len(op.outputs)} results, but out= has {len(given)} arrays", help="pass a tuple with one array per result")
+        raise error(
+            "E0528",
+            f"{op.name}() has {len(op.outputs)} results, but out= has {len(given)} arrays",
+            help="pass a tuple with one array per result",
+        )
     arrays: dict[str, Array] = {}
     for tensor, value in zip(op.outputs, given):
         array = as_array("out", value)
         if array.dtype != tensor.dtype and not (tensor.dtype == TRIT and array.dtype == I8):
-            raise error("E0528", f"out= for the result `{tensor.name}` must be {tensor.dtype}, got {array.dtype}", help="results are never converted; allocate the right type")
+            raise error(
+                "E0528",
+                f"out= for the result `{tensor.name}` must be {tensor.dtype}, got {array.dtype}",
+                help="results are never converted; allocate the right type",
+            )
         if array.shape != shapes[tensor.name] or array.layout != "row":
-            raise error("E0528", f"out= for the result `{tensor.name}` must have shape {shapes[tensor.name]}, got {array.shape}", help=f"np.empty({shapes[tensor.name]}, ...)")
+            raise error(
+                "E0528",
+                f"out= for the result `{tensor.name}` must have shape {shapes[tensor.name]}, got {array.shape}",
+                help=f"np.empty({shapes[tensor.name]}, ...)",
+            )
         if not array.array.flags.writeable:
-            raise error("E0529", f"out= for the result `{tensor.name}` is read-only", help="pass an array that may be written")
+            raise error(
+                "E0529", f"out= for the result `{tensor.name}` is read-only", help="pass an array that may be written"
+            )
         if any(step == 0 and extent > 1 for step, extent in zip(array.array.strides, array.shape)):
-            raise error("E0529", f"out= for the result `{tensor.name}` is a broadcast view: several elements share one place", help="pass an array of its own")
+            raise error(
+                "E0529",
+                f"out= for the result `{tensor.name}` is a broadcast view: several elements share one place",
+                help="pass an array of its own",
+            )
         arrays[tensor.name] = array
     return arrays
 
 
-def check_writes(header: Op, given: Mapping[str, Given], outputs: Mapping[str, Array], in_place: Sequence[tuple[str, str]]) -> None:
+def check_writes(
+    header: Op, given: Mapping[str, Given], outputs: Mapping[str, Array], in_place: Sequence[tuple[str, str]]
+) -> None:
     """What is written must be writable and must not overlap what is read: E0529, E0530.
 
     Elementwise ops may write exactly where they read (`in_place`, same memory and same strides).
@@ -197,9 +241,17 @@ def check_writes(header: Op, given: Mapping[str, Given], outputs: Mapping[str, A
         argument = given.get(tensor.name)
         if tensor.role == "inout" and isinstance(argument, Array):
             if not argument.array.flags.writeable:
-                raise error("E0529", f"argument `{tensor.name}` is updated in place, but it is read-only", help=f"pass {tensor.name}.copy()")
+                raise error(
+                    "E0529",
+                    f"argument `{tensor.name}` is updated in place, but it is read-only",
+                    help=f"pass {tensor.name}.copy()",
+                )
             if any(step == 0 and extent > 1 for step, extent in zip(argument.array.strides, argument.shape)):
-                raise error("E0529", f"argument `{tensor.name}` is updated in place, but it is a broadcast view: several elements share one place", help=f"pass {tensor.name}.copy()")
+                raise error(
+                    "E0529",
+                    f"argument `{tensor.name}` is updated in place, but it is a broadcast view: several elements share one place",
+                    help=f"pass {tensor.name}.copy()",
+                )
             written[tensor.name] = argument
     if not written:
         return
@@ -211,7 +263,11 @@ def check_writes(header: Op, given: Mapping[str, Given], outputs: Mapping[str, A
             if (other, name) in in_place and _same_place(target.array, source.array):
                 continue
             words = f"out= for `{name}`" if name in outputs else f"argument `{name}`"
-            raise error("E0530", f"{words} overlaps `{other}` in memory, and {header.name}() reads one while it writes the other", help=f"use other memory, or pass {other}.copy()")
+            raise error(
+                "E0530",
+                f"{words} overlaps `{other}` in memory, and {header.name}() reads one while it writes the other",
+                help=f"use other memory, or pass {other}.copy()",
+            )
 
 
 def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:

@@ -34,13 +34,17 @@ def build_kernel(request: Request, target: Target) -> Binary:
     return pipeline.build(op, _side(request, target, facts))
 
 
-def lower(engine: Engine, args: tuple[Any, ...], keywords: Mapping[str, Any], until: str, schedule: Schedule | None) -> str:
+def lower(
+    engine: Engine, args: tuple[Any, ...], keywords: Mapping[str, Any], until: str, schedule: Schedule | None
+) -> str:
     """The text of stage `until` for these arguments; `op` is the checked op itself."""
     call, options = identify(engine.module, engine.name, engine.families, args, keywords)
     resolved = resolve(call)
     target, chosen = engine.choice(resolved, options.device)
     strides = engine.strides(call, resolved, options, target)
-    request = Request(engine=engine, call=call, resolved=resolved, strides=strides, schedule=chosen if schedule is None else schedule)
+    request = Request(
+        engine=engine, call=call, resolved=resolved, strides=strides, schedule=chosen if schedule is None else schedule
+    )
     op, facts = _specialised(request)
     return print_op(op) if until == "op" else _text(pipeline.lower(op, _side(request, target, facts), until=until))
 
@@ -59,7 +63,9 @@ def reference(engine: Engine, args: tuple[Any, ...], keywords: Mapping[str, Any]
     return results[0] if len(results) == 1 else results
 
 
-def text_steps(engine: Engine, call: Call, resolved: Resolved, spec: DeviceSpec, chosen: Schedule | None) -> Schedule | None:
+def text_steps(
+    engine: Engine, call: Call, resolved: Resolved, spec: DeviceSpec, chosen: Schedule | None
+) -> Schedule | None:
     """`chosen`, or the schedule text of the module that holds for this device and these sizes, or None for automatic."""
     if chosen is not None:
         return chosen
@@ -100,7 +106,9 @@ def _elements(resolved: Resolved, call: Call) -> dict[str, NDArray[Any]]:
     }
 
 
-def _laid_out(parameter: Tensor | Scalar, strides: Mapping[str, tuple[int, ...]], layouts: Mapping[str, str]) -> Tensor | Scalar:
+def _laid_out(
+    parameter: Tensor | Scalar, strides: Mapping[str, tuple[int, ...]], layouts: Mapping[str, str]
+) -> Tensor | Scalar:
     if isinstance(parameter, Scalar):
         return parameter
     steps = strides.get(parameter.name)

@@ -28,7 +28,13 @@ from tridsl.program.trace import Trace, Tracer
 _OP = re.compile(r"^[ \t]*op[ \t]+[A-Za-z_]\w*[ \t]*[\[(]", re.MULTILINE)
 
 
-def jit(function: Callable[..., Any] | None, compile_text: Callable[[str], Namespace], services: Services, device: str, threads: int | None) -> Any:
+def jit(
+    function: Callable[..., Any] | None,
+    compile_text: Callable[[str], Namespace],
+    services: Services,
+    device: str,
+    threads: int | None,
+) -> Any:
     """`tridsl.jit` with what it needs wired in; `function` None: a decorator that is still to get it."""
     if function is None:
         return lambda later: jit(later, compile_text, services, device, threads)
@@ -85,14 +91,18 @@ class JitFunction:
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         given = self._given(args, keywords)
-        if any(isinstance(leaf, Tracer) for leaf in given.leaves):  # called inside another traced function: it becomes part of that
+        if any(
+            isinstance(leaf, Tracer) for leaf in given.leaves
+        ):  # called inside another traced function: it becomes part of that
             return self._function(*args, **keywords)
         entry = self._entry(given)
         first = next((leaf for name, leaf in zip(given.names, given.leaves) if name in given.arrays), None)
         wrap = wrapper_like(first)
         found = entry.compiled.run({name: a.array for name, a in given.arrays.items()}, self._threads)
         passed = dict(zip(given.names, given.leaves))
-        return unflatten(entry.structure, tuple(passed[name] if name in passed else wrap(found[name]) for name in entry.results))
+        return unflatten(
+            entry.structure, tuple(passed[name] if name in passed else wrap(found[name]) for name in entry.results)
+        )
 
     def plan(self, *args: Any, **keywords: Any) -> Plan:
         """What a call with these arguments runs: op -> device, fences, bytes moved, buffers. Prints."""
@@ -105,7 +115,11 @@ class JitFunction:
         try:
             bound = self._signature.bind(*args, **keywords)
         except TypeError as problem:
-            raise error("E0521", f"{self._function.__name__}(): {problem}", help=f"the call is {self._function.__name__}{self._signature}") from None
+            raise error(
+                "E0521",
+                f"{self._function.__name__}(): {problem}",
+                help=f"the call is {self._function.__name__}{self._signature}",
+            ) from None
         bound.apply_defaults()
         paths, leaves, structure = flatten(dict(bound.arguments))
         given = _Given(names=paths, leaves=leaves, structure=structure)
@@ -115,7 +129,10 @@ class JitFunction:
         return given
 
     def _entry(self, given: _Given) -> _Entry:
-        key = (given.structure, tuple(_leaf_key(given.arrays.get(n), leaf) for n, leaf in zip(given.names, given.leaves)))
+        key = (
+            given.structure,
+            tuple(_leaf_key(given.arrays.get(n), leaf) for n, leaf in zip(given.names, given.leaves)),
+        )
         entry = self._entries.get(key)
         if entry is None:
             with self._lock:
@@ -146,7 +163,9 @@ class JitFunction:
         memory = {name: Memory(strides=a.strides, layout=a.layout) for name, a in given.arrays.items()}
         constants = {name: (a.array, Memory(strides=a.strides, layout=a.layout)) for name, a in graph.constants}
         device = find(self._device).device.name
-        compiled = assemble(graph, memory, constants, self._services.realiser, find, device, self._services.placer or place)
+        compiled = assemble(
+            graph, memory, constants, self._services.realiser, find, device, self._services.placer or place
+        )
         return _Entry(compiled=compiled, structure=structure, results=tuple(r.value.name for r in results))
 
 

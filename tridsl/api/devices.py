@@ -47,7 +47,11 @@ def find(name: str) -> Target:
             if wanted == kind and device.spec.kind == kind:
                 software.append(device.name)
     if software:
-        raise error("E0703", f"`{name}` needs hardware, but only a software device is here", help=f'ask for it by name: device="{software[0]}"')
+        raise error(
+            "E0703",
+            f"`{name}` needs hardware, but only a software device is here",
+            help=f'ask for it by name: device="{software[0]}"',
+        )
     if missing:
         raise TriError(*missing)
     known = ", ".join(["auto", *(str(d) for d in devices())])

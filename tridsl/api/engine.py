@@ -138,12 +138,23 @@ class Engine:
         strides = self.strides(call, resolved, options, target)
         layouts = tuple((name, a.layout) for name, a in call.given.items())
         fixed = tuple((name, value) for name, value in sorted(resolved.sizes.items()) if name not in dynamic)
-        parts = (call.family.key, resolved.extra, fixed, tuple(call.constants.items()), tuple(strides.items()), layouts, schedule)
+        parts = (
+            call.family.key,
+            resolved.extra,
+            fixed,
+            tuple(call.constants.items()),
+            tuple(strides.items()),
+            layouts,
+            schedule,
+        )
 
         def build() -> Binary:
             from tridsl.api.compilation import build_kernel  # start-up time: a warm process never compiles
 
-            return build_kernel(Request(engine=self, call=call, resolved=resolved, strides=strides, dynamic=dynamic, schedule=schedule), target)
+            return build_kernel(
+                Request(engine=self, call=call, resolved=resolved, strides=strides, dynamic=dynamic, schedule=schedule),
+                target,
+            )
 
         loaded = self.services.realiser.realise(parts, target, build)
         points = math.prod(resolved.sizes.values())
@@ -168,12 +179,19 @@ class Engine:
             return {}
         arrays = resolved.arrays({name: a for name, a in call.given.items() if a.layout == "row"})
         if options.out is not None:
-            arrays |= {name: a.array for name, a in calls.accept_out(resolved.header, resolved.shapes, options.outs).items()}
+            arrays |= {
+                name: a.array for name, a in calls.accept_out(resolved.header, resolved.shapes, options.outs).items()
+            }
         return {name: steps for name, array in arrays.items() if (steps := calls.strides_of(array)) is not None}
+
 
 def _key(call: Call, options: Options) -> tuple[Any, ...]:
     layouts = tuple((a.shape, a.strides, a.layout) for a in call.given.values())
-    outs = None if options.outs is None else tuple((getattr(o, "strides", None), getattr(o, "shape", None)) for o in options.outs)
+    outs = (
+        None
+        if options.outs is None
+        else tuple((getattr(o, "strides", None), getattr(o, "shape", None)) for o in options.outs)
+    )
     return (call.family.key, layouts, tuple(call.constants.values()), options.device, outs)
 
 
@@ -188,7 +206,10 @@ def _execute(ready: Ready, call: Call, options: Options, threads: int) -> Any:
     if given_out or resolved.updated:
         calls.check_writes(header, call.given, given_out, call.family.in_place)
     arrays = resolved.arrays(call.given)
-    outputs = {t.name: given_out[t.name].array if given_out else allocate(t.name, shapes[t.name], t.dtype) for t in resolved.outputs}
+    outputs = {
+        t.name: given_out[t.name].array if given_out else allocate(t.name, shapes[t.name], t.dtype)
+        for t in resolved.outputs
+    }
     arrays |= outputs
     lengths = {t.length: np.zeros((), np.int64) for t in resolved.outputs if t.length}
     passed = arrays if ready.target.in_host_memory else host_arrays(arrays)
@@ -202,13 +223,21 @@ def _execute(ready: Ready, call: Call, options: Options, threads: int) -> Any:
     return _results(resolved, call, outputs, lengths, options)
 
 
-def _slot(parameter: Tensor | Scalar, arrays: Mapping[str, Any], lengths: Mapping[Any, Any], numbers: Mapping[str, Number]) -> Any:
+def _slot(
+    parameter: Tensor | Scalar, arrays: Mapping[str, Any], lengths: Mapping[Any, Any], numbers: Mapping[str, Number]
+) -> Any:
     if isinstance(parameter, Scalar):
         return numbers[parameter.name]
     return lengths[parameter.name] if parameter.name in lengths else arrays[parameter.name]
 
 
-def _results(resolved: Resolved, call: Call, outputs: Mapping[str, NDArray[Any]], lengths: Mapping[Any, NDArray[Any]], options: Options) -> Any:
+def _results(
+    resolved: Resolved,
+    call: Call,
+    outputs: Mapping[str, NDArray[Any]],
+    lengths: Mapping[Any, NDArray[Any]],
+    options: Options,
+) -> Any:
     """What the call returns: `out` itself, or the first array argument's type; `..N` results cut to their length."""
     wrap = wrapper_like(call.first)
     results: list[Any] = []

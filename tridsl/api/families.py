@@ -83,7 +83,12 @@ def in_place_pairs(op: Op) -> tuple[tuple[str, str], ...]:
     for tensor in op.tensors:
         if tensor.role == "input" and tensor.dtype == output.dtype and tensor.shape == output.shape:
             watched = {tensor.name, *(stage.name for stage in stages)}
-            loads = ((load, stage) for stage in stages for load in walk(stage) if isinstance(load, Load) and load.tensor in watched)
+            loads = (
+                (load, stage)
+                for stage in stages
+                for load in walk(stage)
+                if isinstance(load, Load) and load.tensor in watched
+            )
             if all(_at_own_element(load, stage.axes) for load, stage in loads):
                 allowed.append((tensor.name, output.name))
     return tuple(allowed)

@@ -80,13 +80,21 @@ def _arguments(answered: Answered) -> tuple[Argument, ...]:
         if isinstance(parameter, Scalar):
             default = None if parameter.default is None else parameter.default.value
             constant = call.numbers[parameter.name] if parameter.const else None
-            arguments.append(ScalarArgument(name=parameter.name, dtype=parameter.dtype, default=default, constant=constant))
+            arguments.append(
+                ScalarArgument(name=parameter.name, dtype=parameter.dtype, default=default, constant=constant)
+            )
         elif parameter.role != "output":
             array = call.values[parameter.name]
             strides = None if array.flags.c_contiguous else array.strides
-            arguments.append(TensorArgument(name=parameter.name, dtype=array.dtype, shape=array.shape, strides=strides, role=parameter.role))
+            arguments.append(
+                TensorArgument(
+                    name=parameter.name, dtype=array.dtype, shape=array.shape, strides=strides, role=parameter.role
+                )
+            )
     outputs = [
-        TensorArgument(name=tensor.name, dtype=NUMPY_TYPES[tensor.dtype], shape=resolved.shapes[tensor.name], role="output")
+        TensorArgument(
+            name=tensor.name, dtype=NUMPY_TYPES[tensor.dtype], shape=resolved.shapes[tensor.name], role="output"
+        )
         for tensor in resolved.header.outputs
     ]
     return (*arguments, *outputs)

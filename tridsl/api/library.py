@@ -44,7 +44,11 @@ def resolver_for(library: Library, folder: Path | None) -> Resolver:
             if module == "stdlib":
                 return library(name)
             path = None if folder is None else folder / f"{module}.tri"
-            return None if path is None or not path.is_file() else SourceFile(name=str(path), text=path.read_text(encoding="utf-8"))
+            return (
+                None
+                if path is None or not path.is_file()
+                else SourceFile(name=str(path), text=path.read_text(encoding="utf-8"))
+            )
         except TriError:
             return None
 
@@ -85,4 +89,6 @@ def _read(file: Path | Readable, name: str) -> SourceFile:
     try:
         return SourceFile(name=name, text=file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as problem:
-        raise error("E0803", f"cannot read `{name}`: {problem}", help="give the path of a UTF-8 text file with ops") from None
+        raise error(
+            "E0803", f"cannot read `{name}`: {problem}", help="give the path of a UTF-8 text file with ops"
+        ) from None

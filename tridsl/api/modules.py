@@ -70,7 +70,9 @@ class TriModule:
     def op(self, name: str) -> OpSummary:
         """The summary of op `name`. Raises E0534."""
         if name not in self.ops:
-            raise error("E0534", f"{self.source.name} has no op `{name}`", help=f"its ops: {', '.join(self.ops) or 'none'}")
+            raise error(
+                "E0534", f"{self.source.name} has no op `{name}`", help=f"its ops: {', '.join(self.ops) or 'none'}"
+            )
         return self.ops[name]
 
     @cached_property

@@ -62,7 +62,14 @@ class OpObject:
         """The source of every overload."""
         return "\n\n".join(overload.text for overload in self._engine.summary.overloads)
 
-    def lower(self, *args: Any, device: str = "auto", until: str = "emit", schedule: Schedule | ScheduleBuilder | None = None, **keywords: Any) -> str:
+    def lower(
+        self,
+        *args: Any,
+        device: str = "auto",
+        until: str = "emit",
+        schedule: Schedule | ScheduleBuilder | None = None,
+        **keywords: Any,
+    ) -> str:
         """The text of stage `until` (op, loops, …, schedule, …, emit) for a call with these arguments.
 
         Stage names are those of `tridsl lower --until`. Raises E0802 for an unknown stage and what the stages raise.
@@ -90,7 +97,14 @@ class OpObject:
         engine = self._engine
         steps = _steps(schedule)
         assert steps is not None
-        return make_op(Engine(module=engine.module, name=engine.name, services=engine.services, schedules={**engine.schedules, kind: steps}))
+        return make_op(
+            Engine(
+                module=engine.module,
+                name=engine.name,
+                services=engine.services,
+                schedules={**engine.schedules, kind: steps},
+            )
+        )
 
 
 def _steps(schedule: Schedule | ScheduleBuilder | None) -> Schedule | None:
@@ -100,7 +114,9 @@ def _steps(schedule: Schedule | ScheduleBuilder | None) -> Schedule | None:
 def make_op(engine: Engine) -> OpObject:
     """An op object with a class of its own, for the reason the module text gives."""
     # Without an entry of its own a class has __doc__ = None, which would hide the property.
-    kind = type(engine.name, (OpObject,), {"__slots__": (), "__module__": __name__, "__doc__": OpObject.__dict__["__doc__"]})
+    kind = type(
+        engine.name, (OpObject,), {"__slots__": (), "__module__": __name__, "__doc__": OpObject.__dict__["__doc__"]}
+    )
     return kind(engine)  # type: ignore[no-any-return]
 
 
@@ -121,7 +137,13 @@ class Namespace:
         found = self._module.ops.get(name)
         if found is None:
             module = self._module
-            raise UnknownOp(*error("E0534", f"{module.source.name} has no op `{name}`", help=f"its ops: {', '.join(module.ops) or 'none'}").diagnostics)
+            raise UnknownOp(
+                *error(
+                    "E0534",
+                    f"{module.source.name} has no op `{name}`",
+                    help=f"its ops: {', '.join(module.ops) or 'none'}",
+                ).diagnostics
+            )
         op = make_op(Engine(module=self._module, name=name, services=self._services))
         self.__dict__[name] = op  # the next look-up is an ordinary attribute
         return op

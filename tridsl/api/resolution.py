@@ -84,13 +84,17 @@ class Resolved:
     def arrays(self, given: Mapping[str, Given]) -> dict[str, NDArray[Any]]:
         """The tensors passed, broadcast without a copy; packed ones are their bytes."""
         return {
-            name: a.array if a.layout != "row" or a.shape == self.seen[name] else np.broadcast_to(a.array, self.seen[name])
+            name: a.array
+            if a.layout != "row" or a.shape == self.seen[name]
+            else np.broadcast_to(a.array, self.seen[name])
             for name, a in given.items()
             if isinstance(a, Array)
         }
 
 
-def split_options(name: str, overloads: tuple[Overload, ...], keywords: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
+def split_options(
+    name: str, overloads: tuple[Overload, ...], keywords: Mapping[str, Any]
+) -> tuple[Options, dict[str, Any]]:
     """Options, and the keywords that are parameters (or unknown). A parameter named like an option hides the option."""
     if not keywords:
         return NO_OPTIONS, {}
@@ -98,30 +102,48 @@ def split_options(name: str, overloads: tuple[Overload, ...], keywords: Mapping[
     parameters = {p.name for overload in overloads for p in overload.parameters}
     taken = {k: v for k, v in keywords.items() if k not in parameters and (k in choices or k in OPTION_NAMES)}
     rest = {k: v for k, v in keywords.items() if k not in taken}
-    types = tuple((k, _type(name, k, v, choices[k].choices)) for k, v in taken.items() if k in choices and v is not None)
+    types = tuple(
+        (k, _type(name, k, v, choices[k].choices)) for k, v in taken.items() if k in choices and v is not None
+    )
     threads = taken.get("threads")
     if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
         raise error("E0538", f"{name}() got threads={threads!r}", help="threads is a whole number of at least 1")
     device = taken.get("device")
     given = tuple((k, v) for k, v in sorted(taken.items()) if k != "out")
-    return Options(out=taken.get("out"), device="auto" if device is None else str(device), threads=threads, types=types, given=given), rest
+    return Options(
+        out=taken.get("out"),
+        device="auto" if device is None else str(device),
+        threads=threads,
+        types=types,
+        given=given,
+    ), rest
 
 
 def _type(name: str, keyword: str, value: Any, choices: tuple[str, ...]) -> DType:
     dtype = as_dtype(value)
     if dtype is None:
-        raise error("E0533", f"{name}() got {keyword}={value!r}, which is not an element type", help=f"choices: {', '.join(choices)}")
+        raise error(
+            "E0533",
+            f"{name}() got {keyword}={value!r}, which is not an element type",
+            help=f"choices: {', '.join(choices)}",
+        )
     return dtype
 
 
-def identify(module: TriModule, name: str, families: dict[Any, Family], args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Call, Options]:
+def identify(
+    module: TriModule, name: str, families: dict[Any, Family], args: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> tuple[Call, Options]:
     """The op a call means, by the types and ranks of its arguments. `families` remembers."""
     overloads = module.op(name).overloads
     options, rest = split_options(name, overloads, keywords)
     overload, values = bind(name, overloads, args, rest)[0]
     given, scalars = calls.describe(values, overload)
     tensors = tuple((n, argument.dtype, len(argument.shape)) for n, argument in given.items())
-    key = (tuple((n, dtype.name, rank) for n, dtype, rank in tensors), tuple(scalars), tuple((n, t.name) for n, t in options.types))
+    key = (
+        tuple((n, dtype.name, rank) for n, dtype, rank in tensors),
+        tuple(scalars),
+        tuple((n, t.name) for n, t in options.types),
+    )
     family = families.get(key)
     if family is None:
 

@@ -105,4 +105,8 @@ def _pairs(verb: str, mapping: Mapping[str, int] | None, more: Mapping[str, int]
 
 def _positive(verb: str, axis: str, value: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise error("E0539", f"{verb} of axis `{axis}` needs a whole number of at least 1, got {value!r}", help=f"write {verb}({axis}=64)")
+        raise error(
+            "E0539",
+            f"{verb} of axis `{axis}` needs a whole number of at least 1, got {value!r}",
+            help=f"write {verb}({axis}=64)",
+        )

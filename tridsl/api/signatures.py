@@ -65,7 +65,9 @@ class ModuleSummary:
     uses: tuple[tuple[str, str, str], ...] = ()
 
 
-def bind(name: str, overloads: Sequence[Overload], args: Sequence[Any], keywords: Mapping[str, Any]) -> list[tuple[Overload, dict[str, Any]]]:
+def bind(
+    name: str, overloads: Sequence[Overload], args: Sequence[Any], keywords: Mapping[str, Any]
+) -> list[tuple[Overload, dict[str, Any]]]:
     """The overloads that accept these arguments by position and name, each with its arguments in declaration order.
 
     Left-out optional parameters are absent from the dictionary. Raises E0521 when no overload accepts them.
@@ -92,7 +94,9 @@ def _bind_one(name: str, overload: Overload, args: Sequence[Any], keywords: Mapp
         known = {p.name for p in parameters}
         for keyword, value in keywords.items():
             if keyword not in known:
-                near = _nearest(keyword, (*known, *(t.name for t in overload.types), *(option for option, _ in OPTIONS)))
+                near = _nearest(
+                    keyword, (*known, *(t.name for t in overload.types), *(option for option, _ in OPTIONS))
+                )
                 raise _refused(name, overload, f"{name}() has no parameter `{keyword}`{near}")
             if keyword in bound:
                 raise _refused(name, overload, f"{name}() got `{keyword}` twice, by position and by name")

@@ -38,7 +38,15 @@ def _op(op: OpSummary) -> str:
         text = f"{parameter.name}: {_type(parameter)}" + (" = ..." if parameter.optional else "")
         (late if optional_seen and not parameter.optional else parameters).append(text)
     options = [f"{name}: Any = ..." for name in keywords]
-    options += [text for name, text in (("out", "out: Any = ..."), ("device", "device: str = ..."), ("threads", "threads: int | None = ...")) if name not in named]
+    options += [
+        text
+        for name, text in (
+            ("out", "out: Any = ..."),
+            ("device", "device: str = ..."),
+            ("threads", "threads: int | None = ..."),
+        )
+        if name not in named
+    ]
     name = f"_{op.name}"
     lines = [f"class {name}(OpObject):"]
     lines += [f"    # {signature_line(op.name, overload)}" for overload in op.overloads]

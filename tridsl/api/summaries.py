@@ -15,7 +15,9 @@ def summarise(module: nodes.Module, uses: tuple[tuple[str, str, str], ...] = ())
     for item in module.items:
         if isinstance(item, nodes.Operation):
             overloads.setdefault(item.name, []).append(_overload(item))
-    return ModuleSummary(ops=tuple(OpSummary(name=name, overloads=tuple(found)) for name, found in overloads.items()), uses=uses)
+    return ModuleSummary(
+        ops=tuple(OpSummary(name=name, overloads=tuple(found)) for name, found in overloads.items()), uses=uses
+    )
 
 
 def _overload(operation: nodes.Operation) -> Overload:
@@ -24,7 +26,9 @@ def _overload(operation: nodes.Operation) -> Overload:
         results=tuple(_written(p.span) for p in operation.results),
         result_names=tuple(p.name for p in operation.results),
         types=tuple(
-            TypeChoice(name=t.name, choices=tuple(c.name for c in t.choices), default=t.default.name if t.default else None)
+            TypeChoice(
+                name=t.name, choices=tuple(c.name for c in t.choices), default=t.default.name if t.default else None
+            )
             for t in operation.type_parameters
         ),
         text=_written(operation.span),

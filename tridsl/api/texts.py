@@ -14,7 +14,11 @@ def python_signature(summary: OpSummary) -> inspect.Signature:
     parameters = []
     needs_keyword = False
     for position, parameter in enumerate(first.parameters):
-        annotations = {o.parameters[position].text.partition(":")[2].strip() for o in summary.overloads if position < len(o.parameters)}
+        annotations = {
+            o.parameters[position].text.partition(":")[2].strip()
+            for o in summary.overloads
+            if position < len(o.parameters)
+        }
         default = (parameter.default if parameter.default is not None else ...) if parameter.optional else kind.empty
         needs_keyword = needs_keyword or parameter.optional
         parameters.append(
@@ -29,7 +33,9 @@ def python_signature(summary: OpSummary) -> inspect.Signature:
     types = dict.fromkeys(t.name for o in summary.overloads for t in o.types)
     used = {p.name for p in parameters}
     parameters += [kind(t, kind.KEYWORD_ONLY, default=None) for t in types if t not in used]
-    parameters += [kind(o, kind.KEYWORD_ONLY, default="auto" if o == "device" else None) for o, _ in OPTIONS if o not in used]
+    parameters += [
+        kind(o, kind.KEYWORD_ONLY, default="auto" if o == "device" else None) for o, _ in OPTIONS if o not in used
+    ]
     results = first.results[0].partition(":")[2].strip() if len(first.results) == 1 else f"({', '.join(first.results)})"
     return inspect.Signature(parameters, return_annotation=results)
 
@@ -39,8 +45,15 @@ def help_text(summary: OpSummary) -> str:
     out: list[str] = []
     for overload in summary.overloads:
         out.append(signature_line(summary.name, overload))
-        out += [f"    {t.name} in {{{', '.join(t.choices)}}}" + (f" = {t.default}" if t.default else "") for t in overload.types]
-    out += ["", "Options: out=array (or a tuple), device='auto', threads=None. Extra leading axes are mapped with NumPy's broadcasting.", ""]
+        out += [
+            f"    {t.name} in {{{', '.join(t.choices)}}}" + (f" = {t.default}" if t.default else "")
+            for t in overload.types
+        ]
+    out += [
+        "",
+        "Options: out=array (or a tuple), device='auto', threads=None. Extra leading axes are mapped with NumPy's broadcasting.",
+        "",
+    ]
     for overload in summary.overloads:
         out += [overload.doc] if overload.doc else []
         out += [overload.text, ""]

@@ -23,14 +23,26 @@ from tridsl.schedule.steps import Schedule
 def record(engine: Engine, call: Call, options: Options) -> Any:
     """Record the call: some arguments are tensors of a function that is being traced."""
     if options.out is not None:
-        raise error("E0536", f"{engine.name}() got out= inside @tridsl.jit", help="leave it out: the program plans its own memory")
+        raise error(
+            "E0536",
+            f"{engine.name}() got out= inside @tridsl.jit",
+            help="leave it out: the program plans its own memory",
+        )
     resolved = resolve(call)
     calls.check_contracts(resolved.header, resolved.checks, {**resolved.sizes, **call.numbers})
     if any(t.length for t in resolved.header.outputs):
-        raise error("E0537", f"{engine.name}() has results of run-time length, whose shape is not known inside @tridsl.jit", help="call it outside the function")
+        raise error(
+            "E0537",
+            f"{engine.name}() has results of run-time length, whose shape is not known inside @tridsl.jit",
+            help="call it outside the function",
+        )
     trace = next(a.tracer.trace for a in call.given.values() if isinstance(a, Symbol))
     if trace.closed:
-        raise error("E0536", f"{engine.name}() got a tensor of a traced function that has returned", help="return tensors from the function, do not keep them")
+        raise error(
+            "E0536",
+            f"{engine.name}() got a tensor of a traced function that has returned",
+            help="return tensors from the function, do not keep them",
+        )
     op = with_constants(whole_op(call, resolved), {**resolved.sizes, **call.constants})
     op = replace(op, contracts=(), dynamic=())
     inputs: list[Tracer | Number] = []

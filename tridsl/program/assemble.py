@@ -60,7 +60,9 @@ class Assembled:
         made = [table[name] for name in dict.fromkeys(self.graph.outputs) if name not in self.graph.inputs]
         require((*((v.name, v.shape, v.dtype) for v in made), ("temporaries", (self.plan.arena_bytes,), U8)))
         results = {v.name: allocate(v.name, v.shape, v.dtype) for v in made}
-        passed = [(self.numbers[name], array) for name, array in (*arrays.items(), *results.items()) if name in self.numbers]
+        passed = [
+            (self.numbers[name], array) for name, array in (*arrays.items(), *results.items()) if name in self.numbers
+        ]
         self.program.run((*passed, *self.constants), threads)
         return results
 
@@ -70,10 +72,16 @@ class Assembled:
             if target is None:
                 continue
             if not target.flags.writeable:
-                raise error("E0529", f"argument `{name}` is updated in place, but it is read-only", help=f"pass {name}.copy()")
+                raise error(
+                    "E0529", f"argument `{name}` is updated in place, but it is read-only", help=f"pass {name}.copy()"
+                )
             for other, array in arrays.items():
                 if other != name and np.may_share_memory(target, array):
-                    raise error("E0530", f"argument `{name}` is updated in place and overlaps `{other}` in memory", help=f"pass {other}.copy()")
+                    raise error(
+                        "E0530",
+                        f"argument `{name}` is updated in place and overlaps `{other}` in memory",
+                        help=f"pass {other}.copy()",
+                    )
 
 
 def assemble(
@@ -94,7 +102,9 @@ def assemble(
     places = {**memory, **{name: m for name, (_, m) in constants.items()}}
     steps = tuple(_step(node, target, fused, numbers, places, realiser) for node, target in zip(fused.nodes, targets))
     temporaries = tuple(
-        Temporary(number=numbers[p.name], dtype=p.dtype, shape=p.shape, offset=p.offset) for p in plan_.places if p.offset is not None
+        Temporary(number=numbers[p.name], dtype=p.dtype, shape=p.shape, offset=p.offset)
+        for p in plan_.places
+        if p.offset is not None
     )
     program = Program(steps=steps, temporaries=temporaries, table_size=len(fused.values), arena_bytes=plan_.arena_bytes)
     trits = _trits(fused)
@@ -112,10 +122,19 @@ def assemble(
     )
 
 
-def _step(node: Node, target: Target, graph: Graph, numbers: Mapping[str, int], places: Mapping[str, Memory], realiser: Realiser) -> Step:
+def _step(
+    node: Node,
+    target: Target,
+    graph: Graph,
+    numbers: Mapping[str, int],
+    places: Mapping[str, Memory],
+    realiser: Realiser,
+) -> Step:
     op = _laid_out(node, graph, places, target)
     loaded = _kernel(node, op, target, realiser)
-    given = {p.name: g for p, g in zip(node.op.inputs, node.inputs)} | {t.name: o for t, o in zip(node.op.outputs, node.outputs)}
+    given = {p.name: g for p, g in zip(node.op.inputs, node.inputs)} | {
+        t.name: o for t, o in zip(node.op.outputs, node.outputs)
+    }
     slots: list[Reference | bool | int | float] = []
     written = []
     shapes = {v.name: v.shape for v in graph.values}
@@ -129,11 +148,21 @@ def _step(node: Node, target: Target, graph: Graph, numbers: Mapping[str, int], 
             written.append(number)
         if isinstance(what, Operand):
             packed = places.get(what.value, Memory()).layout != "row"
-            slots.append(Reference(number=numbers[what.value], shape=None if packed or shapes[what.value] == what.shape else what.shape))
+            slots.append(
+                Reference(
+                    number=numbers[what.value], shape=None if packed or shapes[what.value] == what.shape else what.shape
+                )
+            )
         else:
             slots.append(Reference(number=numbers[str(what)]))
     threads = 1 if sum(points(s) for s in node.op.stages) < SMALL_POINTS else len(os.sched_getaffinity(0))
-    return Step(executable=loaded.executable, slots=tuple(slots), threads=threads, contiguous=not target.in_host_memory, written=tuple(written))
+    return Step(
+        executable=loaded.executable,
+        slots=tuple(slots),
+        threads=threads,
+        contiguous=not target.in_host_memory,
+        written=tuple(written),
+    )
 
 
 def _kernel(node: Node, op: Op, target: Target, realiser: Realiser) -> Loaded:
@@ -159,19 +188,26 @@ def _laid_out(node: Node, graph: Graph, places: Mapping[str, Memory], target: Ta
         memory = places.get(operand.value, Memory())
         if memory.layout != "row":
             return replace(parameter, layout=memory.layout)
-        strides = _broadcast_strides(shapes[operand.value], memory.strides, operand.shape) if target.in_host_memory else None
+        strides = (
+            _broadcast_strides(shapes[operand.value], memory.strides, operand.shape) if target.in_host_memory else None
+        )
         return parameter if strides is None else replace(parameter, strides=tuple(map(index, strides)))
 
     return decode_layouts(replace(node.op, params=tuple(laid_out(p) for p in node.op.params)))
 
 
-def _broadcast_strides(shape: tuple[int, ...], strides: tuple[int, ...] | None, seen: tuple[int, ...]) -> tuple[int, ...] | None:
+def _broadcast_strides(
+    shape: tuple[int, ...], strides: tuple[int, ...] | None, seen: tuple[int, ...]
+) -> tuple[int, ...] | None:
     """Element strides of an array of `shape` broadcast to `seen`; None where that is row-major contiguous."""
     if shape == seen:
         return strides
     row_major = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
     own = strides if strides is not None else row_major
-    repeated = tuple(0 if extent == 1 and wide != 1 else step for extent, wide, step in zip(shape, seen[len(seen) - len(shape) :], own))
+    repeated = tuple(
+        0 if extent == 1 and wide != 1 else step
+        for extent, wide, step in zip(shape, seen[len(seen) - len(shape) :], own)
+    )
     return (*([0] * (len(seen) - len(shape))), *repeated)
 
 

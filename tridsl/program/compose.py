@@ -77,7 +77,12 @@ def _look(tensor: Param) -> tuple[Any, ...]:
 def _names(op: Op) -> frozenset[str]:
     """First words of every tensor, stage and scalar name: `C` of `C.sum`."""
     tensors = (*op.tensors, *op.intermediates)
-    whole = [p.name for p in op.params] + [t.name for t in tensors] + [t.length for t in tensors if t.length] + [s.name for s in op.stages]
+    whole = (
+        [p.name for p in op.params]
+        + [t.name for t in tensors]
+        + [t.length for t in tensors if t.length]
+        + [s.name for s in op.stages]
+    )
     return frozenset(name.partition(".")[0] for name in whole)
 
 
@@ -123,7 +128,9 @@ def _kept_axes(source: tuple[int, ...], seen: tuple[int, ...]) -> tuple[int, ...
     if source == seen:
         return None
     missing = len(seen) - len(source)
-    return tuple(-1 if extent == 1 and seen[missing + axis] != 1 else missing + axis for axis, extent in enumerate(source))
+    return tuple(
+        -1 if extent == 1 and seen[missing + axis] != 1 else missing + axis for axis, extent in enumerate(source)
+    )
 
 
 def _redirected(load: Load, redirect: Mapping[str, tuple[str, tuple[int, ...] | None]]) -> Load:

@@ -32,7 +32,11 @@ def fuse(graph: Graph) -> Graph:
     current = graph
     while (joined := _join_one(current)) is not None:
         current = joined
-    named = {*current.inputs, *current.outputs, *(name for node in current.nodes for name in (*node.reads, *node.outputs))}
+    named = {
+        *current.inputs,
+        *current.outputs,
+        *(name for node in current.nodes for name in (*node.reads, *node.outputs)),
+    }
     return replace(current, values=tuple(v for v in current.values if v.name in named))
 
 

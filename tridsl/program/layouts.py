@@ -29,7 +29,12 @@ def decode_layouts(op: Op) -> Op:
         if tensor is None:
             return load
         if load.boundary is not None:
-            raise error("E0540", f"`{load.tensor}` is packed as {tensor.layout} and read with a boundary", load.span, help="pass it unpacked: np.asarray(buffer)")
+            raise error(
+                "E0540",
+                f"`{load.tensor}` is packed as {tensor.layout} and read with a boundary",
+                load.span,
+                help="pass it unpacked: np.asarray(buffer)",
+            )
         return DECODE[tensor.layout](load)
 
     stages = rewrite(op.stages, {Load: read})
@@ -40,7 +45,12 @@ def decode_layouts(op: Op) -> Op:
 def _t16_read(load: Load) -> Expr:
     m, k = load.index
     sixteen, four = index(BLOCK), index(4)
-    place = (binary("floordiv", m, sixteen), binary("floordiv", k, sixteen), binary("mod", m, sixteen), binary("mod", k, four))
+    place = (
+        binary("floordiv", m, sixteen),
+        binary("floordiv", k, sixteen),
+        binary("mod", m, sixteen),
+        binary("mod", k, four),
+    )
     byte = Load(tensor=load.tensor, index=place, dtype=U8, span=load.span)
     shift = Cast(a=binary("mul", binary("floordiv", binary("mod", k, sixteen), four), index(2)), dtype=U8)
     code = Binary(op="and", a=Binary(op="shr", a=byte, b=shift, dtype=U8), b=Const(value=3, dtype=U8), dtype=U8)
@@ -51,7 +61,9 @@ def _t16_bytes(tensor: Tensor) -> Tensor:
     assert tensor.dtype == TRIT
     rows, columns = tensor.shape
     sixteen = index(BLOCK)
-    return replace(tensor, dtype=U8, shape=(ceildiv(rows, sixteen), ceildiv(columns, sixteen), sixteen, index(4)), layout="row")
+    return replace(
+        tensor, dtype=U8, shape=(ceildiv(rows, sixteen), ceildiv(columns, sixteen), sixteen, index(4)), layout="row"
+    )
 
 
 DECODE: dict[str, Callable[[Load], Expr]] = {"t16": _t16_read}

@@ -15,36 +15,47 @@ def plan(graph: Graph, devices: Sequence[str], host_devices: Collection[str]) ->
     table = {v.name: v for v in graph.values}
     commands: list[Command] = []
     written_on: dict[str, str] = {}
-    read_on: dict[str, set[str]] = {}
+    seen_on: dict[str, set[str]] = {}  # devices that have read a value since it was written
     for node, device in zip(graph.nodes, devices):
-        commands += _fences(node, device, written_on, read_on)
+        commands += _fences(node, device, written_on, seen_on)
         writes = (*node.outputs, *node.updates)
         moved = 0 if device in host_devices else sum(table[name].bytes for name in (*node.reads, *writes))
         commands.append(Launch(label=node.label, device=device, reads=node.reads, writes=writes, moved_bytes=moved))
         for name in node.reads:
-            read_on.setdefault(name, set()).add(device)
+            seen_on.setdefault(name, set()).add(device)
         for name in writes:
             written_on[name] = device
-            read_on[name] = set()
+            seen_on[name] = {device}
     spans = lifetimes(graph)
     memory = arena(spans)
     offsets = dict(memory.offsets)
     homes: dict[str, Home] = dict.fromkeys(graph.inputs, "argument")
     homes |= {name: "constant" for name, _ in graph.constants}
     places = tuple(
-        Place(name=v.name, dtype=v.dtype, shape=v.shape, bytes=v.bytes, home=homes.get(v.name, "arena" if v.name in offsets else "result"), offset=offsets.get(v.name))
+        Place(
+            name=v.name,
+            dtype=v.dtype,
+            shape=v.shape,
+            bytes=v.bytes,
+            home=homes.get(v.name, "arena" if v.name in offsets else "result"),
+            offset=offsets.get(v.name),
+        )
         for v in graph.values
     )
-    return Plan(commands=tuple(commands), places=places, arena_bytes=memory.bytes, unshared_bytes=sum(s.bytes for s in spans))
+    return Plan(
+        commands=tuple(commands), places=places, arena_bytes=memory.bytes, unshared_bytes=sum(s.bytes for s in spans)
+    )
 
 
-def _fences(node: Node, device: str, written_on: dict[str, str], read_on: dict[str, set[str]]) -> list[Fence]:
-    """Read after write on another device; and, for values changed in place, write after another device's reads."""
+def _fences(node: Node, device: str, written_on: dict[str, str], seen_on: dict[str, set[str]]) -> list[Fence]:
+    """Read after write on another device, once each; and, for values changed in place, write after another device's reads."""
     waits: dict[str, list[str]] = {}
     for name in node.reads:
-        if written_on.get(name, device) != device:
+        if name in written_on and device not in seen_on[name]:
             waits.setdefault(written_on[name], []).append(name)
     for name in node.updates:
-        for reader in sorted(read_on.get(name, set()) - {device}):
+        for reader in sorted(seen_on.get(name, set()) - {device}):
             waits.setdefault(reader, []).append(name)
-    return [Fence(finishing=other, waiting=device, values=tuple(dict.fromkeys(names))) for other, names in waits.items()]
+    return [
+        Fence(finishing=other, waiting=device, values=tuple(dict.fromkeys(names))) for other, names in waits.items()
+    ]

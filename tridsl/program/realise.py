@@ -69,7 +69,9 @@ class Realiser:
                 if binary is None:
                     binary = build()
                     self.store.put_binary(key, binary)
-                self._loaded[key] = Loaded(binary=binary, executable=target.backend.driver().load(binary, target.device))
+                self._loaded[key] = Loaded(
+                    binary=binary, executable=target.backend.driver().load(binary, target.device)
+                )
         return self._loaded[key]
 
 

@@ -41,12 +41,21 @@ class Trace:
         self.constants[id(array)] = (tracer.value.name, array)  # keeps the array, and so its id, alive
         return tracer
 
-    def call(self, call: Node, inputs: tuple[Tracer | bool | int | float, ...], shapes: tuple[tuple[int, ...], ...], results: tuple[tuple[int, ...], ...]) -> tuple[Tracer, ...]:
+    def call(
+        self,
+        call: Node,
+        inputs: tuple[Tracer | bool | int | float, ...],
+        shapes: tuple[tuple[int, ...], ...],
+        results: tuple[tuple[int, ...], ...],
+    ) -> tuple[Tracer, ...]:
         """Record `call` (an op of constant sizes) on `inputs`, broadcast to `shapes`; `results` are the outputs' shapes."""
         given: list[Input] = []
         for value, shape in zip(inputs, shapes):
             given.append(Operand(value=value.value.name, shape=shape) if isinstance(value, Tracer) else value)
-        outputs = tuple(self._tracer(f"{call.label}.{tensor.name}", tensor.dtype, shape) for tensor, shape in zip(call.op.outputs, results))
+        outputs = tuple(
+            self._tracer(f"{call.label}.{tensor.name}", tensor.dtype, shape)
+            for tensor, shape in zip(call.op.outputs, results)
+        )
         self.nodes.append(replace(call, inputs=tuple(given), outputs=tuple(o.value.name for o in outputs)))
         return outputs
 
@@ -81,12 +90,18 @@ class Trace:
 
 
 def _refused(what: str, instead: str) -> NoReturn:
-    raise error("E0536", f"{what} needs the values of a tensor, but inside @tridsl.jit it has only a shape and an element type", help=instead)
+    raise error(
+        "E0536",
+        f"{what} needs the values of a tensor, but inside @tridsl.jit it has only a shape and an element type",
+        help=instead,
+    )
 
 
 def _needs_values(operation: str) -> Callable[..., NoReturn]:
     def method(self: Tracer, *args: Any, **keywords: Any) -> NoReturn:
-        _refused(f"{operation} of {self}", "write it as an op (tridsl.compile) and call that, or do it outside the function")
+        _refused(
+            f"{operation} of {self}", "write it as an op (tridsl.compile) and call that, or do it outside the function"
+        )
 
     return method
 

@@ -39,11 +39,18 @@ def require(tensors: tuple[tuple[str, tuple[int, ...], DType], ...]) -> int:
     for name, shape, dtype in tensors:
         for extent in shape:
             if extent < 0:
-                raise error("E0601", f"`{name}` would have the shape {shape}: an extent is negative", help="check the sizes it is made from")
+                raise error(
+                    "E0601",
+                    f"`{name}` would have the shape {shape}: an extent is negative",
+                    help="check the sizes it is made from",
+                )
         size = math.prod(shape) * dtype.storage_bytes
         total += size
         if size > LARGEST_BYTES or total > LARGEST_BYTES:
-            raise error("E0601", f"`{name}` of shape {shape} and type {dtype} would take {size} bytes, more than the {LARGEST_BYTES} an address can reach")
+            raise error(
+                "E0601",
+                f"`{name}` of shape {shape} and type {dtype} would take {size} bytes, more than the {LARGEST_BYTES} an address can reach",
+            )
     if total >= CHECK_FROM_BYTES:
         available = available_bytes()
         if available is not None and total > available:
