@@ -17,6 +17,7 @@ from tridsl.diagnostics import TriError, error
 from tridsl.ir.op import Op
 from tridsl.passes.boundaries import boundaries
 from tridsl.passes.expand_copies import expand_copies
+from tridsl.passes.form_mma import form_mma
 from tridsl.passes.pad_tiles import pad_tiles
 from tridsl.passes.partition_loops import partition_loops
 from tridsl.passes.place_init import place_init
@@ -56,6 +57,7 @@ LOWER: Stages = (
     ("register_tiles", lambda kernel, build: register_tiles(kernel)),
     ("place_init", lambda kernel, build: place_init(kernel)),  # what register_tiles left in memory
     ("pad_tiles", lambda kernel, build: pad_tiles(kernel)),  # sees the register tiles
+    ("form_mma", lambda kernel, build: form_mma(kernel)),  # the tiles are whole now
     ("expand_copies", lambda kernel, build: expand_copies(kernel)),
     ("strip_vectors", lambda kernel, build: strip_vectors(kernel, build.spec)),  # copies have vector loops too
     ("partition", lambda kernel, build: partition_loops(simplify(kernel))),  # the strips are the loops worth splitting

@@ -7,7 +7,7 @@ harmless and keeps the innermost loops free of masks.
 from __future__ import annotations
 
 from tridsl.backends.cpu.emit_cast import from_stored, to_stored
-from tridsl.backends.cpu.emit_frame import Frame, Place, allocate_on_stack, emit_if
+from tridsl.backends.cpu.emit_frame import Frame, Lane, Place, allocate_on_stack, emit_if
 from tridsl.backends.cpu.emit_index import STORED_BYTES, Access, access_of
 from tridsl.backends.cpu.emit_llvm import (
     BIT,
@@ -29,9 +29,11 @@ from tridsl.backends.cpu.emit_llvm import (
     together,
     vector_constant,
 )
-from tridsl.ir.expr import Expr, Load
+from tridsl.ir.affine import constant as constant_of
+from tridsl.ir.affine import normal_form
+from tridsl.ir.expr import Expr, Load, index
 from tridsl.ir.loop import Ref
-from tridsl.ir.walk import variables, walk
+from tridsl.ir.walk import substitute, variables
 
 WIDEST_SPAN = 4
 """Bytes read per byte used, up to which a strided access is one wide load and a shuffle instead of a gather."""
@@ -67,7 +69,7 @@ def lane_mask(frame: Frame, place: Place, position: tuple[Expr, ...], own: Value
     assert lane is not None
     masks = [] if own is None else [splat(frame.builder, own, lane.count)]
     if place.space != "reg":
-        if lane.tail is not None and not in_padding(place, position, lane.variable):
+        if lane.tail is not None and not in_padding(place, position, lane):
             masks.append(lane.tail)
         if lane.condition is not None:
             masks.append(lane.condition)
@@ -86,16 +88,21 @@ def conjunction(frame: Frame, *masks: Value | None) -> Value | None:
     return total
 
 
-def in_padding(place: Place, position: tuple[Expr, ...], variable: str) -> bool:
+def in_padding(place: Place, position: tuple[Expr, ...], lane: Lane) -> bool:
     """Whether the lane variable occurs only in axes that were rounded up to the loop's bound."""
     if place.private:
         return True
-    touched = [d for d, coordinate in enumerate(position) if variable in variables(coordinate)]
-    return bool(touched) and bool(place.padded) and all(place.padded[d] and not _reads(position[d]) for d in touched)
+    if lane.widened:
+        return False
+    touched = [d for d, coordinate in enumerate(position) if lane.variable in variables(coordinate)]
+    return bool(touched) and bool(place.padded) and all(place.padded[d] and _fits(place, position[d], d, lane) for d in touched)
 
 
-def _reads(expression: Expr) -> bool:
-    return any(isinstance(node, Load) for node in walk(expression))
+def _fits(place: Place, position: Expr, axis: int, lane: Lane) -> bool:
+    """Whether all lanes, the idle ones too, stay inside the axis: its extent covers the loop's bound, not any bound."""
+    extent = constant_of(place.shape[axis])
+    start = constant_of(substitute(position, {lane.variable: index(0)}))
+    return extent is not None and start is not None and normal_form(position).coefficient(lane.variable) == 1 and start + lane.count <= extent
 
 
 def address(frame: Frame, place: Place, access: Access, offset: int = 0) -> Value:
@@ -213,7 +220,7 @@ def _store_lanes(frame: Frame, place: Place, access: Access, stored: Value, targ
     contiguous = access.offsets == tuple(range(lane.count))
     if place.space == "reg" and contiguous:
         # A whole vector in a register: blending keeps it there, a masked store would force it into memory.
-        mask = conjunction(frame, own, lane.condition, None if in_padding(place, target.index, lane.variable) else lane.tail)
+        mask = conjunction(frame, own, lane.condition, None if in_padding(place, target.index, lane) else lane.tail)
         pointer = address(frame, place, access)
         if mask is not None:
             before = builder.load(pointer, align=access.align, typ=stored.type)

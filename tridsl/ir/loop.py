@@ -93,7 +93,8 @@ class Accumulate(Node):
 
     `init`: the targets start from the reducer's identity, for every element the loops cover, before the outermost `reduce`
     loop around this statement (also when that loop runs zero times); `passes.place_init` makes it explicit.
-    Inside a vector or lane loop whose variable no target mentions it is a reduction across the lanes.
+    Inside a vector or lane loop whose variable no target mentions it is a reduction across the lanes. `intrinsic`: the
+    innermost loops are to become this matrix instruction (`passes.form_mma`).
     """
 
     targets: tuple[Ref, ...]
@@ -101,6 +102,7 @@ class Accumulate(Node):
     values: tuple[Expr, ...]
     init: bool = False
     mask: Expr | None = None
+    intrinsic: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tridsl.ir.expr import Const, Load, Var, index
-from tridsl.ir.loop import Alloc, Append, Check, Copy, For, If, Kernel, Mma, Ref
+from tridsl.ir.loop import Accumulate, Alloc, Append, Check, Copy, For, If, Kernel, Mma, Ref
 from tridsl.ir.walk import rewrite, variables, walk
 
 
@@ -24,11 +24,27 @@ def pad_tiles(kernel: Kernel) -> Kernel:
     }
 
     def extend(loop: For) -> For:
-        if isinstance(loop.extent, Const) or loop.bound is None or loop.reduce or loop.kind not in ("unroll", "vector", "lane"):
+        if isinstance(loop.extent, Const) or loop.bound is None:
+            return loop
+        if loop.reduce:
+            return replace(loop, extent=index(loop.bound)) if _adds_zeros(loop, padded) else loop
+        if loop.kind not in ("unroll", "vector", "lane"):
             return loop
         return replace(loop, extent=index(loop.bound)) if _harmless(loop, padded) else loop
 
     return replace(kernel, phases=rewrite(kernel.phases, {For: extend}))
+
+
+def _adds_zeros(loop: For, padded: dict[str, tuple[bool, ...]]) -> bool:
+    """The depth of an instruction whose two operands come from panels filled with zeros: more of it adds 0 * 0."""
+    statement = loop.body[0] if len(loop.body) == 1 else None
+    if not isinstance(statement, Accumulate) or statement.intrinsic is None:
+        return False
+    here = Var(name=loop.var)
+    loads = [n for n in walk(statement.values[0]) if isinstance(n, Load)]
+    return all(
+        any(place == here and axis < len(padded.get(load.tensor, ())) for axis, place in enumerate(load.index)) for load in loads
+    )
 
 
 def _harmless(loop: For, padded: dict[str, tuple[bool, ...]]) -> bool:

@@ -13,6 +13,7 @@ otherwise `place_init` lets the reduction work in memory.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import takewhile
 
 from tridsl.dtypes import BOOL, compute_type
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, binary, both, index
@@ -84,9 +85,12 @@ def _tile(root: For, above: tuple[For, ...], types: dict[str, object]) -> Block 
         return None
     loops, accumulate = found
     stage = stage_of(root.var)
-    run = [l for l in loops if l.reduce]
-    tile = [l for l in loops if not l.reduce]
-    if list(loops) != run + tile or any(l.kind in ("parallel", "group", "column", "row") for l in tile):
+    run = list(takewhile(lambda l: l.reduce, loops))
+    inside = list(loops)[len(run) :]
+    # an instruction's own depth stays inside the tile; any other reduction there starts a tile of its own
+    depth = [l for l in inside if l.reduce] if accumulate.intrinsic else []
+    tile = [l for l in inside if not l.reduce]
+    if inside != tile + depth or any(l.kind in ("parallel", "group", "column", "row") for l in tile):
         return None
     bounds = [l.bound if l.kind == "vector" and l.bound else trip_bound(l) for l in tile]  # whole vectors of lanes
     if any(b is None for b in bounds):

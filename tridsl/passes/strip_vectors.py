@@ -79,6 +79,8 @@ def _types(loop: For, types: dict[str, DType]) -> list[DType]:
 def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> Block:
     lanes = _lanes(loop, spec, types)
     size = int(loop.extent.value) if isinstance(loop.extent, Const) else loop.bound
+    while size is not None and lanes >= 2 * size > 0:
+        lanes //= 2  # a short loop gets a short vector
     if _is_tile(loop, lanes, size):
         return _with_lane_axis(loop, loop.bound or 0)
     appends = any(isinstance(n, Append) for s in loop.body for n in walk(s))

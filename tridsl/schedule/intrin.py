@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError, error
-from tridsl.ir.expr import Binary, Cast, Const, Expr, Load
-from tridsl.ir.loop import Accumulate, For, Kernel, Mma
+from tridsl.ir.expr import Binary, Cast, Expr, Load
+from tridsl.ir.loop import Accumulate, For, Kernel
 from tridsl.ir.walk import variables
-from tridsl.schedule.nest import axis_of, loops_of, replace_loop, stages, unknown_stage
+from tridsl.schedule.nest import axis_of, loops_of, replace_loop, stages, trip_bound, unknown_stage
 from tridsl.schedule.steps import Intrin
 
 
 def intrin(kernel: Kernel, step: Intrin, spec: DeviceSpec) -> Kernel:
     """
-    before:  for k.i.o: unroll i.i: vector j.i < 32: for k.i.i < 4: C[i, j] += i32(A.pack[…, k.i.i]) * i32(B.pack[…, j.i, k.i.i])
-    after:   for k.i.o: unroll i.i: mma vpdpbusd (j.i < 32, k.i.i < 4) C[i, j] += A.pack[…] * B.pack[…]
+    before:  for k.o: unroll i.i: vector j.i < 32: for k.i < 4: C[i, j] += i32(A.pack[…, k.i]) * i32(B.pack[…, j.i, k.i])
+    after:   the same, marked `by vpdpbssd`; once the tiles have their registers, `passes.form_mma` puts
+             mma vpdpbssd (j.i < 32, k.i < 4) C[i, j] += A.pack[…] * B.pack[…] in the place of the two innermost loops
 
     The innermost loops must be the instruction's: lanes (vector, any multiple), then its k. E0420: no such instruction.
     E0703: the device lacks it. E0421: loops, types or the statement do not fit, with what was expected.
@@ -40,8 +43,10 @@ def intrin(kernel: Kernel, step: Intrin, spec: DeviceSpec) -> Kernel:
     nest = [l for l in loops if l.var == innermost.var or _wraps(l, innermost.var)][-depth:]
     statement = innermost.body[0]
     assert isinstance(statement, Accumulate)
-    a, b = _factors(statement, row, step)
-    shape = [(l.var, int(l.extent.value) if isinstance(l.extent, Const) else l.bound or 0) for l in nest]
+    factors = factors_of(statement, row)
+    if factors is None:
+        raise _misfit(row, step, f"the statement is not a {row.acc} sum of products of plain {row.a} and {row.b} elements")
+    shape = [(l.var, trip_bound(l) or 0) for l in nest]
     expected = (row.k,) if row.lanes else (row.m, row.n, row.k)
     if len(nest) < depth or tuple(n for _, n in shape)[-len(expected) :] != expected or (row.lanes and nest[0].kind != "vector"):
         names = ", ".join(f"{axis_of(v)} < {n}" for v, n in shape)
@@ -49,12 +54,10 @@ def intrin(kernel: Kernel, step: Intrin, spec: DeviceSpec) -> Kernel:
     if not nest[-1].reduce:
         raise _misfit(row, step, f"`{axis_of(nest[-1].var)}` is not reduced over")
     k = nest[-1].var
-    if row.lanes and nest[0].var in {v for i in a.index for v in variables(i)}:
-        a, b = b, a
-    if k not in {v for i in a.index for v in variables(i)} & {v for i in b.index for v in variables(i)}:
+    if not all(any(k in variables(i) for i in load.index) for load in factors):
         raise _misfit(row, step, f"`{axis_of(k)}` does not index both factors")
-    mma = Mma(intrinsic=row.name, axes=tuple(shape), target=statement.targets[0], a=a, b=b, span=step.span)
-    return replace_loop(kernel, nest[0].var, lambda _: mma)
+    marked = replace(innermost, body=(replace(statement, intrinsic=row.name),))
+    return replace_loop(kernel, innermost.var, lambda _: marked)
 
 
 def _wraps(loop: For, variable: str) -> bool:
@@ -66,13 +69,14 @@ def _wraps(loop: For, variable: str) -> bool:
     return False
 
 
-def _factors(statement: Accumulate, row: Intrinsic, step: Intrin) -> tuple[Load, Load]:
+def factors_of(statement: Accumulate, row: Intrinsic) -> tuple[Load, Load] | None:
+    """The two elements whose products `statement` sums, in the row's types; None when it is anything else."""
     value = statement.values[0]
     if statement.reducer.op != "add" or not isinstance(value, Binary) or value.op != "mul" or value.dtype != row.acc:
-        raise _misfit(row, step, f"the statement is not a {row.acc} sum of products")
+        return None
     a, b = _operand(value.a), _operand(value.b)
     if a is None or b is None or {a.dtype, b.dtype} != {row.a, row.b}:
-        raise _misfit(row, step, "the factors are not plain elements of those types")
+        return None
     return (a, b) if a.dtype == row.a else (b, a)
 
 
