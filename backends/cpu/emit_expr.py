@@ -14,9 +14,11 @@ from tridsl.backends.cpu.emit_llvm import (
     INDEX_TYPE,
     Value,
     constant,
+    declare,
     element_of,
     intrinsic,
     ir,
+    mangle,
     number_of,
     scalar_constant,
     together,
@@ -85,17 +87,14 @@ def _compare(frame: Frame, op: str, a: Value, b: Value, dtype: DType) -> Value:
     return (frame.builder.icmp_signed if dtype.kind == "int" else frame.builder.icmp_unsigned)(sign, a, b)
 
 
-def emit_maximum(frame: Frame, a: Value, b: Value, sign: str = ">") -> Value:
-    """max (or, with `<`, min) that propagates NaN.
+def emit_extreme(frame: Frame, name: str, a: Value, b: Value) -> Value:
+    """`maximum` or `minimum`: NaN propagates, which zero wins is open as in NumPy (`nsz`).
 
-    On x86 `vmaxps b, a` gives its second operand `a` when either is NaN, so only a NaN in `b` needs a blend: an accumulator
-    belongs in `a`, where it waits for two instructions instead of three. Elsewhere the intrinsic is one instruction.
+    `vmaxps b, a` gives its second operand when either is NaN, so LLVM adds a test of `b` and a blend. An accumulator belongs in
+    `a`: the test is then not on its way.
     """
-    builder = frame.builder
-    if not frame.chip.x86:
-        return intrinsic(builder, "maximum" if sign == ">" else "minimum", a.type, [a, b])
-    larger = builder.select(builder.fcmp_ordered(sign, b, a), b, a)
-    return builder.select(builder.fcmp_unordered("uno", b, b), b, larger)
+    function = declare(frame.builder.module, f"llvm.{name}.{mangle(a.type)}", a.type, [a.type, a.type])
+    return frame.builder.call(function, [b, a], fastmath=("nsz",))
 
 
 def _floor_division(frame: Frame, a: Value, b: Value, wants_quotient: bool) -> Value:
@@ -166,8 +165,8 @@ BINARY: dict[tuple[str, str], Callable[[Frame, Value, Value], Value]] = {
     ("sub", "float"): lambda f, a, b: f.builder.fsub(a, b, flags=f.contraction),
     ("mul", "float"): lambda f, a, b: f.builder.fmul(a, b, flags=f.contraction),
     ("div", "float"): lambda f, a, b: f.builder.fdiv(a, b),
-    ("max", "float"): emit_maximum,
-    ("min", "float"): lambda f, a, b: emit_maximum(f, a, b, "<"),
+    ("max", "float"): lambda f, a, b: emit_extreme(f, "maximum", a, b),
+    ("min", "float"): lambda f, a, b: emit_extreme(f, "minimum", a, b),
     ("floordiv", "float"): lambda f, a, b: _float_division(f, a, b, True),
     ("mod", "float"): lambda f, a, b: _float_division(f, a, b, False),
     ("floordiv", "signed"): lambda f, a, b: _floor_division(f, a, b, True),

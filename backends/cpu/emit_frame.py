@@ -45,12 +45,14 @@ class Lane:
     """The vector loop around the current statement.
 
     `tail`: lanes inside the loop's extent; `condition`: lanes that the `If`s around let through; None is all of them.
+    `widened`: there are more lanes than the loop's bound, so padding does not cover those past the tail.
     """
 
     variable: str
     count: int
     tail: Value | None = None
     condition: Value | None = None
+    widened: bool = False
 
 
 class Chip:
@@ -83,7 +85,7 @@ class Frame:
 
     `values`: loop variables, sizes, scalars and a reducer's bound names by `Var.name`; `known`: those that are numbers
     (unrolled loops); `depth`: nesting depth of the loop that binds a variable, so that sums start with what changes least.
-    `ranges`: inclusive bounds of loop variables in scope.
+    `lane_number`: the lane whose private buffers are meant while lanes take turns. `ranges`: inclusive bounds of loop variables in scope.
     `entry` writes into the function's first block: everything that must exist once, not once an iteration.
     """
 
@@ -100,6 +102,7 @@ class Frame:
     depth: dict[str, int] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     lane: Lane | None = None
+    lane_number: int = 0
     ordered: bool = False
     level: int = 0
     ranges: dict[str, Interval] = field(default_factory=dict)

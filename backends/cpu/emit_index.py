@@ -69,7 +69,9 @@ def access_of(frame: Frame, place: Place, position: tuple[Expr, ...]) -> Access:
         if place.private:
             lane_offsets = tuple(o * place.private + n for n, o in enumerate(lane_offsets or (0,) * lane.count))
     if place.private:
-        polynomial = Polynomial(terms=tuple((m, c * place.private) for m, c in polynomial.terms), constant=polynomial.constant * place.private)
+        number = 0 if lane else frame.lane_number
+        terms = tuple((m, c * place.private) for m, c in polynomial.terms)
+        polynomial = Polynomial(terms=terms, constant=polynomial.constant * place.private + number)
     if lane_offsets and len(set(lane_offsets)) == 1:
         polynomial = Polynomial(terms=polynomial.terms, constant=polynomial.constant + lane_offsets[0])
         lane_offsets = () if not place.private else lane_offsets

@@ -47,8 +47,11 @@ def emit_accumulate(frame: Frame, statement: Accumulate) -> None:
     lane_state = frame.lane
     outer = lane_state.condition
     lane_state.condition = conjunction(frame, outer, None if mask is None else splat(frame.builder, mask, lane_state.count))
-    if all(access_of(frame, frame.places[t.tensor], t.index).uniform for t in statement.targets):
+    accesses = [access_of(frame, frame.places[t.tensor], t.index) for t in statement.targets]
+    if all(access.uniform for access in accesses):
         _across_lanes(frame, statement)
+    elif any(access.varying is not None or len(set(access.offsets)) < len(access.offsets) for access in accesses):
+        _one_after_another(frame, statement)
     else:
         _merge_into(frame, statement, _values(frame, statement))
     lane_state.condition = outer
@@ -88,8 +91,9 @@ def _across_lanes(frame: Frame, statement: Accumulate) -> None:
     assert lane_state is not None
     values = [splat(builder, v, lane_state.count) for v in _values(frame, statement)]
     active = conjunction(frame, lane_state.tail, lane_state.condition)
-    # From here on plain scalar code: the lanes are accounted for by `active`.
+    # From here on plain scalar code: the lanes are accounted for by `active`, and to the targets they are all the same.
     frame.lane = None
+    frame.known[lane_state.variable] = 0
     if frame.ordered:
         _lane_by_lane(frame, statement, values, active)
     else:
@@ -97,6 +101,24 @@ def _across_lanes(frame: Frame, statement: Accumulate) -> None:
             neutral = [constant(v.type, c.value) for v, c in zip(values, reducer.identity)]
             values = [builder.select(active, v, n) for v, n in zip(values, neutral)]
         _merge_into(frame, statement, _tree(frame, reducer, values))
+    del frame.known[lane_state.variable]
+    frame.lane = lane_state
+
+
+def _one_after_another(frame: Frame, statement: Accumulate) -> None:
+    """Lanes that may meet in one target (`y[lane // 4]`) take turns."""
+    builder, lane_state = frame.builder, frame.lane
+    assert lane_state is not None
+    active = conjunction(frame, lane_state.tail, lane_state.condition)
+    frame.lane = None
+    for number in range(lane_state.count):
+        frame.known[lane_state.variable] = frame.lane_number = number
+        if active is None:
+            _merge_into(frame, statement, _values(frame, statement))
+        else:
+            with emit_if(frame, lane(builder, active, number)):
+                _merge_into(frame, statement, _values(frame, statement))
+    del frame.known[lane_state.variable]
     frame.lane = lane_state
 
 

@@ -41,7 +41,10 @@ def emit_vector(frame: Frame, loop: For) -> None:
             with emit_if(frame, frame.builder.icmp_signed(">", extent, index_constant(start))):
                 _body(frame, loop, start, count, tail_mask(frame, extent, start, count))
 
-    if known is not None:
+    wide = 1 << (lanes - 1).bit_length()
+    if known is not None and known > 0 and wide != lanes and _may_widen(frame, loop, wide):
+        _body(frame, loop, 0, wide, tail_mask(frame, extent, 0, wide), widened=True)
+    elif known is not None:
         for start, count in powers_of_two(lanes):
             if known > start:
                 tail = None if known >= start + count else tail_mask(frame, extent, start, count)
@@ -68,8 +71,25 @@ def powers_of_two(lanes: int) -> list[tuple[int, int]]:
     return parts
 
 
-def _body(frame: Frame, loop: For, start: int, lanes: int, tail: Value | None) -> None:
-    frame.lane = Lane(variable=loop.var, count=lanes, tail=tail)
+def _may_widen(frame: Frame, loop: For, wide: int) -> bool:
+    """Whether a short loop (15 lanes: 8 + 4 + 2 + 1) is better done as one masked register.
+
+    Registers' buffers are read whole, so they must have room for the lanes that are off.
+    """
+    if not frame.chip.masks or wide * 32 > frame.chip.vector_bits or wide < 4:
+        return False
+    for node in walk(loop.body):
+        if isinstance(node, Ref | Load) and node.tensor in frame.places and loop.var in variables(node):
+            place = frame.places[node.tensor]
+            room = interval(place.shape[-1], {})[0] if place.shape else None
+            inner = node.index[-1] == Var(name=loop.var) and not any(loop.var in variables(e) for e in node.index[:-1])
+            if place.space == "reg" and not (inner and room is not None and room >= wide):
+                return False
+    return True
+
+
+def _body(frame: Frame, loop: For, start: int, lanes: int, tail: Value | None, widened: bool = False) -> None:
+    frame.lane = Lane(variable=loop.var, count=lanes, tail=tail, widened=widened)
     before = set(frame.places)
     body = substitute(loop.body, {loop.var: add(Var(name=loop.var), index(start))}) if start else loop.body
     with frame.inside(loop):
@@ -105,6 +125,7 @@ def _loop_variables(frame: Frame) -> set[str]:
 
 
 def _needs_mask(frame: Frame, loop: For) -> bool:
+    lane = Lane(variable=loop.var, count=loop.bound or 1)
     for node in walk(loop.body):
         match node:
             case Check() | Append():
@@ -113,7 +134,7 @@ def _needs_mask(frame: Frame, loop: For) -> bool:
                 return True
             case Ref(tensor=tensor, index=position) | Load(tensor=tensor, index=position):
                 place = frame.places.get(tensor)
-                if place is not None and loop.var in variables(node) and place.space != "reg" and not in_padding(place, position, loop.var):
+                if place is not None and loop.var in variables(node) and place.space != "reg" and not in_padding(place, position, lane):
                     return True
     return False
 

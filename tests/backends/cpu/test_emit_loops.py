@@ -176,6 +176,17 @@ def test_reductions_across_lanes(name: str, dtype: DType, carried: bool) -> None
                 x[place] = 0
 
 
+@pytest.mark.parametrize("extent", [12, 16])
+def test_lanes_that_meet_in_one_target_take_turns(extent: int) -> None:
+    params = [tensor("x", F32, 16), tensor("y", F32, 4, role="inout"), tensor("z", F32, role="inout")]
+    group = op("floordiv", Var(name="v"), const(4))
+    private = [buffer("t", F32), store("t", value=load("x", F32, "v"))]
+    body = [*private, accumulate(ref("y", group), SUM, load("t", F32)), accumulate(ref("z"), SUM, load("t", F32))]
+    for kind in ("serial", "vector"):
+        what = kernel("meet", params, loop("v", extent, *body, kind=kind, bound=16))  # type: ignore[arg-type]
+        agrees(what, {"x": values(F32, 16), "y": values(F32, 4, 1), "z": np.zeros((), np.float32)}, rtol=1e-5)
+
+
 def argmax() -> Reducer:
     a, b = (Var(name=f"{side}.v", dtype=F32) for side in "ab")
     ia, ib = (Var(name=f"{side}.i", dtype=I32) for side in "ab")
@@ -217,6 +228,20 @@ def test_masked_accumulate_and_lanes_in_place() -> None:
         store("s", value=const(0.0, F32)), total, vector("u", 20, store("y", "u", value=load("acc", F32, "u")), bound=32),
     )  # fmt: skip
     agrees(what, {"x": values(F32, (5, 20))}, rtol=1e-5)
+
+
+@pytest.mark.parametrize("extent", [1, 2, 3, 7, 15])
+def test_short_last_vector_leaves_the_other_lanes_alone(extent: int) -> None:
+    """What strip-mining leaves over: a few lanes of a partial result that is a register wide, or just as wide as they are."""
+    for width in (16, extent):
+        private = [buffer("t", F32), store("t", value=load("x", F32, "v")), accumulate(ref("part", 1, "v"), SUM, load("t", F32))]
+        params = [tensor("x", F32, extent), tensor("y", F32, 2, width, role="output")]
+        what = kernel(
+            "rest", params, buffer("part", F32, 2, width, padded=(False, True)),
+            loop("u", 2, vector("z", width, store("part", "u", "z", value=const(1.0, F32))), kind="unroll"), vector("v", extent, *private),
+            loop("r", 2, vector("w", width, store("y", "r", "w", value=load("part", F32, "r", "w"))), kind="unroll"),
+        )  # fmt: skip
+        agrees(what, {"x": values(F32, extent)})
 
 
 @pytest.mark.parametrize("dtype", [F32, U8, I64, BOOL], ids=str)
