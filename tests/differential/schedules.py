@@ -1,0 +1,289 @@
+"""Random legal schedules: steps drawn blindly and kept when the compiler takes them.
+
+A `TriError` means "not legal here, draw another"; any other exception is a bug of the compiler. So the generator needs no
+knowledge of what is legal, and reaches combinations that nobody wrote a test for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from random import Random
+
+from tridsl.devices.intrinsics import INTRINSICS
+from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import TriError
+from tridsl.ir.expr import Const, Load
+from tridsl.ir.loop import Alloc, For, Kernel
+from tridsl.ir.op import Tensor
+from tridsl.ir.walk import walk
+from tridsl.schedule.apply import apply_schedule
+from tridsl.schedule.nest import axis_of, loops_of, stage_of, stages, trip_bound
+from tridsl.schedule.steps import (
+    At,
+    Bind,
+    Fuse,
+    Grid,
+    Inline,
+    Intrin,
+    Order,
+    Pack,
+    Parallel,
+    Pipeline,
+    Schedule,
+    Split,
+    Step,
+    StoreIn,
+    Tile,
+    Unroll,
+    Vector,
+)
+
+FACTORS = (1, 2, 3, 4, 4, 5, 7, 8, 8, 13, 16, 16, 32, 64)
+MOST_COPIES = 64
+"""Product of the unrolled iterations in one nest: more is legal and only costs the test's time."""
+MOST_NODES = 3000
+"""Nodes of a kernel beyond which no further step is drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Nests:
+    """What a step may name."""
+
+    kernel: Kernel
+    random: Random
+
+    def stage(self) -> str | None:
+        return self.pick([s for s in stages(self.kernel)])
+
+    def loop(self, stage: str) -> For | None:
+        return self.pick(loops_of(self.kernel, stage))
+
+    def pick(self, items: object) -> object:  # type: ignore[override]
+        found = list(items)  # type: ignore[call-overload]
+        return self.random.choice(found) if found else None
+
+    def all_loops(self) -> Iterator[For]:
+        for stage in stages(self.kernel):
+            yield from loops_of(self.kernel, stage)
+
+    def inputs(self) -> list[str]:
+        return [p.name for p in self.kernel.params if isinstance(p, Tensor) and p.role == "input"]
+
+    def reading(self, tensor: str) -> list[For]:
+        """Loops in which `tensor` is read."""
+        return [l for l in self.all_loops() if any(isinstance(n, Load) and n.tensor == tensor for s in l.body for n in walk(s))]
+
+
+Draft = tuple[Step, ...]
+
+
+def _tile(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    axes = n.random.sample(loops, min(len(loops), n.random.randint(1, 3)))
+    return (Tile(stage=stage, sizes=tuple((a, n.random.choice(FACTORS)) for a in axes)),)
+
+
+def _split(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    return (Split(stage=stage, axis=n.random.choice(loops), factor=n.random.choice(FACTORS)),)
+
+
+def _fuse(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    at = n.random.randrange(len(loops))
+    return (Fuse(stage=stage, outer=loops[at], inner=loops[(at + 1) % len(loops)]),)
+
+
+def _order(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    if len(loops) < 2:
+        return ()
+    return (Order(stage=stage, axes=tuple(n.random.sample(loops, n.random.randint(2, len(loops))))),)
+
+
+def _one(kind: type[Parallel | Vector | Unroll]) -> Callable[[_Nests, str, list[str]], Draft]:
+    def draft(n: _Nests, stage: str, loops: list[str]) -> Draft:
+        return (kind(stage=stage, axis=n.random.choice(loops)),)
+
+    return draft
+
+
+def _split_and_vector(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    axis = n.random.choice(loops)
+    factor = n.random.choice((4, 8, 16, 16, 32, 64))
+    return Split(stage=stage, axis=axis, factor=factor), Vector(stage=stage, axis=f"{axis}.i")
+
+
+def _split_and_unroll(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    axis = n.random.choice(loops)
+    return Split(stage=stage, axis=axis, factor=n.random.choice((2, 3, 4, 6))), Unroll(stage=stage, axis=f"{axis}.i")
+
+
+def _at(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    written = {stage} | {b.name for b in n.kernel.scratch if b.name == stage or b.name.startswith(f"{stage}.")}
+    readers = [l for name in sorted(written) for l in n.reading(name) if stage_of(l.var) != stage]
+    target = n.pick(readers if n.random.random() < 0.9 else n.all_loops())
+    if not isinstance(target, For):
+        return ()
+    return (At(stage=stage, consumer=stage_of(target.var), axis=axis_of(target.var)),)
+
+
+def _inline(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    return (Inline(stage=stage),)
+
+
+def _store(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    local = [x.buffer.name for p in n.kernel.phases for x in walk(p) if isinstance(x, Alloc)]
+    name = n.pick([stage_of(b) for b in local] or [stage])
+    return (StoreIn(stage=str(name), space=n.random.choice(("reg", "l1", "l2"))),)
+
+
+def _copied(n: _Nests) -> tuple[str, For] | None:
+    tensor = n.pick(n.inputs())
+    if not isinstance(tensor, str):
+        return None
+    loop = n.pick(n.reading(tensor))
+    return (tensor, loop) if isinstance(loop, For) else None
+
+
+def _pack(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    found = _copied(n)
+    if found is None:
+        return ()
+    tensor, loop = found
+    return (Pack(stage=tensor, at=axis_of(loop.var), reader=stage_of(loop.var) if n.random.random() < 0.8 else None),)
+
+
+def _store_copy(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    found = _copied(n)
+    if found is None:
+        return ()
+    tensor, loop = found
+    space, buffers, pad = n.random.choice(("l1", "l2", "reg")), n.random.choice((1, 1, 2)), n.random.choice((0, 0, 1, 8))
+    return (StoreIn(stage=tensor, space=space, at=axis_of(loop.var), buffers=buffers, pad=pad),)
+
+
+def _store_shared(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    return tuple(StoreIn(stage=s.stage, space="shared", at=s.at, pad=s.pad) for s in _store_copy(n, stage, loops) if isinstance(s, StoreIn))
+
+
+def _pipeline(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    return (Pipeline(stage=stage, depth=n.random.randint(1, 3)),)
+
+
+def _intrin(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    """The shape that a matrix instruction wants: lanes outside, its `k` innermost."""
+    row = INTRINSICS[n.random.choice([r for r in INTRINSICS if INTRINSICS[r].lanes])]
+    reduced = [l for l in loops_of(n.kernel, stage) if l.reduce and l.kind == "serial"]
+    free = [l for l in loops_of(n.kernel, stage) if not l.reduce and l.kind == "serial"]
+    if not reduced or not free:
+        return ()
+    k, lanes = axis_of(n.random.choice(reduced).var), axis_of(n.random.choice(free).var)
+    width = n.random.choice((4, 8, 16, 16, 32))
+    steps: list[Step] = [Split(stage=stage, axis=k, factor=row.k), Split(stage=stage, axis=lanes, factor=width)]
+    kept = [a for a in loops if a not in (k, lanes)]
+    rest = [*kept, f"{k}.o", f"{lanes}.o"]
+    n.random.shuffle(rest)
+    steps += [Order(stage=stage, axes=(*rest, f"{lanes}.i", f"{k}.i")), Vector(stage=stage, axis=f"{lanes}.i")]
+    return (*steps, Intrin(stage=stage, name=row.name))
+
+
+def _bind(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    axes = n.random.sample(loops, min(len(loops), n.random.randint(1, 3)))
+    names = ("group.x", "group.y", "lane.x", "lane.x", "lane.y", "subgroup")
+    return (Bind(stage=stage, axes=tuple((a, n.random.choice(names)) for a in axes)),)
+
+
+def _split_and_bind(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    axis = n.random.choice(loops)
+    lane = n.random.choice(("lane.x", "lane.y"))
+    split = Split(stage=stage, axis=axis, factor=n.random.choice((2, 4, 8, 32)))
+    return (split, Bind(stage=stage, axes=((f"{axis}.o", "group.x"), (f"{axis}.i", lane))))
+
+
+def _grid(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    return (Grid(stage=stage, axes=tuple((a, n.random.choice((1, 2, 4))) for a in n.random.sample(("columns", "rows"), 1))),)
+
+
+Maker = Callable[[_Nests, str, list[str]], Draft]
+_SHAPES: tuple[tuple[Maker, int], ...] = ((_tile, 2), (_split, 4), (_fuse, 2), (_order, 4), (_at, 6), (_inline, 1), (_store, 1))
+_COPIES: tuple[tuple[Maker, int], ...] = ((_pack, 2), (_store_copy, 1), (_pipeline, 1))
+VERBS: dict[str, tuple[tuple[Maker, int], ...]] = {
+    "cpu": (
+        *_SHAPES, *_COPIES, (_one(Parallel), 2), (_one(Vector), 3), (_one(Unroll), 1), (_split_and_vector, 3),
+        (_split_and_unroll, 2), (_intrin, 2),
+    ),
+    "gpu": (*_SHAPES, *_COPIES, (_store_shared, 2), (_bind, 4), (_split_and_bind, 3), (_split_and_unroll, 1), (_grid, 1)),
+}  # fmt: skip
+
+
+def random_schedule(kernel: Kernel, spec: DeviceSpec, random: Random, *, attempts: int = 24) -> tuple[Schedule, Kernel]:
+    """A legal schedule for `kernel` (which has no boundaries any more) on `spec`, and the scheduled kernel.
+
+    Every draft is applied as a whole or not at all.
+    """
+    makers = VERBS[spec.kind]
+    taken: list[Step] = []
+    for _ in range(random.randint(1, attempts)):
+        nests = _Nests(kernel, random)
+        stage = nests.stage()
+        if stage is None or sum(1 for p in kernel.phases for _ in walk(p)) > MOST_NODES:
+            break
+        loops = [axis_of(l.var) for l in loops_of(kernel, stage)]
+        if not loops:
+            continue
+        maker = random.choices([m for m, _ in makers], [w for _, w in makers])[0]
+        draft = maker(nests, stage, loops)
+        try:
+            found = apply_schedule(kernel, draft, spec)
+        except TriError:
+            continue
+        if draft and _copies(found) <= MOST_COPIES:
+            kernel = found
+            taken += draft
+    return tuple(taken), kernel
+
+
+def _copies(kernel: Kernel) -> int:
+    """The greatest number of copies of one statement that unrolling makes."""
+
+    def most(block: tuple[object, ...]) -> int:
+        best = 1
+        for statement in block:
+            if isinstance(statement, For):
+                trips = trip_bound(statement)
+                own = 1 if statement.kind != "unroll" else MOST_COPIES if trips is None else max(1, trips)
+                best = max(best, own * most(statement.body))
+        return best
+
+    return max((most(p.body) for p in kernel.phases), default=1)
+
+
+def schedule_text(steps: Schedule) -> str:
+    """The lines of a schedule block that parse to `steps`."""
+    return "\n".join(f"  {step.stage}.{_TEXTS[type(step)](step)}" for step in steps)
+
+
+def _pairs(pairs: tuple[tuple[str, object], ...]) -> str:
+    return ", ".join(f'{name}="{value}"' if isinstance(value, str) else f"{name}={value}" for name, value in pairs)
+
+
+def _stored(s: StoreIn) -> str:
+    options = "".join((f", at={s.at}" if s.at else "", f", buffers={s.buffers}" if s.buffers != 1 else "", f", pad={s.pad}" if s.pad else ""))
+    return f"store({s.space}{options})"
+
+
+_TEXTS: dict[type, Callable[[Step], str]] = {
+    Tile: lambda s: f"tile({_pairs(s.sizes)})",
+    Split: lambda s: f"split({s.axis}, {s.factor})",
+    Fuse: lambda s: f"fuse({s.outer}, {s.inner})",
+    Order: lambda s: f"order({', '.join(s.axes)})",
+    Parallel: lambda s: f"parallel({s.axis})",
+    Vector: lambda s: f"vector({s.axis})",
+    Unroll: lambda s: f"unroll({s.axis})",
+    Bind: lambda s: f"bind({_pairs(s.axes)})",
+    At: lambda s: f"at({s.consumer}, {s.axis})",
+    Inline: lambda s: "inline()",
+    StoreIn: _stored,
+    Pack: lambda s: f"pack(at={s.at}{f', reader={s.reader}' if s.reader else ''})",
+    Intrin: lambda s: f'intrin("{s.name}")',
+    Pipeline: lambda s: f"pipeline({s.depth})",
+    Grid: lambda s: f"grid({_pairs(s.axes)})",
+}  # type: ignore[dict-item]
