@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType
 from tridsl.ir.expr import Binary, Cast, Expr, Load, Var
 from tridsl.ir.op import Reduce
 from tridsl.ir.walk import variables
 from tridsl.schedule.analyse import extent_of, unit_stride_axis
-from tridsl.schedule.steps import Order, Pack, Parallel, Split, Step, Unroll, Vector
+from tridsl.schedule.steps import Intrin, Order, Pack, Parallel, Split, Step, Unroll, Vector
 
 PACKED_WORK = 200_000
 """Multiply-adds from which packing pays for itself."""
@@ -155,17 +156,19 @@ def _packed(
     depth = _block((spec.l1_bytes or 32768) * 3 // 4 // (rows * size), extents[k], 8, 512)
     columns = _block((spec.l2_bytes or 1 << 20) // 2 // (depth * size), extents[j], width, 4096)
     height = _block((spec.l3_bytes or 4 << 20) // 4 // (depth * size), extents[i], rows, 1020)
+    row = _instruction(roles, acc, spec)
     steps: list[Step] = [
         Split(stage=name, axis=k, factor=depth),
         Split(stage=name, axis=j, factor=columns),
         Split(stage=name, axis=f"{j}.i", factor=width),
         Split(stage=name, axis=i, factor=height),
         Split(stage=name, axis=f"{i}.i", factor=rows),
-        Order(
-            stage=name,
-            axes=(*batch, f"{i}.o", f"{k}.o", f"{j}.o", f"{i}.i.o", f"{j}.i.o", f"{k}.i", f"{i}.i.i", f"{j}.i.i"),
-        ),
     ]
+    inner = (f"{k}.i", f"{i}.i.i", f"{j}.i.i")
+    if row is not None:
+        steps.append(Split(stage=name, axis=f"{k}.i", factor=row.k))
+        inner = (f"{k}.i.o", f"{i}.i.i", f"{j}.i.i", f"{k}.i.i")
+    steps.append(Order(stage=name, axes=(*batch, f"{i}.o", f"{k}.o", f"{j}.o", f"{i}.i.o", f"{j}.i.o", *inner)))
     if threads:
         steps.append(Parallel(stage=name, axis=batch[0] if batch else f"{i}.i.o"))
     steps += [Unroll(stage=name, axis=f"{i}.i.i"), Vector(stage=name, axis=f"{j}.i.i")]
@@ -173,7 +176,16 @@ def _packed(
         Pack(stage=roles.a.tensor, at=f"{k}.o", reader=name),
         Pack(stage=roles.b.tensor, at=f"{j}.o", reader=name),
     ]
-    return steps
+    return steps if row is None else [*steps, Intrin(stage=name, name=row.name)]
+
+
+def _instruction(roles: Factors, acc: DType, spec: DeviceSpec) -> Intrinsic | None:
+    """An exact dot-product instruction for these types. (Those of floats flush denormals: a schedule must ask for them.)"""
+    for row in INTRINSICS.values():
+        fits = (row.a, row.b, row.acc) == (roles.a.dtype, roles.b.dtype, acc) and row.lanes and row.k > 1
+        if fits and row.feature in spec.features and not acc.is_float:
+            return row
+    return None
 
 
 def _block(most: int, extent: int | None, step: int, limit: int) -> int:
