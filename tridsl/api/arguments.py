@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -32,11 +31,10 @@ DLPACK_PINNED = 3  # CUDA host memory: ordinary pages for us
 NUMBER_TYPES = (bool, int, float)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Array:
+class Array(NamedTuple):
     """An array argument seen as NumPy memory. `shape` is the logical one; `array` holds bytes when `layout` is a codec."""
 
-    array: NDArray[Any] = field(repr=False)
+    array: NDArray[Any]
     dtype: DType
     shape: tuple[int, ...]
     layout: str = "row"

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -47,8 +47,7 @@ class Tuner(Protocol):
         """(device name, schedule) for a call on `device` (`auto`, or as the caller named it); None: no evidence."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
+class Services(NamedTuple):
     """What the call layer is given when the parts are wired. `native` keeps the native dispatcher's code; `placer` None keeps
     every call of a program on the program's device."""
 
@@ -58,8 +57,7 @@ class Services:
     native: Any = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Ready:
+class Ready(NamedTuple):
     """A kernel for calls of one shape on one device. `points` is the order of its iterations."""
 
     resolved: Resolved
@@ -69,8 +67,7 @@ class Ready:
     threads: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Answered:
+class Answered(NamedTuple):
     """A call that has been answered, for whoever wants to answer the next one like it faster."""
 
     ready: Ready
@@ -79,8 +76,7 @@ class Answered:
     threads: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Request:
+class Request(NamedTuple):
     """A kernel to be made: `dynamic` sizes stay arguments; `schedule` None asks for the schedule text or the automatic one."""
 
     engine: Engine

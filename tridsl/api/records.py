@@ -6,7 +6,7 @@ Spans are not kept.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar
 
@@ -46,18 +46,16 @@ def from_bytes(record: bytes, kind: type[T]) -> T:
 
 @cache
 def _fields(kind: type) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(kind) if f.name != "span")
+    return tuple(f.name for f in fields(kind) if f.name != "span") if is_dataclass(kind) else kind._fields  # type: ignore[attr-defined]
 
 
 def _plain(value: Any) -> Any:
+    kind = type(value).__name__
+    if kind in CLASSES:  # before tuples: signatures are named tuples
+        return {kind: [_plain(getattr(value, name)) for name in _fields(CLASSES[kind])]}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, DType):
-        return {"DType": value.name}
-    kind = type(value).__name__
-    if kind in CLASSES:
-        return {kind: [_plain(getattr(value, name)) for name in _fields(CLASSES[kind])]}
-    return value
+    return {"DType": value.name} if isinstance(value, DType) else value
 
 
 def _value(plain: Any) -> Any:

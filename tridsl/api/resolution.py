@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -43,8 +42,7 @@ class Options(NamedTuple):
 NO_OPTIONS = Options(out=None, device="auto", threads=None, types=(), given=())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Call:
+class Call(NamedTuple):
     """A call whose op is known. `values` are the arguments as passed, `given` its tensors, `numbers` every scalar in its type."""
 
     family: Family
@@ -62,8 +60,7 @@ class Call:
         return {s.name: self.numbers[s.name] for s in self.family.scalars if s.const}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Resolved:
+class Resolved(NamedTuple):
     """What depends on the shapes of a call.
 
     `header` is the op without stages, `extra` leading axes in front of each of its inputs; `seen` the inputs' shapes after

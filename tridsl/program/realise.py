@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tridsl.backend import Backend, Binary, Device, Executable
 
@@ -28,8 +28,7 @@ class Store(Protocol):
     def put_binary(self, key: str, binary: Binary) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(NamedTuple):
     """A device and the backend that drives it."""
 
     backend: Backend
@@ -41,8 +40,7 @@ class Target:
         return self.device.spec.kind in HOST_KINDS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Loaded:
+class Loaded(NamedTuple):
     """A binary on its device."""
 
     binary: Binary
