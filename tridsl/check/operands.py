@@ -12,8 +12,11 @@ from tridsl.check.scope import Place, Scope
 from tridsl.check.values import Value, constant, floating, integer, operand_type, typed
 from tridsl.diagnostics import Label, TriError, error
 from tridsl.dtypes import BOOL, F64, INDEX, NUMPY_TYPES, DType, compute_type
-from tridsl.ir.expr import Cast, Const, Expr, Load, binary, index
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Unary, binary, index
 from tridsl.ir.walk import walk
+
+MOST_TERMS = 1000
+"""Index arithmetic that multiplies out to more is refused: proofs about it would take too long."""
 
 Build = Callable[[list[Expr]], Expr]
 
@@ -28,10 +31,29 @@ def combine(scope: Scope, values: Sequence[Value], place: Place, build: Build, s
         return typed(value, result or dtype, node)
     if not any(v.floating for v in values):
         value = build([v.ir for v in values])
+        if _terms(value) > MOST_TERMS:
+            raise error(
+                "E0306",
+                f"this index arithmetic multiplies out to more than {MOST_TERMS} terms",
+                node.span,
+                help="compute it in steps, in stages of its own",
+            )
         return typed(value, result, node) if result else integer(value, node)
     if result:
         return typed(build([adapt(scope, v, F64, place) for v in values]), result, node)
     return floating(lambda d: build([adapt(scope, v, d, place) for v in values]), node)
+
+
+def _terms(e: Expr) -> int:
+    """How many terms the normal form of index arithmetic may have."""
+    match e:
+        case Binary(op="add" | "sub"):
+            return _terms(e.a) + _terms(e.b)
+        case Binary(op="mul"):
+            return _terms(e.a) * _terms(e.b)
+        case Unary(op="neg"):
+            return _terms(e.a)
+    return 1
 
 
 def common_type(values: Sequence[Value], what: str) -> DType | None:
