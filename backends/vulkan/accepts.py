@@ -14,7 +14,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Diagnostic
 from tridsl.dtypes import F64, DType
 from tridsl.ir.expr import Call, Cast, Const
-from tridsl.ir.loop import Alloc, Append, Block, For, Kernel, Mma, Stmt
+from tridsl.ir.loop import Alloc, Append, Block, For, Kernel, Stmt
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import walk
 
@@ -104,10 +104,6 @@ def _typed(node: Cast | Const, spec: DeviceSpec) -> Iterator[Diagnostic]:
     yield from _features(node.dtype, spec, node)
 
 
-def _mma(node: Mma, spec: DeviceSpec) -> Iterator[Diagnostic]:
-    yield _cannot(f"the matrix instruction `{node.intrinsic}`", 'use `intrin("fma")`', node)
-
-
 def _appends(block: Block, in_lanes: bool) -> Iterator[Diagnostic]:
     for statement in block:
         if isinstance(statement, Append) and in_lanes:
@@ -127,5 +123,4 @@ _RULES: dict[type, Callable[[Any, DeviceSpec], Iterator[Diagnostic]]] = {
     Call: _call,
     Cast: _typed,
     Const: _typed,
-    Mma: _mma,
 }

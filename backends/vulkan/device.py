@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,7 @@ class LogicalDevice:
     lock: threading.RLock = field(default_factory=threading.RLock)
     submitted: int = 0
     failure: str = ""
+    process: int = field(default_factory=os.getpid)
 
     def submit(self, commands: Any) -> None:
         """Run a command buffer to completion. Raises TriError E0705 when the device fails or takes too long."""
@@ -69,6 +71,8 @@ class LogicalDevice:
         return self._gone()
 
     def require_alive(self) -> None:
+        if os.getpid() != self.process:  # the driver's threads and files stayed with the parent
+            self.failure = "was opened before this process was forked"
         if self.failure:
             raise self._gone()
 

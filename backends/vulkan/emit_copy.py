@@ -1,4 +1,4 @@
-"""Copies → GLSL: loops over all points, shared among the lanes of a group where they work together."""
+"""Copies and multiply-accumulates → GLSL: loops over all points; of a copy, shared among lanes that work together."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tridsl.backends.vulkan.emit_frame import Frame
 from tridsl.backends.vulkan.emit_places import declare_index, index_type, write_place
 from tridsl.backends.vulkan.ranges import Range, range_of
 from tridsl.dtypes import compute_type
-from tridsl.ir.expr import Cast, Expr, Var, index, mul
-from tridsl.ir.loop import Copy
+from tridsl.ir.expr import Binary, Cast, Expr, Load, Var, index, mul
+from tridsl.ir.loop import Copy, Mma
 
 
 def emit_copy(frame: Frame, copy: Copy) -> None:
@@ -73,3 +73,20 @@ def _copy_point(frame: Frame, copy: Copy) -> None:
     else:
         with frame.braces(f"if ({' && '.join(inside)})"):
             write_place(frame, place, copy.target.index, value)
+
+
+def emit_mma(frame: Frame, mma: Mma) -> None:
+    """The meaning of the instruction, point by point, in each lane: `target += cast(a) * cast(b)`."""
+    place = frame.places[mma.target.tensor]
+    acc = compute_type(place.dtype)
+    frame.extensions.add("GL_EXT_control_flow_attributes")
+    with ExitStack() as stack:
+        for variable, extent in mma.axes:
+            name = declare_index(frame, "i", variable, Range(0, max(0, extent - 1)))
+            frame.line("[[unroll]]")
+            stack.enter_context(frame.braces(f"for (int {name} = 0; {name} < {extent}; ++{name})"))
+        a, b = (load if load.dtype == acc else Cast(a=load, dtype=acc) for load in (mma.a, mma.b))
+        old: Expr = Load(tensor=mma.target.tensor, index=mma.target.index, dtype=place.dtype)
+        old = old if place.dtype == acc else Cast(a=old, dtype=acc)
+        total = Binary(op="add", a=old, b=Binary(op="mul", a=a, b=b, dtype=acc), dtype=acc)
+        write_place(frame, place, mma.target.index, emit_as(frame, total, acc))

@@ -12,13 +12,13 @@ from typing import Any
 
 from tridsl.backends.vulkan.collective import GROUP_AXES, LANE_AXES
 from tridsl.backends.vulkan.emit_accumulate import BARRIER_ALL, emit_accumulate, emit_append, emit_store
-from tridsl.backends.vulkan.emit_copy import emit_copy
+from tridsl.backends.vulkan.emit_copy import emit_copy, emit_mma
 from tridsl.backends.vulkan.emit_expr import emit_condition, emit_value, is_varying
 from tridsl.backends.vulkan.emit_frame import AXES, Frame
 from tridsl.backends.vulkan.emit_places import declare_index, emit_alloc, index_type
 from tridsl.backends.vulkan.ranges import Range, range_of
 from tridsl.ir.expr import Const, Expr, index
-from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Block, Check, Copy, For, If, Stmt, Store
+from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Block, Check, Copy, For, If, Mma, Stmt, Store
 from tridsl.ir.walk import substitute
 
 MAX_GROUPS = 65535
@@ -203,6 +203,7 @@ _EMIT: dict[type, Callable[[Frame, Any], None]] = {
     Accumulate: emit_accumulate,
     Append: emit_append,
     Copy: emit_copy,
+    Mma: emit_mma,
     If: _if,
     Barrier: _barrier,
     Check: _check,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tridsl.backend import Binary, Signature
-from tridsl.backends.vulkan.api import Api
+from tridsl.backends.vulkan.commands import record_barrier, record_copy
 from tridsl.backends.vulkan.container import unpack_modules
 from tridsl.backends.vulkan.device import LogicalDevice
 from tridsl.backends.vulkan.extent import evaluate_extent
@@ -34,10 +34,9 @@ class Transfer:
     download: bool
 
     @property
-    def window(self) -> memoryview:
-        view = (self.staging or self.array).host
-        assert view is not None
-        return view
+    def window(self) -> DeviceArray:
+        """The array that the host reads and writes."""
+        return self.staging or self.array
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +82,25 @@ class VulkanExecutable:
         if copies:
             for copy in copies:
                 if copy.upload:
-                    _record_copy(api, commands, copy.staging, copy.array)
-            _barrier(api, commands, "TRANSFER", "COMPUTE_SHADER")
+                    record_copy(api, commands, copy.window, copy.array)
+            record_barrier(api, commands, "TRANSFER", "COMPUTE_SHADER")
         if recording.push:
             push = api.ffi.new("char[]", recording.push)
             stage = api.constant("VK_SHADER_STAGE_COMPUTE_BIT")
             api.lib.vkCmdPushConstants(commands, self.layout, stage, 0, len(recording.push), push)
         for position, (pipeline, groups) in enumerate(zip(self.pipelines, recording.groups)):
             if position:
-                _barrier(api, commands, "COMPUTE_SHADER", "COMPUTE_SHADER")
+                record_barrier(api, commands, "COMPUTE_SHADER", "COMPUTE_SHADER")
             api.lib.vkCmdBindPipeline(commands, api.constant("VK_PIPELINE_BIND_POINT_COMPUTE"), pipeline)
             api.lib.vkCmdDispatch(commands, *groups)
         if copies:
-            _barrier(api, commands, "COMPUTE_SHADER", "TRANSFER")
+            record_barrier(api, commands, "COMPUTE_SHADER", "TRANSFER")
             for copy in copies:
                 if copy.download:
-                    _record_copy(api, commands, copy.array, copy.staging)
-            _barrier(api, commands, "TRANSFER", "HOST")
+                    record_copy(api, commands, copy.array, copy.window)
+            record_barrier(api, commands, "TRANSFER", "HOST")
         else:
-            _barrier(api, commands, "COMPUTE_SHADER", "HOST")
+            record_barrier(api, commands, "COMPUTE_SHADER", "HOST")
         api.check("vkEndCommandBuffer", commands)
         self.recorded = recording
 
@@ -134,13 +133,13 @@ class _Call:
             push = _address(self._transfer(block, upload=True, download=False))
         for transfer in self.transfers:
             if transfer.upload:
-                transfer.window[:] = transfer.host
+                transfer.window.view[:] = transfer.host
         staged = [transfer for transfer in self.transfers if transfer.staging is not None]
         executable.record(_Recording(push, groups, tuple(_places(transfer) for transfer in staged)), staged)
         device.submit(executable.commands)
         for transfer in self.transfers:
             if transfer.download:
-                transfer.host[:] = transfer.window
+                transfer.host[:] = transfer.window.view
         if status is not None and status[0] != NO_FAILURE:
             raise IndexError(signature.messages[int(status[0])])
 
@@ -286,28 +285,3 @@ def _places(transfer: Transfer) -> tuple[int, int, int, int, bool, bool]:
     assert transfer.staging is not None
     array, staging = transfer.array, transfer.staging
     return staging.address, array.address, array.size, id(array.block.buffer), transfer.upload, transfer.download
-
-
-def _record_copy(api: Api, commands: Any, source: DeviceArray | None, target: DeviceArray | None) -> None:
-    assert source is not None and target is not None
-    region = api.new("VkBufferCopy", srcOffset=source.offset, dstOffset=target.offset, size=source.size)
-    api.lib.vkCmdCopyBuffer(commands, source.block.buffer, target.block.buffer, 1, region)
-
-
-_ACCESS = {
-    "TRANSFER": ("TRANSFER_WRITE", ("TRANSFER_READ", "TRANSFER_WRITE")),
-    "COMPUTE_SHADER": ("SHADER_WRITE", ("SHADER_READ", "SHADER_WRITE")),
-    "HOST": ("HOST_WRITE", ("HOST_READ",)),
-}
-
-
-def _barrier(api: Api, commands: Any, before: str, after: str) -> None:
-    """Everything `before` has written is seen by everything `after`."""
-    barrier = api.new(
-        "VkMemoryBarrier",
-        srcAccessMask=api.constant(f"VK_ACCESS_{_ACCESS[before][0]}_BIT"),
-        dstAccessMask=sum(api.constant(f"VK_ACCESS_{name}_BIT") for name in _ACCESS[after][1]),
-    )
-    stages = [api.constant(f"VK_PIPELINE_STAGE_{name}_BIT") for name in (before, after)]
-    null = api.ffi.NULL
-    api.lib.vkCmdPipelineBarrier(commands, *stages, 0, 1, barrier, 0, null, 0, null)

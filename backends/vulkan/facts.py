@@ -100,7 +100,7 @@ def query_device(api: Api, handle: Any) -> PhysicalDevice | None:
         shared_bytes=device.maxComputeSharedMemorySize,
         max_group_lanes=device.maxComputeWorkGroupInvocations,
         max_push_bytes=device.maxPushConstantsSize,
-        memory_bytes=available_bytes(api, handle, extensions),
+        memory_bytes=available_bytes(api, handle, frozenset()),  # all of it: a spec is part of cache keys
         software=software,
     )
     return PhysicalDevice(

@@ -75,6 +75,13 @@ class DeviceArray:
     def address(self) -> int:
         return self.block.address + self.offset
 
+    @property
+    def view(self) -> memoryview:
+        """`host`, of an array that is known to be mapped."""
+        if self.host is None:
+            raise RuntimeError("this memory is not mapped, or was released")
+        return self.host
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class MemoryPool:

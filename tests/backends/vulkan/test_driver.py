@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from tests.backends.vulkan.kernels import call, elementwise, group, kernel, lane
 from tridsl.backend import BackendUnavailable, Binary, Code, Device
 from tridsl.backends.vulkan import BACKEND
 from tridsl.backends.vulkan.build import build, find_compiler
+from tridsl.backends.vulkan.commands import download, upload
 from tridsl.backends.vulkan.container import pack_modules, unpack_modules
 from tridsl.backends.vulkan.driver import VulkanDriver
 from tridsl.backends.vulkan.executable import VulkanExecutable
@@ -162,6 +164,41 @@ def test_staging_gives_the_same(device: Device, driver: VulkanDriver, other: Cal
         executable((x, y, size), 1)
         np.testing.assert_array_equal(y, 2 * x)
     assert pools.memory.used_bytes == pools.staging.used_bytes == 0
+
+
+@pytest.mark.parametrize("staging", [False, True])
+def test_arrays_stay_on_the_device_between_calls(
+    device: Device, other: Callable[..., VulkanDriver], staging: bool
+) -> None:
+    chosen = other(staging=staging)
+    executable, opened = chosen.load(build_for(doubled(), device), device), chosen.open(device.name)
+    values = np.arange(1000, dtype=np.float32)
+    first, second = opened.memory.allocate(values.nbytes), opened.memory.allocate(values.nbytes)
+    upload(opened, memoryview(values).cast("B"), first)
+    executable((first, second, 1000), 1)
+    executable((second, first, 1000), 1)
+    found = np.zeros_like(values)
+    download(opened, first, memoryview(found).cast("B"))
+    np.testing.assert_array_equal(found, 4 * values)
+    for array in (first, second):
+        opened.memory.release(array)
+    assert opened.memory.used_bytes == 0
+
+
+def test_a_forked_child_is_told_and_the_parent_goes_on(load: Load) -> None:
+    executable = load(doubled())
+    x, y = np.ones(10, np.float32), np.zeros(10, np.float32)
+    child = os.fork()
+    if child == 0:
+        code = ""
+        try:
+            executable((x, y, 10), 1)
+        except TriError as problem:
+            code = problem.code
+        os._exit(0 if code == "E0705" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    executable((x, y, 10), 1)
+    assert (y == 2).all()
 
 
 def test_a_late_kernel_takes_its_device_out(device: Device, driver: VulkanDriver) -> None:

@@ -32,10 +32,10 @@ from tridsl.backends.vulkan.lower_bind import bind, is_parallel
 from tridsl.backends.vulkan.lower_partials import partials
 from tridsl.backends.vulkan.lower_spaces import spaces
 from tridsl.devices.spec import DeviceSpec
-from tridsl.dtypes import BOOL, F32, F64, I32, I64, DType
+from tridsl.dtypes import BOOL, F32, F64, I8, I32, I64, DType
 from tridsl.ir.evaluate import evaluate_kernel
-from tridsl.ir.expr import Binary, Cast, Const, Expr, Select, Var, add, index, mul
-from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Buffer, For, Kernel, Phase, Ref
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Select, Var, add, index, mul
+from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Buffer, For, Kernel, Mma, Phase, Ref
 from tridsl.ir.op import Reducer
 from tridsl.ir.walk import walk
 
@@ -311,6 +311,26 @@ def test_rows_by_one_axis_of_lanes_columns_by_the_other(run: Run) -> None:
     x, y = _normal(m, n), np.zeros(m, np.float32)
     run(made, x, y)
     np.testing.assert_allclose(y, x.astype(np.float64).sum(axis=1), rtol=1e-5, atol=1e-5)
+
+
+def test_multiply_accumulate_is_expanded(run: Run) -> None:
+    i, j, k = var("m"), var("n"), var("k")
+    a, b = (Load(tensor=name, index=at, dtype=I8) for name, at in (("A", (i, k)), ("B", (k, j))))
+    step = Mma(intrinsic="fma", axes=(("m", 3), ("n", 4), ("k", 5)), target=Ref(tensor="acc", index=(i, j)), a=a, b=b)
+    r, c = var("r"), var("c")
+    body = (
+        reg("acc", I32, 3, 4),
+        serial("z", index(3), serial("w", index(4), store("acc", Const(value=7, dtype=I32), var("z"), var("w")))),
+        step,
+        serial(r.name, index(3), serial(c.name, index(4), store("C", load("acc", I32, r, c), r, c))),
+    )
+    params = (tensor("A", I8, 3, 5), tensor("B", I8, 5, 4), tensor("C", I32, 3, 4, role="output"))
+    made = kernel("mma", params, group("g", index(1), lane("l", index(1), *body)))
+    rng = np.random.default_rng(1)
+    x, y = rng.integers(-128, 128, (3, 5)).astype(np.int8), rng.integers(-128, 128, (5, 4)).astype(np.int8)
+    found = np.zeros((3, 4), np.int32)
+    run(made, x, y, found)
+    np.testing.assert_array_equal(found, 7 + x.astype(np.int32) @ y.astype(np.int32))
 
 
 def test_refusals_name_the_construct() -> None:
