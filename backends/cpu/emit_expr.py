@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from tridsl.backends.cpu.emit_cast import emit_cast
 from tridsl.backends.cpu.emit_frame import Frame
 from tridsl.backends.cpu.emit_llvm import (
@@ -25,17 +27,14 @@ from tridsl.backends.cpu.emit_llvm import (
     vector_constant,
 )
 from tridsl.backends.cpu.functions import emit_function
-from tridsl.dtypes import BF16, DType
+from tridsl.dtypes import BF16, NUMPY_TYPES, DType
 from tridsl.ir.expr import COMPARE, Binary, Call, Cast, Const, Select, Unary, Var
 
 
 def held_constant(value: bool | float, dtype: DType) -> Value:
     """A scalar constant in held form; a bf16 constant is its bits."""
     if dtype == BF16:
-        import ml_dtypes  # only for this constant's bits
-        import numpy as np
-
-        return scalar_constant(HELD[dtype], int(np.asarray(value, ml_dtypes.bfloat16).view(np.uint16)))
+        return scalar_constant(HELD[dtype], int(np.asarray(value, NUMPY_TYPES[BF16]).view(np.uint16)))
     return scalar_constant(HELD[dtype], value)
 
 

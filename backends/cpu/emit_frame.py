@@ -103,6 +103,7 @@ class Frame:
     places: dict[str, Place] = field(default_factory=dict)
     lane: Lane | None = None
     lane_number: int = 0
+    zeros: Value | None = None
     ordered: bool = False
     level: int = 0
     ranges: dict[str, Interval] = field(default_factory=dict)

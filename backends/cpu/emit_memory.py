@@ -123,12 +123,18 @@ def _load_scalar(frame: Frame, place: Place, access: Access, own: Value | None, 
         guard = conjunction(frame, guard, any_lane(builder, frame.lane.condition))
     pointer = address(frame, place, access)
     if guard is not None:
-        nothing = allocate_on_stack(frame, kind, 1, STORED_BYTES[kind])
-        frame.entry.store(constant(kind, 0), nothing)
-        pointer = builder.select(guard, pointer, nothing)
+        pointer = builder.select(guard, pointer, _nothing(frame))
     loaded = builder.load(pointer, align=STORED_BYTES[kind], typ=kind)
     value = from_stored(builder, loaded, place.dtype)
     return value if own is None or other is None else _choose(frame, own, value, other)
+
+
+def _nothing(frame: Frame) -> Value:
+    """Eight bytes of zeros that may always be read: one slot a function."""
+    if frame.zeros is None:
+        frame.zeros = allocate_on_stack(frame, INDEX_TYPE, 1, 8)
+        frame.entry.store(constant(INDEX_TYPE, 0), frame.zeros)
+    return frame.zeros
 
 
 def load_lanes(frame: Frame, place: Place, access: Access, mask: Value | None) -> Value:
