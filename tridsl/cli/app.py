@@ -1,0 +1,184 @@
+"""The whole command line on one page: names, arguments, options, help. What a command does is in the module of its name.
+
+Those modules are imported by the command that runs: `tridsl --help` loads neither LLVM nor the parser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tridsl.cli.output import present
+from tridsl.cli.settings import from_environment
+
+app = typer.Typer(
+    help="Tensor operations in .tri files, compiled just in time for the CPU and the GPU.\n\n"
+    "Exit status: 0 success, 1 the input is wrong, 2 wrong usage, 3 nothing could be measured, 70 a bug of tridsl.",
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+cache_app = typer.Typer(help="The cache of compiled kernels.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(cache_app, name="cache")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Device = Annotated[str, typer.Option("--device", "-d", help="cpu, gpu, gpu:software, … (see `tridsl devices`).")]
+Operation = Annotated[str, typer.Argument(metavar="FILE:OP", help="An op of a file (`kernels.tri:softmax`) or of the library (`stdlib:softmax`).")]
+Shapes = Annotated[
+    list[str] | None, typer.Option("--shape", metavar="M=512,x=8x512", help="Sizes by name, or a tensor's whole shape (extra leading axes are mapped).")
+]
+Values = Annotated[list[str] | None, typer.Option("--set", metavar="eps=1e-5,T=f16", help="Scalars and type parameters by name.")]
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Parse the arguments and run their command; the exit status."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="tridsl")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+@app.command()
+def devices(as_json: Json = False) -> None:
+    """The processors that are here, and why others are not."""
+    from tridsl.cli.devices import devices
+
+    raise typer.Exit(present(lambda settings: devices(), from_environment, as_json=as_json))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What is missing on this machine (drivers, libraries, limits), what it is for, how to fix it."""
+    from tridsl.cli.doctor import doctor
+
+    raise typer.Exit(present(doctor, from_environment, as_json=as_json))
+
+
+@app.command()
+def check(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=".tri files.")],
+    prove_monoids: Annotated[bool, typer.Option(help="Test that monoids are associative and their identities neutral, on random values.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Report every mistake of .tri files: syntax, meaning, schedules."""
+    from tridsl.cli.check import check
+
+    raise typer.Exit(present(lambda settings: check(tuple(files), prove_monoids=prove_monoids), from_environment, as_json=as_json))
+
+
+@app.command()
+def fmt(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=".tri files, rewritten in place.")],
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit status 1 if a file is not formatted.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Write nothing; print what would change, exit status 1 if anything would.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write .tri files in the one canonical form; comments are kept."""
+    from tridsl.cli.fmt import fmt
+
+    raise typer.Exit(present(lambda settings: fmt(tuple(files), write=not (check or diff), diff=diff), from_environment, as_json=as_json))
+
+
+@app.command()
+def lower(
+    operation: Operation,
+    device: Device = "cpu",
+    until: Annotated[str, typer.Option(metavar="STAGE", help="Stage to print; `list` prints the names of all.")] = "emit",
+    chip: Annotated[str | None, typer.Option(help="Facts of another chip in place of this machine's; `list` prints the names.")] = None,
+    shape: Shapes = None,
+    values: Values = None,
+    dump: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the text of every stage into a folder.")] = None,
+    override: Annotated[list[str] | None, typer.Option(metavar="emit=my.ll", help="Replace what a stage gave by the contents of a file.")] = None,
+    timings: Annotated[bool, typer.Option("--timings", help="Print how long each stage took.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print an op at any stage of the compiler. Without shapes, sizes stay symbolic."""
+    from tridsl.cli.lower import Options, lower
+
+    options = Options(
+        operation=operation, device=device, until=until, chip=chip, shape=tuple(shape or ()), values=tuple(values or ()),
+        dump=dump, override=tuple(override or ()), timings=timings,
+    )  # fmt: skip
+    raise typer.Exit(present(lambda settings: lower(options, settings), from_environment, as_json=as_json))
+
+
+@app.command("run")
+def run_(
+    operation: Operation,
+    device: Device = "auto",
+    shape: Shapes = None,
+    values: Values = None,
+    inputs: Annotated[list[str] | None, typer.Option("--input", metavar="x=x.npy", help="An array argument from a .npy file.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A PNG or JPEG file as the argument of an image op.")] = None,
+    output: Annotated[list[str] | None, typer.Option("--output", "-o", metavar="[y=]FILE", help="Write a result: .npy, or an image format.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="The most threads (default: OMP_NUM_THREADS, else every core).")] = None,
+    seed: Annotated[int, typer.Option(help="Of the random arguments that --shape asks for.")] = 0,
+    check_stages: Annotated[bool, typer.Option(help="Run the reference interpreter on every stage and name the first that differs. Small shapes.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run an op on arrays from files, on an image, or on random arrays of given shapes."""
+    from tridsl.cli.run import Options, run
+
+    options = Options(
+        operation=operation, device=device, shape=tuple(shape or ()), values=tuple(values or ()), inputs=tuple(inputs or ()), image=image,
+        output=tuple(output or ()), threads=threads, seed=seed, check_stages=check_stages,
+    )  # fmt: skip
+    raise typer.Exit(present(lambda settings: run(options, settings), from_environment, as_json=as_json))
+
+
+@app.command()
+def explain(
+    code: Annotated[str | None, typer.Argument(help="An error code, for example E0203; without it all are listed.")] = None, as_json: Json = False
+) -> None:
+    """What an error means, with a wrong and a corrected program."""
+    from tridsl.cli.explain import explain
+
+    raise typer.Exit(present(lambda settings: explain(code), from_environment, as_json=as_json))
+
+
+@app.command()
+def bench(
+    operations: Annotated[list[str] | None, typer.Argument(metavar="[FILE:OP ...]", help="Ops, measured at the sizes of their bench blocks.")] = None,
+    suite: Annotated[str, typer.Option(help="A list of cases, when no op is named; `list` prints the names.")] = "cpu",
+    device: Device = "cpu",
+    peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Also measure numpy, and torch, numba, onnxruntime, opencv where installed.")] = True,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of everybody, each pinned to a core.")] = 1,
+    samples: Annotated[int, typer.Option(min=30, help="Samples of each reading.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """Measure ops beside their peers on this machine: interleaved, correctness first, fractions of the machine's peak."""
+    from tridsl.cli.bench.command import Options, bench
+
+    options = Options(operations=tuple(operations or ()), suite=suite, device=device, peers=peers, threads=threads, samples=samples)
+    raise typer.Exit(present(lambda settings: bench(options, settings), from_environment, as_json=as_json))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("out"),
+    image: Annotated[Path | None, typer.Option(help="Your own picture in place of the photograph that comes along.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compile, check and time kernels on every device here; find the edges of a photograph; run a ternary FFN."""
+    from tridsl.cli.demo import demo
+
+    raise typer.Exit(present(lambda settings: demo(output, image, settings), from_environment, as_json=as_json))
+
+
+@cache_app.command("show")
+def cache_show(as_json: Json = False) -> None:
+    """Where the cache is and how large."""
+    from tridsl.cli.cache import show
+
+    raise typer.Exit(present(show, from_environment, as_json=as_json))
+
+
+@cache_app.command("clear")
+def cache_clear(as_json: Json = False) -> None:
+    """Delete every compiled kernel; they are made anew when needed."""
+    from tridsl.cli.cache import clear
+
+    raise typer.Exit(present(clear, from_environment, as_json=as_json))

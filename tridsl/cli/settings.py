@@ -1,0 +1,47 @@
+"""The environment, read once, here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tridsl.diagnostics import error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the environment says.
+
+    `cache`: folder of compiled kernels (`TRIDSL_CACHE`; None is the user's cache directory). `threads`: the most threads a kernel
+    may use (`OMP_NUM_THREADS`; None is every core of this process). `colour`: colours on the terminal (off with `NO_COLOR`,
+    https://no-color.org). `width`: columns of the terminal (`COLUMNS`), None to ask it.
+    """
+
+    cache: Path | None = None
+    threads: int | None = None
+    colour: bool = False
+    width: int | None = None
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Raises E0804 for a variable whose value makes no sense."""
+    terminal = sys.stderr.isatty() and environment.get("TERM") != "dumb"
+    return Settings(
+        cache=Path(environment["TRIDSL_CACHE"]).expanduser() if environment.get("TRIDSL_CACHE") else None,
+        threads=_count(environment, "OMP_NUM_THREADS"),
+        colour=terminal and not environment.get("NO_COLOR"),
+        width=_count(environment, "COLUMNS"),
+    )
+
+
+def _count(environment: Mapping[str, str], name: str) -> int | None:
+    """A positive number; of OpenMP's list of numbers (one per nesting level) the first."""
+    text = environment.get(name, "").split(",")[0].strip()
+    if not text:
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise error("E0804", f"the environment has {name}={text}, which is no number of at least 1", help=f"unset {name}, or set it to a number")
+    return int(text)
