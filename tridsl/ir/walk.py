@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
-from functools import cache
 from typing import Any, TypeVar
 
 from tridsl.ir.expr import Expr, Node, Var
@@ -12,14 +11,19 @@ from tridsl.ir.expr import Expr, Node, Var
 N = TypeVar("N")
 
 
-@cache
-def _child_fields(kind: type) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(kind) if f.name != "span")
+_CHILD_FIELDS: dict[Any, tuple[str, ...]] = {}
+
+
+def _child_fields(kind: Any) -> tuple[str, ...]:
+    names = _CHILD_FIELDS.get(kind)
+    if names is None:
+        names = _CHILD_FIELDS[kind] = tuple(f.name for f in fields(kind) if f.name != "span")
+    return names
 
 
 def children(node: Node) -> Iterator[Node]:
     """Direct child nodes, in field order, looking into tuples."""
-    for name in _child_fields(type(node)):
+    for name in _child_fields(node.__class__):
         value = getattr(node, name)
         if isinstance(value, Node):
             yield value
@@ -39,7 +43,7 @@ def walk(node: Node | tuple[Node, ...]) -> Iterator[Node]:
 def map_children(node: N, function: Callable[[Any], Any]) -> N:
     """`node` with `function` applied to each direct child. `function` may return a tuple to splice into a block."""
     changed: dict[str, Any] = {}
-    for name in _child_fields(type(node)):
+    for name in _child_fields(node.__class__):
         value = getattr(node, name)
         if isinstance(value, Node):
             new = function(value)

@@ -12,10 +12,11 @@ otherwise `place_init` lets the reduction work in memory.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import takewhile
 
-from tridsl.dtypes import BOOL, compute_type
+from tridsl.dtypes import BOOL, DType, compute_type
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, binary, both, index
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Kernel, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, substitute, walk
@@ -79,7 +80,7 @@ def _path(block: Block) -> tuple[tuple[For, ...], Accumulate] | None:
     return found[0] if len(found) == 1 else None
 
 
-def _tile(root: For, above: tuple[For, ...], types: dict[str, object]) -> Block | None:
+def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType]) -> Block | None:
     found = _path((root,))
     if found is None:
         return None
@@ -132,8 +133,8 @@ def _tile(root: For, above: tuple[For, ...], types: dict[str, object]) -> Block 
         here = Ref(tensor=buffer.name, index=place)
         zero.append(Store(target=here, value=identity))
         dtype = types[target.tensor]
-        other = None if valid is None else Const(value=identity.value, dtype=dtype)  # type: ignore[arg-type]
-        before: Expr = Load(tensor=target.tensor, index=target.index, dtype=dtype, mask=valid, other=other)  # type: ignore[arg-type]
+        other = None if valid is None else Const(value=identity.value, dtype=dtype)
+        before = Load(tensor=target.tensor, index=target.index, dtype=dtype, mask=valid, other=other)
         load.append(Store(target=here, value=_widened(before)))
         store.append(Store(target=target, value=_widened(Load(tensor=buffer.name, index=place, dtype=buffer.dtype))))
     entry = fill("zero", True, tuple(zero))

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.affine import normal_form
-from tridsl.ir.expr import Load, Var
+from tridsl.ir.expr import Load, Node, Var
 from tridsl.ir.op import Compact, Map, Op, Reduce, Stage
-from tridsl.ir.walk import map_children, walk
+from tridsl.ir.walk import children, walk
 from tridsl.schedule.analyse import (
     Graph,
     Read,
@@ -255,18 +255,14 @@ def _flat(stage: Map) -> bool:
 
 def _uses_axes(stage: Map) -> bool:
     """Whether the value uses an index as a number."""
-    found = False
+    names = {a.name for a in stage.axes}
 
-    def visit(node):  # type: ignore[no-untyped-def]
-        nonlocal found
+    def uses(node: Node) -> bool:
         if isinstance(node, Load):
-            return node
-        if isinstance(node, Var) and node.name in {a.name for a in stage.axes}:
-            found = True
-        return map_children(node, visit)
+            return False
+        return (isinstance(node, Var) and node.name in names) or any(uses(child) for child in children(node))
 
-    visit(stage.value)
-    return found
+    return uses(stage.value)
 
 
 def _reduce_steps(stage: Reduce) -> list[Step]:

@@ -164,7 +164,7 @@ def _packed(
         Split(stage=name, axis=i, factor=height),
         Split(stage=name, axis=f"{i}.i", factor=rows),
     ]
-    inner = (f"{k}.i", f"{i}.i.i", f"{j}.i.i")
+    inner: tuple[str, ...] = (f"{k}.i", f"{i}.i.i", f"{j}.i.i")
     if row is not None:
         steps.append(Split(stage=name, axis=f"{k}.i", factor=row.k))
         inner = (f"{k}.i.o", f"{i}.i.i", f"{j}.i.i", f"{k}.i.i")

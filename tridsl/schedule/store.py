@@ -25,14 +25,14 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     after:   alloc e: f32[N] in shared
 
     For a parameter `A.store(shared, at=k.o)` stages what the loop `k.o` reads, copied by all lanes together. For a result
-    `y.store(stream)` writes around the caches (Halide: none; LLVM: nontemporal). E0416: no such space. E0417: the stage has storage for the whole device (use `.at` first), or a register or shared buffer would have no
-    constant size.
+    `y.store(stream)` writes around the caches (LLVM: nontemporal). E0416: no such space. E0417: the stage has storage for the
+    whole device (use `.at` first), or a register or shared buffer would have no constant size.
     """
     if step.space == STREAM:
         return _stream(kernel, step)
     if step.space not in SPACES:
         raise error("E0416", f"there is no space `{step.space}`", step.span, help=f"use one of {', '.join((*SPACES, STREAM))}")
-    space: Space = step.space  # type: ignore[assignment]
+    space: Space = step.space
     if any(isinstance(p, Tensor) and p.name == step.stage for p in kernel.params):
         if step.at is None:
             raise error(
