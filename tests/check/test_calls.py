@@ -131,6 +131,13 @@ class TestSizes:
     def test_contract(self) -> None:
         assert code_of(solve, self.op, {"x": (0,), "w": (1,), "c": (0, 3)}) == "E0505"
 
+    def test_functions_in_shapes(self) -> None:
+        op = checked("op f(x: f32[M], w: f32[N]) -> y: f32[max(M, N)] {\n  y[i] = x[i; pad=0] + w[i; pad=0]\n}")
+        np.testing.assert_array_equal(computed(op, np.ones(2, np.float32), np.ones(3, np.float32))["y"], [2, 2, 1])
+
+    def test_sizes_kept_at_run_time(self) -> None:
+        assert checked("op f(dyn T, x: f32[T]) -> y: f32[T] {\n  y[i] = x[i]\n}").dynamic == ("T",)
+
     def test_negative_result(self) -> None:
         assert code_of(solve, self.op, {"x": (4,), "w": (9,), "c": (4, 3)}, {"p": 5}) == "E0506"
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import get_args
 
 from tridsl.check.names import counted, suggestion, written
-from tridsl.check.operands import adapt
+from tridsl.check.operands import adapt, as_index
 from tridsl.check.scope import Known, Place, Scope
-from tridsl.check.values import Value, index_of, typed
+from tridsl.check.values import Value, typed
 from tridsl.diagnostics import error
-from tridsl.dtypes import INDEX, compute_type
-from tridsl.ir.expr import Boundary, BoundaryMode, Cast, Expr, Load, sub
+from tridsl.dtypes import compute_type
+from tridsl.ir.expr import Boundary, BoundaryMode, Cast, Load, sub
 from tridsl.syntax.nodes import Access, Expression, Keyword, Name
 
 Evaluate = Callable[[Scope, Expression, Place], Value]
@@ -28,7 +28,8 @@ def access(scope: Scope, node: Access, place: Place, evaluate: Evaluate) -> Valu
         axes = counted(known.rank, "axis", "axes")
         raise error("E0210", f"'{node.tensor}' has {axes}, but is read with {counted(len(node.index), 'index', 'indices')}",
                     node.span, help=f"write one index for each axis of {node.tensor}")  # fmt: skip
-    position = tuple(_index(scope, i, place, evaluate) for i in node.index)
+    inner = replace(place, indexing=True, widen=None)
+    position = tuple(as_index(evaluate(scope, i, inner)) for i in node.index)
     if place.writes and place.writes[0] == node.tensor and position != place.writes[1]:
         raise error("E0233", f"'{written(node)}' reads an element of '{node.tensor}' that this same stage overwrites elsewhere", node.span,
                     help=f"read {node.tensor} only at the index that is written, or copy what you need to a stage before")  # fmt: skip
@@ -41,20 +42,6 @@ def access(scope: Scope, node: Access, place: Place, evaluate: Evaluate) -> Valu
     )
     compute = compute_type(known.dtype)
     return typed(load if compute == known.dtype else Cast(a=load, dtype=compute), known.dtype, node)
-
-
-def _index(scope: Scope, node: Expression, place: Place, evaluate: Evaluate) -> Expr:
-    value = evaluate(scope, node, replace(place, indexing=True, widen=None))
-    found = index_of(value)
-    if found is None:
-        kind = str(value.type) if value.type else "a float"
-        raise error(
-            "E0213",
-            f"'{written(node)}' is {kind}; an index is an integer",
-            node.span,
-            help=f"write {INDEX}({written(node)})",
-        )
-    return found
 
 
 def _boundary(scope: Scope, node: Access, known: Known, place: Place, evaluate: Evaluate) -> Boundary | None:

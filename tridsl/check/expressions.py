@@ -10,10 +10,10 @@ from tridsl.check import reductions
 from tridsl.check.accesses import access
 from tridsl.check.functions import TABLE, WIDENED
 from tridsl.check.names import cast, counted, suggestion, written
-from tridsl.check.operands import adapt, combine, limit, literal, truth, widened
+from tridsl.check.operands import adapt, as_index, combine, limit, literal, truth, widened
 from tridsl.check.reducers import BUILTINS
 from tridsl.check.scope import Broken, Place, Scope
-from tridsl.check.values import Value, converted, floating, index_of, integer, operand_type, typed
+from tridsl.check.values import Value, converted, floating, integer, operand_type, typed
 from tridsl.diagnostics import error
 from tridsl.dtypes import BOOL, DTYPES, F64, INDEX, DType, compute_type, wide
 from tridsl.ir.expr import BinaryOp, Cast, Const, Expr, Select, Unary, Var, binary, index
@@ -64,17 +64,7 @@ def evaluate(scope: Scope, node: Expression, place: Place) -> Value:
 
 def index_expression(scope: Scope, node: Expression, place: Place) -> Expr:
     """An i64 expression: an index, an extent, an end of a range."""
-    value = evaluate(scope, node, replace(place, indexing=True, widen=None))
-    found = index_of(value)
-    if found is None:
-        kind = str(value.type) if value.type else "a float"
-        raise error(
-            "E0213",
-            f"'{written(node)}' is {kind}; an index is an integer",
-            node.span,
-            help=f"write {cast(INDEX, node)}",
-        )
-    return found
+    return as_index(evaluate(scope, node, replace(place, indexing=True, widen=None)))
 
 
 def _reached_by_widening(node: Expression) -> bool:

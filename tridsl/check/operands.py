@@ -9,7 +9,7 @@ import ml_dtypes
 from tridsl.check.names import cast, written
 from tridsl.check.prove import Prover, bounds_of
 from tridsl.check.scope import Place, Scope
-from tridsl.check.values import Value, constant, floating, integer, operand_type, typed
+from tridsl.check.values import Value, constant, floating, index_of, integer, operand_type, typed
 from tridsl.diagnostics import Label, TriError, error
 from tridsl.dtypes import BOOL, F64, INDEX, NUMPY_TYPES, DType, compute_type
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Unary, binary, index
@@ -191,3 +191,13 @@ def truth(value: Value) -> Expr:
         raise error("E0213", f"'{written(value.syntax)}' {kind}, a condition is bool", value.syntax.span,
                     help="compare it, as in x != 0")  # fmt: skip
     return value.ir
+
+
+def as_index(value: Value) -> Expr:
+    """The value as i64 index arithmetic."""
+    found = index_of(value)
+    if found is None:
+        kind = str(value.type) if value.type else "a float"
+        raise error("E0213", f"'{written(value.syntax)}' is {kind}; an index is an integer", value.syntax.span,
+                    help=f"write {cast(INDEX, value.syntax)}")  # fmt: skip
+    return found

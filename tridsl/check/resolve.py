@@ -119,6 +119,13 @@ class _Binder:
 
     def _import(self, home: BoundModule, use: Use, name: str, span: Span | None, operations: dict[str, tuple[Overload, ...]],
                 monoids: dict[str, Monoid], schedules: dict[str, tuple[ScheduleBlock, ...]], benches: dict[str, tuple[BenchBlock, ...]]) -> None:  # fmt: skip
+        if name in operations or name in monoids:
+            raise error(
+                "E0202",
+                f"'{name}' is brought in twice",
+                span or use.span,
+                help="a name comes from one module; drop one of the two",
+            )
         if name in home.operations:
             found = tuple(Overload(operation=o.operation, home=o.home or home) for o in home.operations[name])
             operations[name] = found

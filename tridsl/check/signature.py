@@ -9,13 +9,14 @@ from tridsl.check.expressions import evaluate, index_expression
 from tridsl.check.names import suggestion, written
 from tridsl.check.operands import adapt, truth
 from tridsl.check.prove import Prover
+from tridsl.check.ranges import parts
 from tridsl.check.scope import Known, Place, Scope
 from tridsl.diagnostics import Span, error
 from tridsl.dtypes import BOOL, DTYPES, INDEX, DType
-from tridsl.ir.expr import Binary, Const, Expr, Load, Var, index
+from tridsl.ir.expr import Binary, Call, Const, Expr, Load, Var, index
 from tridsl.ir.op import Param, Role, Scalar, Tensor
 from tridsl.ir.walk import walk
-from tridsl.syntax.nodes import Expression, Infix, Monoid, Name, Operation, Parameter, Prefix, TypeParameter
+from tridsl.syntax.nodes import Expression, Monoid, Name, Operation, Parameter, Syntax, TypeParameter
 
 
 def type_choices(operation: Operation | Monoid) -> Iterator[dict[str, DType]]:
@@ -145,15 +146,11 @@ def _collect_sizes(scope: Scope, operation: Operation) -> None:
     scope.facts = replace(scope.facts, sizes=frozenset(scope.sizes))
 
 
-def _names(node: Expression) -> Iterator[Name]:
-    match node:
-        case Name():
-            yield node
-        case Infix():
-            yield from _names(node.left)
-            yield from _names(node.right)
-        case Prefix():
-            yield from _names(node.operand)
+def _names(node: Syntax) -> Iterator[Name]:
+    if isinstance(node, Name):
+        yield node
+    for child in parts(node):
+        yield from _names(child)
 
 
 def _scalar(scope: Scope, parameter: Parameter) -> Scalar:
@@ -226,7 +223,11 @@ def _dimension(scope: Scope, node: Expression) -> Expr:
 def _learn_contracts(scope: Scope, operation: Operation, params: list[Param]) -> None:
     conditions: list[tuple[Expr, Expression]] = []
     for clause in operation.where:
-        conditions.append((truth(evaluate(scope, clause, Place(indexing=True))), clause))
+        condition = truth(evaluate(scope, clause, Place(indexing=True)))
+        if any(isinstance(n, Call | Load) for n in walk(condition)):
+            raise error("E0205", f"the contract '{written(clause)}' calls a function that contracts do not know", clause.span,
+                        help="contracts are made of sizes, scalar parameters, operators, min, max and abs")  # fmt: skip
+        conditions.append((condition, clause))
     divided = [e for e, _ in conditions] + [d for p in params if isinstance(p, Tensor) for d in p.shape]
     scope.facts = replace(scope.facts, conditions=tuple(e for e, _ in conditions))
     for expression in divided:
