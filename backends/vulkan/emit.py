@@ -118,7 +118,6 @@ def _emit_phase(kernel: Kernel, phase: Phase, spec: DeviceSpec, slots: list[Slot
     axes = [AXES[GROUP_AXES[loop.binding or "group.x"]] for loop in _loops(phase, "group")]
     frame = Frame(
         features=spec.features,
-        subgroup_size=max(spec.subgroup_sizes, default=1),
         local=group_shape(phase, spec.max_group_lanes or 128),
         group_axes=frozenset(axes),
         single_groups=frozenset(axis for axis in axes if axes.count(axis) == 1),

@@ -51,7 +51,6 @@ class Frame:
     """
 
     features: frozenset[str]
-    subgroup_size: int
     local: tuple[int, int, int]
     places: dict[str, Place] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)

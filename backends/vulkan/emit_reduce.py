@@ -50,7 +50,7 @@ def reduce_lanes(frame: Frame, reducer: Reducer, own: Sequence[str], axes: Seque
 
 def subgroup_text(frame: Frame, reducer: Reducer, value: str) -> str | None:
     """The subgroup's combination of `value`, None where there is no such instruction."""
-    if reducer.op is None or len(reducer.dtypes) != 1:
+    if reducer.op is None or len(reducer.dtypes) != 1 or "subgroup_arithmetic" not in frame.features:
         return None
     dtype = compute_type(reducer.dtypes[0])
     extensions = {"GL_KHR_shader_subgroup_arithmetic", "GL_KHR_shader_subgroup_vote", "GL_KHR_shader_subgroup_basic"}
@@ -85,20 +85,21 @@ def _scratch(frame: Frame, dtype: DType, count: int) -> str:
 
 
 def _by_subgroups(frame: Frame, reducer: Reducer, own: Sequence[str], subgroup: str) -> list[str]:
-    """Each subgroup combines its lanes; then every lane combines the subgroups' results, in order."""
-    partial = declare_states(frame, reducer, [subgroup])
-    if frame.group_lanes <= frame.subgroup_size:
-        return partial
-    # A device may run smaller subgroups than it likes best: one place per lane is always enough.
+    """Each subgroup combines its lanes; then every lane combines the subgroups' results, in order.
+
+    How many lanes a subgroup has is the driver's choice at run time; there is a place for each lane, so any choice is right.
+    """
+    result = declare_states(frame, reducer, [subgroup])
     scratch = _scratch(frame, reducer.dtypes[0], frame.group_lanes)
-    frame.line(f"if (subgroupElect()) {scratch}[gl_SubgroupID] = {partial[0]};")
-    frame.line("barrier();")
-    result = declare_states(frame, reducer, [f"{scratch}[0]"])
-    step = frame.fresh("subgroup")
-    with frame.braces(f"for (uint {step} = 1u; {step} < gl_NumSubgroups; ++{step})"):
-        (merged,) = merge_states(frame, reducer, result, [f"{scratch}[{step}]"])
-        frame.line(f"{result[0]} = {merged};")
-    frame.line("barrier();")
+    with frame.braces("if (gl_NumSubgroups > 1u)"):
+        frame.line(f"if (subgroupElect()) {scratch}[gl_SubgroupID] = {result[0]};")
+        frame.line("barrier();")
+        frame.line(f"{result[0]} = {scratch}[0];")
+        step = frame.fresh("subgroup")
+        with frame.braces(f"for (uint {step} = 1u; {step} < gl_NumSubgroups; ++{step})"):
+            (merged,) = merge_states(frame, reducer, result, [f"{scratch}[{step}]"])
+            frame.line(f"{result[0]} = {merged};")
+        frame.line("barrier();")
     return result
 
 

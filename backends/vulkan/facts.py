@@ -83,6 +83,8 @@ def query_device(api: Api, handle: Any) -> PhysicalDevice | None:
     limits = _properties(api, handle, vulkan12)
     features = _features(api, handle)
     features |= {name for name, member in PROPERTY_FEATURES if getattr(vulkan12, member)}
+    if _has_subgroup_arithmetic(api, vulkan11):
+        features.add("subgroup_arithmetic")
     features |= {name for extension, name in EXTENSION_FEATURES.items() if extension in extensions}
     queue_family = _compute_queue(api, handle)
     if queue_family is None or not features.issuperset(REQUIRED):
@@ -155,6 +157,13 @@ def _features(api: Api, handle: Any) -> set[str]:
     structs = feature_chain(api)
     api.lib.vkGetPhysicalDeviceFeatures2(handle, structs[0])
     return {name for name, position, member in FEATURES if getattr(feature_holder(structs, position), member)}
+
+
+def _has_subgroup_arithmetic(api: Api, properties: Any) -> bool:
+    """Whether compute shaders can add, compare and vote across a subgroup."""
+    needed = sum(api.constant(f"VK_SUBGROUP_FEATURE_{name}_BIT") for name in ("BASIC", "VOTE", "ARITHMETIC"))
+    in_compute = properties.subgroupSupportedStages & api.constant("VK_SHADER_STAGE_COMPUTE_BIT")
+    return bool(in_compute) and properties.subgroupSupportedOperations & needed == needed
 
 
 def _compute_queue(api: Api, handle: Any) -> int | None:
