@@ -364,10 +364,9 @@ def _reduce(world: _World, stage: Reduce) -> None:
 def _scan(world: _World, stage: Scan) -> None:
     axes, bounds = (*stage.axes, stage.along), [world.bounds(a) for a in (*stage.axes, stage.along)]
     rank, length = len(axes), bounds[-1][1] - bounds[-1][0]
-    values = [
-        _full(v, _lengths(bounds))
-        for v in _lifted(world, stage.reducer, stage.values, _grid(axes, bounds, rank), (length,), rank)
-    ]
+    lifted = _lifted(world, stage.reducer, stage.values, _grid(axes, bounds, rank), (length,), rank)
+    shapes = [[n if a.name in t.axes else 1 for a, n in zip(axes, _lengths(bounds))] for t in stage.targets]
+    values = [_full(value, shape) for value, shape in zip(lifted, shapes, strict=True)]
     running = _running(world, stage.reducer, values, length)
     for target, value, identity in zip(stage.targets, running, _identity(world, stage.reducer), strict=True):
         if stage.exclusive:
