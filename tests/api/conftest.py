@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +14,14 @@ from tridsl.api.ops import Namespace
 from tridsl.api.store import DiskStore
 from tridsl.program.realise import Realiser
 from tridsl.runtime.artifacts import Artifacts
+
+
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """`stdlib` and `tridsl.compile` keep their kernels in the user's cache: here in a folder of the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user-cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -32,10 +39,3 @@ def compile_text(services: Services) -> Callable[[str], Namespace]:
 @pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(7)
-
-
-@pytest.fixture
-def fresh_services(tmp_path: Path) -> Iterator[Services]:
-    """Services with an empty cache."""
-    artifacts = Artifacts(tmp_path / "cache")
-    yield Services(realiser=Realiser(store=DiskStore(artifacts)), native=artifacts)

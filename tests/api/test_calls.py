@@ -412,3 +412,16 @@ def test_devices_by_name(ops: Namespace, x: np.ndarray, device: str) -> None:
     assert np.allclose(ops.saxpy(2.0, x[:7], x[:7], device=device, threads=1), 3 * x[:7])
     found = ops.above(x[:7], 0.0, device=device)[0]
     assert np.array_equal(found, x[:7][x[:7] >= 0])
+
+
+def test_a_growing_size_is_answered_natively(compile_text: Callable[[str], Namespace], x: np.ndarray) -> None:
+    ops = compile_text(TEXT.replace("op saxpy", "op axpy"))
+    for n in range(1, 30):
+        assert np.allclose(ops.axpy(2.0, x[:n], x[:n]), 3 * x[:n])
+    engine, asked = ops.axpy._engine, len(ops.axpy._engine._ready)
+    assert np.allclose(ops.axpy(2.0, x[:39], x[:39]), 3 * x[:39])
+    if type(ops.axpy).__call__ is not type(ops.axpy).__mro__[1].__call__:
+        assert len(engine._ready) == asked  # the engine was not asked
+    with refused("E0504"):
+        ops.axpy(2.0, x[:39], x[:38])
+    assert np.allclose(ops.axpy(2.0, x[::2], x[::-2]), 2 * x[::2] + x[::-2])

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tridsl.dtypes import NUMPY_TYPES, TRIT
+from tridsl.ir.expr import Var
 from tridsl.ir.op import Scalar
+from tridsl.ir.walk import variables
 
 if TYPE_CHECKING:
     from tridsl.api.engine import Answered, Engine
-    from tridsl.backends.cpu.dispatch import Argument, Dispatcher, Store
+    from tridsl.backends.cpu.dispatch import Argument, Dispatcher, Extent, Store
+    from tridsl.ir.expr import Expr
 
 RELEASE_GIL_POINTS = 1 << 14
 """Kernels of more iterations take longer than handing the GIL over."""
@@ -23,8 +26,8 @@ RELEASE_GIL_POINTS = 1 << 14
 class FastPath:
     """The native dispatcher of one op, made when the first kernel that it can call has run.
 
-    Offered are calls on exact NumPy arrays of fixed shapes. Left to the engine: run-time lengths, unpacked trits (their
-    values are checked), contracts on run-time scalars, sizes that are arguments of the kernel, `out=` with gaps.
+    Offered are calls on exact NumPy arrays. Left to the engine: run-time lengths, unpacked trits (their values are checked),
+    contracts that a later call could break, results whose size no argument vouches for, `out=` with gaps.
     """
 
     engine: Engine
@@ -39,24 +42,36 @@ class FastPath:
         key = (id(answered.ready), answered.options.given, tuple(answered.call.values))
         if key in self._offered:
             return
-        self._offered.add(key)
-        if not _eligible(answered):
-            return
+        with self._lock:
+            if key in self._offered:
+                return
+            self._offered.add(key)
+            arguments = _arguments(answered) if _eligible(answered) else None
+            if arguments is not None:
+                self._add(answered, arguments)
+
+    def _add(self, answered: Answered, arguments: tuple[Argument, ...]) -> None:
         from tridsl.backends.cpu.dispatch import Dispatcher, Specialisation  # start-up time: once a CPU kernel has run
 
+        ready = answered.ready
         specialisation = Specialisation(
-            executable=answered.ready.loaded.executable,  # type: ignore[arg-type]
-            arguments=_arguments(answered),
-            results=None if answered.ready.resolved.header.outputs else (),
+            executable=ready.loaded.executable,  # type: ignore[arg-type]
+            arguments=arguments,
+            results=None if ready.resolved.outputs else (),
             threads=answered.threads,
-            release_gil=answered.ready.points > RELEASE_GIL_POINTS,
+            release_gil=ready.points > RELEASE_GIL_POINTS,
             keywords=answered.options.given,
         )
-        with self._lock:
-            if self._dispatcher is None:
-                self._dispatcher = Dispatcher(self.engine, name=self.engine.name, store=self.store)
-            if self._dispatcher.add(specialisation):
-                self.owner.__call__ = self._dispatcher.function  # type: ignore[method-assign]
+        if self._dispatcher is None:
+            self._dispatcher = Dispatcher(self.engine, name=self.engine.name, store=self.store)
+        added = self._dispatcher.add(specialisation)
+        if (
+            not added and ready.loaded.binary.signature.sizes
+        ):  # one kernel for many shapes is worth more than those it follows
+            self._dispatcher.clear()
+            added = self._dispatcher.add(specialisation)
+        if added:
+            self.owner.__call__ = self._dispatcher.function  # type: ignore[method-assign]
 
 
 def _eligible(answered: Answered) -> bool:
@@ -64,17 +79,21 @@ def _eligible(answered: Answered) -> bool:
     return (
         hasattr(ready.loaded.executable, "entry")
         and not ready.resolved.checks
-        and not ready.loaded.binary.signature.sizes
         and all(type(call.values[name]) is np.ndarray for name in call.given)
         and all(tensor.length is None and tensor.dtype != TRIT for tensor in ready.resolved.header.tensors)
         and all(type(out) is np.ndarray and out.flags.c_contiguous for out in answered.options.outs or ())
     )
 
 
-def _arguments(answered: Answered) -> tuple[Argument, ...]:
+def _arguments(answered: Answered) -> tuple[Argument, ...] | None:
+    """How such calls look; None where sizes that are arguments of the kernel cannot be described or vouched for."""
     from tridsl.backends.cpu.dispatch import ScalarArgument, TensorArgument  # see above
 
     resolved, call = answered.ready.resolved, answered.call
+    dynamic = frozenset(answered.ready.loaded.binary.signature.sizes)
+    if any(variables(contract.condition) & dynamic for contract in resolved.header.contracts):
+        return None
+    declared = {tensor.name: tensor.shape for tensor in resolved.header.tensors}
     arguments: list[Argument] = []
     for parameter in call.family.header.params:
         if isinstance(parameter, Scalar):
@@ -85,16 +104,33 @@ def _arguments(answered: Answered) -> tuple[Argument, ...]:
             )
         elif parameter.role != "output":
             array = call.values[parameter.name]
+            shape = _extents(declared[parameter.name], array.shape, dynamic)
             strides = None if array.flags.c_contiguous else array.strides
+            own_sizes = dynamic & variables(declared[parameter.name])
+            if shape is None or (own_sizes and (strides is not None or array.shape != resolved.seen[parameter.name])):
+                return None
             arguments.append(
                 TensorArgument(
-                    name=parameter.name, dtype=array.dtype, shape=array.shape, strides=strides, role=parameter.role
+                    name=parameter.name, dtype=array.dtype, shape=shape, strides=strides, role=parameter.role
                 )
             )
-    outputs = [
-        TensorArgument(
-            name=tensor.name, dtype=NUMPY_TYPES[tensor.dtype], shape=resolved.shapes[tensor.name], role="output"
-        )
-        for tensor in resolved.header.outputs
-    ]
-    return (*arguments, *outputs)
+    for tensor in resolved.outputs:
+        shape = _extents(tensor.shape, resolved.shapes[tensor.name], dynamic)
+        vouched = any(tensor.shape == declared[name] for name in call.given) or not dynamic & variables(tensor.shape)
+        if shape is None or not vouched:
+            return None
+        arguments.append(TensorArgument(name=tensor.name, dtype=NUMPY_TYPES[tensor.dtype], shape=shape, role="output"))
+    return tuple(arguments)
+
+
+def _extents(declared: tuple[Expr, ...], actual: tuple[int, ...], dynamic: frozenset[str]) -> tuple[Extent, ...] | None:
+    """The extents as numbers, or as the sizes that they are; None where one is an expression over a dynamic size."""
+    from tridsl.backends.cpu.dispatch import Size  # see above
+
+    extents: list[Extent] = []
+    for expression, extent in zip(declared, actual):
+        names = variables(expression) & dynamic
+        if names and not isinstance(expression, Var):
+            return None
+        extents.append(Size(name=expression.name) if names and isinstance(expression, Var) else extent)
+    return tuple(extents)
