@@ -3,7 +3,11 @@
     for i < M, for j < N: C[i, j] = …          group.x g < ceil(M*N / 256), lane.x l < min(256, M*N - g*256):
                                          →       C[(g*256 + l) // N, (g*256 + l) % N] = …
     for n < N (reduce): s[] += x[n]      →     lane.x l < 256: for o < ceil((N - l) / 256): s[] += x[o*256 + l]
+    for r < R:                           →     group.x r < R:
+      for n < N (reduce): m[r] max= x[r, n]      lane.x l < 256: for o < …: m[r] max= x[r, o*256 + l]
 
+The last form (a workgroup for each point of the outer loops) is taken where a long reduction inside reads along memory: its lanes
+then read neighbours, which lanes of different rows would not.
 Each statement of such a phase becomes a phase of its own, because workgroups meet nowhere else; buffers between them become
 scratch. A loop is taken when it is marked parallel, or when it is neither reduced nor carried and everything that its body
 writes is the iteration's own. What has no such loop runs in one lane: right, and slow.
@@ -21,6 +25,9 @@ from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, Kernel
 from tridsl.ir.walk import substitute, variables, walk
 
 LANES = 256
+
+LONG = 64
+"""Iterations from which a reduction along memory gets a workgroup."""
 
 
 def bind(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -47,8 +54,9 @@ def _bind_nest(statement: Stmt, lanes: int) -> Stmt:
         return statement
     chain = _parallel_chain(statement)
     if chain:
-        return _spread(chain, lanes)
-    return _spread_reduction(statement, lanes) if _is_reduction(statement) else statement
+        rows = any(isinstance(s, For) and _is_reduction(s) and _runs_along_memory(s) for s in chain[-1].body)
+        return _spread_rows(chain, lanes) if rows else _spread(chain, lanes)
+    return _spread_lanes(statement, lanes) if _is_reduction(statement) else statement
 
 
 def _parallel_chain(loop: For) -> list[For]:
@@ -88,12 +96,7 @@ def _spread(chain: Sequence[For], lanes: int) -> For:
         total = mul(total, loop.extent)
     width = _lanes_for(total, lanes)
     group, lane = Var(name=f"{chain[0].var}.group"), Var(name=f"{chain[-1].var}.lane")
-    rest: Expr = add(mul(group, index(width)), lane)
-    places: dict[str, Expr] = {}
-    for position in range(len(chain) - 1, -1, -1):
-        loop = chain[position]
-        places[loop.var] = binary("mod", rest, loop.extent) if position else rest
-        rest = binary("floordiv", rest, loop.extent)
+    places = _places(chain, add(mul(group, index(width)), lane))
     inner = For(
         var=lane.name,
         extent=minimum(index(width), sub(total, mul(group, index(width)))),
@@ -103,6 +106,41 @@ def _spread(chain: Sequence[For], lanes: int) -> For:
         binding="lane.x",
     )
     return For(var=group.name, extent=ceildiv(total, index(width)), body=(inner,), kind="group", binding="group.x")
+
+
+def _places(chain: Sequence[For], point: Expr) -> dict[str, Expr]:
+    """The variables of `chain` at the `point`-th of all its points."""
+    places: dict[str, Expr] = {}
+    for position in range(len(chain) - 1, -1, -1):
+        loop = chain[position]
+        places[loop.var] = binary("mod", point, loop.extent) if position else point
+        point = binary("floordiv", point, loop.extent)
+    return places
+
+
+def _spread_rows(chain: Sequence[For], lanes: int) -> For:
+    """A workgroup for every point of `chain`; its lanes share each reduction and each independent loop inside."""
+    total: Expr = index(1)
+    for loop in chain:
+        total = mul(total, loop.extent)
+    group = Var(name=f"{chain[0].var}.group")
+    body = tuple(_share(statement, lanes) for statement in chain[-1].body)
+    body = substitute(body, _places(chain, group))
+    return For(var=group.name, extent=total, body=body, kind="group", binding="group.x")
+
+
+def _share(statement: Stmt, lanes: int) -> Stmt:
+    if isinstance(statement, For) and (_is_reduction(statement) or is_parallel(statement)):
+        return _spread_lanes(statement, lanes)
+    return statement
+
+
+def _runs_along_memory(loop: For) -> bool:
+    """A long reduction whose variable moves only the last index of what is read."""
+    if isinstance(loop.extent, Const) and int(loop.extent.value) < LONG:
+        return False
+    moved = [at for _, at in read(loop.body) if any(loop.var in variables(position) for position in at)]
+    return bool(moved) and not any(loop.var in variables(position) for at in moved for position in at[:-1])
 
 
 def _is_reduction(loop: For) -> bool:
@@ -119,7 +157,8 @@ def _is_reduction(loop: For) -> bool:
     )
 
 
-def _spread_reduction(loop: For, lanes: int) -> For:
+def _spread_lanes(loop: For, lanes: int) -> For:
+    """The iterations of `loop` in turn to the lanes of one workgroup."""
     width = _lanes_for(loop.extent, lanes)
     lane, step = Var(name=f"{loop.var}.lane"), Var(name=f"{loop.var}.step")
     place = add(mul(step, index(width)), lane)

@@ -10,6 +10,15 @@ from tests.backends.vulkan.kernels import call, elementwise, matmul, softmax, va
 from tridsl.dtypes import BF16, F16, F32, I8, I16, I32, NUMPY_TYPES, DType
 from tridsl.ir.expr import Binary, Expr, index
 
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_more_workgroups_than_a_device_starts_at_once(run: Run, dynamic: bool) -> None:
+    size = 70001
+    x, y = np.arange(size, dtype=np.float32), np.zeros(size, np.float32)
+    n: Expr = var("N") if dynamic else index(size)
+    run(elementwise(n, (F32,), F32, lambda p: p, lanes=1), x, y, *((size,) if dynamic else ()))
+    np.testing.assert_array_equal(y, x)
+
+
 SHAPES = [(128, 128, 64), (1, 1, 1), (67, 131, 37), (0, 5, 3), (5, 4, 0), (65, 64, 17), (3, 200, 33), (130, 2, 129)]
 
 

@@ -87,6 +87,27 @@ def test_bind_spreads_independent_loops_over_groups_and_lanes() -> None:
     assert_same_meaning(naive_matmul(3, 4, 5), A=_normal(3, 5), B=_normal(5, 4))
 
 
+def test_bind_gives_rows_with_long_reductions_a_workgroup_each() -> None:
+    r, n = var("y:r"), var("y:n")
+    body = (
+        store("y", Const(value=0.0, dtype=F32), r),
+        serial(n.name, index(100), accumulate("y", SUM, load("x", F32, r, n), r), reduce=True),
+    )
+    made = kernel(
+        "sums", (tensor("x", F32, 3, 100), tensor("y", F32, 3, role="output")), serial(r.name, index(3), *body)
+    )
+    assert loops(bind(made, SPEC)) == [("group", "group.x"), ("lane", "lane.x"), ("serial", None)]
+    assert_same_meaning(made, x=_normal(3, 100))
+    across = replace(made.phases[0], body=(serial(r.name, index(3), body[0], replace(body[1], body=(_down(r, n),))),))
+    assert [kind for kind, _ in loops(bind(replace(made, phases=(across,)), SPEC))] == ["group", "lane", "serial"]
+    found = next(node for node in walk(bind(replace(made, phases=(across,)), SPEC).phases) if isinstance(node, For))
+    assert found.extent == index(1)  # lanes are rows: down a column neighbours are in one row
+
+
+def _down(r: Var, n: Var) -> Accumulate:
+    return accumulate("y", SUM, load("x", F32, n, r), r)
+
+
 def test_bind_leaves_bound_phases_alone() -> None:
     made = softmax(index(2), index(5))
     assert bind(made, SPEC) == made
