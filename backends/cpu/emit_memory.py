@@ -1,7 +1,7 @@
 """Loads and stores: one value, a whole vector, a strided span that is shuffled, or gather and scatter.
 
-A lane that is switched off never touches memory, except in registers' buffers and the padded part of buffers, where that is
-harmless and keeps the innermost loops free of masks.
+A lane that is switched off writes nothing, and reads nothing but registers' buffers and the padded part of buffers, where that
+is harmless. (Loops that may also write there were widened to their bound before: `passes.pad_tiles`.)
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _choose(frame: Frame, mask: Value, value: Value, other: Value | None) -> Val
 
 
 def lane_mask(frame: Frame, place: Place, position: tuple[Expr, ...], own: Value | None) -> Value | None:
-    """Lanes that may touch `place[position]`: all of the loop's masks, without those that are provably not needed."""
+    """Lanes that may read `place[position]`: all of the loop's masks, without those that are provably not needed."""
     lane = frame.lane
     assert lane is not None
     masks = [] if own is None else [splat(frame.builder, own, lane.count)]
@@ -201,7 +201,7 @@ def emit_store(frame: Frame, target: Ref, value: Value, own: Value | None = None
     elif access.uniform and not lanes_of(stored) and (own is None or not lanes_of(own)):
         _store_for_any(frame, place, access, stored, own)
     else:
-        _store_lanes(frame, place, access, splat(frame.builder, stored, frame.lane.count), target, own)
+        _store_lanes(frame, place, access, splat(frame.builder, stored, frame.lane.count), own)
 
 
 def _store_scalar(frame: Frame, place: Place, access: Access, stored: Value) -> None:
@@ -220,20 +220,20 @@ def _store_for_any(frame: Frame, place: Place, access: Access, stored: Value, ow
             _store_scalar(frame, place, access, stored)
 
 
-def _store_lanes(frame: Frame, place: Place, access: Access, stored: Value, target: Ref, own: Value | None) -> None:
+def _store_lanes(frame: Frame, place: Place, access: Access, stored: Value, own: Value | None) -> None:
     builder, lane, kind = frame.builder, frame.lane, STORED[place.dtype]
     assert lane is not None
     contiguous = access.offsets == tuple(range(lane.count))
     if place.space == "reg" and contiguous:
         # A whole vector in a register: blending keeps it there, a masked store would force it into memory.
-        mask = conjunction(frame, own, lane.condition, None if in_padding(place, target.index, lane) else lane.tail)
+        mask = conjunction(frame, own, lane.condition, None if place.private else lane.tail)
         pointer = address(frame, place, access)
         if mask is not None:
             before = builder.load(pointer, align=access.align, typ=stored.type)
             stored = builder.select(splat(builder, mask, lane.count), stored, before)
         builder.store(stored, pointer, align=access.align)
         return
-    mask = lane_mask(frame, place, target.index, own) if place.space != "reg" else conjunction(frame, own, lane.condition, lane.tail)
+    mask = conjunction(frame, own, lane.condition, lane.tail)
     if contiguous and mask is None:
         builder.store(stored, address(frame, place, access), align=access.align)
         return

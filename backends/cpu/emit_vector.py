@@ -132,7 +132,9 @@ def _needs_mask(frame: Frame, loop: For) -> bool:
                 return True
             case Accumulate(targets=targets) if not any(loop.var in variables(t) for t in targets):
                 return True
-            case Ref(tensor=tensor, index=position) | Load(tensor=tensor, index=position):
+            case Ref() if loop.var in variables(node):
+                return True
+            case Load(tensor=tensor, index=position):
                 place = frame.places.get(tensor)
                 if place is not None and loop.var in variables(node) and place.space != "reg" and not in_padding(place, position, lane):
                     return True

@@ -233,12 +233,12 @@ def test_masked_accumulate_and_lanes_in_place() -> None:
 @pytest.mark.parametrize("extent", [1, 2, 3, 7, 15])
 def test_short_last_vector_leaves_the_other_lanes_alone(extent: int) -> None:
     """What strip-mining leaves over: a few lanes of a partial result that is a register wide, or just as wide as they are."""
-    for width in (16, extent):
+    for width, bound in ((16, None), (extent, None), (16, 16)):
         private = [buffer("t", F32), store("t", value=load("x", F32, "v")), accumulate(ref("part", 1, "v"), SUM, load("t", F32))]
         params = [tensor("x", F32, extent), tensor("y", F32, 2, width, role="output")]
         what = kernel(
             "rest", params, buffer("part", F32, 2, width, padded=(False, True)),
-            loop("u", 2, vector("z", width, store("part", "u", "z", value=const(1.0, F32))), kind="unroll"), vector("v", extent, *private),
+            loop("u", 2, vector("z", width, store("part", "u", "z", value=const(1.0, F32))), kind="unroll"), vector("v", extent, *private, bound=bound),
             loop("r", 2, vector("w", width, store("y", "r", "w", value=load("part", F32, "r", "w"))), kind="unroll"),
         )  # fmt: skip
         agrees(what, {"x": values(F32, extent)})
