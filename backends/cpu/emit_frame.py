@@ -86,7 +86,7 @@ class Frame:
     `values`: loop variables, sizes, scalars and a reducer's bound names by `Var.name`; `known`: those that are numbers
     (unrolled loops); `depth`: nesting depth of the loop that binds a variable, so that sums start with what changes least.
     `lane_number`: the lane whose private buffers are meant while lanes take turns. `ranges`: inclusive bounds of loop variables in scope.
-    `entry` writes into the function's first block: everything that must exist once, not once an iteration.
+    `streams`: some stores went around the caches. `entry` writes into the function's first block: everything that must exist once, not once an iteration.
     """
 
     chip: Chip
@@ -104,6 +104,7 @@ class Frame:
     lane: Lane | None = None
     lane_number: int = 0
     zeros: Value | None = None
+    streams: bool = False
     ordered: bool = False
     level: int = 0
     ranges: dict[str, Interval] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from tridsl.backends.cpu.emit_llvm import (
     ir,
     stack_slot,
 )
+from tridsl.backends.cpu.emit_stream import emit_stream_end
 from tridsl.ir.expr import Load
 from tridsl.ir.loop import Append, For, Ref
 from tridsl.ir.walk import variables, walk
@@ -139,6 +140,7 @@ def start_frame(outer: Frame, function: Any, status: Value) -> Frame:
 
 def finish_frame(frame: Frame) -> None:
     """Close the function: everything of the entry block is known now."""
+    emit_stream_end(frame)
     frame.builder.ret_void()
     frame.entry.branch(frame.builder.function.blocks[1])
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from tridsl.backends.cpu.emit_buffers import bind_buffer
-from tridsl.backends.cpu.emit_cast import emit_cast
+from tridsl.backends.cpu.emit_cast import emit_cast, to_stored
 from tridsl.backends.cpu.emit_frame import Frame, emit_branches, emit_failure, emit_if, emit_loop
+from tridsl.backends.cpu.emit_index import access_of
 from tridsl.backends.cpu.emit_llvm import Value, any_lane, constant, index_constant, ir, lanes_of, together
 from tridsl.backends.cpu.emit_memory import conjunction, emit_store
 from tridsl.backends.cpu.emit_parallel import emit_parallel
+from tridsl.backends.cpu.emit_stream import can_stream, emit_stream
 from tridsl.backends.cpu.emit_vector import emit_vector
 from tridsl.ir.loop import Alloc, Barrier, Check, For, If, Store
 
@@ -53,6 +55,12 @@ def emit_store_node(frame: Frame, statement: Store) -> None:
     place = frame.places[statement.target.tensor]
     value = emit_cast(frame.builder, frame.evaluate(statement.value), statement.value.dtype, place.dtype)
     own = None if statement.mask is None else frame.evaluate(statement.mask)
+    lane = frame.lane
+    if statement.stream and lane is not None and own is None and lane.tail is None and lane.condition is None:
+        access = access_of(frame, place, statement.target.index)
+        if access.offsets == tuple(range(lane.count)) and lanes_of(value) and can_stream(frame, place, value):
+            emit_stream(frame, place, access, to_stored(frame.builder, value, place.dtype))
+            return
     emit_store(frame, statement.target, value, own)
 
 

@@ -370,7 +370,8 @@ def _value(value: Expr, mask: Expr | None, names: Names) -> str:
 
 
 def _store(s: loop.Store, names: Names) -> list[str]:
-    return [_masked(f"{_ref(s.target, names)} = {_value(s.value, s.mask, names)}", s.mask, names)]
+    around = "   stream" if s.stream else ""
+    return [_masked(f"{_ref(s.target, names)} = {_value(s.value, s.mask, names)}", s.mask, names) + around]
 
 
 def _accumulate(s: loop.Accumulate, names: Names) -> list[str]:
