@@ -144,6 +144,12 @@ class TestAdapting:
         op = checked("op f(x: f32[N]) -> y: i8[100] {\n  y[i] = i + N - N\n}")
         assert op.contracts == ()
 
+    @pytest.mark.parametrize(("kind", "value"), [("i8", -128), ("i64", -(1 << 63)), ("u32", (1 << 32) - 1)])
+    def test_the_ends_of_integer_types(self, kind: str, value: int) -> None:
+        op = elementwise(f"if x[i] == 0 then {value} else x[i]", kind)
+        x = np.zeros(1, {"i8": np.int8, "i64": np.int64, "u32": np.uint32}[kind])
+        assert computed(op, x)["y"][0] == value
+
     def test_an_explicit_cast_of_an_index_wraps(self) -> None:
         op = checked("op f(x: f32[N]) -> y: u8[N] {\n  y[i] = u8(i)\n}")
         assert op.contracts == ()

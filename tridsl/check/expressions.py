@@ -162,6 +162,9 @@ def _field(scope: Scope, node: Field, place: Place) -> Value:
 
 
 def _prefix(scope: Scope, node: Prefix, place: Place) -> Value:
+    if node.operator == "-" and isinstance(node.operand, Number):  # the least i64 has no positive twin
+        negative = Number(value=-node.operand.value, text=written(node), span=node.span)
+        return _number(scope, negative, place)
     value = evaluate(scope, node.operand, place)
     if node.operator == "not":
         return typed(Unary(op="not", a=truth(value), dtype=BOOL), BOOL, node)
