@@ -307,6 +307,8 @@ def test_inout_is_updated_in_place(ops: Namespace, x: np.ndarray) -> None:
         (lambda ops, x: ops.saxpy(1.0, x, x.astype(np.complex64)), "E0522", ("`y`", "complex64")),
         (lambda ops, x: ops.saxpy(1.0, x, x.astype(">f4")), "E0525", ("`y`", "astype")),
         (lambda ops, x: ops.saxpy(1.0, x, [1.0]), "E0532", ("`y`", "list", "np.asarray")),
+        (lambda ops, x: ops.saxpy(1.0, np.ma.masked_less(x, 0), x), "E0532", ("`x`", "masked", "filled")),
+        (lambda ops, x: ops.saxpy(1.0, x.astype(object), x), "E0522", ("`x`", "object")),
         (lambda ops, x: ops.saxpy(1.0, x, 2.0), "E0503", ("'y' has 1 axes, not 0",)),
         (lambda ops, x: ops.saxpy("1", x, x), "E0532", ("`a`", "str")),
         (lambda ops, x: ops.saxpy(x, x, x), "E0503", ("'a' is a number",)),

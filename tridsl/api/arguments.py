@@ -52,6 +52,12 @@ def as_array(name: str, value: Any) -> Array:
     if type(value) is Buffer:
         return Array(array=value.array, dtype=value.dtype, shape=value.shape, layout=value.layout)
     array = value if isinstance(value, np.ndarray) else _foreign(name, value)
+    if type(array) is not np.ndarray and hasattr(array, "mask"):
+        raise error(
+            "E0532",
+            f"argument `{name}` is a masked array, and ops know no masks",
+            help=f"fill it first: {name}.filled(0), or pass {name}.data",
+        )
     dtype = ELEMENT_TYPES.get(array.dtype)
     if dtype is None:
         raise _element_type(name, array)

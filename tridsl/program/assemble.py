@@ -75,6 +75,12 @@ class Assembled:
                 raise error(
                     "E0529", f"argument `{name}` is updated in place, but it is read-only", help=f"pass {name}.copy()"
                 )
+            if any(step == 0 and extent > 1 for step, extent in zip(target.strides, target.shape)):
+                raise error(
+                    "E0529",
+                    f"argument `{name}` is updated in place, but it is a broadcast view: several elements share one place",
+                    help=f"pass {name}.copy()",
+                )
             for other, array in arrays.items():
                 if other != name and np.may_share_memory(target, array):
                     raise error(
