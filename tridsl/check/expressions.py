@@ -89,8 +89,7 @@ def _number(scope: Scope, node: Number, place: Place) -> Value:
             )
         return integer(index(node.value), node)
     value = node.value
-    here = integer(index(0), node)
-    return floating(lambda d: literal(value, d, here), node)
+    return floating(lambda d: literal(value, d, node), node)
 
 
 def _word(scope: Scope, node: Word, place: Place) -> Value:
@@ -99,8 +98,7 @@ def _word(scope: Scope, node: Word, place: Place) -> Value:
             return typed(Const(value=node.name == "true", dtype=BOOL), BOOL, node)
         case "lowest" | "highest":
             return floating(lambda d: limit(d, highest=node.name == "highest"), node)
-    here = integer(index(0), node)
-    return floating(lambda d: literal(float(node.name), d, here), node)
+    return floating(lambda d: literal(float(node.name), d, node), node)
 
 
 def _name(scope: Scope, node: Name, place: Place) -> Value:
@@ -170,13 +168,14 @@ def _prefix(scope: Scope, node: Prefix, place: Place) -> Value:
         return typed(Unary(op="not", a=truth(value), dtype=BOOL), BOOL, node)
     needs = "bits" if node.operator == "~" else "number"
     _require_kind((value,), needs, f"'{node.operator}'")
-    value = replace(value, syntax=node)
     match node.operator:
         case "-":
-            return combine(scope, (value,), place, lambda e: _negated(e[0]), what="'-'")
+            return combine(scope, (value,), place, lambda e: _negated(e[0]), node, what="'-'")
         case "~":
-            return combine(scope, (value,), place, lambda e: Unary(op="invert", a=e[0], dtype=e[0].dtype), what="'~'")
-    return value
+            return combine(
+                scope, (value,), place, lambda e: Unary(op="invert", a=e[0], dtype=e[0].dtype), node, what="'~'"
+            )
+    return replace(value, syntax=node)
 
 
 def _negated(e: Expr) -> Expr:
@@ -197,11 +196,10 @@ def _infix(scope: Scope, node: Infix, place: Place) -> Value:
     values = (evaluate(scope, node.left, inner), evaluate(scope, node.right, inner))
     what = f"'{node.operator}'"
     _require_kind(values, needs, what)
-    here = typed(values[0].expr or index(0), BOOL, node)
     if node.operator == "/" and all(v.adapts for v in values):  # 1 / N: a float of whatever type it meets
         return floating(lambda d: binary("div", *(adapt(scope, v, d, place) for v in values)), node)
     result = BOOL if node.operator in COMPARISONS or needs == "bool" else None
-    return combine(scope, values, inner, lambda e: binary(op, e[0], e[1]), here, what=what, result=result)
+    return combine(scope, values, inner, lambda e: binary(op, e[0], e[1]), node, what=what, result=result)
 
 
 def _has_float(scope: Scope, node: Infix) -> bool:
@@ -227,8 +225,7 @@ def _require_kind(values: tuple[Value, ...], needs: str, what: str) -> None:
 def _conditional(scope: Scope, node: Conditional, place: Place) -> Value:
     condition = truth(evaluate(scope, node.condition, replace(place, widen=None, indexing=False)))
     arms = (evaluate(scope, node.then, place), evaluate(scope, node.otherwise, place))
-    here = typed(condition, BOOL, node)
-    return combine(scope, arms, place, lambda e: Select(condition=condition, a=e[0], b=e[1], dtype=e[0].dtype), here,
+    return combine(scope, arms, place, lambda e: Select(condition=condition, a=e[0], b=e[1], dtype=e[0].dtype), node,
                    what="'if … then … else …'")  # fmt: skip
 
 
@@ -271,13 +268,12 @@ def _invoke(scope: Scope, node: Invoke, place: Place) -> Value:
             kind = "floats" if function.operands == "float" else "numbers"
             raise error("E0214", f"'{name}' takes {kind}, '{written(value.syntax)}' is {value.type}", value.syntax.span,
                         label=str(value.type), help=f"write {name}({cast(DTYPES['f32'], value.syntax)})")  # fmt: skip
-    here = typed(index(0), BOOL, node)
     if function.operands == "float" and all(v.adapts for v in values):
         if function.predicate:
             return typed(function.build([adapt(scope, v, F64, place) for v in values]), BOOL, node)
         return floating(lambda d: function.build([adapt(scope, v, d, place) for v in values]), node)
     return combine(
-        scope, values, place, function.build, here, what=f"'{name}'", result=BOOL if function.predicate else None
+        scope, values, place, function.build, node, what=f"'{name}'", result=BOOL if function.predicate else None
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 
 import ml_dtypes
 
@@ -14,6 +15,7 @@ from tridsl.diagnostics import Label, TriError, error
 from tridsl.dtypes import BOOL, F64, INDEX, NUMPY_TYPES, DType, compute_type
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Unary, binary, index
 from tridsl.ir.walk import walk
+from tridsl.syntax.nodes import Syntax
 
 MOST_TERMS = 1000
 """Index arithmetic that multiplies out to more is refused: proofs about it would take too long."""
@@ -21,10 +23,9 @@ MOST_TERMS = 1000
 Build = Callable[[list[Expr]], Expr]
 
 
-def combine(scope: Scope, values: Sequence[Value], place: Place, build: Build, syntax: Value | None = None, *,
+def combine(scope: Scope, values: Sequence[Value], place: Place, build: Build, node: Syntax, *,
             what: str, result: DType | None = None) -> Value:  # fmt: skip
-    """`build` applied to the operands in their common type. `what` names the operation; `result` is its type if it is fixed."""
-    node = (syntax or values[0]).syntax
+    """`build` applied to the operands in their common type. `node` is the operation, `what` its name for messages; `result` is its type if it is fixed."""
     dtype = common_type(values, what)
     if dtype is not None:
         value = build([adapt(scope, v, dtype, place) for v in values])
@@ -133,16 +134,16 @@ def _require_fit(scope: Scope, value: Value, dtype: DType, place: Place) -> None
         scope.require(binary(op, bound, index(limit)), f"'{what}' must fit {dtype}", value.syntax.span)  # type: ignore[arg-type]
 
 
-def literal(value: float, dtype: DType, node: Value) -> Expr:
+def literal(value: float, dtype: DType, node: Syntax) -> Expr:
     """A float literal in the compute type of `dtype`."""
     if not dtype.is_float:
-        raise error("E0212", f"'{written(node.syntax)}' is a float, {dtype} is needed here", node.syntax.span,
-                    help=f"write an integer, or {cast(dtype, node.syntax)}")  # fmt: skip
-    if value - value == 0 and abs(value) > _finite(dtype)[1]:
+        raise error("E0212", f"'{written(node)}' is a float, {dtype} is needed here", node.span,
+                    help=f"write an integer, or {cast(dtype, node)}")  # fmt: skip
+    if isfinite(value) and abs(value) > _finite(dtype)[1]:
         raise error(
             "E0212",
-            f"'{written(node.syntax)}' does not fit {dtype}",
-            node.syntax.span,
+            f"'{written(node)}' does not fit {dtype}",
+            node.span,
             help="write inf, or use a wider type",
         )
     return constant(value, dtype)
