@@ -7,12 +7,14 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tridsl.backends.vulkan.emit_cast import convert
 from tridsl.backends.vulkan.emit_frame import Frame, Place, Value
 from tridsl.backends.vulkan.emit_functions import DOUBLE_CALLS, FUNCTION_CALLS
 from tridsl.backends.vulkan.glsl_types import INT64
 from tridsl.backends.vulkan.ranges import INT32, range_of
-from tridsl.dtypes import F64, I64, DType, compute_type
+from tridsl.dtypes import F64, I64, NUMPY_TYPES, DType, compute_type
 from tridsl.ir.expr import COMPARE, Binary, Call, Cast, Const, Expr, Load, Select, Unary, Var, add, index, mul
 from tridsl.ir.walk import walk
 
@@ -44,7 +46,7 @@ def constant_text(value: bool | float, dtype: DType) -> str:
         low, high = struct.unpack("<II", struct.pack("<d", number))
         return f"packDouble2x32(uvec2({low}u, {high}u))"
     if dtype.is_float:
-        return _float_text(float(value))
+        return _float_text(float(np.asarray(value, np.float64).astype(NUMPY_TYPES[dtype])))
     number = int(value)
     if dtype.kind == "uint":
         return f"{number}u"

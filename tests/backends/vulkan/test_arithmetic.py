@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from tridsl.dtypes import (
     compute_type,
 )  # fmt: skip
 from tridsl.ir import scalar
+from tridsl.ir.evaluate import evaluate_kernel
 from tridsl.ir.expr import COMPARE, Binary, BinaryOp, Cast, Expr, Load, Select, Unary, UnaryOp, add, index, mul
 
 INTEGERS = (I8, U8, I16, U16, I32, U32, I64)
@@ -227,3 +229,32 @@ def test_select_and_masked_loads(run: Run, dtype: DType) -> None:
 
 def _position() -> tuple[Expr, ...]:
     return (add(mul(var("y:i.o"), index(64)), var("y:i.i")),)
+
+
+def random_index(rng: np.random.Generator, depth: int) -> Expr:
+    """Index arithmetic over the position, a size that is known only at run time, and constants of every magnitude."""
+    if depth == 0:
+        leaf = rng.integers(0, 4)
+        if leaf == 0:
+            return var("N")
+        return (
+            _position()[0]
+            if leaf < 3
+            else index(int(rng.choice([0, 1, 2, 7, 64, -3, -1, 2**31 - 1, 2**31, 2**33, -(2**40)])))
+        )
+    a, b = random_index(rng, depth - 1), random_index(rng, depth - int(rng.integers(1, depth + 1)))
+    op: BinaryOp = rng.choice(["add", "sub", "mul", "floordiv", "mod", "min", "max"])
+    return Binary(op=op, a=a, b=b, dtype=I64)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_index_arithmetic_is_exact_whatever_its_width(run: Run, seed: int) -> None:
+    """32 bits are used where ranges allow; the oracle counts in 64."""
+    rng = np.random.default_rng(seed)
+    expressions = tuple(random_index(rng, int(rng.integers(1, 5))) for _ in range(12))
+    made = replace(elementwise(index(100), (), (I64,) * 12, lambda: expressions), sizes=("N",))
+    wanted = evaluate_kernel(made, {}, {"N": 12345})
+    found = [np.zeros(100, np.int64) for _ in expressions]
+    run(made, *found, 12345)
+    for position, array in enumerate(found):
+        np.testing.assert_array_equal(array, wanted[f"y{position}"], err_msg=str(expressions[position]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -62,6 +64,26 @@ def test_a_missing_part_is_named_with_what_to_install() -> None:
     with pytest.raises(BackendUnavailable) as caught:
         find_compiler(libraries=("libno-such-shaderc.so",), program="no-such-glslc")
     assert caught.value.code == "E0708" and "glslc" in caught.value.diagnostics[0].help
+
+
+def test_a_loader_without_drivers_is_told_apart(driver: VulkanDriver) -> None:
+    """In a process of its own, whose environment names a driver that is not there."""
+    program = (
+        "from tridsl.backend import BackendUnavailable\n"
+        "from tridsl.backends.vulkan.driver import VulkanDriver\n"
+        "try:\n    VulkanDriver().devices()\n"
+        "except BackendUnavailable as missing:\n    print(missing.code, missing.diagnostics[0].help)\n"
+    )
+    nowhere = {"VK_ICD_FILENAMES": "/nonexistent.json", "VK_DRIVER_FILES": "/nonexistent.json"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | nowhere,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.startswith("E0704 install") and "mesa-vulkan-drivers" in done.stdout
 
 
 def test_unknown_devices_are_refused_with_the_known_ones(driver: VulkanDriver, device: Device) -> None:

@@ -88,6 +88,7 @@ def test_each_phase_is_a_shader() -> None:
 def test_literals() -> None:
     assert constant_text(0.1, F32) == "0.1" and constant_text(1.0, F32) == "1.0" and constant_text(1e30, F32) == "1e+30"
     assert constant_text(3.4028234663852886e38, F32) == "3.4028235e+38"
+    assert constant_text(0.1, BF16) == "0.100097656" and constant_text(0.1, F16) == "0.099975586"
     assert constant_text(float("-inf"), F32) == "uintBitsToFloat(4286578688u)"
     assert constant_text(-0.0, F32) == "uintBitsToFloat(2147483648u)"
     assert constant_text(0.1, F64) == "0.1lf" and constant_text(-2.5, F64) == "(-2.5lf)"

@@ -10,6 +10,7 @@ from tests.backends.vulkan.kernels import call, elementwise, matmul, softmax, va
 from tridsl.dtypes import BF16, F16, F32, I8, I16, I32, NUMPY_TYPES, DType
 from tridsl.ir.expr import Binary, Expr, index
 
+
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_more_workgroups_than_a_device_starts_at_once(run: Run, dynamic: bool) -> None:
     size = 70001
