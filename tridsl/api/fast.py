@@ -27,12 +27,14 @@ class FastPath:
     """The native dispatcher of one op, made when the first kernel that it can call has run.
 
     Offered are calls on exact NumPy arrays. Left to the engine: run-time lengths, unpacked trits (their values are checked),
-    contracts that a later call could break, results whose size no argument vouches for, `out=` with gaps.
+    contracts that a later call could break, results whose size no argument vouches for, `out=` with gaps. `native`: calls of
+    `instance` go to the dispatcher first.
     """
 
     engine: Engine
-    owner: type
+    instance: object
     store: Store | None = None
+    native: bool = False
     _dispatcher: Dispatcher | None = None
     _offered: set[Any] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -70,8 +72,8 @@ class FastPath:
         ):  # one kernel for many shapes is worth more than those it follows
             self._dispatcher.clear()
             added = self._dispatcher.add(specialisation)
-        if added:
-            self.owner.__call__ = self._dispatcher.function  # type: ignore[method-assign]
+        if added and not self.native:
+            self.native = self._dispatcher.attach(self.instance)
 
 
 def _eligible(answered: Answered) -> bool:

@@ -1,14 +1,14 @@
 """Ops as Python objects, and the namespaces they live in.
 
-Calling. `ops.softmax(x)` is an attribute and a call. Python looks `__call__` up on the type, and a built-in function found
-there is called without binding, so each op gets a class of its own whose `__call__` is replaced, once a kernel
-for it has run, by the native dispatcher's function: from then on a usual call runs no Python code (about 30 ns more than calling
-the built-in itself). Until then, and for every call the dispatcher does not recognise, `__call__` is the engine.
+`ops.softmax(x)` is an attribute and a call. Op objects are laid out so that a native dispatcher can be attached to one
+(`backends.cpu.dispatch_type`, the vectorcall protocol): once a CPU kernel has run, a call like the one it answered runs no
+Python code. Until then, and for every call the dispatcher does not recognise, `__call__` is the engine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tridsl.api.engine import Engine, Services
@@ -31,7 +31,7 @@ class OpObject:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._fast = FastPath(engine=engine, owner=type(self), store=engine.services.native)
+        self._fast = FastPath(engine=engine, instance=self, store=engine.services.native)
         engine.on_answer = self._fast.offer
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
@@ -111,13 +111,23 @@ def _steps(schedule: Schedule | ScheduleBuilder | None) -> Schedule | None:
     return schedule if schedule is None or isinstance(schedule, tuple) else schedule.steps
 
 
+@cache
+def _op_class() -> type[OpObject]:
+    """`OpObject` with room for a native dispatcher, where this interpreter allows one."""
+    from tridsl.backends.cpu.dispatch import abi_problem, callable_type  # start-up time: no op, no dispatcher
+
+    if abi_problem() is not None:
+        return OpObject
+    kind = callable_type(OpObject)
+    kind.__doc__ = OpObject.__dict__[
+        "__doc__"
+    ]  # a class without a text of its own has None, which would hide the property
+    return kind
+
+
 def make_op(engine: Engine) -> OpObject:
-    """An op object with a class of its own, for the reason the module text gives."""
-    # Without an entry of its own a class has __doc__ = None, which would hide the property.
-    kind = type(
-        engine.name, (OpObject,), {"__slots__": (), "__module__": __name__, "__doc__": OpObject.__dict__["__doc__"]}
-    )
-    return kind(engine)  # type: ignore[no-any-return]
+    """The object of an engine's op."""
+    return _op_class()(engine)
 
 
 class UnknownOp(TriError, AttributeError):
