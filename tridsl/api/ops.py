@@ -119,9 +119,8 @@ def _op_class() -> type[OpObject]:
     if abi_problem() is not None:
         return OpObject
     kind = callable_type(OpObject)
-    kind.__doc__ = OpObject.__dict__[
-        "__doc__"
-    ]  # a class without a text of its own has None, which would hide the property
+    text: Any = OpObject.__dict__["__doc__"]
+    setattr(kind, "__doc__", text)  # noqa: B010  # else None, which would hide the property
     return kind
 
 
