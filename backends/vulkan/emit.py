@@ -196,7 +196,7 @@ def _shader(frame: Frame, slots: list[Slot], in_push: bool) -> str:
             f"buffer Pointer_{dtype} {{ {element} v[]; }};"
         )
     lines += _arguments(frame, slots, in_push)
-    lines += frame.shared
+    lines += [f"shared {declaration}" for declaration in frame.shared.values()]
     lines += [f"shared {kind} {name}[{count}];" for name, (kind, count) in sorted(frame.reduction_sizes.items())]
     lines += ["", *(helper.text for helper in helpers), "void main() {", *_unpack(frame, slots, in_push), body, "}", ""]
     return "\n".join(lines)

@@ -64,7 +64,7 @@ class Frame:
     buffers: Lanes = field(default_factory=lambda: Lanes(private={}))
     active: str | None = None
     lines: list[str] = field(default_factory=list)
-    shared: list[str] = field(default_factory=list)
+    shared: dict[str, str] = field(default_factory=dict)
     helpers: set[str] = field(default_factory=set)
     pointers: set[DType] = field(default_factory=set)
     extensions: set[str] = field(default_factory=set)

@@ -41,8 +41,11 @@ def emit_alloc(frame: Frame, statement: Alloc) -> None:
     brackets = f"[{max(1, count)}]" if buffer.shape else ""
     declaration = f"{row.element if elements else row.value} {name}{brackets};"
     if shared:
-        frame.shared.append(f"shared {declaration}")
-        frame.shared_bytes += max(1, count) * _held_bytes(frame, buffer.dtype, elements)
+        if name in frame.shared and frame.shared[name] != declaration:
+            raise RuntimeError(f"two shared buffers of one kernel are called `{buffer.name}`")
+        if name not in frame.shared:  # a pass that copies a loop copies its allocation: the parts take turns in it
+            frame.shared[name] = declaration
+            frame.shared_bytes += max(1, count) * _held_bytes(frame, buffer.dtype, elements)
     else:
         frame.line(declaration)
     frame.places[buffer.name] = Place(

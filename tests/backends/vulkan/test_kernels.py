@@ -6,9 +6,23 @@ import numpy as np
 import pytest
 
 from tests.backends.vulkan.conftest import Run
-from tests.backends.vulkan.kernels import call, elementwise, matmul, softmax, var
+from tests.backends.vulkan.kernels import (
+    call,
+    elementwise,
+    group,
+    kernel,
+    lane,
+    load,
+    matmul,
+    shared,
+    softmax,
+    store,
+    tensor,
+    var,
+)  # fmt: skip
 from tridsl.dtypes import BF16, F16, F32, I8, I16, I32, NUMPY_TYPES, DType
-from tridsl.ir.expr import Binary, Expr, index
+from tridsl.ir.expr import Binary, Expr, add, index, sub
+from tridsl.ir.loop import For
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -109,3 +123,19 @@ def test_results_repeat_bit_for_bit(load, run: Run) -> None:  # type: ignore[no-
         executable((x, y), 1)
         results.append(y.tobytes())
     assert len(set(results)) == 1
+
+
+def test_parts_of_a_split_loop_take_turns_in_one_shared_buffer(run: Run) -> None:
+    """What `partition_loops` leaves: the same body twice, with its allocation."""
+
+    def part(first: int, name: str) -> For:
+        into, out_of = var(f"{name}:l"), var(f"{name}:m")
+        write = lane(into.name, index(32), store("e", load("x", F32, add(index(first), into)), into))
+        value = load("e", F32, sub(index(31), out_of))
+        read = lane(out_of.name, index(32), store("y", value, add(index(first), out_of)))
+        return group(f"{name}:g", index(1), shared("e", F32, 32), write, read)
+
+    params = (tensor("x", F32, 64), tensor("y", F32, 64, role="output"))
+    x, y = np.arange(64, dtype=np.float32), np.zeros(64, np.float32)
+    run(kernel("halves", params, part(0, "a"), part(32, "b")), x, y)
+    np.testing.assert_array_equal(y, np.concatenate([x[:32][::-1], x[32:][::-1]]))
