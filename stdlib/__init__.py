@@ -9,7 +9,7 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING
 
-from tridsl.diagnostics import SourceFile, error
+from tridsl.diagnostics import SourceFile, TriError, error
 
 if TYPE_CHECKING:
     from tridsl.api.ops import OpObject
@@ -41,14 +41,16 @@ def resolve(module: str, name: str) -> SourceFile | None:
 
 
 def __getattr__(name: str) -> OpObject:
-    if name.startswith("_") or name not in names():
-        raise AttributeError(f"the standard library has no op `{name}`; it has {', '.join(names())}")
-    from tridsl.api.library import (  # start-up time: the first use of an op pays for the call layer
-        default_services,
-        standard_op,
-    )
+    if name.startswith("_"):
+        raise AttributeError(name)
+    # Start-up time: the first use of an op pays for the call layer.
+    from tridsl.api.library import default_services, standard_op
+    from tridsl.api.ops import UnknownOp
 
-    op = globals()[name] = standard_op(name, source, default_services())  # from now on an ordinary attribute
+    try:
+        op = globals()[name] = standard_op(name, source, default_services())  # from now on an ordinary attribute
+    except TriError as problem:
+        raise UnknownOp(*problem.diagnostics) from None
     return op
 
 

@@ -122,6 +122,8 @@ def test_views_constants_numbers_and_shapes_specialise(ops: Namespace, jit: Any,
 
     for view in (x.T, x.T[:, ::-1], np.asfortranarray(x.T)):
         assert np.allclose(f(view), view + captured) and np.allclose(f(view, scale=2.0), 2 * view + captured)
+    twice = jit(lambda x: ops.add(ops.add(x, captured), captured))
+    assert [p.home for p in twice.plan(x.T).places].count("constant") == 1
     captured[0, 0] = 100  # read at each call
     assert np.isclose(f(x.T)[0, 0], x[0, 0] + 100)
 

@@ -40,6 +40,8 @@ def test_namespaces_list_their_ops(ops: Namespace) -> None:
     assert list(ops) == ["saxpy"] and "saxpy" in dir(ops) and ops["saxpy"] is ops.saxpy
     assert "saxpy" in repr(ops) and not hasattr(ops, "other")
     assert {"matmul", "softmax", "attention"} <= set(dir(stdlib)) and not hasattr(stdlib, "no_such_op")
+    with pytest.raises(TriError, match="E0534"):
+        _ = stdlib.no_such_op
 
 
 def test_help_and_signature(ops: Namespace) -> None:

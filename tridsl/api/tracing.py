@@ -57,7 +57,7 @@ def record(engine: Engine, call: Call, options: Options) -> Any:
         if isinstance(argument, Symbol):
             inputs.append(argument.tracer)
         else:
-            inputs.append(trace.constant(argument, argument.dtype, argument.shape, argument.layout))
+            inputs.append(trace.constant(argument, id(argument.array), argument.dtype, argument.shape, argument.layout))
     device = None if options.device == "auto" else options.device
 
     def steps(spec: DeviceSpec) -> Schedule | None:

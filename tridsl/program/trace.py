@@ -32,13 +32,14 @@ class Trace:
         self.inputs.append(tracer.value.name)
         return tracer
 
-    def constant(self, array: Any, dtype: DType, shape: tuple[int, ...], layout: str = "row") -> Tracer:
-        """A tensor that the function captured: read at every call, from the same memory."""
-        if id(array) in self.constants:
-            name = self.constants[id(array)][0]
+    def constant(self, array: Any, identity: int, dtype: DType, shape: tuple[int, ...], layout: str = "row") -> Tracer:
+        """A tensor that the function captured: read at every call, from the same memory. `identity` is that of memory which
+        `array` keeps alive."""
+        if identity in self.constants:
+            name = self.constants[identity][0]
             return Tracer(value=next(v for v in self.values if v.name == name), trace=self)
         tracer = self._tracer("constant", dtype, shape, layout)
-        self.constants[id(array)] = (tracer.value.name, array)  # keeps the array, and so its id, alive
+        self.constants[identity] = (tracer.value.name, array)
         return tracer
 
     def call(
