@@ -96,7 +96,11 @@ class JitFunction:
         ):  # called inside another traced function: it becomes part of that
             return self._function(*args, **keywords)
         entry = self._entry(given)
-        first = next((leaf for name, leaf in zip(given.names, given.leaves) if name in given.arrays), None)
+        arrays = given.arrays
+        rows = (
+            leaf for name, leaf in zip(given.names, given.leaves) if name in arrays and arrays[name].layout == "row"
+        )
+        first = next(rows, None)
         wrap = wrapper_like(first)
         found = entry.compiled.run({name: a.array for name, a in given.arrays.items()}, self._threads)
         passed = dict(zip(given.names, given.leaves))
