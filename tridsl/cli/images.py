@@ -13,7 +13,7 @@ from tridsl.dtypes import U8
 from tridsl.ir.expr import Const
 from tridsl.ir.op import Op, Tensor
 
-MODES = {(): "L", (3,): "RGB", (4,): "RGBA"}
+MODES: dict[tuple[int, ...], str] = {(): "L", (3,): "RGB", (4,): "RGBA"}
 """Pillow's mode for the constant axes behind height and width."""
 
 
@@ -24,8 +24,8 @@ def image_parameter(op: Op) -> tuple[Tensor, str]:
     """
     tensors = [t for t in op.tensors if t.role != "output"]
     if len(tensors) == 1 and tensors[0].dtype == U8 and len(tensors[0].shape) >= 2:
-        channels = tuple(int(d.value) if isinstance(d, Const) else None for d in tensors[0].shape[2:])
-        mode = MODES.get(channels)  # type: ignore[call-overload]
+        channels = tuple(int(d.value) if isinstance(d, Const) else 0 for d in tensors[0].shape[2:])
+        mode = MODES.get(channels)
         if mode is not None:
             return tensors[0], mode
     raise error(

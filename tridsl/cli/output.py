@@ -50,7 +50,7 @@ def present(command: Callable[[Settings], Report], read: Callable[[], Settings],
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout once more at its end
         return NO_READER
-    except Exception:
+    except Exception:  # noqa: BLE001 (whatever is no TriError is our bug, and says so)
         traceback.print_exc()
         print(
             "\nThis is a bug of tridsl, not of your input. Please report it with the lines above, the command and your file.",

@@ -17,9 +17,20 @@ from tridsl.cli.images import image_parameter, read_image, write_image
 from tridsl.cli.output import Report
 from tridsl.cli.settings import Settings
 from tridsl.cli.stages import check_stages
-from tridsl.cli.targets import Given, choose, complete, find_target, given, lifted, pairs, services_for
+from tridsl.cli.targets import (
+    Given,
+    choose,
+    complete,
+    find_target,
+    given,
+    lifted,
+    pairs,
+    scalar_values,
+    services_for,
+    with_all_axes,
+)
 from tridsl.diagnostics import error
-from tridsl.ir.op import Op, Scalar
+from tridsl.ir.op import Op
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +95,8 @@ def _places(op: Op, output: tuple[str, ...]) -> dict[str, Path]:
 def _checked(options: Options, target: Any, op: Op, said: Given, arguments: Mapping[str, Any], threads: int) -> Report:
     tensors = {t.name: arguments[t.name].shape for t in op.tensors if t.role != "output"}
     whole = lifted(op, replace(said, shapes={**said.shapes, **tensors}), {})
-    ranks = {t.name: len(t.shape) for t in whole.tensors}
-    numbers = {p.name: arguments.get(p.name, p.default.value if p.default else None) for p in op.params if isinstance(p, Scalar)}
-    passed = {n: v.reshape((1,) * (ranks[n] - v.ndim) + v.shape) if n in tensors else v for n, v in {**arguments, **numbers}.items()}
+    numbers = scalar_values(op, arguments)
+    passed = with_all_axes(op, whole, arguments)
     sizes = solve(whole, {n: passed[n].shape for n in tensors}, numbers)
     return check_stages(target, whole, replace(said, scalars=numbers), passed, sizes, "cpu" if options.device == "auto" else options.device, threads)
 

@@ -225,6 +225,20 @@ def complete(op: Op, said: Given, arrays: Arrays, seed: int) -> dict[str, Any]:
     return found
 
 
+def scalar_values(op: Op, arguments: Mapping[str, Any]) -> dict[str, Number]:
+    """The scalars of a complete call, defaults filled in."""
+    defaults = {p.name: p.default.value for p in op.params if isinstance(p, Scalar) and p.default is not None}
+    return defaults | {p.name: arguments[p.name] for p in op.params if isinstance(p, Scalar) and p.name in arguments}
+
+
+def with_all_axes(op: Op, whole: Op, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `whole`, which is `op` mapped over leading axes: arrays with leading axes of extent 1 where they lack
+    them, and every scalar."""
+    ranks = {t.name: len(t.shape) for t in whole.tensors}
+    arrays = {n: v.reshape((1,) * (ranks[n] - v.ndim) + v.shape) for n, v in arguments.items() if n in ranks}
+    return arrays | scalar_values(op, arguments)
+
+
 def _shape(op: Op, tensor: Tensor, values: Mapping[str, Number]) -> tuple[int, ...]:
     missing = sorted(variables(tensor.shape) - values.keys())
     if missing:

@@ -13,26 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from tridsl import buffer
-from tridsl.api.calls import result_shapes
 from tridsl.api.devices import find
-from tridsl.check.sizes import solve
-from tridsl.cli.answers import Agreement, compare
+from tridsl.api.engine import Services
 from tridsl.cli.bench import cases, peaks, peers
 from tridsl.cli.bench.cases import Case
+from tridsl.cli.bench.contest import Prepared, agreement, our_call, prepare, reference
 from tridsl.cli.bench.sampling import Call, Reading, interleave, pin
 from tridsl.cli.bench.table import table
 from tridsl.cli.output import NOTHING_MEASURED, OK, OUR_BUG, Report
 from tridsl.cli.settings import Settings
-from tridsl.cli.targets import Target, choose, complete, find_target, lifted, services_for
-from tridsl.diagnostics import TriError, error
-from tridsl.dtypes import F32, NUMPY_TYPES, TRIT
-from tridsl.ir.evaluate import evaluate_op
-from tridsl.ir.op import Op, Scalar
-from tridsl.schedule.analyse import work
-
-ORACLE_WORK = 2_000_000_000
-"""Scalar operations up to which the interpreter is the reference; past it a NumPy formula in f64 must be."""
+from tridsl.cli.targets import find_target, services_for
+from tridsl.diagnostics import TriError
+from tridsl.dtypes import F32
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -47,20 +39,6 @@ class Options:
     peers: bool = True
     threads: int = 1
     samples: int = 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Prepared:
-    """A case with its arguments. `sets` are copies of them for cold readings; `outs` the results' arrays of each set."""
-
-    case: Case
-    target: Target
-    op: Op
-    whole: Op
-    sizes: Mapping[str, int]
-    arguments: Mapping[str, Any]
-    outs: tuple[Any, ...]
-    bytes: int
 
 
 def bench(options: Options, settings: Settings) -> Report:
@@ -105,59 +83,30 @@ def _cases(options: Options, settings: Settings) -> tuple[Case, ...]:
     return tuple(case for text in options.operations for case in cases.bench_blocks(text, find_target(text, services)))
 
 
-def prepare(case: Case, settings: Settings, seed: int = 0) -> Prepared:
-    """Random arguments of a case, trits packed, and arrays for its results."""
-    target = find_target(case.operation, services_for(settings))
-    said = case.given
-    op = choose(target, said, {})
-    plain = complete(op, said, {}, seed)
-    tensors = {t.name: plain[t.name].shape for t in op.tensors if t.role != "output"}
-    whole = lifted(op, replace(said, shapes={**said.shapes, **tensors}), {})
-    numbers = {p.name: plain.get(p.name, p.default.value if p.default else None) for p in op.params if isinstance(p, Scalar)}
-    sizes = solve(whole, tensors, numbers)
-    shapes = result_shapes(whole, {**numbers, **sizes})
-    packed = {n: buffer.pack(v, "t16") for t in op.tensors if t.dtype == TRIT and t.role != "output" for n, v in ((t.name, plain[t.name]),) if v.ndim == 2}
-    outs = tuple(np.zeros(shapes[t.name], NUMPY_TYPES[t.dtype]) for t in op.outputs)
-    arguments = {**plain, **packed}
-    moved = sum(getattr(a, "array", a).nbytes for a in arguments.values() if hasattr(a, "array") or hasattr(a, "nbytes"))
-    return Prepared(case=case, target=target, op=op, whole=whole, sizes=sizes, arguments=arguments, outs=outs, bytes=moved + sum(o.nbytes for o in outs))
-
-
 def _measure(case: Case, options: Options, settings: Settings, probes: tuple[peaks.Probe, ...]) -> dict[str, Any]:
     """One row: correctness of everybody, compile times, hot and cold readings."""
-    ready = prepare(case, settings)
+    services = services_for(settings)
+    ready = prepare(case, services)
     compile_times = _compile_times(ready, options, settings)
     row: dict[str, Any] = {"operation": case.operation, "case": case.title, "bytes": ready.bytes, "compile": compile_times}
-    call = _our_call(ready, options, settings)
-    exact = _reference(ready)
-    mine = _agreement(ready, call(), exact)
+    call = our_call(ready, services, options.device, options.threads)
+    exact = reference(ready)
+    mine = agreement(ready, call(), exact)
     row |= {"correct": mine.right, "error": mine.reason or mine.worst}
     if not mine.right:
         return row
     contestants: dict[str, Call] = {"tridsl": lambda number: call()}
     for name, peer in (_peers(ready) if options.peers else {}).items():
-        agreement = _agreement(ready, peer(), exact)
-        row.setdefault("peers", {})[name] = agreement.reason or agreement.worst
-        if agreement.right:
+        found = agreement(ready, peer(), exact)
+        row.setdefault("peers", {})[name] = found.reason or found.worst
+        if found.right:
             contestants[name] = lambda number, peer=peer: peer()  # type: ignore[misc]
     flop = case.flop if case.flop is not None else cases.multiply_adds(ready.whole, ready.sizes)
     row["readings"] = {
         "hot": _fractions(interleave({**contestants, **{p.name: p.call for p in probes}}, options.samples), probes, flop, ready.bytes),
-        "cold": _fractions(interleave({**_cold(ready, options, settings), **{p.name: p.call for p in probes}}, options.samples), probes, flop, ready.bytes),
+        "cold": _fractions(interleave({**_cold(ready, options, services), **{p.name: p.call for p in probes}}, options.samples), probes, flop, ready.bytes),
     }
     return row
-
-
-def _our_call(ready: Prepared, options: Options, settings: Settings, arguments: Mapping[str, Any] | None = None, outs: tuple[Any, ...] | None = None) -> Callable[[], Any]:
-    """The op as a Python program calls it, into arrays that are there."""
-    op: Any = ready.target.op_object(services_for(settings))
-    outs = ready.outs if outs is None else outs
-    positional = tuple((ready.arguments if arguments is None else arguments)[p.name] for p in ready.op.inputs if p.name in ready.arguments)
-    keywords: dict[str, Any] = {name: str(dtype) for name, dtype in ready.case.types.items()}
-    keywords |= {"device": options.device, "threads": options.threads}
-    if outs:
-        keywords["out"] = outs[0] if len(outs) == 1 else outs
-    return lambda: op(*positional, **keywords)
 
 
 def _compile_times(ready: Prepared, options: Options, settings: Settings) -> dict[str, Any]:
@@ -168,8 +117,9 @@ def _compile_times(ready: Prepared, options: Options, settings: Settings) -> dic
         times = []
         for _ in range(2):
             start = perf_counter()
-            again = replace(ready, target=find_target(ready.case.operation, services_for(fresh)))
-            _our_call(again, options, fresh)()
+            services = services_for(fresh)
+            again = replace(ready, target=find_target(ready.case.operation, services))
+            our_call(again, services, options.device, options.threads)()
             times.append(perf_counter() - start)
     return {"cold_seconds": times[0], "warm_seconds": times[1], "dispatch": _dispatch(ready.case, options, settings), "label": "measured"}
 
@@ -177,46 +127,12 @@ def _compile_times(ready: Prepared, options: Options, settings: Settings) -> dic
 def _dispatch(case: Case, options: Options, settings: Settings) -> dict[str, float | int | str] | None:
     smallest = replace(case, sizes=dict.fromkeys(case.sizes, 1), shapes={n: (1,) * len(s) for n, s in case.shapes.items()})
     try:
-        call = _our_call(prepare(smallest, settings), options, settings)
+        services = services_for(settings)
+        call = our_call(prepare(smallest, services), services, options.device, options.threads)
         call()
     except TriError:
         return None
     return interleave({"dispatch": lambda number: call()}, options.samples)["dispatch"].data()
-
-
-def _reference(ready: Prepared) -> dict[str, Any]:
-    """Results in f64 on the same (rounded) inputs."""
-    arguments = {n: np.asarray(v) if hasattr(v, "layout") else v for n, v in ready.arguments.items()}
-    total = sum(work(stage, ready.sizes) or 0 for stage in ready.whole.stages)
-    formula = peers.NUMPY.get(ready.op.name) if ready.case.operation.startswith("stdlib:") else None
-    if total <= ORACLE_WORK or formula is None:
-        if total > 50 * ORACLE_WORK:
-            raise error("E0816", f"`{ready.op.name}` at {ready.case.title} is too large to be checked before it is timed", help="bench smaller sizes")
-        ranks = {t.name: len(t.shape) for t in ready.whole.tensors}
-        shaped = {n: v.reshape((1,) * (ranks[n] - v.ndim) + v.shape) if n in ranks else v for n, v in arguments.items()}
-        return evaluate_op(ready.whole, shaped, ready.sizes, exact=True)
-    wide = {n: v.astype(np.float64) if isinstance(v, np.ndarray) and v.dtype.kind not in "iu" else v for n, v in arguments.items()}
-    outs = [np.zeros(o.shape, o.dtype if t.dtype.is_integer else np.float64) for o, t in zip(ready.outs, ready.op.outputs)]
-    return _named(ready, formula(wide, outs)())
-
-
-def _named(ready: Prepared, results: Any) -> dict[str, Any]:
-    """Results by name; run-time lengths from the arrays that were returned."""
-    several = results if isinstance(results, tuple) else (results,)
-    named: dict[str, Any] = {t.name: np.asarray(a) if not hasattr(a, "numpy") else _array(a) for t, a in zip(ready.op.outputs, several)}
-    return named | {t.length: np.int64(len(named[t.name])) for t in ready.op.outputs if t.length and t.name in named}
-
-
-def _array(tensor: Any) -> Any:
-    """A torch tensor's elements; bf16 as the f32 it stands for."""
-    return tensor.float().numpy() if str(tensor.dtype) == "torch.bfloat16" else tensor.numpy()
-
-
-def _agreement(ready: Prepared, results: Any, exact: Mapping[str, Any]) -> Agreement:
-    """Only results that the contestant gives are compared (a library may return values without their positions)."""
-    found = _named(ready, results)
-    op = replace(ready.op, params=tuple(p for p in ready.op.params if isinstance(p, Scalar) or p.role == "input" or p.name in found))
-    return compare(op, found, exact)
 
 
 def _peers(ready: Prepared) -> dict[str, Callable[[], Any]]:
@@ -233,7 +149,7 @@ def _peers(ready: Prepared) -> dict[str, Callable[[], Any]]:
     }
 
 
-def _cold(ready: Prepared, options: Options, settings: Settings) -> dict[str, Call]:
+def _cold(ready: Prepared, options: Options, services: Services) -> dict[str, Call]:
     """Our call on buffers rotated over four times the last-level cache, so that none is found there again."""
     spec = find("cpu").device.spec
     level = spec.l3_bytes or spec.l2_bytes or 1 << 20
@@ -242,7 +158,7 @@ def _cold(ready: Prepared, options: Options, settings: Settings) -> dict[str, Ca
     calls = []
     for _ in range(count):
         arguments = {n: replace(v, array=v.array.copy()) if hasattr(v, "layout") else v.copy() if isinstance(v, np.ndarray) else v for n, v in ready.arguments.items()}
-        calls.append(_our_call(ready, options, settings, arguments, tuple(o.copy() for o in ready.outs)))
+        calls.append(our_call(ready, services, options.device, options.threads, arguments, tuple(o.copy() for o in ready.outs)))
     return {"tridsl": lambda number: calls[number % count]()}
 
 

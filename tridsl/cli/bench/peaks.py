@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,9 +47,9 @@ def probes(device: Device, threads: int) -> tuple[Probe, ...]:
     arrays = [(_aligned(count), _aligned(count)) for _ in range(threads)]
     return (
         Probe(name="fma", unit="FLOP/s", amount=2.0 * FMA_ROUNDS * accumulators * lanes * threads,
-              call=_together(pool, [lambda s=s: fma([s, s, FMA_ROUNDS], 1) for s in scratch])),
+              call=_together(pool, [partial(fma, [s, s, FMA_ROUNDS], 1) for s in scratch])),
         Probe(name="copy", unit="B/s", amount=8.0 * count * threads,
-              call=_together(pool, [lambda a=a: copy([*a, count], 1) for a in arrays])),
+              call=_together(pool, [partial(copy, [*a, count], 1) for a in arrays])),
     )  # fmt: skip
 
 

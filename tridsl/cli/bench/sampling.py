@@ -33,7 +33,7 @@ class Reading:
 
 def interleave(calls: Mapping[str, Call], samples: int = SAMPLES) -> dict[str, Reading]:
     """One sample of each call in turn, `samples` times, so that a change of the machine's speed meets everybody alike."""
-    counts = {name: 0 for name in calls}
+    counts = dict.fromkeys(calls, 0)
     repeats: dict[str, int] = {}
 
     def sample(name: str, times: int) -> int:

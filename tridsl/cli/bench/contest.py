@@ -1,0 +1,105 @@
+"""A case made ready: arguments, result arrays, our call, the reference answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tridsl.api.calls import result_shapes
+from tridsl.api.engine import Services
+from tridsl.buffer import pack
+from tridsl.check.sizes import solve
+from tridsl.cli.answers import Agreement, compare
+from tridsl.cli.bench import peers
+from tridsl.cli.bench.cases import Case
+from tridsl.cli.targets import Target, choose, complete, find_target, lifted, scalar_values, with_all_axes
+from tridsl.diagnostics import error
+from tridsl.dtypes import NUMPY_TYPES, TRIT
+from tridsl.ir.evaluate import evaluate_op
+from tridsl.ir.op import Op, Scalar
+from tridsl.schedule.analyse import work
+
+ORACLE_WORK = 2_000_000_000
+"""Scalar operations up to which the interpreter is the reference; past it a NumPy formula in f64 must be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """A case with its arguments. `sets` are copies of them for cold readings; `outs` the results' arrays of each set."""
+
+    case: Case
+    target: Target
+    op: Op
+    whole: Op
+    sizes: Mapping[str, int]
+    arguments: Mapping[str, Any]
+    outs: tuple[Any, ...]
+    bytes: int
+
+
+def prepare(case: Case, services: Services, seed: int = 0) -> Prepared:
+    """Random arguments of a case, trits packed, and arrays for its results."""
+    target = find_target(case.operation, services)
+    said = case.given
+    op = choose(target, said, {})
+    plain = complete(op, said, {}, seed)
+    tensors = {t.name: plain[t.name].shape for t in op.tensors if t.role != "output"}
+    whole = lifted(op, replace(said, shapes={**said.shapes, **tensors}), {})
+    numbers = scalar_values(op, plain)
+    sizes = solve(whole, tensors, numbers)
+    shapes = result_shapes(whole, {**numbers, **sizes})
+    packed = {n: pack(v, "t16") for t in op.tensors if t.dtype == TRIT and t.role != "output" for n, v in ((t.name, plain[t.name]),) if v.ndim == 2}
+    outs = tuple(np.zeros(shapes[t.name], NUMPY_TYPES[t.dtype]) for t in op.outputs)
+    arguments = {**plain, **packed}
+    moved = sum(getattr(a, "array", a).nbytes for a in arguments.values() if hasattr(a, "array") or hasattr(a, "nbytes"))
+    return Prepared(case=case, target=target, op=op, whole=whole, sizes=sizes, arguments=arguments, outs=outs, bytes=moved + sum(o.nbytes for o in outs))
+
+
+def our_call(
+    ready: Prepared, services: Services, device: str, threads: int, arguments: Mapping[str, Any] | None = None, outs: tuple[Any, ...] | None = None
+) -> Callable[[], Any]:
+    """The op as a Python program calls it, into arrays that are there. An op object of its own, so the first call finds or compiles."""
+    op: Any = ready.target.op_object(services)
+    outs = ready.outs if outs is None else outs
+    positional = tuple((ready.arguments if arguments is None else arguments)[p.name] for p in ready.op.inputs if p.name in ready.arguments)
+    keywords: dict[str, Any] = {name: str(dtype) for name, dtype in ready.case.types.items()}
+    keywords |= {"device": device, "threads": threads}
+    if outs:
+        keywords["out"] = outs[0] if len(outs) == 1 else outs
+    return lambda: op(*positional, **keywords)
+
+
+def reference(ready: Prepared) -> dict[str, Any]:
+    """Results in f64 on the same (rounded) inputs."""
+    arguments = {n: np.asarray(v) if hasattr(v, "layout") else v for n, v in ready.arguments.items()}
+    total = sum(work(stage, ready.sizes) or 0 for stage in ready.whole.stages)
+    formula = peers.NUMPY.get(ready.op.name) if ready.case.operation.startswith("stdlib:") else None
+    if total <= ORACLE_WORK or formula is None:
+        if total > 50 * ORACLE_WORK:
+            raise error("E0816", f"`{ready.op.name}` at {ready.case.title} is too large to be checked before it is timed", help="bench smaller sizes")
+        return evaluate_op(ready.whole, with_all_axes(ready.op, ready.whole, arguments), ready.sizes, exact=True)
+    wide = {n: v.astype(np.float64) if isinstance(v, np.ndarray) and v.dtype.kind not in "iu" else v for n, v in arguments.items()}
+    outs = [np.zeros(o.shape, o.dtype if t.dtype.is_integer else np.float64) for o, t in zip(ready.outs, ready.op.outputs)]
+    return _named(ready, formula(wide, outs)())
+
+
+def _named(ready: Prepared, results: Any) -> dict[str, Any]:
+    """Results by name; run-time lengths from the arrays that were returned."""
+    several = results if isinstance(results, tuple) else (results,)
+    named: dict[str, Any] = {t.name: np.asarray(a) if not hasattr(a, "numpy") else _array(a) for t, a in zip(ready.op.outputs, several)}
+    return named | {t.length: np.int64(len(named[t.name])) for t in ready.op.outputs if t.length and t.name in named}
+
+
+def _array(tensor: Any) -> Any:
+    """A torch tensor's elements; bf16 as the f32 it stands for."""
+    return tensor.float().numpy() if str(tensor.dtype) == "torch.bfloat16" else tensor.numpy()
+
+
+def agreement(ready: Prepared, results: Any, exact: Mapping[str, Any]) -> Agreement:
+    """Only results that the contestant gives are compared (a library may return values without their positions)."""
+    found = _named(ready, results)
+    op = replace(ready.op, params=tuple(p for p in ready.op.params if isinstance(p, Scalar) or p.role == "input" or p.name in found))
+    return compare(op, found, exact)
