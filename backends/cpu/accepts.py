@@ -12,7 +12,7 @@ LOOP_KINDS = ("serial", "parallel", "vector", "unroll")
 
 
 def accepts(kernel: Kernel, spec: DeviceSpec) -> tuple[Diagnostic, ...]:
-    """E0703 for matrix instructions whose feature `spec` lacks and for loops of other processors."""
+    """E0710 for matrix instructions whose feature `spec` lacks and for loops of other processors."""
     problems: dict[str, Diagnostic] = {}
     for node in walk(tuple(kernel.phases)):
         match node:
@@ -30,16 +30,16 @@ def _instruction(statement: Mma, spec: DeviceSpec) -> Diagnostic | None:
     usable = sorted(r.name for r in INTRINSICS.values() if r.lanes and (not r.feature or r.feature in spec.features))
     help = f'write `.intrin("…")` with one of {", ".join(usable)}, or leave it out'
     if not row.lanes:
-        return Diagnostic(code="E0703", message=f"`{row.name}` is not an instruction of a CPU", span=statement.span, help=help)
+        return Diagnostic(code="E0710", message=f"`{row.name}` is not an instruction of a CPU", span=statement.span, help=help)
     if row.feature and row.feature not in spec.features:
         message = f"`{row.name}` needs the feature `{row.feature}`, which {spec.name} does not have"
-        return Diagnostic(code="E0703", message=message, span=statement.span, help=help)
+        return Diagnostic(code="E0710", message=message, span=statement.span, help=help)
     return None
 
 
 def _loop(loop: For) -> Diagnostic:
     return Diagnostic(
-        code="E0703",
+        code="E0710",
         message=f"a `{loop.kind}` loop cannot run on a CPU",
         span=loop.span,
         help="bind no hardware axes in a schedule for the CPU: write `.parallel(…)` and `.vector(…)`",

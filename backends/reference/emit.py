@@ -15,7 +15,7 @@ def accepts(kernel: Kernel, spec: DeviceSpec) -> tuple[Diagnostic, ...]:
     """Everything but tensors in a packed layout, which only compiled code reads."""
     return tuple(
         Diagnostic(
-            code="E0703",
+            code="E0710",
             message=f"the reference device cannot read `{p.name}` in layout {p.layout}",
             span=p.span,
             help="pass it unpacked, or run on the CPU",

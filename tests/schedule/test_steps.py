@@ -74,7 +74,7 @@ ILLEGAL = [
     (MATMUL, "D.pipeline(1)", "E0401"),
     (MATMUL, "D.pack(at=k)", "E0401"),
     (MATMUL, "D.grid(columns=2)", "E0401"),
-    (MATMUL, 'D.intrin("vpdpbusd")', "E0703"),
+    (MATMUL, 'D.intrin("vpdpbusd")', "E0710"),
     (MATMUL, "C.split(z, 4)", "E0402"),
     (MATMUL, "C.split(i, 4).parallel(i)", "E0402"),
     (MATMUL, "A.pack(at=z)", "E0402"),

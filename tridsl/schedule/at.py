@@ -10,7 +10,7 @@ from tridsl.ir.affine import equal, fold_ranges, interval, normal_form, simplify
 from tridsl.ir.expr import Const, Expr, Load, Var, add, binary, index, sub
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Kernel, Ref, Stmt, Store
 from tridsl.ir.op import Param
-from tridsl.ir.walk import rewrite, substitute, walk
+from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.nest import (
     enclosing,
     find_loop,
@@ -71,6 +71,7 @@ def at(kernel: Kernel, step: At, spec: DeviceSpec) -> Kernel:
     outside = _count_loads(kernel_without, names) > len(inside)
     read = {load.tensor for load, _ in inside}
     regions = {name: _region(kernel, name, [(l, p) for l, p in inside if l.tensor == name], path) for name in sorted(read)}
+    regions = {name: _keep_carried(kernel, name, body_of, region) for name, region in regions.items()}
     regions |= {name: _implied(kernel, name, body_of, regions) for name in sorted(names - read)}
     if outside:
         if not _exact(kernel, regions, path, home) or not _reads_inside_first(kernel_without, names, target.var):
@@ -240,6 +241,19 @@ def _region(kernel: Kernel, name: str, reads: list[tuple[Load, tuple[For, ...]]]
             out.append(whole)
         else:
             out.append((simplify_index(low), count, None if limit is None else max(limit, 0)))
+    return tuple(out)
+
+
+def _keep_carried(kernel: Kernel, name: str, block: Block, region: tuple[Region, ...]) -> tuple[Region, ...]:
+    """Loops whose iterations build on each other (a scan, the slots of a top-k) run as a whole wherever they stand."""
+    carried = {loop.var for loop, _ in nested_loops(block) if loop.carried}
+    shape = _declared(kernel, name).shape  # type: ignore[union-attr]
+    out = list(region)
+    for target in _targets(block, name):
+        for axis, place in enumerate(target):
+            if carried & variables(place):
+                extent = shape[axis]
+                out[axis] = (index(0), extent, int(extent.value) if isinstance(extent, Const) else None)
     return tuple(out)
 
 

@@ -133,6 +133,7 @@ def _common_depth(graph: Graph, root: str, group: list[str], inlined: list[str])
         return 0
     depth = len(axes)
     for name in group:
+        depth = min(depth, len(axes_of(graph.stages[name])))  # a scanned axis is no axis of this kind: it runs as a whole
         for read in graph.readers(name):
             reader = graph.stages[read.reader]
             mine = [a.name for a in axes_of(reader)]
@@ -201,8 +202,12 @@ def _shape(
     axes = axes_of(stage)
     if isinstance(stage, Reduce) and not stage.ordered and stage.reducer.commutative and len({t.axes for t in stage.targets}) == 1:
         steps += _reduce_steps(stage)
-    if threads and axes and not any(isinstance(s, Vector) and s.axis == axes[0].name for s in steps):
-        steps.append(Parallel(stage=name, axis=axes[0].name))
+    if threads and axes:
+        outer = axes[0].name
+        if any(isinstance(s, Split) and s.axis == outer for s in steps):
+            outer = f"{outer}.o"
+        if not any(isinstance(s, Vector) and s.axis == outer for s in steps):
+            steps.append(Parallel(stage=name, axis=outer))
     return steps
 
 

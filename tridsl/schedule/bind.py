@@ -6,8 +6,10 @@ from dataclasses import replace
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
-from tridsl.ir.loop import Kernel, LoopKind
+from tridsl.ir.loop import Copy, Kernel, LoopKind
+from tridsl.ir.walk import walk
 from tridsl.schedule.nest import enclosing, find_loop, replace_loop, require_serial, trip_bound
+from tridsl.schedule.pack import LANES
 from tridsl.schedule.steps import Bind
 
 BINDINGS: dict[str, LoopKind] = {
@@ -25,7 +27,8 @@ def bind(kernel: Kernel, step: Bind, spec: DeviceSpec) -> Kernel:
     after:   group.x i.o: lane.x i.i < 64: body
 
     Group, column and row loops must be independent (E0408); a lane or subgroup loop may be reduced over: its lanes hold partial
-    results. Lane loops need a constant bound (E0403). Two nested loops cannot have one hardware axis (E0405). E0413: no such axis.
+    results. Lane loops need a constant bound (E0403). Two nested loops cannot have one hardware axis (E0405). A panel that all
+    lanes share is made once its lanes are known (E0412). E0413: no such axis.
     """
     for axis, binding in step.axes:
         kind = BINDINGS.get(binding)
@@ -40,6 +43,11 @@ def bind(kernel: Kernel, step: Bind, spec: DeviceSpec) -> Kernel:
             )  # fmt: skip
         if kind == "lane" and trip_bound(loop) is None:
             raise error("E0403", f"`{axis}` has no constant number of lanes", step.span, help=f"`.split({axis}, 64)` and bind `{axis}.i`")
+        if kind in LANES and any(isinstance(n, Copy) and n.cooperative for n in walk(loop)):
+            raise error(
+                "E0412", f"the loops inside `{axis}` already share a panel, which the lanes of `{axis}` would each have made alone",
+                step.span, help="put `.bind(…)` before `.store(shared, …)`",
+            )  # fmt: skip
         if any(other.binding == binding for other in enclosing(kernel, loop.var)):
             raise error("E0405", f"a loop around `{axis}` already has the axis {binding}", step.span, help="choose another axis")
         kernel = replace_loop(kernel, loop.var, lambda found, k=kind, b=binding: replace(found, kind=k, binding=b))  # type: ignore[misc]

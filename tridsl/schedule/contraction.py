@@ -107,8 +107,8 @@ def _tile(spec: DeviceSpec, tile: int | None, vector: int | None, lanes: int) ->
     rows = min(rows, 12)
     if tile is not None:
         rows = max(1, min(rows, tile))
-        parts = -(-tile // rows)
-        rows = -(-tile // parts)  # even parts: 16 rows are 8 + 8, not 12 + 4
+        parts = -(-tile // rows) or 1
+        rows = -(-tile // parts) or 1  # even parts: 16 rows are 8 + 8, not 12 + 4
     return rows, columns
 
 

@@ -40,7 +40,12 @@ def inline(kernel: Kernel, step: Inline, spec: DeviceSpec) -> Kernel:
     name = store.target.tensor
     if any(isinstance(p, Tensor) and p.name == name for p in kernel.params):
         raise error("E0414", f"stage `{step.stage}` is a result of the op and must be stored", step.span, help="inline the stages it reads")
-    axes = [place.name if isinstance(place, Var) else "" for place in store.target.index]
+    axes = [place.name for place in store.target.index if isinstance(place, Var)]
+    if sorted(axes) != sorted(loop.var for loop in loops) or len(axes) != len(store.target.index):
+        raise error(
+            "E0415", f"stage `{step.stage}` cannot be inlined: its loops were reshaped", step.span,
+            help=f"leave out the other steps of `{step.stage}`: it has no loops of its own when it is inlined",
+        )  # fmt: skip
     dtype = next(b.dtype for b in kernel.scratch if b.name == name)
 
     def read(load: Load) -> Expr:

@@ -21,14 +21,14 @@ def intrin(kernel: Kernel, step: Intrin, spec: DeviceSpec) -> Kernel:
              mma vpdpbssd (j.i < 32, k.i < 4) C[i, j] += A.pack[…] * B.pack[…] in the place of the two innermost loops
 
     The innermost loops must be the instruction's: lanes (vector, any multiple), then its k. E0420: no such instruction.
-    E0703: the device lacks it. E0421: loops, types or the statement do not fit, with what was expected.
+    E0710: the device lacks it. E0421: loops, types or the statement do not fit, with what was expected.
     """
     row = INTRINSICS.get(step.name)
     if row is None:
         raise error("E0420", f"there is no instruction `{step.name}`", step.span, help=f"use one of {', '.join(INTRINSICS)}")
     if row.feature and row.feature not in spec.features:
         raise error(
-            "E0703", f"`{spec.name}` has no `{row.name}`: it lacks the feature {row.feature}", step.span,
+            "E0710", f"`{spec.name}` has no `{row.name}`: it lacks the feature {row.feature}", step.span,
             help="leave the step out: the same loops run without the instruction",
         )  # fmt: skip
     if step.stage not in stages(kernel):

@@ -18,9 +18,10 @@ def order(kernel: Kernel, step: Order, spec: DeviceSpec) -> Kernel:
     after:   for k: for i: for j: body
 
     The named loops take, in the given order, the places they have now; loops not named stay. Legal when the loops from the
-    first to the last place are directly nested (E0406), no loop's extent would use a variable from inside it (E0407), and
-    carried loops keep their order among themselves (E0408). Reductions are commutative, so any order gives the same set of
-    additions; the order of floating additions may change, as the language allows unless `order=seq`.
+    first to the last place are directly nested (E0406), no loop's extent would use a variable from inside it (E0407), no
+    parallel loop would stand inside lanes (E0405), and carried loops keep their order among themselves (E0408). Reductions are
+    commutative, so any order gives the same set of additions; the order of floating additions may change, as the language
+    allows unless `order=seq`.
     """
     wanted = [find_loop(kernel, step.stage, axis, step.span) for axis in step.axes]
     if len({loop.var for loop in wanted}) != len(wanted):
@@ -65,6 +66,14 @@ def _contains(loop: For, variable: str) -> bool:
 
 def _check(arranged: list[For], step: Order) -> None:
     for position, loop in enumerate(arranged):
+        lanes = next((outer for outer in arranged[:position] if outer.kind in ("vector", "lane", "subgroup")), None)
+        if lanes is not None and loop.kind in ("parallel", "group"):
+            raise error(
+                "E0405",
+                f"the {loop.kind} loop `{axis_of(loop.var)}` cannot stand inside the {lanes.kind} loop `{axis_of(lanes.var)}`",
+                step.span,
+                help=f"name `{axis_of(loop.var)}` before `{axis_of(lanes.var)}`",
+            )
         needs = variables(loop.extent)
         inside = [other for other in arranged[position + 1 :] if other.var in needs]
         if inside:

@@ -6,12 +6,17 @@ from dataclasses import replace
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Span, error
-from tridsl.ir.expr import Const, Expr, Load, Var, index
-from tridsl.ir.loop import Alloc, Buffer, Copy, CopyAxis, For, Kernel, Ref, Space
+from tridsl.dtypes import DType
+from tridsl.ir.affine import interval, normal_form
+from tridsl.ir.expr import Const, Expr, Load, Var, binary, index
+from tridsl.ir.loop import Alloc, Buffer, Copy, CopyAxis, For, If, Kernel, Ref, Space, Stmt
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, substitute, variables, walk
-from tridsl.schedule.nest import axis_of, find_loop, nested_loops, replace_loop, stage_of, trip_bound
+from tridsl.schedule.nest import axis_of, enclosing, find_loop, nested_loops, replace_loop, stage_of, trip_bound
 from tridsl.schedule.steps import Pack
+
+
+LANES = ("lane", "subgroup")
 
 
 def pack(kernel: Kernel, step: Pack, spec: DeviceSpec) -> Kernel:
@@ -33,7 +38,11 @@ def stage_copy(
     kernel: Kernel, tensor: str, reader: str | None, axis: str, space: Space, span: Span | None, *,
     cooperative: bool = False, buffers: int = 1, pad: int = 0,
 ) -> Kernel:  # fmt: skip
-    """Copy what the loop `axis` reads of parameter (or stage) `tensor` into `space`, in traversal order."""
+    """Copy what the loop `axis` reads of parameter (or stage) `tensor` into `space`, in traversal order.
+
+    A cooperative copy inside lanes is one panel for all of them: it has an axis for each lane loop that the access mentions, and
+    its storage stands around the lanes.
+    """
     dtype = next((p.dtype for p in kernel.params if isinstance(p, Tensor) and p.name == tensor), None)
     if dtype is None:
         have = ", ".join(p.name for p in kernel.params if isinstance(p, Tensor) and p.role == "input")
@@ -44,50 +53,100 @@ def stage_copy(
     if not reads:
         raise error("E0412", f"the loop `{axis}` of `{stage}` does not read `{tensor}`", span, help="name a loop around the access")
     load, around = reads[0]
-    if any(other.index != load.index for other, _ in reads):
+    if any((other.index, other.mask, other.other) != (load.index, load.mask, load.other) for other, _ in reads):
         raise error(
             "E0412", f"`{tensor}` is read at different places inside `{axis}`", span, help="copy it at an inner loop that reads one place"
         )
-    used = [loop for loop in around if loop.var in {v for i in load.index for v in variables(i)}]
-    bounds = [trip_bound(loop) for loop in used]
-    loose = [axis_of(loop.var) for loop, bound in zip(used, bounds) if bound is None]
-    if loose:
-        raise error(
-            "E0412", f"the panel of `{tensor}` would have no constant size: `{loose[0]}` has no bound", span,
-            help=f"`.split({loose[0]}, 64)` first, or copy at an inner loop",
-        )  # fmt: skip
+    lanes = _lanes_around(kernel, target, axis, span) if cooperative else ()
+    used = [loop for loop in (*lanes, *around) if loop.var in variables(load)]
+    bounds = [_bound(loop, lanes, around, used, tensor, span) for loop in used]
     name = f"{tensor}.{space if cooperative else 'pack'}"
-    shape = [int(b or 0) for b in bounds]
-    if pad and shape:
-        shape[-1] += pad
+    shape = [*bounds[:-1], bounds[-1] + pad] if bounds else []
     prefix = f"{stage}:{name}."
     renamed = {loop.var: Var(name=prefix + axis_of(loop.var)) for loop in used}
-    source = replace(load, index=tuple(substitute(i, renamed) for i in load.index))
     copy = Copy(
         axes=tuple(
             CopyAxis(var=renamed[loop.var].name, extent=substitute(loop.extent, renamed), bound=bound)
             for loop, bound in zip(used, bounds)
         ),
         target=Ref(tensor=name, index=tuple(renamed[loop.var] for loop in used)),
-        source=source,
-        pad=Const(value=0.0 if dtype.is_float else 0, dtype=dtype),
+        source=substitute(load, renamed),
+        pad=Const(value=_nothing(dtype), dtype=dtype),
         cooperative=cooperative,
         buffers=buffers,
         span=span,
     )
-    buffer = Buffer(
-        name=name, dtype=dtype, shape=tuple(index(n) for n in shape), space=space, padded=(True,) * len(shape), span=span
+    fetch: Stmt = copy
+    for loop in _deciding(load, around, used):
+        fetch = If(condition=binary("gt", substitute(loop.extent, renamed), index(0)), then=(fetch,))
+    alloc = Alloc(
+        buffer=Buffer(name=name, dtype=dtype, shape=tuple(index(n) for n in shape), space=space, padded=(True,) * len(shape), span=span)
     )
 
+    def read(access: Load) -> Expr:
+        if access.tensor != tensor:
+            return access
+        return Load(tensor=name, index=tuple(Var(name=l.var) for l in used), dtype=dtype, span=access.span)
+
     def place(loop: For) -> For:
-        def read(access: Load) -> Expr:
-            if access.tensor != tensor:
-                return access
-            return Load(tensor=name, index=tuple(Var(name=l.var) for l in used), dtype=dtype, span=access.span)
+        return replace(loop, body=(*(() if lanes else (alloc,)), fetch, *rewrite(loop.body, {Load: read})))
 
-        return replace(loop, body=(Alloc(buffer=buffer), copy, *rewrite(loop.body, {Load: read})))
+    placed = replace_loop(kernel, target.var, place)
+    return replace_loop(placed, lanes[0].var, lambda loop: (alloc, loop)) if lanes else placed
 
-    return replace_loop(kernel, target.var, place)
+
+def _nothing(dtype: DType) -> bool | int | float:
+    return False if dtype.kind == "bool" else 0.0 if dtype.is_float else 0
+
+
+def _bound(
+    loop: For, lanes: tuple[For, ...], around: tuple[For, ...], used: list[For], tensor: str, span: Span | None
+) -> int:  # fmt: skip
+    """The constant number of elements along the axis that `loop` gives to the panel."""
+    bound = trip_bound(loop)
+    if bound is None:
+        raise error(
+            "E0412", f"the panel of `{tensor}` would have no constant size: `{axis_of(loop.var)}` has no bound", span,
+            help=f"`.split({axis_of(loop.var)}, 64)` first, or copy at an inner loop",
+        )  # fmt: skip
+    other = next((l for l in (*lanes, *around) if l not in used and l.var in variables(loop.extent)), None)
+    if other is not None:
+        raise error(
+            "E0412", f"the part of `{tensor}` that is read depends on `{axis_of(other.var)}`", span,
+            help=f"copy it inside `{axis_of(other.var)}`",
+        )  # fmt: skip
+    return bound
+
+
+def _lanes_around(kernel: Kernel, target: For, axis: str, span: Span | None) -> tuple[For, ...]:
+    """Lane and subgroup loops around (and with) the target; all lanes must reach the copy together."""
+    path = (*enclosing(kernel, target.var), target)
+    lanes = tuple(loop for loop in path if loop.kind in LANES)
+    if not lanes:
+        return ()
+    names = {loop.var for loop in lanes}
+    apart = next((loop for loop in path if loop not in lanes and names & variables(loop.extent)), None)
+    alone = [n for n in walk(lanes[0]) if isinstance(n, If) and any(isinstance(m, For) and m.var == target.var for m in walk(n))]
+    if apart is not None or alone:
+        raise error(
+            "E0412", f"not all lanes reach the loop `{axis}` together, so they cannot share a panel there", span,
+            help="copy at a loop around the lanes, or at one that runs equally often in every lane",
+        )  # fmt: skip
+    return lanes
+
+
+def _deciding(load: Load, around: tuple[For, ...], used: list[For]) -> list[For]:
+    """Loops without an iteration of which nothing would be read, where that may happen and the place read is then no place:
+    `x[N - 1]` and `x[0]` are elements only if a loop over N runs; `x[i]` is one whenever `i` has a value."""
+
+    def sure(place: Expr) -> bool:
+        names = variables(place)
+        return bool(names) and all(stage_of(name) != name for name in names) and normal_form(place).constant >= 0
+
+    if all(map(sure, load.index)):
+        return []
+    names = {loop.var for loop in around}
+    return [l for l in around if l not in used and not names & variables(l.extent) and (interval(l.extent, {})[0] or 0) < 1]
 
 
 def _loads(loop: For, tensor: str) -> list[tuple[Load, tuple[For, ...]]]:

@@ -216,7 +216,7 @@ def test_matrix_tile_stays_in_registers(name: str, instruction: str) -> None:
 
 def test_a_missing_feature_is_named() -> None:
     (problem,) = BACKEND.accepts(product("vpdpbusd", 2, 16, 2), AVX2)
-    assert problem.code == "E0703" and "avx512vnni" in problem.message and "fma" in problem.help
+    assert problem.code == "E0710" and "avx512vnni" in problem.message and "fma" in problem.help
     assert not BACKEND.accepts(product("fma", 2, 16, 2), NEON)
     assert "zmm" not in assembly(emit(product("fma", 2, 16, 2), AVX2), AVX2)
 
