@@ -17,7 +17,7 @@ from tridsl.api.devices import find
 from tridsl.api.engine import Services
 from tridsl.cli.bench import cases, peaks, peers
 from tridsl.cli.bench.cases import Case
-from tridsl.cli.bench.contest import Prepared, agreement, our_call, prepare, reference
+from tridsl.cli.bench.contest import Prepared, agreement, caller, our_call, prepare, reference
 from tridsl.cli.bench.sampling import Call, Reading, interleave, pin
 from tridsl.cli.bench.table import table
 from tridsl.cli.output import NOTHING_MEASURED, OK, OUR_BUG, Report
@@ -155,11 +155,14 @@ def _cold(ready: Prepared, options: Options, services: Services) -> dict[str, Ca
     level = spec.l3_bytes or spec.l2_bytes or 1 << 20
     count = max(2, -(-4 * level // max(1, ready.bytes)))
     count = min(count, 4096, max(2, (spec.memory_bytes or 1 << 32) // 4 // max(1, ready.bytes)))
-    calls = []
-    for _ in range(count):
-        arguments = {n: replace(v, array=v.array.copy()) if hasattr(v, "layout") else v.copy() if isinstance(v, np.ndarray) else v for n, v in ready.arguments.items()}
-        calls.append(our_call(ready, services, options.device, options.threads, arguments, tuple(o.copy() for o in ready.outs)))
-    return {"tridsl": lambda number: calls[number % count]()}
+    call = caller(ready, services, options.device, options.threads)
+    sets = [({n: _copied(v) for n, v in ready.arguments.items()}, tuple(o.copy() for o in ready.outs)) for _ in range(count)]
+    return {"tridsl": lambda number: call(*sets[number % count])}
+
+
+def _copied(value: Any) -> Any:
+    """An argument in memory of its own."""
+    return replace(value, array=value.array.copy()) if hasattr(value, "layout") else value.copy() if isinstance(value, np.ndarray) else value
 
 
 def _fractions(readings: Mapping[str, Reading], probes: tuple[peaks.Probe, ...], flop: int, moved: int) -> dict[str, Any]:

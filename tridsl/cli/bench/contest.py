@@ -58,17 +58,25 @@ def prepare(case: Case, services: Services, seed: int = 0) -> Prepared:
     return Prepared(case=case, target=target, op=op, whole=whole, sizes=sizes, arguments=arguments, outs=outs, bytes=moved + sum(o.nbytes for o in outs))
 
 
-def our_call(
-    ready: Prepared, services: Services, device: str, threads: int, arguments: Mapping[str, Any] | None = None, outs: tuple[Any, ...] | None = None
-) -> Callable[[], Any]:
+def caller(ready: Prepared, services: Services, device: str, threads: int) -> Callable[[Mapping[str, Any], tuple[Any, ...]], Any]:
     """The op as a Python program calls it, into arrays that are there. An op object of its own, so the first call finds or compiles."""
     op: Any = ready.target.op_object(services)
-    outs = ready.outs if outs is None else outs
-    positional = tuple((ready.arguments if arguments is None else arguments)[p.name] for p in ready.op.inputs if p.name in ready.arguments)
+    names = tuple(p.name for p in ready.op.inputs if p.name in ready.arguments)
     keywords: dict[str, Any] = {name: str(dtype) for name, dtype in ready.case.types.items()}
     keywords |= {"device": device, "threads": threads}
-    if outs:
-        keywords["out"] = outs[0] if len(outs) == 1 else outs
+
+    def call(arguments: Mapping[str, Any], outs: tuple[Any, ...]) -> Any:
+        return op(*[arguments[name] for name in names], out=outs[0] if len(outs) == 1 else outs, **keywords)
+
+    return call
+
+
+def our_call(ready: Prepared, services: Services, device: str, threads: int) -> Callable[[], Any]:
+    """The same call again and again: `caller` with nothing left to do but to call."""
+    op: Any = ready.target.op_object(services)
+    positional = tuple(ready.arguments[p.name] for p in ready.op.inputs if p.name in ready.arguments)
+    keywords: dict[str, Any] = {name: str(dtype) for name, dtype in ready.case.types.items()}
+    keywords |= {"device": device, "threads": threads, "out": ready.outs[0] if len(ready.outs) == 1 else ready.outs}
     return lambda: op(*positional, **keywords)
 
 
