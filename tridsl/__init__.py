@@ -33,8 +33,8 @@ __all__ = ["Buffer", "TriError", "buffer", "compile", "devices", "jit", "load", 
 def load(path: str | os.PathLike[str] | Readable) -> Namespace:
     """The ops of a `.tri` file as attributes: `ops = tridsl.load("kernels.tri"); ops.softmax(x)`.
 
-    `path` may also be a file in a package: `importlib.resources.files("pkg") / "kernels.tri"`. Raises TriError: E0803 for a
-    file that cannot be read, and everything that is wrong in it.
+    `path` may also be a file in a package, `"pkg:kernels.tri"` or `importlib.resources.files("pkg") / "kernels.tri"`. Raises
+    TriError: E0803 for a file that cannot be read, and everything that is wrong in it.
     """
     from tridsl.api import library
 

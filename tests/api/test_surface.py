@@ -7,6 +7,7 @@ import pydoc
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +68,11 @@ def test_load_reads_files_and_package_files(tmp_path: Path, services: Services, 
     used = library.load(tmp_path / "more.tri", stdlib.source, services)
     e = np.exp(3 * x - (3 * x).max())
     assert np.allclose(used.f(x), e / e.sum(), atol=1e-6)
-    with pytest.raises(TriError, match="E0803"):
-        library.load(tmp_path / "absent.tri", stdlib.source, services)
+    for path in ("tridsl.stdlib:softmax.tri", "stdlib:softmax", files("tridsl.stdlib") / "softmax.tri"):
+        assert list(library.load(path, stdlib.source, services)) == ["softmax"]
+    for path in (tmp_path / "absent.tri", "no_such_package:x.tri", "tridsl.stdlib:absent.tri"):
+        with pytest.raises(TriError, match="E0803"):
+            library.load(path, stdlib.source, services)
 
 
 def test_a_changed_used_module_is_seen(tmp_path: Path, services: Services, x: np.ndarray) -> None:

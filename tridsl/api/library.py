@@ -56,16 +56,32 @@ def resolver_for(library: Library, folder: Path | None) -> Resolver:
 
 
 def load(path: str | os.PathLike[str] | Readable, library: Library, services: Services) -> Namespace:
-    """The ops of a `.tri` file: a path, or a file in a package (`importlib.resources`).
+    """The ops of a `.tri` file: a path, `package:file.tri`, `stdlib:name`, or a file object of `importlib.resources`.
 
     Raises E0803 for a file that cannot be read, and everything that is wrong in it.
     """
+    if isinstance(path, str) and ":" in path and not os.path.exists(path):
+        module, _, inside = path.partition(":")
+        if module == "stdlib":
+            return _namespace(library(inside), resolver_for(library, None), services)
+        path = _packaged(module, inside, path)
     if isinstance(path, (str, os.PathLike)):
         file = Path(path)
         source, folder = _read(file, str(path)), file.parent
     else:
         source, folder = _read(path, path.name), None
     return _namespace(source, resolver_for(library, folder), services)
+
+
+def _packaged(package: str, inside: str, written: str) -> Readable:
+    from importlib.resources import files  # start-up time: few programs keep their ops in a package
+
+    try:
+        return files(package).joinpath(inside)
+    except (ImportError, ValueError) as problem:
+        raise error(
+            "E0803", f"cannot read `{written}`: {problem}", help="write package:file.tri, or the path of a file"
+        ) from None
 
 
 def compile_text(text: str, library: Library, services: Services) -> Namespace:
