@@ -29,7 +29,8 @@ def allocate(name: str, shape: tuple[int, ...], dtype: DType) -> NDArray[Any]:
     """
     bytes_needed = require(((name, shape, dtype),))
     block = np.empty(bytes_needed + ALIGNMENT, np.uint8)
-    start = -block.ctypes.data % ALIGNMENT
+    address: int = block.__array_interface__["data"][0]
+    start = -address % ALIGNMENT
     return block[start : start + bytes_needed].view(NUMPY_TYPES[dtype]).reshape(shape)
 
 
