@@ -131,8 +131,8 @@ def _inline(n: _Nests, stage: str, loops: list[str]) -> Draft:
 
 def _store(n: _Nests, stage: str, loops: list[str]) -> Draft:
     local = [x.buffer.name for p in n.kernel.phases for x in walk(p) if isinstance(x, Alloc)]
-    name = n.pick([stage_of(b) for b in local] or [stage])
-    return (StoreIn(stage=str(name), space=n.random.choice(("reg", "l1", "l2"))),)
+    name = n.pick([*(stage_of(b) for b in local), stage])
+    return (StoreIn(stage=str(name), space=n.random.choice(("reg", "l1", "l2", "stream"))),)
 
 
 def _copied(n: _Nests) -> tuple[str, For] | None:

@@ -9,7 +9,7 @@ from tridsl.ir import loop
 from tridsl.ir.expr import Const, Load
 from tridsl.ir.printer import print_expr
 from tridsl.ir.verify_rules import Rule, Scope, condition, place
-from tridsl.ir.walk import variables
+from tridsl.ir.walk import variables, walk
 
 _CONSTANT_SPACES = ("reg", "shared", "fragment")
 _HARDWARE = ("group", "subgroup", "lane", "column", "row")
@@ -81,9 +81,14 @@ def _reduced_loops(s: loop.Accumulate, scope: Scope) -> Iterator[str]:
             once = isinstance(around.extent, Const) and around.extent.value <= 1
             if around.var in mentioned and around.reduce:
                 yield f"{target.tensor} is indexed with {around.var}, which is marked as reduced"
-            repeats = around.var not in mentioned and not (around.reduce or around.carried or once)
+            repeats = around.var not in mentioned and not (around.reduce or around.carried or once or _starts(around, target))
             if repeats and around.kind not in ("lane", "subgroup"):
                 yield f"{around.var} repeats an accumulation into {target.tensor} and is neither reduced nor carried"
+
+
+def _starts(around: loop.For, target: loop.Ref) -> bool:
+    """Whether each iteration gives the target a first value (storage that was made in front of the loop)."""
+    return any(isinstance(n, loop.Store) and n.target.tensor == target.tensor for n in walk(around.body))
 
 
 def _append(s: loop.Append, scope: Scope) -> Iterator[str]:

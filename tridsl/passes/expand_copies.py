@@ -1,7 +1,8 @@
 """Copies become loops, for devices that have nothing better.
 
-The innermost loop runs where both sides are contiguous, as a vector loop; when they are contiguous along different axes
-(a transposing pack) it runs along the source, with scalar stores: strided reads would miss a cache line each.
+The innermost loop runs where both sides are contiguous, as a vector loop (unless one is around it already); when they are
+contiguous along different axes (a transposing pack) it runs along the source, with scalar stores: strided reads would miss a
+cache line each.
 """
 
 from __future__ import annotations
@@ -22,17 +23,22 @@ def expand_copies(kernel: Kernel) -> Kernel:
         p.name: p.strides is None or (bool(p.strides) and p.strides[-1] == index(1)) for p in kernel.params if isinstance(p, Tensor)
     }
 
-    def expand(copy: Copy) -> Copy | Block:
-        return copy if copy.cooperative else _expand(copy, contiguous.get(copy.source.tensor, True))
+    def expand(copy: Copy, in_lanes: bool) -> Copy | Block:
+        return copy if copy.cooperative else _expand(copy, contiguous.get(copy.source.tensor, True), in_lanes)
 
-    return replace(kernel, phases=rewrite(kernel.phases, {Copy: expand}))
+    def lanes(loop: For) -> For:
+        """Copies inside a vector loop: each lane makes its own, one element at a time."""
+        return rewrite(loop, {Copy: lambda copy: expand(copy, True)}) if loop.kind == "vector" else loop
+
+    phases = rewrite(kernel.phases, {For: lanes})
+    return replace(kernel, phases=rewrite(phases, {Copy: lambda copy: expand(copy, False)}))
 
 
-def _expand(copy: Copy, contiguous: bool) -> Block:
+def _expand(copy: Copy, contiguous: bool, in_lanes: bool) -> Block:
     last = copy.axes[-1].var if copy.axes else ""
     along = _contiguous_axis(copy.source.index) if contiguous else None
     axes = list(copy.axes)
-    vector = along is not None and along == last
+    vector = along is not None and along == last and not in_lanes
     if along is not None and not vector and _movable(along, axes):
         axes.sort(key=lambda axis: axis.var == along)
     return _nest(copy, axes, vector, {}, False)

@@ -86,6 +86,8 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType]) -> Bloc
         return None
     loops, accumulate = found
     stage = stage_of(root.var)
+    if any(l.reduce and l.kind in ("vector", "lane", "subgroup") and stage_of(l.var) == stage for l in above):
+        return None  # the lanes add to one result: none of them can hold it
     run = list(takewhile(lambda l: l.reduce, loops))
     inside = list(loops)[len(run) :]
     # an instruction's own depth stays inside the tile; any other reduction there starts a tile of its own

@@ -52,7 +52,10 @@ def _statement(statement: Stmt, ranges: Ranges) -> Block:
             full = axis.bound is not None and extent == index(axis.bound)
             axes.append(replace(axis, extent=extent, bound=None if full else axis.bound))
             inner[axis.var] = _range(extent, axis.bound, inner)
-        return (_children(replace(statement, axes=tuple(axes)), inner),)
+        source = map_children(statement.source, lambda part: _fold(part, inner))  # an access even where nothing is inside
+        folded = _children(replace(statement, axes=tuple(axes)), inner)
+        assert isinstance(folded, Copy)
+        return (replace(folded, source=source),)
     if isinstance(statement, Mma):
         return (_children(statement, {**ranges, **{v: (0, n - 1) for v, n in statement.axes}}),)
     return (_children(statement, ranges),)

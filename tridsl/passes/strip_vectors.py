@@ -85,7 +85,7 @@ def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> Block:
         return _with_lane_axis(loop, loop.bound or 0)
     appends = any(isinstance(n, Append) for s in loop.body for n in walk(s))
     factor = 1
-    if _reduces(loop):
+    if _reduces(loop) and not _in_place(loop):
         heavy = any(isinstance(n, Call) for s in loop.body for n in walk(s))
         factor = HEAVY_UNROLL if heavy else REDUCE_UNROLL
     if appends:
@@ -104,7 +104,8 @@ def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> Block:
         return substitute(body, {loop.var: position, f"{loop.var}.u": unrolled, f"{loop.var}.w": lane})
 
     main = at(simplify_index(add(add(mul(outer, step), mul(copy, width)), lane)), copy)
-    vector = For(var=lane.name, extent=width, bound=lanes, kind="vector", body=main)  # not reduced: lanes have their own parts
+    across = loop.reduce and _in_place(loop)  # else lanes have their own parts
+    vector = For(var=lane.name, extent=width, bound=lanes, kind="vector", body=main, reduce=across)
     if factor > 1:
         vector = For(var=copy.name, extent=index(factor), bound=factor, kind="unroll", body=(vector,))
     else:
@@ -113,7 +114,7 @@ def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> Block:
     if rest != index(0):
         last = at(simplify_index(add(add(done, mul(tail, width)), lane)), index(0))
         partial = minimum(width, simplify_index(sub(rest, mul(tail, width))))
-        masked = For(var=lane.name, extent=partial, bound=lanes, kind="vector", body=last)
+        masked = For(var=lane.name, extent=partial, bound=lanes, kind="vector", body=last, reduce=across)
         remaining = replace(base, var=tail.name, extent=simplify_index(ceildiv(rest, width)), bound=factor, body=(masked,))
         blocks += fresh((remaining,), ".r")
     done_blocks: list[Stmt] = []
@@ -139,16 +140,25 @@ def _reduces(loop: For) -> bool:
     return any(isinstance(n, Accumulate) and _across(n, loop) for s in loop.body for n in walk(s))
 
 
+def _in_place(loop: For) -> bool:
+    """Whether lanes are combined at once, in order or into a target for each iteration of a loop in the body."""
+    inner = {n.var for s in loop.body for n in walk(s) if isinstance(n, For)}
+    found = [n for s in loop.body for n in walk(s) if isinstance(n, Accumulate) and _across(n, loop)]
+    return any(not n.reducer.commutative or inner & variables(tuple(n.targets)) for n in found)
+
+
 def _partials(loop: For, lanes: int, factor: int) -> tuple[Block, Block, Block]:
     """The body with reductions across the lanes turned into partial results; statements before and after the loop."""
     before: list[Stmt] = []
     after: list[Stmt] = []
     count = 0
+    if _in_place(loop):
+        return loop.body, (), ()
     copy, lane = Var(name=f"{loop.var}.u"), Var(name=f"{loop.var}.w")
 
     def visit(node: Accumulate) -> Accumulate:
         nonlocal count
-        if not _across(node, loop) or not node.reducer.commutative:
+        if not _across(node, loop):
             return node
         count += 1
         name = f"{loop.var}.part{count if count > 1 else ''}"

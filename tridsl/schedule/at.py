@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
-from tridsl.ir.affine import equal, fold_ranges, interval, normal_form, simplify_index, sweep, without_clamps
-from tridsl.ir.expr import Const, Expr, Load, Var, add, binary, index, sub
+from tridsl.ir.affine import Interval, equal, fold_ranges, interval, normal_form, simplify_index, sweep, without_clamps
+from tridsl.ir.expr import Const, Expr, Load, Select, Var, add, binary, index, sub
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Kernel, Ref, Stmt, Store
 from tridsl.ir.op import Param
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.nest import (
     enclosing,
     find_loop,
+    follows_loops,
     loop_ranges,
     nested_loops,
     replace_loop,
@@ -26,6 +28,15 @@ from tridsl.schedule.steps import At
 
 Region = tuple[Expr, Expr, int | None]
 """First point, number of points, constant bound of that number (None: unknown)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """An access with the loops around it, outermost first. `guarded`: where a condition is false it is not made."""
+
+    load: Load
+    around: tuple[For, ...]
+    guarded: bool
 
 
 class NotYet(Exception):
@@ -69,10 +80,8 @@ def at(kernel: Kernel, step: At, spec: DeviceSpec) -> Kernel:
         )  # fmt: skip
     path = (*enclosing(kernel_without, target.var), target)
     outside = _count_loads(kernel_without, names) > len(inside)
-    read = {load.tensor for load, _ in inside}
-    regions = {name: _region(kernel, name, [(l, p) for l, p in inside if l.tensor == name], path) for name in sorted(read)}
-    regions = {name: _keep_carried(kernel, name, body_of, region) for name, region in regions.items()}
-    regions |= {name: _implied(kernel, name, body_of, regions) for name in sorted(names - read)}
+    wanted = {name: _region(kernel, name, [r for r in inside if r.load.tensor == name], path) for name in sorted(names)}
+    regions = _agreed(kernel, body_of, wanted)
     if outside:
         if not _exact(kernel, regions, path, home) or not _reads_inside_first(kernel_without, names, target.var):
             raise NotYet(elsewhere + ", ".join(_readers(kernel_without, names, target.var)))
@@ -137,23 +146,28 @@ def _local(block: Block) -> frozenset[str]:
     return frozenset(n.buffer.name for s in block for n in walk(s) if isinstance(n, Alloc))
 
 
-def _loads(block: Block, names: frozenset[str]) -> list[tuple[Load, tuple[For, ...]]]:
-    """Reads of `names` in `block`, with the loops of `block` around each."""
-    found: list[tuple[Load, tuple[For, ...]]] = []
+def _loads(block: Block, names: frozenset[str]) -> list[_Read]:
+    """Reads of `names` in `block`."""
+    found: list[_Read] = []
 
-    def visit(block: Block, around: tuple[For, ...]) -> None:
+    def reads(node: Stmt | Expr, around: tuple[For, ...], guarded: bool) -> None:
+        found.extend(
+            _Read(n, around, guarded or n.mask is not None) for n in walk(node) if isinstance(n, Load) and n.tensor in names
+        )
+
+    def visit(block: Block, around: tuple[For, ...], guarded: bool) -> None:
         for statement in block:
             if isinstance(statement, For):
-                found.extend((n, around) for n in walk(statement.extent) if isinstance(n, Load) and n.tensor in names)
-                visit(statement.body, (*around, statement))
+                reads(statement.extent, around, guarded)
+                visit(statement.body, (*around, statement), guarded)
             elif isinstance(statement, If):
-                found.extend((n, around) for n in walk(statement.condition) if isinstance(n, Load) and n.tensor in names)
-                visit(statement.then, around)
-                visit(statement.otherwise, around)
+                reads(statement.condition, around, guarded)
+                visit(statement.then, around, True)
+                visit(statement.otherwise, around, True)
             else:
-                found.extend((n, around) for n in walk(statement) if isinstance(n, Load) and n.tensor in names)
+                reads(statement, around, guarded)
 
-    visit(block, ())
+    visit(block, (), False)
     return found
 
 
@@ -205,72 +219,102 @@ def _sizes(kernel: Kernel) -> dict[str, tuple[int | None, int | None]]:
     return dict.fromkeys(kernel.sizes, (0, None))
 
 
-def _region(kernel: Kernel, name: str, reads: list[tuple[Load, tuple[For, ...]]], path: tuple[For, ...]) -> tuple[Region, ...]:
-    """Per axis of tensor `name`: the box that covers `reads` while the loops inside the target loop run."""
+def _region(kernel: Kernel, name: str, reads: list[_Read], path: tuple[For, ...]) -> tuple[Region | None, ...]:
+    """Per axis of tensor `name`: the box that covers `reads` while the loops inside the target loop run; None where nothing is
+    read."""
     shape = _declared(kernel, name).shape  # type: ignore[union-attr]
+    return tuple(_part(kernel, axis, extent, reads, path) for axis, extent in enumerate(shape)) if reads else (None,) * len(shape)
+
+
+def _part(kernel: Kernel, axis: int, extent: Expr, reads: list[_Read], path: tuple[For, ...]) -> Region:
+    """The interval of `axis` that the reads lie in; the whole axis where they are no monotone function of the loops, or where
+    its length would change from iteration to iteration without a bound."""
     outer = {**_sizes(kernel), **loop_ranges(path)}
-    out: list[Region] = []
-    for axis, extent in enumerate(shape):
-        whole: Region = (index(0), extent, int(extent.value) if isinstance(extent, Const) else None)
-        low: Expr | None = None
-        high: Expr | None = None
-        bound_low: Expr | None = None
-        bound_high: Expr | None = None
-        for load, around in reads:
-            loops = [(loop.var, loop.extent) for loop in around]
-            ranges = {**outer, **loop_ranges((*path, *around))}
-            ends = sweep(fold_ranges(load.index[axis], ranges), loops)
-            inner = [loop.var for loop in (*path, *around)]
-            free = sweep(without_clamps(load.index[axis], inner), loops)
-            if ends is None or free is None or _depends_on_loads(load.index[axis]):
-                low = None
-                break
-            low = ends[0] if low is None else _least("min", low, ends[0])
-            high = ends[1] if high is None else _least("max", high, ends[1])
-            bound_low = free[0] if bound_low is None else _least("min", bound_low, free[0])
-            bound_high = free[1] if bound_high is None else _least("max", bound_high, free[1])
-        if low is None or high is None or bound_low is None or bound_high is None:
-            out.append(whole)
-            continue
-        low, high = fold_ranges(low, outer), fold_ranges(high, outer)
-        count = simplify_index(fold_ranges(simplify_index(add(sub(high, low), index(1))), outer))
-        limit = interval(add(sub(bound_high, bound_low), index(1)), outer)[1]
-        if isinstance(count, Const):
-            limit = int(count.value)
-        if low == index(0) and (equal(count, extent) or equal(high, sub(extent, index(1)))):
-            out.append(whole)
-        else:
-            out.append((simplify_index(low), count, None if limit is None else max(limit, 0)))
-    return tuple(out)
+    ends: list[tuple[Expr, Expr]] = []
+    free: list[tuple[Expr, Expr]] = []
+    certain = all(_inside(read, read.load.index[axis], outer) for read in reads)
+    for read in reads:
+        place = read.load.index[axis]
+        loops = [(loop.var, loop.extent) for loop in read.around]
+        found = sweep(fold_ranges(place, {**outer, **loop_ranges((*path, *read.around))}), loops)
+        unclamped = sweep(without_clamps(place, [loop.var for loop in (*path, *read.around)]), loops)
+        if found is None or unclamped is None or any(isinstance(n, Load | Select) for n in walk(place)):
+            return _whole(extent)
+        ends.append(found if certain else _clamped(found, extent, outer))
+        free.append(unclamped)
+    low, high = (fold_ranges(_union(op, [e[side] for e in ends]), outer) for side, op in enumerate(("min", "max")))
+    first, last = (_union(op, [e[side] for e in free]) for side, op in enumerate(("min", "max")))
+    count = simplify_index(fold_ranges(simplify_index(add(sub(high, low), index(1))), outer))
+    if low == index(0) and (equal(count, extent) or equal(high, sub(extent, index(1)))):
+        return _whole(extent)
+    empty = [v for read in reads for v in set(_empty_loops(read.around, outer)) & variables(read.load.index[axis])]
+    if not certain or len(empty) > 1:
+        count = fold_ranges(binary("max", count, index(0)), outer)
+    limit = int(count.value) if isinstance(count, Const) else interval(add(sub(last, first), index(1)), outer)[1]
+    if limit is None and any(loop.var in variables(count) for loop in path):
+        return _whole(extent)
+    return simplify_index(low), count, None if limit is None else max(limit, 0)
 
 
-def _keep_carried(kernel: Kernel, name: str, block: Block, region: tuple[Region, ...]) -> tuple[Region, ...]:
-    """Loops whose iterations build on each other (a scan, the slots of a top-k) run as a whole wherever they stand."""
+def _whole(extent: Expr) -> Region:
+    return index(0), extent, int(extent.value) if isinstance(extent, Const) else None
+
+
+def _inside(read: _Read, place: Expr, outer: Mapping[str, Interval]) -> bool:
+    """Whether every point between the ends of `place` lies in the tensor, also where a loop around the read is empty."""
+    return not read.guarded and (follows_loops(place) or not _empty_loops(read.around, outer))
+
+
+def _empty_loops(loops: tuple[For, ...], outer: Mapping[str, Interval]) -> list[str]:
+    """Loops that may run zero times."""
+    ranges = dict(outer)
+    found = []
+    for loop in loops:
+        if (interval(loop.extent, ranges)[0] or 0) < 1:
+            found.append(loop.var)
+        ranges |= loop_ranges((loop,))
+    return found
+
+
+def _clamped(ends: tuple[Expr, Expr], extent: Expr, ranges: Mapping[str, Interval]) -> tuple[Expr, Expr]:
+    """What of an interval lies in the tensor: an access that is not made may name any place."""
+    low, high = binary("max", ends[0], index(0)), binary("min", ends[1], sub(extent, index(1)))
+    return fold_ranges(low, ranges), fold_ranges(high, ranges)
+
+
+def _agreed(kernel: Kernel, block: Block, wanted: dict[str, tuple[Region | None, ...]]) -> dict[str, tuple[Region, ...]]:
+    """Regions that one nest can compute. Its targets share loops, so an axis has the same part in all of them (the whole where
+    they differ; a target that only the stage itself reads has the part of the others). Loops that carry state run over all
+    their points, and a tensor that is appended to is made whole."""
     carried = {loop.var for loop, _ in nested_loops(block) if loop.carried}
-    shape = _declared(kernel, name).shape  # type: ignore[union-attr]
-    out = list(region)
-    for target in _targets(block, name):
-        for axis, place in enumerate(target):
-            if carried & variables(place):
-                extent = shape[axis]
-                out[axis] = (index(0), extent, int(extent.value) if isinstance(extent, Const) else None)
-    return tuple(out)
+    shapes = {name: _declared(kernel, name).shape for name in wanted}  # type: ignore[union-attr]
+    regions = {name: list(region) for name, region in wanted.items()}
+    parts: dict[str, Region] = {}
+    stable = False
+    while not stable:
+        stable = True
+        for name, region in regions.items():
+            targets = _targets(block, name)
+            for axis, extent in enumerate(shapes[name]):
+                loops = [place.name for place in (target[axis] for target in targets) if isinstance(place, Var)]
+                found = [p for p in (region[axis], *(parts.get(v) for v in loops)) if p is not None]
+                if not targets or carried & set(loops) or len({p[:2] for p in found}) > 1:
+                    found = [_whole(extent)]
+                if found and (region[axis] != found[0] or any(parts.get(v) != found[0] for v in loops)):
+                    region[axis] = found[0]
+                    parts |= dict.fromkeys(loops, found[0])
+                    stable = False
+    return {
+        name: tuple(_whole(extent) if part is None else part for part, extent in zip(region, shapes[name]))
+        for name, region in regions.items()
+    }
 
 
-def _implied(kernel: Kernel, name: str, block: Block, regions: dict[str, tuple[Region, ...]]) -> tuple[Region, ...]:
-    """Region of a tensor that only the stage itself reads (a monoid's running maximum): what its shared loops are cut to."""
-    pieces: dict[str, Region] = {}
-    for other, region in regions.items():
-        for target in _targets(block, other):
-            pieces |= {place.name: piece for place, piece in zip(target, region) if isinstance(place, Var)}
-    shape = _declared(kernel, name).shape  # type: ignore[union-attr]
-    target = _targets(block, name)[0]
-    whole = [(index(0), n, int(n.value) if isinstance(n, Const) else None) for n in shape]
-    return tuple(pieces.get(p.name, w) if isinstance(p, Var) else w for p, w in zip(target, whole))
-
-
-def _depends_on_loads(expression: Expr) -> bool:
-    return any(isinstance(n, Load) for n in walk(expression))
+def _union(op: str, ends: list[Expr]) -> Expr:
+    result = ends[0]
+    for end in ends[1:]:
+        result = _least(op, result, end)
+    return result
 
 
 def _least(op: str, a: Expr, b: Expr) -> Expr:
@@ -314,15 +358,11 @@ def _restrict(block: Block, regions: dict[str, tuple[Region, ...]], stage: str, 
                         "E0411", f"the loops of `{stage}` were reshaped before `.at`", step.span,
                         help=f"write `{stage}.at({step.consumer}, {step.axis})` before the other verbs of `{stage}`",
                     )  # fmt: skip
-                known = places.get(place.name)
-                if known is not None and known[:2] != piece[:2]:
-                    low = simplify_index(binary("min", known[0], piece[0]))
-                    piece = (low, known[1] if known[1] == piece[1] else binary("max", known[1], piece[1]), None)
                 places[place.name] = piece
 
     def loop(node: For) -> For:
         piece = places.get(node.var)
-        if piece is None:
+        if piece is None or (piece[0] == index(0) and piece[1] == node.extent):
             return node
         bound = piece[2] if not isinstance(piece[1], Const) else None
         return replace(node, extent=piece[1], bound=bound)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from tridsl.diagnostics import Span, TriError, error
-from tridsl.ir.affine import Interval, interval
+from tridsl.ir.affine import Interval, interval, normal_form
 from tridsl.ir.expr import Const, Expr, index
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Copy, For, If, Kernel, Mma, Stmt, Store
-from tridsl.ir.walk import rewrite, walk
+from tridsl.ir.walk import rewrite, variables, walk
 
 
 def stage_of(variable: str) -> str:
@@ -105,6 +105,13 @@ def loop_ranges(loops: tuple[For, ...]) -> dict[str, Interval]:
         high = loop.bound if loop.bound is not None else interval(loop.extent, ranges)[1]
         ranges[loop.var] = (0, None if high is None else max(0, high - 1))
     return ranges
+
+
+def follows_loops(place: Expr) -> bool:
+    """Whether an index is made of loop variables alone, so that it is inside its axis whenever they have values: `i + r` is,
+    `N - 1` and `0` are elements only if some loop over N runs."""
+    names = variables(place)
+    return bool(names) and all(":" in name for name in names) and normal_form(place).constant >= 0
 
 
 def trip_bound(loop: For) -> int | None:

@@ -7,14 +7,22 @@ from dataclasses import replace
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Span, error
 from tridsl.dtypes import DType
-from tridsl.ir.affine import interval, normal_form
+from tridsl.ir.affine import interval
 from tridsl.ir.expr import Const, Expr, Load, Var, binary, index
 from tridsl.ir.loop import Alloc, Buffer, Copy, CopyAxis, For, If, Kernel, Ref, Space, Stmt
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, substitute, variables, walk
-from tridsl.schedule.nest import axis_of, enclosing, find_loop, nested_loops, replace_loop, stage_of, trip_bound
+from tridsl.schedule.nest import (
+    axis_of,
+    enclosing,
+    find_loop,
+    follows_loops,
+    nested_loops,
+    replace_loop,
+    stage_of,
+    trip_bound,
+)
 from tridsl.schedule.steps import Pack
-
 
 LANES = ("lane", "subgroup")
 
@@ -136,14 +144,8 @@ def _lanes_around(kernel: Kernel, target: For, axis: str, span: Span | None) -> 
 
 
 def _deciding(load: Load, around: tuple[For, ...], used: list[For]) -> list[For]:
-    """Loops without an iteration of which nothing would be read, where that may happen and the place read is then no place:
-    `x[N - 1]` and `x[0]` are elements only if a loop over N runs; `x[i]` is one whenever `i` has a value."""
-
-    def sure(place: Expr) -> bool:
-        names = variables(place)
-        return bool(names) and all(stage_of(name) != name for name in names) and normal_form(place).constant >= 0
-
-    if all(map(sure, load.index)):
+    """Loops without an iteration of which nothing would be read, where that may happen and the place may then be no element."""
+    if all(map(follows_loops, load.index)):
         return []
     names = {loop.var for loop in around}
     return [l for l in around if l not in used and not names & variables(l.extent) and (interval(l.extent, {})[0] or 0) < 1]
