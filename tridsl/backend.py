@@ -131,7 +131,9 @@ _LOADED: dict[str, Backend] = {}
 
 def backend_names() -> tuple[str, ...]:
     """Names of the installed backends; loads none."""
-    from importlib.metadata import entry_points  # 20 ms of start-up time that a process with our own backends alone never pays
+    from importlib.metadata import (
+        entry_points,  # 20 ms of start-up time that a process with our own backends alone never pays
+    )
 
     return tuple(sorted({e.name for e in entry_points(group="tridsl.backends")}))
 
