@@ -5,25 +5,24 @@
     ops = tridsl.load("kernels.tri")           # a namespace of ops
     ops = tridsl.compile("op twice(x: f32[N]) -> y: f32[N] { y[i] = 2 * x[i] }")
 
-Importing this costs little more than importing NumPy: the call layer is imported by the first use of an op, the parser, LLVM and
-the backends when something must be compiled. That is why the functions below import late.
+Importing this loads the call layer, so that the first call of a process whose kernels are on disk costs milliseconds; the
+parser and LLVM are imported when something must be compiled.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tridsl.devices  # noqa: F401  # the package, before the function of that name below hides it
 from tridsl import stdlib
+from tridsl.api import decorator, library, memory
+from tridsl.api.devices import devices
+from tridsl.api.library import Readable
+from tridsl.api.ops import Namespace
 from tridsl.buffer import Buffer, Hint, pack
 from tridsl.diagnostics import TriError
-
-if TYPE_CHECKING:
-    from tridsl.api.library import Readable
-    from tridsl.api.ops import Namespace
-    from tridsl.backend import Device
 
 __version__ = "0.1.0"
 
@@ -36,15 +35,11 @@ def load(path: str | os.PathLike[str] | Readable) -> Namespace:
     `path` may also be a file in a package, `"pkg:kernels.tri"` or `importlib.resources.files("pkg") / "kernels.tri"`. Raises
     TriError: E0803 for a file that cannot be read, and everything that is wrong in it.
     """
-    from tridsl.api import library
-
     return library.load(path, stdlib.source, library.default_services())
 
 
 def compile(text: str) -> Namespace:
     """The ops of `.tri` text as attributes. Raises TriError for everything that is wrong in it."""
-    from tridsl.api import library
-
     return library.compile_text(text, stdlib.source, library.default_services())
 
 
@@ -54,16 +49,7 @@ def jit(function: Callable[..., Any] | None = None, *, device: str = "auto", thr
     The function runs once per shapes and element types of its arrays and values of its other arguments. `print(f.plan(...))` shows
     what runs where. A function whose docstring is `.tri` text becomes the op of that text. Errors: E0535-E0537.
     """
-    from tridsl.api import decorator, library
-
     return decorator.jit(function, compile, library.default_services(), device, threads)
-
-
-def devices() -> tuple[Device, ...]:
-    """The processors that are here; `str(device)` is the name that `device=` takes."""
-    from tridsl.api.devices import devices
-
-    return devices()
 
 
 def buffer(shape: int | Sequence[int], dtype: Any, *, hint: Hint = "balanced") -> Buffer:
@@ -72,6 +58,4 @@ def buffer(shape: int | Sequence[int], dtype: Any, *, hint: Hint = "balanced") -
     `dtype` is a name (`"f32"`, `"bf16"`) or a NumPy type. Raises E0533 for another type, E0540 for an unknown hint, E0601 and
     E0602 for sizes that cannot be had.
     """
-    from tridsl.api.memory import buffer
-
-    return buffer(shape, dtype, hint=hint)
+    return memory.buffer(shape, dtype, hint=hint)
