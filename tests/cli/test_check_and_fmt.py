@@ -11,7 +11,7 @@ from tridsl import stdlib
 
 GOOD = """# doubles
 op twice[T in {f32, f16}](x: T[N]) -> y: T[N] {
-  y[i] = 2 * x[i]                             # each element
+  y[i] = 2 * x[i]  # each element
 }
 
 schedule twice for cpu {
