@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tridsl.backends.cpu.emit_cast import from_stored, to_stored
 from tridsl.backends.cpu.emit_frame import Frame, Lane, Place, allocate_on_stack, emit_if
+from tridsl.backends.cpu.emit_group import channel_of, first_group, load_channel
 from tridsl.backends.cpu.emit_index import STORED_BYTES, Access, access_of
 from tridsl.backends.cpu.emit_llvm import (
     BIT,
@@ -51,7 +52,11 @@ def emit_load(frame: Frame, node: Load) -> Value:
         assert frame.lane is not None and own is not None
         loaded = _load_scalar(frame, place, access, any_lane(frame.builder, own), None, node)
         return _choose(frame, own, loaded, other)
-    stored = load_lanes(frame, place, access, lane_mask(frame, place, node.index, own))
+    mask, channel = lane_mask(frame, place, node.index, own), channel_of(place, node.index, access)
+    if channel is None:
+        stored = load_lanes(frame, place, access, mask)
+    else:
+        stored = load_channel(frame, place, address(frame, place, first_group(access, channel)), access.lanes, channel, mask)
     value = from_stored(frame.builder, stored, place.dtype)
     return _choose(frame, own, value, other) if own is not None and other is not None else value
 
