@@ -5,6 +5,8 @@
 3. Each nest is then shaped by what it is: a contraction becomes register tiles over packed panels, everything else vectors
    along the axis that memory is contiguous in.
 4. The outermost independent loop of each result is shared among threads when there is enough work.
+
+Each of these decisions has a name and a default (`schedule.decisions`); the space that a tuner searches is their other answers.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import error
 from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Load, Node, Var
 from tridsl.ir.op import Compact, Map, Op, Reduce, Stage
@@ -29,21 +32,50 @@ from tridsl.schedule.analyse import (
     work,
 )
 from tridsl.schedule.contraction import contraction_steps, is_contraction
+from tridsl.schedule.decisions import Answer, Choice, Decider
 from tridsl.schedule.steps import At, Fuse, Inline, Order, Parallel, Schedule, Split, Step, StoreIn, Vector
 
 PARALLEL_WORK = 100_000
 """Scalar operations below which a second thread costs more than it brings (starting one takes a few microseconds)."""
+INLINED_READS = 9
+"""Uses (a 3 x 3 stencil's) beyond which nobody need try to compute a value again at each."""
 STRIP_ROWS = 32
 """Rows of a strip that share their neighbours' values; two of them are computed twice."""
 
 
 def automatic(op: Op, spec: DeviceSpec, sizes: Mapping[str, int]) -> Schedule:
     """A legal schedule of `op` for a device with vectors; the empty one for a device without (it binds its own loops)."""
+    return _scheduled(op, spec, sizes, Decider())
+
+
+def choose(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decisions: Mapping[str, Answer]) -> Schedule:
+    """The schedule with these answers instead of the defaults. It may be illegal (`apply_schedule` says so).
+
+    E0950: a name that is not asked for here; E0951: an answer that is not possible.
+    """
+    decide = Decider(decisions)
+    steps = _scheduled(op, spec, sizes, decide)
+    for name in decide.unasked():
+        raise error(
+            "E0950", f"the automatic schedule of `{op.name}` does not decide `{name}` here",
+            help=f"it decides: {', '.join(decide.asked) or 'nothing'}",
+        )  # fmt: skip
+    return steps
+
+
+def choices(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decisions: Mapping[str, Answer]) -> tuple[Choice, ...]:
+    """What is decided, in the order asked, when `decisions` are the answers so far and the rest are defaults."""
+    decide = Decider(decisions)
+    _scheduled(op, spec, sizes, decide)
+    return tuple(decide.asked.values())
+
+
+def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> Schedule:
     if not spec.vector_bits:
         return ()
     graph = Graph(op)
-    inlined = _inlined(graph)
-    placed, shared = _placements(graph, inlined)
+    inlined = _inlined(graph, decide)
+    placed, shared = _placements(graph, inlined, decide)
     steps: list[Step] = [Inline(stage=name) for name in inlined]
     steps += placed
     moved = {step.stage for step in placed if isinstance(step, At)}
@@ -53,34 +85,37 @@ def automatic(op: Op, spec: DeviceSpec, sizes: Mapping[str, int]) -> Schedule:
     for name, stage in graph.stages.items():
         if name in inlined or name in joined:
             continue
-        steps += _shape(stage, spec, sizes, moved, shared.get(name, 0), busy, strip=name in strips)
-        if _beyond_cache(stage, graph, spec, sizes):
+        steps += _shape(stage, spec, sizes, moved, shared.get(name, 0), busy, decide, strip=name in strips)
+        if _streams(stage, graph, spec, sizes, decide):
             steps.append(StoreIn(stage=name, space="stream"))
     return tuple(steps)
 
 
-def _beyond_cache(stage: Stage, graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int]) -> bool:
+def _streams(stage: Stage, graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> bool:
     """A result larger than the last cache, which nothing in the op reads again: storing it must not read it first."""
     if not isinstance(stage, Map) or not graph.is_result(stage.name) or graph.readers(stage.name) or not spec.l3_bytes:
         return False
     count = points(stage.axes, sizes)
-    return count is not None and count * stage.dtype.storage_bytes > spec.l3_bytes
+    beyond = count is not None and count * stage.dtype.storage_bytes > spec.l3_bytes
+    return decide(f"{stage.name}.stream", beyond, (False, True), "whether the result is stored around the caches")
 
 
-def _inlined(graph: Graph) -> list[str]:
+def _inlined(graph: Graph, decide: Decider) -> list[str]:
     """Maps whose value is as cheap as a load, or is used once, at the reader's own point."""
     names: list[str] = []
     for name, stage in graph.stages.items():
         if not isinstance(stage, Map) or graph.is_result(name):
             continue
         reads = graph.readers(name)
-        if any(r.load.boundary is not None and not is_cheap(stage) for r in reads):
+        if not reads or any(r.load.boundary is not None and not is_cheap(stage) for r in reads):
             continue
         loads = sum(1 for v in graph.reads if v.reader == name)
         once = len(reads) == 1 and all(
             pointwise(r.load, stage, graph.stages[r.reader]) and covers(r.load, graph.stages[r.reader]) for r in reads
         )
-        if once or (is_cheap(stage) and loads <= 2 and len(reads) <= 4 and not _stencil(reads)):
+        free = once or (is_cheap(stage) and loads <= 2 and len(reads) <= 4 and not _stencil(reads))
+        others = (False, True) if len(reads) <= INLINED_READS else ()
+        if decide(f"{name}.inline", free, others, "whether the value is computed again at each use instead of kept"):
             names.append(name)
     return names
 
@@ -90,7 +125,7 @@ def _stencil(reads: list[Read]) -> bool:
     return len({r.load.index for r in reads}) > 2
 
 
-def _placements(graph: Graph, inlined: list[str]) -> tuple[list[Step], dict[str, int]]:
+def _placements(graph: Graph, inlined: list[str], decide: Decider) -> tuple[list[Step], dict[str, int]]:
     """`at` steps, and per result the number of leading axes that its producers share."""
     steps: list[Step] = []
     shared: dict[str, int] = {}
@@ -101,13 +136,15 @@ def _placements(graph: Graph, inlined: list[str]) -> tuple[list[Step], dict[str,
         group = _ancestors(graph, root, inlined, {s.stage for s in steps})
         depth = _common_depth(graph, root, group, inlined)
         if group and depth:
+            depth = decide(f"{root}.shared", depth, range(depth, -1, -1), "leading axes whose loops the stages before it share")
+        if group and depth:
             axes = axes_of(graph.stages[root])
             shared[root] = depth
             for name in reversed(group):
                 steps.append(At(stage=name, consumer=root, axis=axes[depth - 1].name))
-            steps += _joined(graph, root, group)
+            steps += _joined(graph, group, decide)
         else:
-            steps += _strips(graph, root, group)
+            steps += _strips(graph, root, group, decide)
     return steps, shared
 
 
@@ -150,7 +187,7 @@ def _common_depth(graph: Graph, root: str, group: list[str], inlined: list[str])
     return min(depth, max(len(axes) - 1, 0) if longest > depth or len(axes) > 1 else depth)
 
 
-def _joined(graph: Graph, root: str, group: list[str]) -> list[Step]:
+def _joined(graph: Graph, group: list[str], decide: Decider) -> list[Step]:
     """A row that is first read by a reduction over all of it is made while that reduction runs."""
     steps: list[Step] = []
     for name in group:
@@ -161,13 +198,14 @@ def _joined(graph: Graph, root: str, group: list[str]) -> list[Step]:
             reader = graph.stages[read.reader]
             if isinstance(reader, Reduce) and read.reader in group and pointwise(read.load, stage, reader) and covers(read.load, reader):
                 first = min(graph.readers(name), key=lambda r: list(graph.stages).index(r.reader)).reader
-                if first == read.reader and len(reader.over) == 1 and len(stage.axes) and read.load.index[-1] == Var(name=reader.over[0].name):
+                fits = first == read.reader and len(reader.over) == 1 and len(stage.axes) and read.load.index[-1] == Var(name=reader.over[0].name)
+                if fits and decide(f"{name}.join", True, (False,), "whether the row is made while its first reduction runs"):
                     steps.append(At(stage=name, consumer=read.reader, axis=reader.over[0].name))
                 break
     return steps
 
 
-def _strips(graph: Graph, root: str, group: list[str]) -> list[Step]:
+def _strips(graph: Graph, root: str, group: list[str], decide: Decider) -> list[Step]:
     """Producers read at neighbouring rows are computed for a strip of rows at a time."""
     axes = axes_of(graph.stages[root])
     if len(axes) < 2 or not group:
@@ -176,7 +214,10 @@ def _strips(graph: Graph, root: str, group: list[str]) -> list[Step]:
     near = [n for n in group if all(_near(r.load, outer) for r in graph.readers(n))]
     if not near:
         return []
-    steps: list[Step] = [Split(stage=root, axis=outer, factor=STRIP_ROWS)]
+    rows = decide(f"{root}.strip_rows", STRIP_ROWS, (4, 8, 16, 64, 128, 0), "rows for which the stages before it are made ahead (0: all)")
+    if not rows:
+        return []
+    steps: list[Step] = [Split(stage=root, axis=outer, factor=rows)]
     steps += [At(stage=n, consumer=root, axis=f"{outer}.o") for n in reversed(near)]
     return steps
 
@@ -187,21 +228,24 @@ def _near(load: Load, axis: str) -> bool:
 
 
 def _shape(
-    stage: Stage, spec: DeviceSpec, sizes: Mapping[str, int], moved: set[str], shared: int, busy: Mapping[str, int | None], *, strip: bool
-) -> list[Step]:
+    stage: Stage, spec: DeviceSpec, sizes: Mapping[str, int], moved: set[str], shared: int, busy: Mapping[str, int | None],
+    decide: Decider, *, strip: bool,
+) -> list[Step]:  # fmt: skip
     """Vector, tile and thread the loops of one stage."""
     name = stage.name
     threads = name not in moved and _worth_threads(stage, moved, busy)
+    if name not in moved and axes_of(stage) and spec.cores != 1:
+        threads = decide(f"{name}.threads", threads, (False, True), "whether the outermost loop is shared among threads")
     if isinstance(stage, Reduce) and is_contraction(stage):
-        return contraction_steps(stage, spec, sizes, threads=threads, whole=name not in moved)
+        return contraction_steps(stage, spec, sizes, decide, threads=threads, whole=name not in moved)
     if isinstance(stage, Map):
-        return _map_steps(stage, shared, threads=threads, strip=strip, moved=name in moved)
+        return _map_steps(stage, shared, decide, threads=threads, strip=strip, moved=name in moved)
     if isinstance(stage, Compact):
         return [Vector(stage=name, axis=stage.along.name)]
     steps: list[Step] = []
     axes = axes_of(stage)
     if isinstance(stage, Reduce) and not stage.ordered and stage.reducer.commutative and len({t.axes for t in stage.targets}) == 1:
-        steps += _reduce_steps(stage)
+        steps += _reduce_steps(stage, spec, decide)
     if threads and axes:
         outer = axes[0].name
         if any(isinstance(s, Split) and s.axis == outer for s in steps):
@@ -220,7 +264,7 @@ def _worth_threads(stage: Stage, moved: set[str], busy: Mapping[str, int | None]
     return total + sum(n or 0 for n in inside) >= PARALLEL_WORK
 
 
-def _map_steps(stage: Map, shared: int, *, threads: bool, strip: bool, moved: bool) -> list[Step]:
+def _map_steps(stage: Map, shared: int, decide: Decider, *, threads: bool, strip: bool, moved: bool) -> list[Step]:
     name, axes = stage.name, [a.name for a in stage.axes]
     if not axes:
         return []
@@ -231,14 +275,15 @@ def _map_steps(stage: Map, shared: int, *, threads: bool, strip: bool, moved: bo
         return [*steps, Vector(stage=name, axis=axes[-1])]
     if moved:
         return [Vector(stage=name, axis=axes[-1])]
-    if shared == 0 and len(axes) > 1 and _flat(stage):
+    if shared == 0 and len(axes) > 1 and _flat(stage) and decide(f"{name}.flat", True, (False,), "whether all axes become one"):
         fused = axes[0]
         for axis in axes[1:]:
             steps.append(Fuse(stage=name, outer=fused, inner=axis))
             fused = f"{fused}.{axis}"
         axes = [fused]
     if len(axes) == 1 and threads and shared == 0:
-        steps.append(Split(stage=name, axis=axes[0], factor=16384))
+        block = decide(f"{name}.block", 16384, (1024, 4096, 65536, 262144), "elements that a thread takes at a time")
+        steps.append(Split(stage=name, axis=axes[0], factor=block))
         return [*steps, Parallel(stage=name, axis=f"{axes[0]}.o"), Vector(stage=name, axis=f"{axes[0]}.i")]
     if threads and len(axes) > 1:
         outer = axes[0]
@@ -247,8 +292,16 @@ def _map_steps(stage: Map, shared: int, *, threads: bool, strip: bool, moved: bo
             outer = f"{outer}.{axis}"
         steps.append(Parallel(stage=name, axis=outer))
     if shared < len(axes):
-        steps.append(Vector(stage=name, axis=axes[-1]))
+        free = axes[max(shared, 1) if threads else shared :] or axes[-1:]
+        lanes = decide(f"{name}.vector", axes[-1], free if _strided(stage) else (), "the axis along which vectors lie")
+        steps.append(Vector(stage=name, axis=lanes))
     return steps
+
+
+def _strided(stage: Map) -> bool:
+    """Whether some access is contiguous along another axis than the result is (a transposition, say)."""
+    votes = {unit_stride_axis(n) for n in walk(stage.value) if isinstance(n, Load)}
+    return bool(votes - {None, stage.axes[-1].name})
 
 
 def _flat(stage: Map) -> bool:
@@ -270,21 +323,25 @@ def _uses_axes(stage: Map) -> bool:
     return uses(stage.value)
 
 
-def _reduce_steps(stage: Reduce) -> list[Step]:
+def _reduce_steps(stage: Reduce, spec: DeviceSpec, decide: Decider) -> list[Step]:
     """Vector along the contiguous axis: a reduced one holds partial results, an output one is tiled around the reduction."""
     over = [a.name for a in stage.over]
     axes = [a.name for a in stage.axes]
     loads = [n for v in stage.values for n in walk(v) if isinstance(n, Load)]
     votes = [unit_stride_axis(n) for n in loads]
     best = max((v for v in votes if v in over or v in axes), key=votes.count, default=over[-1])
-    return [Vector(stage=stage.name, axis=best)] if best in over else [*_column_steps(stage, best)]
+    best = decide(f"{stage.name}.vector", best, (over[-1], *axes[-1:]), "the axis along which vectors lie")
+    if best in over:
+        return [Vector(stage=stage.name, axis=best)]
+    lanes = spec.lanes(stage.reducer.dtypes[0])
+    width = decide(f"{stage.name}.columns", 64, (n * lanes for n in (1, 2, 4, 8, 16)), "columns reduced at the same time")
+    return _column_steps(stage, best, width)
 
 
-def _column_steps(stage: Reduce, axis: str) -> list[Step]:
+def _column_steps(stage: Reduce, axis: str, width: int) -> list[Step]:
     over = [a.name for a in stage.over]
     return [
-        Split(stage=stage.name, axis=axis, factor=64),
+        Split(stage=stage.name, axis=axis, factor=width),
         Order(stage=stage.name, axes=(f"{axis}.o", *over, f"{axis}.i")),
         Vector(stage=stage.name, axis=f"{axis}.i"),
     ]
-

@@ -7,7 +7,7 @@ value several times (Goto's scheme; block sizes from reference/kernels.md 2.2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
@@ -17,10 +17,15 @@ from tridsl.ir.expr import Binary, Cast, Expr, Load, Var
 from tridsl.ir.op import Reduce
 from tridsl.ir.walk import variables
 from tridsl.schedule.analyse import extent_of, unit_stride_axis
+from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import Intrin, Order, Pack, Parallel, Split, Step, Unroll, Vector
 
 PACKED_WORK = 200_000
 """Multiply-adds from which packing pays for itself."""
+TALLEST_TILE = 16
+"""Rows of a register tile beyond which nobody need look: the code grows, and the reuse hardly."""
+DEPTHS, COLUMNS, HEIGHTS = (64, 128, 256, 384, 512, 1024), (64, 128, 256, 512, 1024, 2048, 4096), (48, 96, 192, 384, 768, 1536)
+"""Sizes of packed blocks worth trying."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +87,7 @@ def _mentioned(load: Load) -> frozenset[str]:
 
 
 def contraction_steps(
-    stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], *, threads: bool, whole: bool
+    stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider, *, threads: bool, whole: bool
 ) -> list[Step]:
     """Steps for one contraction stage; `whole`: it has a phase of its own (so panels may be packed)."""
     roles = _roles(stage)
@@ -90,44 +95,57 @@ def contraction_steps(
     extents = {a.name: extent_of(a, sizes) for a in (*stage.axes, *stage.over)}
     acc: DType = stage.reducer.dtypes[0]
     lanes = spec.lanes(acc)
-    rows, columns = _tile(spec, extents.get(roles.tile or ""), extents[roles.vector], lanes)
-    packed = whole and _pays(stage, roles, extents)
-    if packed:
-        return _packed(stage, roles, rows, columns * lanes, spec, extents, acc, threads=threads)
-    return _direct(stage, roles, rows, columns * lanes, threads=threads)
+    rows, columns = _tile(stage.name, roles, spec, extents, lanes, decide)
+    packable = whole and _packable(stage, roles)
+    if packable and decide(f"{stage.name}.pack", _pays(roles, extents), (False, True), "whether panels of the factors are copied first"):
+        return _packed(stage, roles, rows, columns * lanes, spec, extents, acc, decide, threads=threads)
+    return _direct(stage, roles, rows, columns * lanes, decide, threads=threads)
 
 
-def _tile(spec: DeviceSpec, tile: int | None, vector: int | None, lanes: int) -> tuple[int, int]:
-    """Rows and vectors of the register tile: as near to all registers (less four) as the extents allow."""
-    registers = (spec.vector_registers or 16) - 4
-    columns = 2
-    if vector is not None and vector <= lanes:
-        columns = 1
+def _tile(
+    name: str, roles: Factors, spec: DeviceSpec, extents: Mapping[str, int | None], lanes: int, decide: Decider
+) -> tuple[int, int]:
+    """Rows and vectors of the register tile."""
+    tile, vector = extents.get(roles.tile or ""), extents[roles.vector]
+    registers = spec.vector_registers or 16
+    widest = 4 if vector is None else max(1, min(4, -(-vector // lanes)))
+    columns = 1 if vector is not None and vector <= lanes else 2
+    columns = decide(f"{name}.vectors", columns, range(1, widest + 1), "vectors in a row of the register tile")
+    rows = _rows(registers - 4, tile, columns)
+    if roles.tile is not None:
+        most = min(registers // columns, TALLEST_TILE, TALLEST_TILE if tile is None else max(1, tile))
+        rows = decide(f"{name}.rows", rows, range(1, most + 1), "rows of the register tile")
+    return rows, columns
+
+
+def _rows(registers: int, tile: int | None, columns: int) -> int:
+    """As near to all registers (less four) as the extents allow."""
     rows = max(1, min(registers // columns, 14) if columns == 1 else registers // columns - (registers // columns) % 2)
     rows = min(rows, 12)
     if tile is not None:
         rows = max(1, min(rows, tile))
         parts = -(-tile // rows) or 1
         rows = -(-tile // parts) or 1  # even parts: 16 rows are 8 + 8, not 12 + 4
-    return rows, columns
+    return rows
 
 
-def _pays(stage: Reduce, roles: Factors, extents: Mapping[str, int | None]) -> bool:
-    """Whether the panels are read often enough, and the access is plain enough, to copy them first."""
-    if roles.tile is None or len(stage.over) != 1:
-        return False
-    if any(not isinstance(i, Var) for load in (roles.a, roles.b) for i in load.index):
-        return False
+def _packable(stage: Reduce, roles: Factors) -> bool:
+    """Whether the access is plain enough to copy panels."""
+    return roles.tile is not None and len(stage.over) == 1 and all(isinstance(i, Var) for load in (roles.a, roles.b) for i in load.index)
+
+
+def _pays(roles: Factors, extents: Mapping[str, int | None]) -> bool:
+    """Whether the panels are read often enough to copy them first."""
     count = 1
     for extent in extents.values():
         if extent is None:
             return True
         count *= extent
-    reuse = extents[roles.tile] or 0
+    reuse = extents[roles.tile or ""] or 0
     return count >= PACKED_WORK and reuse >= 32 and (extents[roles.vector] or 0) >= 64
 
 
-def _direct(stage: Reduce, roles: Factors, rows: int, width: int, *, threads: bool) -> list[Step]:
+def _direct(stage: Reduce, roles: Factors, rows: int, width: int, decide: Decider, *, threads: bool) -> list[Step]:
     name = stage.name
     axes = [a.name for a in stage.axes]
     over = [a.name for a in stage.over]
@@ -140,23 +158,30 @@ def _direct(stage: Reduce, roles: Factors, rows: int, width: int, *, threads: bo
         inner = [f"{roles.tile}.i", *inner]
     steps.append(Order(stage=name, axes=(*outer, *over, *inner)))
     if threads:
-        steps.append(Parallel(stage=name, axis=outer[0]))
+        shared = decide(f"{name}.parallel", outer[0], outer, "the loop that threads share")
+        steps.append(Parallel(stage=name, axis=shared))
     if roles.tile is not None:
         steps.append(Unroll(stage=name, axis=f"{roles.tile}.i"))
     return [*steps, Vector(stage=name, axis=f"{roles.vector}.i")]
 
 
 def _packed(
-    stage: Reduce, roles: Factors, rows: int, width: int, spec: DeviceSpec, extents: Mapping[str, int | None], acc: DType, *, threads: bool
-) -> list[Step]:
+    stage: Reduce, roles: Factors, rows: int, width: int, spec: DeviceSpec, extents: Mapping[str, int | None], acc: DType,
+    decide: Decider, *, threads: bool,
+) -> list[Step]:  # fmt: skip
     """Goto's loops: a block of B in L2, a panel of A in L1, a register tile in between."""
     name, i, j, k = stage.name, roles.tile or "", roles.vector, stage.over[0].name
     batch = [a.name for a in stage.axes if a.name not in (i, j)]
     size = acc.storage_bytes
     depth = _block((spec.l1_bytes or 32768) * 3 // 4 // (rows * size), extents[k], 8, 512)
+    depth = decide(f"{name}.depth", depth, _blocks(DEPTHS, extents[k], 8), "terms of the sum per panel")
     columns = _block((spec.l2_bytes or 1 << 20) // 2 // (depth * size), extents[j], width, 4096)
+    columns = decide(f"{name}.block_columns", columns, _blocks(COLUMNS, extents[j], width), "columns of a packed block")
     height = _block((spec.l3_bytes or 4 << 20) // 4 // (depth * size), extents[i], rows, 1020)
+    height = decide(f"{name}.block_rows", height, _blocks(HEIGHTS, extents[i], rows), "rows of a packed block")
     row = _instruction(roles, acc, spec)
+    if row is not None and not decide(f"{name}.instruction", True, (False,), f"whether {row.name} multiplies"):
+        row = None
     steps: list[Step] = [
         Split(stage=name, axis=k, factor=depth),
         Split(stage=name, axis=j, factor=columns),
@@ -170,7 +195,8 @@ def _packed(
         inner = (f"{k}.i.o", f"{i}.i.i", f"{j}.i.i", f"{k}.i.i")
     steps.append(Order(stage=name, axes=(*batch, f"{i}.o", f"{k}.o", f"{j}.o", f"{i}.i.o", f"{j}.i.o", *inner)))
     if threads:
-        steps.append(Parallel(stage=name, axis=batch[0] if batch else f"{i}.i.o"))
+        shared = (*batch[:1], f"{i}.i.o", f"{i}.o")
+        steps.append(Parallel(stage=name, axis=decide(f"{name}.parallel", shared[0], shared, "the loop that threads share")))
     steps += [Unroll(stage=name, axis=f"{i}.i.i"), Vector(stage=name, axis=f"{j}.i.i")]
     steps += [
         Pack(stage=roles.a.tensor, at=f"{k}.o", reader=name),
@@ -186,6 +212,11 @@ def _instruction(roles: Factors, acc: DType, spec: DeviceSpec) -> Intrinsic | No
         if fits and row.feature in spec.features and not acc.is_float:
             return row
     return None
+
+
+def _blocks(most: Iterable[int], extent: int | None, step: int) -> Iterator[int]:
+    """Blocks of about these sizes that divide the extent evenly."""
+    return (_block(size, extent, step, size) for size in most)
 
 
 def _block(most: int, extent: int | None, step: int, limit: int) -> int:
