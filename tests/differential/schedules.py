@@ -6,15 +6,17 @@ knowledge of what is legal, and reaches combinations that nobody wrote a test fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from random import Random
 
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError
-from tridsl.ir.expr import Const, Load
-from tridsl.ir.loop import Alloc, For, Kernel
+from tridsl.ir.affine import evaluate_index
+from tridsl.ir.expr import Load
+from tridsl.ir.loop import Alloc, Copy, For, If, Kernel
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import walk
 from tridsl.schedule.apply import apply_schedule
@@ -44,6 +46,8 @@ MOST_COPIES = 64
 """Product of the unrolled iterations in one nest: more is legal and only costs the test's time."""
 MOST_NODES = 3000
 """Nodes of a kernel beyond which no further step is drawn."""
+MOST_WORK = 40_000
+"""Statements that a schedule may execute beyond what the loops of the text do: computing a stage again and again is legal too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +218,15 @@ VERBS: dict[str, tuple[tuple[Maker, int], ...]] = {
 }  # fmt: skip
 
 
-def random_schedule(kernel: Kernel, spec: DeviceSpec, random: Random, *, attempts: int = 24) -> tuple[Schedule, Kernel]:
+def random_schedule(
+    kernel: Kernel, spec: DeviceSpec, random: Random, sizes: Mapping[str, int], *, attempts: int = 24
+) -> tuple[Schedule, Kernel]:
     """A legal schedule for `kernel` (which has no boundaries any more) on `spec`, and the scheduled kernel.
 
     Every draft is applied as a whole or not at all.
     """
     makers = VERBS[spec.kind]
+    most = work(kernel, sizes) + MOST_WORK
     taken: list[Step] = []
     for _ in range(random.randint(1, attempts)):
         nests = _Nests(kernel, random)
@@ -235,10 +242,33 @@ def random_schedule(kernel: Kernel, spec: DeviceSpec, random: Random, *, attempt
             found = apply_schedule(kernel, draft, spec)
         except TriError:
             continue
-        if draft and _copies(found) <= MOST_COPIES:
+        if draft and _copies(found) <= MOST_COPIES and work(found, sizes) <= most:
             kernel = found
             taken += draft
     return tuple(taken), kernel
+
+
+def work(kernel: Kernel, sizes: Mapping[str, int]) -> int:
+    """About how many statements run: loops of varying length are taken as in the first iteration of those around them."""
+
+    def count(block: tuple[object, ...], values: dict[str, int]) -> int:
+        total = 0
+        for statement in block:
+            if isinstance(statement, For):
+                try:
+                    trips = evaluate_index(statement.extent, values)
+                except (KeyError, TypeError):
+                    trips = statement.bound or 1
+                total += max(0, trips) * count(statement.body, {**values, statement.var: 0})
+            elif isinstance(statement, If):
+                total += count(statement.then, values) + count(statement.otherwise, values)
+            elif isinstance(statement, Copy):
+                total += prod(axis.bound or 1 for axis in statement.axes)
+            else:
+                total += 1
+        return total
+
+    return sum(count(p.body, dict(sizes)) for p in kernel.phases)
 
 
 def _copies(kernel: Kernel) -> int:

@@ -19,8 +19,8 @@ from tests.properties.ops import Case, agree, ops
 from tests.properties.test_ops import checked
 from tests.stdlib.calling import module
 from tridsl.check.resolve import bind
-from tridsl.check.sizes import solve
 from tridsl.check.signature import type_choices
+from tridsl.check.sizes import solve
 from tridsl.check.types import check_op
 from tridsl.diagnostics import SourceFile, TriError
 from tridsl.dtypes import NUMPY_TYPES, TRIT

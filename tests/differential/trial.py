@@ -19,7 +19,6 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError
 from tridsl.ir.evaluate import evaluate_kernel
 from tridsl.ir.loop import Kernel
-from tridsl.ir.op import Tensor
 from tridsl.ir.printer import print_kernel
 from tridsl.ir.verify import LOWERED, SCHEDULED, describe, verify
 from tridsl.passes.specialise import Specialisation
@@ -76,9 +75,9 @@ def trial_of(subject: Subject, seed: int, specs: tuple[DeviceSpec, ...] = tuple(
         return Trial(subject=subject, seed=seed, spec=spec, facts=facts, schedule=automatic(subject.op, spec, known))
     if random.random() < 0.1:  # the automatic schedule, distorted
         first = automatic(subject.op, spec, known)
-        steps, _ = random_schedule(apply_schedule(kernel, first, spec), spec, random, attempts=8)
+        steps, _ = random_schedule(apply_schedule(kernel, first, spec), spec, random, subject.sizes, attempts=8)
         return Trial(subject=subject, seed=seed, spec=spec, facts=facts, schedule=(*first, *steps))
-    steps, scheduled = random_schedule(kernel, spec, random)
+    steps, scheduled = random_schedule(kernel, spec, random, subject.sizes)
     again = apply_schedule(kernel, steps, spec)
     assert again == scheduled, f"applied as one schedule, these steps give another kernel:\n{schedule_text(steps)}"
     return Trial(subject=subject, seed=seed, spec=spec, facts=facts, schedule=steps)

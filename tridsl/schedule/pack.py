@@ -8,10 +8,10 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Span, error
 from tridsl.dtypes import DType
 from tridsl.ir.affine import interval
-from tridsl.ir.expr import Const, Expr, Load, Var, binary, index
-from tridsl.ir.loop import Alloc, Buffer, Copy, CopyAxis, For, If, Kernel, Ref, Space, Stmt
+from tridsl.ir.expr import Const, Load, Node, Var, binary, index
+from tridsl.ir.loop import Alloc, Barrier, Block, Buffer, Copy, CopyAxis, For, If, Kernel, Ref, Space, Stmt
 from tridsl.ir.op import Tensor
-from tridsl.ir.walk import rewrite, substitute, variables, walk
+from tridsl.ir.walk import map_children, substitute, variables, walk
 from tridsl.schedule.nest import (
     axis_of,
     enclosing,
@@ -48,8 +48,8 @@ def stage_copy(
 ) -> Kernel:  # fmt: skip
     """Copy what the loop `axis` reads of parameter (or stage) `tensor` into `space`, in traversal order.
 
-    A cooperative copy inside lanes is one panel for all of them: it has an axis for each lane loop that the access mentions, and
-    its storage stands around the lanes.
+    A cooperative copy inside lanes is one panel for all of them: it has an axis for each lane loop that the access mentions,
+    its storage stands around the lanes, and they wait for each other before it is filled again.
     """
     dtype = next((p.dtype for p in kernel.params if isinstance(p, Tensor) and p.name == tensor), None)
     if dtype is None:
@@ -57,7 +57,7 @@ def stage_copy(
         raise error("E0401", f"there is no input tensor `{tensor}` to copy", span, help=f"the input tensors are: {have}")
     stage = reader or _reader(kernel, tensor, axis, span)
     target = find_loop(kernel, stage, axis, span)
-    reads = _loads(target, tensor)
+    reads = _reads(target.body, tensor)
     if not reads:
         raise error("E0412", f"the loop `{axis}` of `{stage}` does not read `{tensor}`", span, help="name a loop around the access")
     load, around = reads[0]
@@ -91,13 +91,18 @@ def stage_copy(
         buffer=Buffer(name=name, dtype=dtype, shape=tuple(index(n) for n in shape), space=space, padded=(True,) * len(shape), span=span)
     )
 
-    def read(access: Load) -> Expr:
-        if access.tensor != tensor:
-            return access
-        return Load(tensor=name, index=tuple(Var(name=l.var) for l in used), dtype=dtype, span=access.span)
+    def read(node: Node) -> Node:
+        if isinstance(node, Load) and node.tensor == tensor:
+            return Load(tensor=name, index=tuple(Var(name=l.var) for l in used), dtype=dtype, span=node.span)
+        return node if isinstance(node, Copy) else map_children(node, read)  # other panels are filled from where they were
 
     def place(loop: For) -> For:
-        return replace(loop, body=(*(() if lanes else (alloc,)), fetch, *rewrite(loop.body, {Load: read})))
+        first = next(n for n, s in enumerate(loop.body) if _reads((s,), tensor))  # behind panels that say where to read
+        before, behind = loop.body[:first], tuple(read(s) for s in loop.body[first:])
+        start: Block = () if lanes else (alloc,)
+        if lanes and loop is not lanes[-1]:
+            start = (Barrier(),)  # all lanes are done with what the panel held
+        return replace(loop, body=(*before, *start, fetch, *behind))  # type: ignore[arg-type]
 
     placed = replace_loop(kernel, target.var, place)
     return replace_loop(placed, lanes[0].var, lambda loop: (alloc, loop)) if lanes else placed
@@ -151,17 +156,22 @@ def _deciding(load: Load, around: tuple[For, ...], used: list[For]) -> list[For]
     return [l for l in around if l not in used and not names & variables(l.extent) and (interval(l.extent, {})[0] or 0) < 1]
 
 
-def _loads(loop: For, tensor: str) -> list[tuple[Load, tuple[For, ...]]]:
+def _reads(block: Block, tensor: str) -> list[tuple[Load, tuple[For, ...]]]:
+    """Accesses with the loops around them. What a copy reads is not read again, so it does not count."""
     found: list[tuple[Load, tuple[For, ...]]] = []
 
-    def visit(block: tuple[object, ...], around: tuple[For, ...]) -> None:
+    def visit(block: Block, around: tuple[For, ...]) -> None:
         for statement in block:
             if isinstance(statement, For):
                 visit(statement.body, (*around, statement))
-            elif not isinstance(statement, Copy):  # what another copy reads is not read again
-                found.extend((n, around) for n in walk(statement) if isinstance(n, Load) and n.tensor == tensor)  # type: ignore[arg-type]
+                continue
+            if isinstance(statement, If):
+                visit((*statement.then, *statement.otherwise), around)
+            searched = statement.condition if isinstance(statement, If) else statement
+            if not isinstance(searched, Copy):
+                found.extend((n, around) for n in walk(searched) if isinstance(n, Load) and n.tensor == tensor)
 
-    visit(loop.body, ())
+    visit(block, ())
     return found
 
 
@@ -171,7 +181,7 @@ def _reader(kernel: Kernel, tensor: str, axis: str, span: Span | None) -> str:
         stage_of(loop.var)
         for phase in kernel.phases
         for loop, _ in nested_loops(phase.body)
-        if axis_of(loop.var) == axis and _loads(loop, tensor)
+        if axis_of(loop.var) == axis and _reads(loop.body, tensor)
     )
     if len(readers) == 1:
         return next(iter(readers))
