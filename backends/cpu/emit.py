@@ -28,10 +28,18 @@ from tridsl.backends.cpu.emit_memory import emit_load
 from tridsl.backends.cpu.emit_mma import emit_mma
 from tridsl.backends.cpu.emit_parallel import annotate, finish_frame
 from tridsl.backends.cpu.emit_reduce import emit_accumulate, emit_append
-from tridsl.backends.cpu.emit_stmt import emit_alloc, emit_barrier, emit_check, emit_for, emit_if_node, emit_store_node
+from tridsl.backends.cpu.emit_stmt import (
+    emit_alloc,
+    emit_barrier,
+    emit_check,
+    emit_for,
+    emit_if_node,
+    emit_prefetch,
+    emit_store_node,
+)
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Binary, Call, Cast, Const, Load, Select, Unary, Var
-from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Check, For, If, Kernel, Mma, Store
+from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Check, For, If, Kernel, Mma, Prefetch, Store
 from tridsl.ir.op import Tensor
 
 EXPRESSIONS: Mapping[type, Callable[[Any, Any], Any]] = {
@@ -55,6 +63,7 @@ STATEMENTS: Mapping[type, Callable[[Any, Any], None]] = {
     If: emit_if_node,
     Barrier: emit_barrier,
     Check: emit_check,
+    Prefetch: emit_prefetch,
 }
 
 

@@ -25,7 +25,7 @@ from tridsl.backends.cpu.emit_llvm import (
 )
 from tridsl.backends.cpu.emit_stream import emit_stream_end
 from tridsl.ir.expr import Load
-from tridsl.ir.loop import Append, For, Ref
+from tridsl.ir.loop import Append, For, Prefetch, Ref
 from tridsl.ir.walk import variables, walk
 
 
@@ -58,7 +58,7 @@ def _captured(frame: Frame, loop: For) -> tuple[list[str], list[str]]:
     tensors = set()
     for node in walk(loop.body):
         match node:
-            case Ref(tensor=tensor) | Load(tensor=tensor) | Append(tensor=tensor):
+            case Ref(tensor=tensor) | Load(tensor=tensor) | Append(tensor=tensor) | Prefetch(tensor=tensor):
                 tensors.add(tensor)
     places = sorted(name for name in tensors if name in frame.places)
     names = set(variables(loop.body)) | {n for p in places for e in (*frame.places[p].shape, *frame.places[p].strides) for n in variables(e)}

@@ -5,13 +5,26 @@ from __future__ import annotations
 from tridsl.backends.cpu.emit_buffers import bind_buffer
 from tridsl.backends.cpu.emit_cast import emit_cast, to_stored
 from tridsl.backends.cpu.emit_frame import Frame, emit_branches, emit_failure, emit_if, emit_loop
-from tridsl.backends.cpu.emit_index import access_of
-from tridsl.backends.cpu.emit_llvm import Value, any_lane, constant, index_constant, ir, lanes_of, together
-from tridsl.backends.cpu.emit_memory import conjunction, emit_store
+from tridsl.backends.cpu.emit_index import STORED_BYTES, access_of
+from tridsl.backends.cpu.emit_llvm import (
+    POINTER,
+    STORED,
+    VOID,
+    WORD,
+    Value,
+    any_lane,
+    constant,
+    declare,
+    index_constant,
+    ir,
+    lanes_of,
+    together,
+)
+from tridsl.backends.cpu.emit_memory import address, conjunction, emit_store
 from tridsl.backends.cpu.emit_parallel import emit_parallel
 from tridsl.backends.cpu.emit_stream import can_stream, emit_stream
 from tridsl.backends.cpu.emit_vector import emit_vector
-from tridsl.ir.loop import Alloc, Barrier, Check, For, If, Store
+from tridsl.ir.loop import Alloc, Barrier, Check, For, If, Prefetch, Store
 
 
 def emit_for(frame: Frame, loop: For) -> None:
@@ -44,6 +57,25 @@ def emit_unroll(frame: Frame, loop: For) -> None:
         frame.known.pop(loop.var, None)
 
 
+def emit_prefetch(frame: Frame, statement: Prefetch) -> None:
+    """Into the nearest cache, one hint for each cache line that the lanes touch side by side."""
+    place = frame.places[statement.tensor]
+    access = access_of(frame, place, statement.index)
+    if access.varying is not None:
+        return
+    lines = range(0, max(access.lanes, 1) * STORED_BYTES[STORED[place.dtype]], CACHE_LINE)
+    if access.offsets and access.offsets != tuple(range(access.lanes)):
+        lines = range(1)
+    builder = frame.builder
+    pointer = address(frame, place, access)
+    function = declare(builder.module, "llvm.prefetch.p0", VOID, [POINTER, WORD, WORD, WORD])
+    read, keep, data = constant(WORD, 0), constant(WORD, 3), constant(WORD, 1)
+    for start in lines:
+        line = builder.gep(pointer, [index_constant(start)], source_etype=ir.IntType(8)) if start else pointer
+        builder.call(function, [line, read, keep, data])
+
+
+CACHE_LINE = 64
 LOOPS = {"serial": emit_serial, "unroll": emit_unroll, "vector": emit_vector, "parallel": emit_parallel}
 
 

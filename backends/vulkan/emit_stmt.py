@@ -18,7 +18,7 @@ from tridsl.backends.vulkan.emit_frame import AXES, Frame
 from tridsl.backends.vulkan.emit_places import declare_index, emit_alloc, index_type
 from tridsl.backends.vulkan.ranges import Range, range_of
 from tridsl.ir.expr import Const, Expr, index
-from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Block, Check, Copy, For, If, Mma, Stmt, Store
+from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Block, Check, Copy, For, If, Mma, Prefetch, Stmt, Store
 from tridsl.ir.walk import substitute
 
 MAX_GROUPS = 65535
@@ -170,6 +170,10 @@ LOOP_KINDS = frozenset(_LOOPS)
 # The rest.
 
 
+def _prefetch(frame: Frame, statement: Prefetch) -> None:
+    """A hint that GLSL has no word for."""
+
+
 def _if(frame: Frame, statement: If) -> None:
     condition = emit_condition(frame, statement.condition)
     if is_varying(frame, statement.condition) and frame.is_collective(statement):
@@ -207,6 +211,7 @@ _EMIT: dict[type, Callable[[Frame, Any], None]] = {
     If: _if,
     Barrier: _barrier,
     Check: _check,
+    Prefetch: _prefetch,
 }
 
 STATEMENTS = frozenset(_EMIT)

@@ -289,6 +289,10 @@ def _append(w: Writer, s: loop.Append) -> None:
         _assign(w, s.count, f"{text} + 1")
 
 
+def _prefetch(w: Writer, s: loop.Prefetch) -> None:
+    """A hint has no meaning."""
+
+
 def _copy(w: Writer, s: loop.Copy) -> None:
     together = s.cooperative and _in_lanes(w)
     if together:
@@ -357,4 +361,5 @@ def _alloc(w: Writer, s: loop.Alloc) -> None:
 _STATEMENTS: Mapping[type, Callable[[Writer, Any], None]] = {
     loop.For: _for, loop.Alloc: _alloc, loop.Store: _store, loop.Accumulate: _accumulate, loop.Append: _append,
     loop.Copy: _copy, loop.Mma: _mma, loop.If: _if, loop.Barrier: _barrier, loop.Check: _check,
+    loop.Prefetch: _prefetch,
 }  # fmt: skip

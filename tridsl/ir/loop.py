@@ -180,7 +180,15 @@ class Check(Node):
     number: int
 
 
-Stmt: TypeAlias = For | Alloc | Store | Accumulate | Append | Copy | Mma | If | Barrier | Check
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefetch(Node):
+    """A hint: `tensor[index]` will be read soon. Never fails, wherever the index points; a device may ignore it."""
+
+    tensor: str
+    index: tuple[Expr, ...]
+
+
+Stmt: TypeAlias = For | Alloc | Store | Accumulate | Append | Copy | Mma | If | Barrier | Check | Prefetch
 Block: TypeAlias = tuple[Stmt, ...]
 
 

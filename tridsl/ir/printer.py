@@ -387,6 +387,10 @@ def _append(s: loop.Append, names: Names) -> list[str]:
     return [f"append {s.tensor}[{_ref(s.count, names)}++] = {_inner(s.value, 1, names)} if {print_expr(s.keep, names)}"]
 
 
+def _prefetch(s: loop.Prefetch, names: Names) -> list[str]:
+    return [f"prefetch {_ref(loop.Ref(tensor=s.tensor, index=s.index), names)}"]
+
+
 def _copy(s: loop.Copy, names: Names) -> list[str]:
     axes = ", ".join(
         f"{names[a.var]} < {_inner(a.extent, 5, names)}" + (f" of {a.bound}" if a.bound is not None else "")
@@ -422,4 +426,5 @@ def _check(s: loop.Check, names: Names) -> list[str]:
 _STATEMENTS: dict[type, Callable[[Any, Names], list[str]]] = {
     loop.For: _for, loop.Alloc: _alloc, loop.Store: _store, loop.Accumulate: _accumulate, loop.Append: _append,
     loop.Copy: _copy, loop.Mma: _mma, loop.If: _if, loop.Barrier: _barrier, loop.Check: _check,
+    loop.Prefetch: _prefetch,
 }  # fmt: skip

@@ -188,6 +188,8 @@ def _expressions(statement: loop.Stmt) -> Iterator[Expr]:
             yield from (*statement.target.index, statement.a, statement.b)
         case loop.If() | loop.Check():
             yield statement.condition
+        case loop.Prefetch():
+            yield from statement.index
 
 
 def _present(expr: Expr | None) -> tuple[Expr, ...]:

@@ -91,6 +91,14 @@ def _starts(around: loop.For, target: loop.Ref) -> bool:
     return any(isinstance(n, loop.Store) and n.target.tensor == target.tensor for n in walk(around.body))
 
 
+def _prefetch(s: loop.Prefetch, scope: Scope) -> Iterator[str]:
+    declared = scope.tensors.get(s.tensor)
+    if declared is None:
+        yield f"{s.tensor} is used where it is not declared"
+    elif declared.rank != len(s.index):
+        yield f"{s.tensor} has {declared.rank} axes and is prefetched with {len(s.index)} indices"
+
+
 def _append(s: loop.Append, scope: Scope) -> Iterator[str]:
     yield from _target(s.count, scope)
     yield from condition(s.keep, "condition of an append")
@@ -146,7 +154,7 @@ def _barrier(s: loop.Barrier, scope: Scope) -> Iterator[str]:
 
 STATEMENT_RULES: Mapping[type, tuple[Rule, ...]] = {
     loop.For: (_for,), loop.Alloc: (_alloc,), loop.Store: (_store,), loop.Accumulate: (_accumulate, _reduced_loops),
-    loop.Append: (_append,), loop.Copy: (_copy,), loop.Mma: (_mma,), loop.If: (_if,), loop.Check: (_check,), loop.Barrier: (_barrier,),
+    loop.Append: (_append,), loop.Copy: (_copy,), loop.Mma: (_mma,), loop.If: (_if,), loop.Check: (_check,), loop.Barrier: (_barrier,), loop.Prefetch: (_prefetch,),
 }  # fmt: skip
 
 

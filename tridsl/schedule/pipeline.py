@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeGuard
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
-from tridsl.ir.loop import Copy, For, Kernel
-from tridsl.ir.walk import rewrite
-from tridsl.schedule.nest import loops_of, stages, unknown_stage
+from tridsl.ir.expr import Load, Var, add, index
+from tridsl.ir.loop import Copy, For, Kernel, Prefetch
+from tridsl.ir.op import Tensor
+from tridsl.ir.walk import rewrite, substitute, walk
+from tridsl.schedule.nest import axis_of, find_loop, loops_of, nested_loops, replace_loop, stages, unknown_stage
 from tridsl.schedule.steps import Pipeline
 
 
@@ -18,12 +21,21 @@ def pipeline(kernel: Kernel, step: Pipeline, spec: DeviceSpec) -> Kernel:
     after:   for k.o: copy A -> A.shared (buffers = 2); …
 
     The copies of the innermost loop that has any are fetched `depth` iterations ahead; how (registers, a second buffer, a fifo)
-    is the backend's choice. E0403: depth is not 1..3. E0418: nothing is copied in the stage's loops.
+    is the backend's choice. On a parameter:
+
+    before:  for r: for n: m max= x[r, n]; for n: e[n] = exp(x[r, n] - m)               x.pipeline(1, at=r)
+    after:   for r: for n: m max= x[r, n]; for n: e[n] = exp(x[r, n] - m); prefetch x[r + 1, n]
+
+    in the second loop inside `at` that reads the parameter: the first one waits for memory, the second computes. E0403: depth
+    is not 1..3. E0418: nothing is copied in the stage's loops; the loop does not read the parameter.
     """
-    if step.stage not in stages(kernel):
+    parameters = {p.name for p in kernel.params if isinstance(p, Tensor)}
+    if step.stage not in stages(kernel) and step.stage not in parameters:
         raise unknown_stage(kernel, step.stage, step.span)
     if not 1 <= step.depth <= 3:
         raise error("E0403", f"cannot fetch {step.depth} iterations ahead", step.span, help="use a depth of 1, 2 or 3")
+    if step.at is not None:
+        return _prefetch(kernel, step, step.at)
     holding = [l for l in loops_of(kernel, step.stage) if any(isinstance(s, Copy) for s in l.body)]
     if not holding:
         raise error(
@@ -39,3 +51,28 @@ def pipeline(kernel: Kernel, step: Pipeline, spec: DeviceSpec) -> Kernel:
     return replace(kernel, phases=rewrite(kernel.phases, {For: deepen}))
 
 
+def _prefetch(kernel: Kernel, step: Pipeline, axis: str) -> Kernel:
+    readers = [step.reader] if step.reader else [s for s in stages(kernel) if any(axis_of(l.var) == axis for l in loops_of(kernel, s))]
+    loops = [find_loop(kernel, reader, axis, step.span) for reader in readers]
+    reading = [loop for loop in loops if any(_reads(n, step.stage) for s in loop.body for n in walk(s))]
+    if not reading:
+        raise error(
+            "E0418", f"no loop `{axis}` reads `{step.stage}`", step.span, help="name a loop of the stage that reads it, and the stage: reader=y"
+        )
+    target = reading[0]
+    nests = [
+        loop
+        for loop, _ in nested_loops(target.body)
+        if any(_reads(n, step.stage) for s in loop.body if not isinstance(s, For) for n in walk(s))
+    ]
+    if not nests:
+        raise error("E0418", f"`{step.stage}` is not read in a loop inside `{axis}`", step.span, help="name an outer loop")
+    chosen = nests[min(1, len(nests) - 1)]
+    load = next(n for s in chosen.body if not isinstance(s, For) for n in walk(s) if _reads(n, step.stage))
+    ahead = {target.var: add(Var(name=target.var), index(step.depth))}
+    hint = Prefetch(tensor=step.stage, index=tuple(substitute(i, ahead) for i in load.index), span=step.span)
+    return replace_loop(kernel, chosen.var, lambda loop: replace(loop, body=(*loop.body, hint)))
+
+
+def _reads(node: object, tensor: str) -> TypeGuard[Load]:
+    return isinstance(node, Load) and node.tensor == tensor

@@ -115,9 +115,12 @@ class Intrin(StepBase):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline(StepBase):
-    """`pipeline(1)`: staged copies of the innermost staged loop are fetched `depth` iterations ahead."""
+    """`pipeline(1)`: staged copies of the innermost staged loop are fetched `depth` iterations ahead. On a parameter,
+    `x.pipeline(1, at=r)`: what iteration `r + depth` will read is prefetched while iteration `r` computes."""
 
     depth: int
+    at: str | None = None
+    reader: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

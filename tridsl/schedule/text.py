@@ -238,8 +238,15 @@ def _intrin(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _pipeline(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(1, 1)
-    read.only()
-    return Pipeline(stage=stage, depth=read.integer(call.args[0]), span=call.span)
+    read.only("at", "reader")
+    at, reader = read.keyword("at"), read.keyword("reader")
+    return Pipeline(
+        stage=stage,
+        depth=read.integer(call.args[0]),
+        at=None if at is None else read.path(at),
+        reader=None if reader is None else read.path(reader),
+        span=call.span,
+    )
 
 
 def _grid(stage: str, call: VerbCall, read: Reader) -> Step:

@@ -1,4 +1,4 @@
-"""Stores around the caches give the same bytes as ordinary ones, wherever the array starts."""
+"""Hints of where data goes: stores around the caches and prefetches never change a result."""
 
 from __future__ import annotations
 
@@ -34,3 +34,24 @@ def test_lowered_text_shows_it() -> None:
     x = np.zeros((4, 32), np.float32)
     assert "nontemporal" in ops.scale.lower(x, 2.0, device="cpu", until="emit")
     assert "stream" in ops.scale.lower(x, 2.0, device="cpu", until="schedule")
+
+
+PREFETCHING = """op center(x: f32[R, N]) -> y: f32[R, N] {
+  s[r] = sum[k](x[r, k])
+  y[r, n] = x[r, n] - s[r]
+}
+schedule center for cpu {
+  s.at(y, r).vector(k)
+  y.parallel(r).vector(n)
+  x.pipeline(2, at=r, reader=y)
+}
+"""
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 257), (7, 64)])
+def test_prefetch_changes_nothing(shape: tuple[int, int]) -> None:
+    ops = tridsl.compile(PREFETCHING)
+    x = np.random.default_rng(0).integers(-9, 9, shape).astype(np.float32)
+    np.testing.assert_array_equal(ops.center(x), x - x.sum(axis=1, keepdims=True))
+    assert "prefetch x[r + 2, n]" in ops.center.lower(x, device="cpu", until="schedule")
+    assert "llvm.prefetch" in ops.center.lower(x, device="cpu", until="emit") or shape == (1, 1)
