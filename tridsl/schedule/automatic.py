@@ -12,10 +12,11 @@ Each of these decisions has a name and a default (`schedule.decisions`); the spa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
-from tridsl.ir.affine import normal_form
+from tridsl.ir.affine import evaluate_index, normal_form
 from tridsl.ir.expr import Load, Node, Var
 from tridsl.ir.op import Compact, Map, Op, Reduce, Stage
 from tridsl.ir.walk import children, walk
@@ -33,7 +34,7 @@ from tridsl.schedule.analyse import (
 )
 from tridsl.schedule.contraction import contraction_steps, is_contraction
 from tridsl.schedule.decisions import Answer, Choice, Decider
-from tridsl.schedule.steps import At, Fuse, Inline, Order, Parallel, Schedule, Split, Step, StoreIn, Vector
+from tridsl.schedule.steps import At, Fuse, Inline, Order, Parallel, Pipeline, Schedule, Split, Step, StoreIn, Vector
 
 PARALLEL_WORK = 100_000
 """Scalar operations below which a second thread costs more than it brings (starting one takes a few microseconds)."""
@@ -82,6 +83,8 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     joined = {step.stage for step in placed if isinstance(step, At) and step.consumer in moved}  # their reader's loop is theirs
     strips = {step.stage for step in placed if isinstance(step, Split)}
     busy = {name: work(graph.stages[name], sizes) for name in graph.stages}
+    for root, depth in shared.items():
+        steps += _prefetches(graph, root, depth, moved, spec, sizes, decide)
     for name, stage in graph.stages.items():
         if name in inlined or name in joined:
             continue
@@ -89,6 +92,29 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
         if _streams(stage, graph, spec, sizes, decide):
             steps.append(StoreIn(stage=name, space="stream"))
     return tuple(steps)
+
+
+def _prefetches(
+    graph: Graph, root: str, depth: int, moved: set[str], spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider
+) -> list[Step]:
+    """Rows that several stages read one after the other come from memory while the first of them waits: fetch the next row's
+    while the others compute."""
+    steps: list[Step] = []
+    axis = axes_of(graph.stages[root])[depth - 1].name
+    for tensor in graph.op.tensors:
+        if tensor.role != "input":
+            continue
+        reads = [r for r in graph.reads if r.load.tensor == tensor.name and (r.reader == root or r.reader in moved)]
+        rows = all(len(r.load.index) > depth and r.load.index[depth - 1] == Var(name=axis) for r in reads)
+        if len({r.reader for r in reads}) < 2 or not rows:
+            continue
+        try:
+            size = tensor.dtype.storage_bytes * prod(evaluate_index(n, sizes) for n in tensor.shape)
+        except KeyError:
+            continue
+        if decide(f"{root}.prefetch.{tensor.name}", size > (spec.l2_bytes or size), (False, True), "whether the next row is prefetched"):
+            steps.append(Pipeline(stage=tensor.name, depth=1, at=axis, reader=root))
+    return steps
 
 
 def _streams(stage: Stage, graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> bool:
