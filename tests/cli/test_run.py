@@ -54,7 +54,7 @@ def test_pictures(command: Command, tmp_path: Path, suffix: str) -> None:
     y, x = np.mgrid[0:40, 0:60]
     rgb = np.stack([np.where(x > 30, 200, 20), y * 2, x], -1).astype(np.uint8)
     Image.fromarray(rgb).save(tmp_path / f"in.{suffix}")
-    found = command("run", "stdlib:edges", "--image", tmp_path / f"in.{suffix}", "--set", "threshold=100", *CPU, "-o", tmp_path / "out.png")
+    found = command("run", "stdlib:edges", "--image", tmp_path / f"in.{suffix}", "--set", "threshold=40", *CPU, "-o", tmp_path / "out.png")
     assert found.status == 0, found.err
     edge = np.asarray(Image.open(tmp_path / "out.png"))
     assert edge.shape == (40, 60) and set(np.unique(edge)) == {0, 255}

@@ -172,10 +172,10 @@ def _op(name: str, services: Services, device: str, threads: int) -> Callable[..
 
 
 def _text(rows: list[Row], absent: list[dict[str, str]], written: list[str]) -> tuple[Any, ...]:
-    table = Table("op", "case", "device", "answer", "median", "p10", "p90", "label", box=None, pad_edge=False)
+    table = Table("device", "op", "case", "answer", "median (p10, p90)", "", box=None, pad_edge=False)
     for row in rows:
         r = row.reading
-        times = (seconds(r.median), seconds(r.p10), seconds(r.p90), "measured") if r else ("", "", "", "")
-        table.add_row(row.what, row.case, row.device, row.answer if row.right else f"WRONG: {row.answer}", *times)
+        times = (f"{seconds(r.median)} ({seconds(r.p10)}, {seconds(r.p90)})", "measured") if r else ("", "")
+        table.add_row(row.device, row.what.removeprefix("stdlib:"), row.case, row.answer if row.right else f"WRONG: {row.answer}", *times)
     notes = [f"{a['kind']}: absent: {a['reason']}" for a in absent]
     return (table, "", *notes, "", "Pictures:", *(f"  {place}" for place in written))

@@ -1,11 +1,9 @@
-"""The rows of `tridsl bench` as tables."""
+"""The rows of `tridsl bench` as text that fits 80 columns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-from rich.table import Table
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
@@ -16,37 +14,37 @@ def seconds(value: float) -> str:
     return f"{value / size:.3g} {unit}"
 
 
-def table(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A line per contestant and regime, and below it a line per op with its compile times."""
-    runs = Table("op", "case", "", "by", "median", "p10", "p90", "of peak", "peak", "label", box=None, pad_edge=False)
+def table(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> tuple[str, ...]:
+    """A paragraph per case: a line per reading, and one with the times of first calls."""
+    cores = ", ".join(map(str, machine["cores"]))
+    lines = [f"{machine['description']}; {machine['threads']} thread(s), pinned to core(s) {cores}"]
+    lines.append("Fractions are of the peak beside them, probed in the same minute: fma in registers, copy past the caches.")
     for row in rows:
-        for cells in _readings(row):
-            runs.add_row(*cells)
-    starts = Table("op", "case", "first call, empty cache", "first call, warm cache", "smallest call", "largest error", "label", box=None, pad_edge=False)
-    for row in rows:
-        if "compile" in row:
-            times = row["compile"]
-            dispatch = times["dispatch"]
-            starts.add_row(
-                row["operation"], row["case"], seconds(times["cold_seconds"]), seconds(times["warm_seconds"]),
-                seconds(dispatch["median_seconds"]) if dispatch else "-", _error(row["error"]), times["label"],
-            )  # fmt: skip
+        lines += ["", f"{row['operation']}  {row['case']}", *(f"  {line}" for line in _case(row))]
     absent = [name for name, here in machine["peers"].items() if not here]
-    head = f"{machine['description']}, {machine['threads']} thread(s) on core(s) {', '.join(map(str, machine['cores']))}"
-    tail = f"Not installed, so not measured: {', '.join(absent)} (pip install 'tridsl[bench]', and torch)." if absent else ""
-    problems = [f"{row['operation']} {row['case']}: {row['error']}" for row in rows if "readings" not in row]
-    return (head, "", runs, "", starts, *problems, tail)
+    if absent:
+        lines += ["", f"Not installed, so not measured: {', '.join(absent)}. (pip install 'tridsl[bench]'; torch apart)"]
+    return ("\n".join(lines),)
 
 
-def _readings(row: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    for regime, found in row.get("readings", {}).items():
+def _case(row: Mapping[str, Any]) -> Iterator[str]:
+    if "error" in row and "correct" not in row:
+        yield str(row["error"]).replace("\n", "\n  ")
+        return
+    if not row["correct"]:
+        yield f"WRONG, so not timed: {row['error']}"
+        return
+    yield f"{'':6}{'':12} {'median':>9} {'p10':>9} {'p90':>9}"
+    for regime, found in row["readings"].items():
         for name, one in found["contestants"].items():
             peak = found["peaks"][one["roof"]]
-            yield (
-                row["operation"], row["case"], regime, name, seconds(one["median_seconds"]), seconds(one["p10_seconds"]), seconds(one["p90_seconds"]),
-                f"{one['fraction']:.0%}", f"{one['roof']} {peak['rate'] / 1e9:.4g} G{peak['unit']}", one["label"],
-            )  # fmt: skip
-
-
-def _error(error: Any) -> str:
-    return f"{error:.2g}" if isinstance(error, float) else str(error)
+            times = " ".join(f"{seconds(one[key]):>9}" for key in ("median_seconds", "p10_seconds", "p90_seconds"))
+            yield f"{regime:6}{name:12} {times} {one['fraction']:>5.0%} of {one['roof']} {peak['rate'] / 1e9:.4g} G{peak['unit']}  {one['label']}"
+    times = row["compile"]
+    yield f"first call {seconds(times['cold_seconds'])} with an empty cache, {seconds(times['warm_seconds'])} with a warm one  {times['label']}"
+    if times["dispatch"]:
+        yield f"call of the smallest arrays {seconds(times['dispatch']['median_seconds'])}  {times['label']}"
+    yield f"largest error {row['error']:.2g}, checked in f64 before timing"
+    for name, answer in row.get("peers", {}).items():
+        if isinstance(answer, str):
+            yield f"{name} gives another answer, so it is not timed: {answer}"
