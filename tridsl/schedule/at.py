@@ -13,11 +13,14 @@ from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Ke
 from tridsl.ir.op import Param
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.nest import (
+    axis_of,
+    crossed_kinds,
     enclosing,
     find_loop,
     follows_loops,
     loop_ranges,
     nested_loops,
+    out_of_scope,
     replace_loop,
     stage_of,
     stages,
@@ -79,6 +82,7 @@ def at(kernel: Kernel, step: At, spec: DeviceSpec) -> Kernel:
             help=f"nothing reads `{stage}`",
         )  # fmt: skip
     path = (*enclosing(kernel_without, target.var), target)
+    _check_place(kernel_without, path, body_of, names, step)
     outside = _count_loads(kernel_without, names) > len(inside)
     wanted = {name: _region(kernel, name, [r for r in inside if r.load.tensor == name], path) for name in sorted(names)}
     regions = _agreed(kernel, body_of, wanted)
@@ -96,6 +100,29 @@ def at(kernel: Kernel, step: At, spec: DeviceSpec) -> Kernel:
 
     placed = replace_loop(kernel_without, target.var, place)
     return replace(placed, scratch=tuple(b for b in placed.scratch if b.name not in names))
+
+
+def _check_place(kernel: Kernel, path: tuple[For, ...], block: Block, names: frozenset[str], step: At) -> None:
+    """Whether the stage's nest, as it is now, may stand in the loop."""
+    crossed = crossed_kinds(path, block)
+    if crossed is not None:
+        around, loop = crossed
+        raise error(
+            "E0405",
+            f"the {loop.kind} loop `{axis_of(loop.var)}` of `{step.stage}` would stand inside the {around.kind} loop `{axis_of(around.var)}`",
+            step.span,
+            help=f"leave `{axis_of(loop.var)}` of `{step.stage}` serial",
+        )
+    missing = out_of_scope(kernel, path, _first_reader(path[-1], names), block)
+    if missing is not None:
+        raise error(
+            "E0411", f"`{step.stage}` was already moved to where `{missing}` is known", step.span,
+            help=f"write one `.at(…)` for `{step.stage}`",
+        )  # fmt: skip
+
+
+def _first_reader(loop: For, names: frozenset[str]) -> int:
+    return next(n for n, s in enumerate(loop.body) if any(isinstance(m, Load) and m.tensor in names for m in walk(s)))
 
 
 class _Home:
@@ -261,8 +288,11 @@ def _whole(extent: Expr) -> Region:
 
 
 def _inside(read: _Read, place: Expr, outer: Mapping[str, Interval]) -> bool:
-    """Whether every point between the ends of `place` lies in the tensor, also where a loop around the read is empty."""
-    return not read.guarded and (follows_loops(place) or not _empty_loops(read.around, outer))
+    """Whether every point between the ends of `place` lies in the tensor: the access is made, or names an element even where a
+    loop around it is empty, and its variables take their extremes independently of one another."""
+    own = {loop.var for loop in read.around} & variables(place)
+    tied = any(own & variables(loop.extent) for loop in read.around if loop.var in own)
+    return not (read.guarded or tied) and (follows_loops(place) or not _empty_loops(read.around, outer))
 
 
 def _empty_loops(loops: tuple[For, ...], outer: Mapping[str, Interval]) -> list[str]:
@@ -411,7 +441,5 @@ def _buffers(kernel: Kernel, names: frozenset[str], regions: dict[str, tuple[Reg
 
 def _insert(loop: For, producer: Block, names: frozenset[str]) -> For:
     """The producer stands right before the first statement of the loop's body that reads it."""
-    for position, statement in enumerate(loop.body):
-        if any(isinstance(n, Load) and n.tensor in names for n in walk(statement)):
-            return replace(loop, body=(*loop.body[:position], *producer, *loop.body[position:]))
-    raise AssertionError("a producer is only moved to where it is read")
+    position = _first_reader(loop, names)
+    return replace(loop, body=(*loop.body[:position], *producer, *loop.body[position:]))

@@ -8,8 +8,9 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.loop import Copy, Kernel, LoopKind
 from tridsl.ir.walk import walk
-from tridsl.schedule.nest import enclosing, find_loop, replace_loop, require_serial, trip_bound
+from tridsl.schedule.nest import axis_of, crossed_kinds, enclosing, find_loop, replace_loop, require_serial, trip_bound
 from tridsl.schedule.pack import LANES
+from tridsl.schedule.parallel import require_own_elements
 from tridsl.schedule.steps import Bind
 
 BINDINGS: dict[str, LoopKind] = {
@@ -27,7 +28,8 @@ def bind(kernel: Kernel, step: Bind, spec: DeviceSpec) -> Kernel:
     after:   group.x i.o: lane.x i.i < 64: body
 
     Group, column and row loops must be independent (E0408); a lane or subgroup loop may be reduced over: its lanes hold partial
-    results. Lane loops need a constant bound (E0403). Two nested loops cannot have one hardware axis (E0405). A panel that all
+    results. Lane loops need a constant bound (E0403). Two nested loops cannot have one hardware axis, and workgroups cannot
+    stand inside lanes (E0405). A panel that all
     lanes share is made once its lanes are known (E0412). E0413: no such axis.
     """
     for axis, binding in step.axes:
@@ -48,7 +50,11 @@ def bind(kernel: Kernel, step: Bind, spec: DeviceSpec) -> Kernel:
                 "E0412", f"the loops inside `{axis}` already share a panel, which the lanes of `{axis}` would each have made alone",
                 step.span, help="put `.bind(…)` before `.store(shared, …)`",
             )  # fmt: skip
-        if any(other.binding == binding for other in enclosing(kernel, loop.var)):
-            raise error("E0405", f"a loop around `{axis}` already has the axis {binding}", step.span, help="choose another axis")
-        kernel = replace_loop(kernel, loop.var, lambda found, k=kind, b=binding: replace(found, kind=k, binding=b))  # type: ignore[misc]
+        bound = replace(loop, kind=kind, binding=binding)
+        crossed = crossed_kinds(enclosing(kernel, loop.var), (bound,)) or crossed_kinds((bound,), loop.body)
+        if crossed is not None:
+            outer, inner = (f"{axis_of(l.var)}` ({l.binding or l.kind})" for l in crossed)
+            raise error("E0405", f"the loop `{inner} cannot stand inside `{outer}", step.span, help="choose another axis, or `.order(…)` first")
+        require_own_elements(bound, binding, step)
+        kernel = replace_loop(kernel, loop.var, lambda _, b=bound: b)  # type: ignore[misc]
     return kernel

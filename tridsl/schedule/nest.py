@@ -7,8 +7,22 @@ from dataclasses import replace
 
 from tridsl.diagnostics import Span, TriError, error
 from tridsl.ir.affine import Interval, interval, normal_form
-from tridsl.ir.expr import Const, Expr, index
-from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Copy, For, If, Kernel, Mma, Stmt, Store
+from tridsl.ir.expr import Const, Expr, Load, Var, index
+from tridsl.ir.loop import (
+    Accumulate,
+    Alloc,
+    Append,
+    Block,
+    Copy,
+    CopyAxis,
+    For,
+    If,
+    Kernel,
+    LoopKind,
+    Mma,
+    Stmt,
+    Store,
+)
 from tridsl.ir.walk import rewrite, variables, walk
 
 
@@ -105,6 +119,45 @@ def loop_ranges(loops: tuple[For, ...]) -> dict[str, Interval]:
         high = loop.bound if loop.bound is not None else interval(loop.extent, ranges)[1]
         ranges[loop.var] = (0, None if high is None else max(0, high - 1))
     return ranges
+
+
+def out_of_scope(kernel: Kernel, path: tuple[For, ...], before: int, block: Block) -> str | None:
+    """A loop variable or local buffer that `block` uses and that does not exist in front of statement `before` of the innermost
+    loop of `path` (which starts at a phase)."""
+    inside = path[-1].body[:before]
+    blocks = [(p.body, path[0].var) for p in kernel.phases] + [(l.body, n.var) for l, n in zip(path, path[1:])]
+    visible = {s.buffer.name for s in inside if isinstance(s, Alloc)}
+    for body, following in blocks:
+        position = next((n for n, s in enumerate(body) if isinstance(s, For) and s.var == following), 0)
+        visible |= {s.buffer.name for s in body[:position] if isinstance(s, Alloc)}
+    nodes = [n for s in block for n in walk(s)]
+    local = {n.buffer.name for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)} - visible
+    local -= {n.buffer.name for n in nodes if isinstance(n, Alloc)}
+    own = {n.var for n in nodes if isinstance(n, For | CopyAxis)} | {loop.var for loop in path}
+    for node in nodes:
+        if isinstance(node, Load) and node.tensor in local:
+            return node.tensor
+        if isinstance(node, Var) and ":" in node.name and node.name not in own:
+            return axis_of(node.name)
+    return None
+
+
+def crossed_kinds(outer: tuple[For, ...], inner: Block) -> tuple[For, For] | None:
+    """Two loops that may not stand in each other: lanes or threads inside lanes, threads inside threads, one hardware axis
+    twice, workgroups inside lanes."""
+    for loop in (n for s in inner for n in walk(s) if isinstance(n, For)):
+        for around in outer:
+            if loop.kind in CROSSED.get(around.kind, ()) or (loop.binding is not None and loop.binding == around.binding):
+                return around, loop
+    return None
+
+
+CROSSED: dict[LoopKind, tuple[LoopKind, ...]] = {
+    "vector": ("vector", "parallel", "group", "lane", "subgroup"),
+    "parallel": ("parallel",),
+    "lane": ("parallel", "group"),
+    "subgroup": ("parallel", "group"),
+}
 
 
 def follows_loops(place: Expr) -> bool:

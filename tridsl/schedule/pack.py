@@ -18,6 +18,7 @@ from tridsl.schedule.nest import (
     find_loop,
     follows_loops,
     nested_loops,
+    out_of_scope,
     replace_loop,
     stage_of,
     trip_bound,
@@ -70,8 +71,11 @@ def stage_copy(
     bounds = [_bound(loop, lanes, around, used, tensor, span) for loop in used]
     name = f"{tensor}.{space if cooperative else 'pack'}"
     shape = [*bounds[:-1], bounds[-1] + pad] if bounds else []
+    axes = [axis_of(loop.var) for loop in used]
     prefix = f"{stage}:{name}."
-    renamed = {loop.var: Var(name=prefix + axis_of(loop.var)) for loop in used}
+    renamed = {
+        loop.var: Var(name=prefix + (a if axes.count(a) == 1 else loop.var.replace(":", "."))) for loop, a in zip(used, axes)
+    }
     copy = Copy(
         axes=tuple(
             CopyAxis(var=renamed[loop.var].name, extent=substitute(loop.extent, renamed), bound=bound)
@@ -84,6 +88,13 @@ def stage_copy(
         buffers=buffers,
         span=span,
     )
+    first = next(n for n, s in enumerate(target.body) if _reads((s,), tensor))  # behind panels that say where to read
+    missing = out_of_scope(kernel, (*enclosing(kernel, target.var), target), first, (copy,))
+    if missing is not None:
+        raise error(
+            "E0412", f"where `{tensor}` is read depends on `{missing}`, which is not known at the start of `{axis}`", span,
+            help=f"copy it inside `{missing}`, or before the step that makes `{missing}`",
+        )  # fmt: skip
     fetch: Stmt = copy
     for loop in _deciding(load, around, used):
         fetch = If(condition=binary("gt", substitute(loop.extent, renamed), index(0)), then=(fetch,))
@@ -97,7 +108,6 @@ def stage_copy(
         return node if isinstance(node, Copy) else map_children(node, read)  # other panels are filled from where they were
 
     def place(loop: For) -> For:
-        first = next(n for n, s in enumerate(loop.body) if _reads((s,), tensor))  # behind panels that say where to read
         before, behind = loop.body[:first], tuple(read(s) for s in loop.body[first:])
         start: Block = () if lanes else (alloc,)
         if lanes and loop is not lanes[-1]:
@@ -138,7 +148,8 @@ def _lanes_around(kernel: Kernel, target: For, axis: str, span: Span | None) -> 
     if not lanes:
         return ()
     names = {loop.var for loop in lanes}
-    apart = next((loop for loop in path if loop not in lanes and names & variables(loop.extent)), None)
+    within = path[path.index(lanes[0]) :]
+    apart = next((loop for loop in within if loop not in lanes and (loop.kind == "group" or names & variables(loop.extent))), None)
     alone = [n for n in walk(lanes[0]) if isinstance(n, If) and any(isinstance(m, For) and m.var == target.var for m in walk(n))]
     if apart is not None or alone:
         raise error(

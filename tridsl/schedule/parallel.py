@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
-from tridsl.ir.loop import For, Kernel
-from tridsl.ir.walk import walk
+from tridsl.ir.loop import Accumulate, Alloc, Copy, For, Kernel, Store
+from tridsl.ir.walk import variables, walk
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, replace_loop, require_serial
-from tridsl.schedule.steps import Parallel
+from tridsl.schedule.steps import Bind, Parallel
 
 
 def parallel(kernel: Kernel, step: Parallel, spec: DeviceSpec) -> Kernel:
@@ -45,3 +45,19 @@ def require_independent(loop: For, verb: str, step: Parallel) -> None:
             step.span,
             help="choose an axis of the stage's result",
         )
+    require_own_elements(loop, verb, step)
+
+
+def require_own_elements(loop: For, verb: str, step: Parallel | Bind) -> None:
+    """E0408 where every iteration writes one element of shared storage again (a monoid's state that lacks the axis)."""
+    if loop.reduce:
+        return
+    local = {n.buffer.name for n in walk(loop) if isinstance(n, Alloc)}
+    targets = [n.target for n in walk(loop) if isinstance(n, Store | Copy)]
+    targets += [t for n in walk(loop) if isinstance(n, Accumulate) for t in n.targets]
+    again = next((t.tensor for t in targets if t.tensor not in local and loop.var not in variables(t)), None)
+    if again is not None:
+        raise error(
+            "E0408", f"`{axis_of(loop.var)}` cannot be {verb}: each of its iterations writes the same elements of `{again}`",
+            step.span, help="choose an axis that all results of the stage have",
+        )  # fmt: skip
