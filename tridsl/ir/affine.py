@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tridsl.dtypes import BOOL, INDEX
-from tridsl.ir.expr import Binary, Const, Expr, Select, Unary, Var, add, binary, index, mul, sub
+from tridsl.ir.expr import Binary, BinaryOp, Const, Expr, Select, Unary, Var, add, binary, index, mul, sub
 from tridsl.ir.walk import map_children, variables
 
 Monomial = tuple[Expr, ...]
@@ -181,7 +181,10 @@ Interval = tuple[int | None, int | None]
 
 def interval(expression: Expr, ranges: Mapping[str, Interval]) -> Interval:
     """Inclusive numeric bounds, given inclusive bounds of variables (a variable that is missing is unbounded)."""
-    poly = normal_form(expression)
+    return _bounds(normal_form(expression), ranges)
+
+
+def _bounds(poly: Polynomial, ranges: Mapping[str, Interval]) -> Interval:
     low: int | None = poly.constant
     high: int | None = poly.constant
     for monomial, factor in poly.terms:
@@ -273,19 +276,37 @@ def _fold_logic(node: Binary) -> Expr:
 
 def at_most(a: Expr, b: Expr, ranges: Mapping[str, Interval]) -> bool:
     """Whether `a <= b` is certain. Looks through min and max on both sides, so clamps of one value compare."""
-    poly = normal_form(sub(a, b))
-    if not poly.terms:
-        return poly.constant <= 0
-    if isinstance(a, Binary) and a.op in ("min", "max"):
-        parts = [at_most(x, b, ranges) for x in (a.a, a.b)]
-        if all(parts) or (a.op == "min" and any(parts)):
-            return True
-    if isinstance(b, Binary) and b.op in ("min", "max"):
-        parts = [at_most(a, x, ranges) for x in (b.a, b.b)]
-        if all(parts) or (b.op == "max" and any(parts)):
-            return True
-    high = interval(sub(a, b), ranges)[1]
-    return high is not None and high <= 0
+    return _not_positive(normal_form(sub(a, b)), ranges, LOOKED_THROUGH)
+
+
+LOOKED_THROUGH = 4
+"""Clamps of one comparison that are looked into; each doubles the cases."""
+
+
+def _not_positive(polynomial: Polynomial, ranges: Mapping[str, Interval], depth: int) -> bool:
+    high = _bounds(polynomial, ranges)[1]
+    if high is not None and high <= 0:
+        return True
+    split = _clamp_in(polynomial) if depth else None
+    if split is None:
+        return False
+    op, cases = split
+    parts = (_not_positive(normal_form(case), ranges, depth - 1) for case in cases)
+    return any(parts) if op == "min" else all(parts)
+
+
+def _clamp_in(polynomial: Polynomial) -> tuple[BinaryOp, tuple[Expr, Expr]] | None:
+    """`p + min(a, b)` as the min of `p + a` and `p + b`, `p - min(a, b)` as the max of `p - a` and `p - b`; None without a
+    clamp that stands alone in its term."""
+    for term in polynomial.terms:
+        (monomial, factor) = term
+        atom = monomial[0]
+        if len(monomial) == 1 and abs(factor) == 1 and isinstance(atom, Binary) and atom.op in ("min", "max"):
+            rest = to_expression(Polynomial(terms=tuple(t for t in polynomial.terms if t != term), constant=polynomial.constant))
+            if factor == 1:
+                return atom.op, (add(rest, atom.a), add(rest, atom.b))
+            return "max" if atom.op == "min" else "min", (sub(rest, atom.a), sub(rest, atom.b))
+    return None
 
 
 def _decide(node: Binary, ranges: Mapping[str, Interval]) -> Expr | None:
@@ -333,6 +354,13 @@ def _extremes(expression: Expr, variable: str, last: Expr) -> tuple[Expr, Expr] 
     if variable not in variables(expression):
         return expression, expression
     poly = normal_form(expression)
+    moving = tuple((m, c) for m, c in poly.terms if any(variable in variables(atom) for atom in m))
+    split = _clamp_in(Polynomial(terms=moving)) if len(moving) > 1 else None
+    if split is not None:  # i*8 + min(8, N - i*8) has one extreme, not two terms that have theirs at different ends
+        op, cases = split
+        rest = to_expression(poly.without([variable]))
+        x, y = (_extremes(simplify_index(add(rest, case)), variable, last) for case in cases)
+        return None if x is None or y is None else (binary(op, x[0], y[0]), binary(op, x[1], y[1]))
     low: Expr = to_expression(poly.without([variable]))
     high = low
     for monomial, factor in poly.terms:
