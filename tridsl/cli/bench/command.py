@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -18,16 +17,13 @@ from tridsl.api.engine import Services
 from tridsl.cli.bench import cases, peaks, peers
 from tridsl.cli.bench.cases import Case
 from tridsl.cli.bench.contest import Prepared, agreement, caller, our_call, prepare, reference
-from tridsl.cli.bench.sampling import Call, Reading, interleave, pin
+from tridsl.cli.bench.sampling import Call, Reading, interleave, pin, start_with_threads
 from tridsl.cli.bench.table import table
 from tridsl.cli.output import NOTHING_MEASURED, OK, OUR_BUG, Report
 from tridsl.cli.settings import Settings
 from tridsl.cli.targets import find_target, services_for
 from tridsl.diagnostics import TriError
 from tridsl.dtypes import F32
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -45,7 +41,7 @@ def bench(options: Options, settings: Settings) -> Report:
     """Rows of readings. E0814, what the ops raise; status 3 when nothing was measured, 70 when an answer was wrong."""
     if options.suite == "list":
         return cases.list_suites()
-    _start_with_threads(options.threads)
+    start_with_threads(options.threads, ("-m", "tridsl", *sys.argv[1:]))
     chosen = _cases(options, settings)
     device = find(options.device).device
     cores = pin(options.threads)
@@ -66,14 +62,6 @@ def bench(options: Options, settings: Settings) -> Report:
     machine = {"device": str(device), "description": device.description, "threads": options.threads, "cores": list(cores), "peers": peers.installed()}
     status = OUR_BUG if wrong else OK if measured else NOTHING_MEASURED
     return Report(data={"machine": machine, "rows": rows}, text=table(rows, machine), status=status)
-
-
-def _start_with_threads(threads: int) -> None:
-    """BLAS libraries read their number of threads when they are loaded, so the command starts itself anew with that number set."""
-    if any(os.environ.get(name) != str(threads) for name in THREAD_VARIABLES):
-        sys.stdout.flush()
-        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
-        os.execve(sys.executable, [sys.executable, "-m", "tridsl", *sys.argv[1:]], environment)
 
 
 def _cases(options: Options, settings: Settings) -> tuple[Case, ...]:

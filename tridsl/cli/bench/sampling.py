@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
 
@@ -13,6 +14,8 @@ SAMPLES = 30
 LEAST_NANOSECONDS = 100_000
 """A sample repeats its call until it lasts this long: a thousand times the clock's own cost."""
 WARM_UP_NANOSECONDS = 20_000_000
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Call = Callable[[int], object]
 """What is timed; the argument counts its calls, for whoever rotates buffers."""
@@ -63,6 +66,14 @@ def reading(seconds: list[float]) -> Reading:
     """The summary of some samples."""
     p10, median, p90 = np.percentile(seconds, (10, 50, 90))
     return Reading(median=float(median), p10=float(p10), p90=float(p90), samples=len(seconds))
+
+
+def start_with_threads(threads: int, command: Sequence[str]) -> None:
+    """BLAS libraries read their number of threads when they are loaded, so a program that has other numbers in its environment is
+    started anew as `python *command`. Returns only when the numbers are right."""
+    if any(os.environ.get(name) != str(threads) for name in THREAD_VARIABLES):
+        sys.stdout.flush()
+        os.execve(sys.executable, [sys.executable, *command], os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)))
 
 
 def pin(threads: int) -> tuple[int, ...]:
