@@ -25,6 +25,7 @@ from tridsl.cli.targets import find_target, services_for
 from tridsl.diagnostics import TriError
 from tridsl.dtypes import F32
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The arguments of the command, as written."""
