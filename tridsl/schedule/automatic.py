@@ -25,6 +25,7 @@ from tridsl.schedule.analyse import (
     Read,
     axes_of,
     covers,
+    extent_of,
     is_cheap,
     over_of,
     points,
@@ -32,7 +33,7 @@ from tridsl.schedule.analyse import (
     unit_stride_axis,
     work,
 )
-from tridsl.schedule.contraction import contraction_steps, is_contraction
+from tridsl.schedule.contraction import DEEP, WIDE, contraction_steps, is_contraction, sweep_columns
 from tridsl.schedule.decisions import Answer, Choice, Decider
 from tridsl.schedule.steps import At, Fuse, Inline, Order, Parallel, Pipeline, Schedule, Split, Step, StoreIn, Vector
 
@@ -271,7 +272,7 @@ def _shape(
     steps: list[Step] = []
     axes = axes_of(stage)
     if isinstance(stage, Reduce) and not stage.ordered and stage.reducer.commutative and len({t.axes for t in stage.targets}) == 1:
-        steps += _reduce_steps(stage, spec, decide)
+        steps += _reduce_steps(stage, spec, sizes, decide, whole=name not in moved)
     if threads and axes:
         outer = axes[0].name
         if any(isinstance(s, Split) and s.axis == outer for s in steps):
@@ -349,7 +350,7 @@ def _uses_axes(stage: Map) -> bool:
     return uses(stage.value)
 
 
-def _reduce_steps(stage: Reduce, spec: DeviceSpec, decide: Decider) -> list[Step]:
+def _reduce_steps(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider, *, whole: bool) -> list[Step]:
     """Vector along the contiguous axis: a reduced one holds partial results, an output one is tiled around the reduction."""
     over = [a.name for a in stage.over]
     axes = [a.name for a in stage.axes]
@@ -361,6 +362,9 @@ def _reduce_steps(stage: Reduce, spec: DeviceSpec, decide: Decider) -> list[Step
         return [Vector(stage=stage.name, axis=best)]
     lanes = spec.lanes(stage.reducer.dtypes[0])
     width = decide(f"{stage.name}.columns", 64, (n * lanes for n in (1, 2, 4, 8, 16)), "columns reduced at the same time")
+    deep, wide = extent_of(stage.over[-1], sizes), extent_of(next(a for a in stage.axes if a.name == best), sizes)
+    if (deep or 0) >= DEEP and (wide or 0) >= WIDE and whole:
+        return sweep_columns(stage, best, threads=False)
     return _column_steps(stage, best, width)
 
 

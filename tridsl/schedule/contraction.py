@@ -30,12 +30,22 @@ DEPTHS, COLUMNS, HEIGHTS = (64, 128, 256, 384, 512, 1024), (64, 128, 256, 512, 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factors:
-    """Axes of a contraction: `vector` (j), `tile` (i, may be absent), and the two loads."""
+    """Axes of a contraction: `vector` (j), `tile` (i, may be absent), and the two loads.
+
+    `strided`: no factor is contiguous along an output axis (A times B transposed): `b` must be packed to be read in vectors.
+    """
 
     vector: str
     tile: str | None
     a: Load
     b: Load
+    strided: bool = False
+
+
+DEEP, WIDE = 256, 256
+"""Terms of a sum and columns from which a matrix that is read once is swept in blocks."""
+SWEEP_COLUMNS, SWEEP_DEPTH, SWEEP_ROWS = 1024, 128, 8
+"""A stretch of 4 KiB of f32 results; rows whose pages the TLB holds at once; rows added in one go."""
 
 
 def is_contraction(stage: Reduce) -> bool:
@@ -79,6 +89,11 @@ def _roles(stage: Reduce) -> Factors | None:
         if vector in others:
             continue
         return Factors(vector=vector, tile=tile[-1] if tile else None, a=a, b=b)
+    last = axes[-1]
+    for b, a in (factors[::-1], factors):
+        tile = [x for x in axes if x in _mentioned(a) and x not in _mentioned(b)]
+        if last in _mentioned(b) and last not in _mentioned(a) and tile:
+            return Factors(vector=last, tile=tile[-1], a=a, b=b, strided=True)
     return None
 
 
@@ -99,7 +114,52 @@ def contraction_steps(
     packable = whole and _packable(stage, roles)
     if packable and decide(f"{stage.name}.pack", _pays(roles, extents), (False, True), "whether panels of the factors are copied first"):
         return _packed(stage, roles, rows, columns * lanes, spec, extents, acc, decide, threads=threads)
+    if roles.strided:
+        return _dot_products(stage, threads=threads)
+    deep = [a.name for a in stage.over if (extents[a.name] or 0) >= DEEP]
+    if deep and whole and (extents[roles.vector] or 0) >= WIDE and (roles.tile is None or (extents[roles.tile] or DEEP) <= rows):
+        return _sweeping(stage, roles, deep[-1], columns * lanes, threads=threads)
     return _direct(stage, roles, rows, columns * lanes, decide, threads=threads)
+
+
+def _dot_products(stage: Reduce, *, threads: bool) -> list[Step]:
+    """Rows of both factors are contiguous: each result is a dot product of two of them."""
+    steps: list[Step] = [Parallel(stage=stage.name, axis=stage.axes[0].name)] if threads else []
+    return [*steps, Vector(stage=stage.name, axis=stage.over[-1].name)]
+
+
+def _sweeping(stage: Reduce, roles: Factors, depth: str, width: int, *, threads: bool) -> list[Step]:
+    """Few rows times a large matrix: the matrix is read once, a block of its rows at a time over a wide stretch of columns, so
+    that every page it touches serves many vectors before the next block."""
+    name, i, j = stage.name, roles.tile, roles.vector
+    if i is None:
+        return sweep_columns(stage, j, threads=threads)
+    rest = [a.name for a in stage.axes if a.name not in (i, j)]
+    over = [a.name for a in stage.over if a.name != depth]
+    steps: list[Step] = [
+        Split(stage=name, axis=j, factor=SWEEP_COLUMNS),
+        Split(stage=name, axis=f"{j}.i", factor=width),
+        Split(stage=name, axis=depth, factor=SWEEP_DEPTH),
+        Order(stage=name, axes=(*rest, f"{j}.o", *over, f"{depth}.o", f"{j}.i.o", f"{depth}.i", i, f"{j}.i.i")),
+    ]
+    if threads:
+        steps.append(Parallel(stage=name, axis=rest[0] if rest else f"{j}.o"))
+    return [*steps, Unroll(stage=name, axis=i), Vector(stage=name, axis=f"{j}.i.i")]
+
+
+def sweep_columns(stage: Reduce, axis: str, *, threads: bool) -> list[Step]:
+    """A reduction over the rows of a matrix: eight rows at a time are added to a stretch of results that stays in L1."""
+    name = stage.name
+    rest = [a.name for a in stage.axes if a.name != axis]
+    *over, depth = [a.name for a in stage.over]
+    steps: list[Step] = [
+        Split(stage=name, axis=axis, factor=SWEEP_COLUMNS),
+        Split(stage=name, axis=depth, factor=SWEEP_ROWS),
+        Order(stage=name, axes=(*rest, f"{axis}.o", *over, f"{depth}.o", f"{axis}.i", f"{depth}.i")),
+    ]
+    if threads:
+        steps.append(Parallel(stage=name, axis=rest[0] if rest else f"{axis}.o"))
+    return [*steps, Unroll(stage=name, axis=f"{depth}.i"), Vector(stage=name, axis=f"{axis}.i")]
 
 
 def _tile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Span, error
@@ -69,7 +70,7 @@ def stage_copy(
     lanes = _lanes_around(kernel, target, axis, span) if cooperative else ()
     used = [loop for loop in (*lanes, *around) if loop.var in variables(load)]
     bounds = [_bound(loop, lanes, around, used, tensor, span) for loop in used]
-    name = f"{tensor}.{space if cooperative else 'pack'}"
+    name = _free_name(kernel, f"{tensor}.{space if cooperative else 'pack'}")
     shape = [*bounds[:-1], bounds[-1] + pad] if bounds else []
     axes = [axis_of(loop.var) for loop in used]
     prefix = f"{stage}:{name}."
@@ -116,6 +117,13 @@ def stage_copy(
 
     placed = replace_loop(kernel, target.var, place)
     return replace_loop(placed, lanes[0].var, lambda loop: (alloc, loop)) if lanes else placed
+
+
+def _free_name(kernel: Kernel, name: str) -> str:
+    """`name`, or with a number behind it where another stage has a panel of that name."""
+    taken = {n.buffer.name for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
+    names = (f"{name}{number if number > 1 else ''}" for number in count(1))
+    return next(n for n in names if n not in taken)
 
 
 def _nothing(dtype: DType) -> bool | int | float:
