@@ -58,7 +58,7 @@ class _Nests:
     random: Random
 
     def stage(self) -> str | None:
-        return self.pick([s for s in stages(self.kernel)])
+        return self.pick(stages(self.kernel))
 
     def loop(self, stage: str) -> For | None:
         return self.pick(loops_of(self.kernel, stage))

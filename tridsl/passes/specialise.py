@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 from tridsl.dtypes import INDEX
 from tridsl.ir.affine import simplify_index
-from tridsl.ir.expr import Const, Expr, index
+from tridsl.ir.expr import Const, Expr, Var, index
 from tridsl.ir.loop import Buffer, Kernel
 from tridsl.ir.op import Param, Scalar
-from tridsl.ir.walk import substitute
+from tridsl.ir.walk import rewrite, substitute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +53,14 @@ def specialise(kernel: Kernel, facts: Specialisation) -> Kernel:
         kernel,
         params=params,
         sizes=tuple(name for name in kernel.sizes if name not in values),
-        phases=substitute(kernel.phases, values),
+        phases=rewrite(kernel.phases, {Var: lambda v: _typed(values.get(v.name, v), v)}),
         scratch=tuple(scratch(b) for b in kernel.scratch),
     )
+
+
+def _typed(value: Expr, variable: Var) -> Expr:
+    """A const parameter's value in the type that is meant: a size in an index (i64), the parameter itself elsewhere."""
+    return replace(value, dtype=variable.dtype) if isinstance(value, Const) and value.dtype != variable.dtype else value
 
 
 def _as_index(values: Mapping[str, Expr]) -> dict[str, Expr]:

@@ -41,6 +41,8 @@ PARALLEL_WORK = 100_000
 """Scalar operations below which a second thread costs more than it brings (starting one takes a few microseconds)."""
 INLINED_READS = 9
 """Uses (a 3 x 3 stencil's) beyond which nobody need try to compute a value again at each."""
+BLOCK = 32
+"""Side of a block of a transpose: 32 rows of a 128-byte stretch each, read and written, are 8 KiB of f32."""
 STRIP_ROWS = 32
 """Rows of a strip that share their neighbours' values; two of them are computed twice."""
 
@@ -312,6 +314,9 @@ def _map_steps(stage: Map, shared: int, decide: Decider, *, threads: bool, strip
         block = decide(f"{name}.block", 16384, (1024, 4096, 65536, 262144), "elements that a thread takes at a time")
         steps.append(Split(stage=name, axis=axes[0], factor=block))
         return [*steps, Parallel(stage=name, axis=f"{axes[0]}.o"), Vector(stage=name, axis=f"{axes[0]}.i")]
+    crossing = _crossing_axis(stage)
+    if crossing is not None and shared == 0 and decide(f"{name}.blocks", True, (False,), "whether a transpose goes by square blocks"):
+        return _square_blocks(name, axes, crossing, threads=threads)
     if threads and len(axes) > 1:
         outer = axes[0]
         for axis in axes[1 : max(shared, 1)]:
@@ -323,6 +328,25 @@ def _map_steps(stage: Map, shared: int, decide: Decider, *, threads: bool, strip
         lanes = decide(f"{name}.vector", axes[-1], free if _strided(stage) else (), "the axis along which vectors lie")
         steps.append(Vector(stage=name, axis=lanes))
     return steps
+
+
+def _crossing_axis(stage: Map) -> str | None:
+    """The axis along which an input is contiguous while the result is contiguous along another: a transpose."""
+    names = [a.name for a in stage.axes]
+    loads = [n for n in walk(stage.value) if isinstance(n, Load)]
+    found = [axis for n in loads if (axis := unit_stride_axis(n)) in names[:-1] and Var(name=names[-1]) in n.index]
+    return found[0] if found else None
+
+
+def _square_blocks(name: str, axes: list[str], crossing: str, *, threads: bool) -> list[Step]:
+    """Blocks whose rows and columns both fit the nearest cache, so that every line read or written is used whole."""
+    last = axes[-1]
+    steps: list[Step] = [Split(stage=name, axis=a, factor=BLOCK) for a in (crossing, last)]
+    outer = [f"{a}.o" if a in (crossing, last) else a for a in axes]
+    steps.append(Order(stage=name, axes=(*outer, f"{crossing}.i", f"{last}.i")))
+    if threads:
+        steps.append(Parallel(stage=name, axis=outer[0]))
+    return [*steps, Vector(stage=name, axis=f"{last}.i")]
 
 
 def _strided(stage: Map) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 from tridsl.diagnostics import Span, TriError, error
 from tridsl.ir.affine import Interval, interval, normal_form
@@ -125,7 +126,7 @@ def out_of_scope(kernel: Kernel, path: tuple[For, ...], before: int, block: Bloc
     """A loop variable or local buffer that `block` uses and that does not exist in front of statement `before` of the innermost
     loop of `path` (which starts at a phase)."""
     inside = path[-1].body[:before]
-    blocks = [(p.body, path[0].var) for p in kernel.phases] + [(l.body, n.var) for l, n in zip(path, path[1:])]
+    blocks = [(p.body, path[0].var) for p in kernel.phases] + [(l.body, n.var) for l, n in pairwise(path)]
     visible = {s.buffer.name for s in inside if isinstance(s, Alloc)}
     for body, following in blocks:
         position = next((n for n, s in enumerate(body) if isinstance(s, For) and s.var == following), 0)
