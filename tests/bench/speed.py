@@ -96,8 +96,9 @@ def op_row(name: str, case: cases.Case, goal: Goal, value: Callable[[Reading, Ma
     calls: dict[str, Call] = {"tridsl": lambda number: mine()}
     for library in (name for name in libraries if here[name]):
         theirs = peers.LIBRARIES[library][ready.op.name](ready.arguments, [np.zeros_like(out) for out in ready.outs])
-        if not agreement(ready, theirs(), exact).right:
-            raise SystemExit(f"{library} gives another answer for {name}: {agreement(ready, theirs(), exact).reason}")
+        answer = agreement(ready, theirs(), exact, peer=True)
+        if not answer.right:
+            raise SystemExit(f"{library} gives another answer for {name}: {answer.reason}")
         calls[library] = lambda number, theirs=theirs: theirs()  # type: ignore[misc]
     readings = interleave({**calls, **{p.name: p.call for p in probes}}, samples)
     rates = {p.name: p.amount / readings[p.name].median for p in probes}

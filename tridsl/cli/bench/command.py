@@ -86,7 +86,7 @@ def _measure(case: Case, options: Options, settings: Settings, probes: tuple[pea
         return row
     contestants: dict[str, Call] = {"tridsl": lambda number: call()}
     for name, peer in (_peers(ready) if options.peers else {}).items():
-        found = agreement(ready, peer(), exact)
+        found = agreement(ready, peer(), exact, peer=True)
         row.setdefault("peers", {})[name] = found.reason or found.worst
         if found.right:
             contestants[name] = lambda number, peer=peer: peer()  # type: ignore[misc]

@@ -106,8 +106,8 @@ def _array(tensor: Any) -> Any:
     return tensor.float().numpy() if str(tensor.dtype) == "torch.bfloat16" else tensor.numpy()
 
 
-def agreement(ready: Prepared, results: Any, exact: Mapping[str, Any]) -> Agreement:
+def agreement(ready: Prepared, results: Any, exact: Mapping[str, Any], *, peer: bool = False) -> Agreement:
     """Only results that the contestant gives are compared (a library may return values without their positions)."""
     found = _named(ready, results)
     op = replace(ready.op, params=tuple(p for p in ready.op.params if isinstance(p, Scalar) or p.role == "input" or p.name in found))
-    return compare(op, found, exact)
+    return compare(op, found, exact, peer=peer)
