@@ -154,13 +154,21 @@ def _tensor(torch: Any, array: Any) -> Any:
     return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16) if array.dtype.kind == "V" or array.dtype.name == "bfloat16" else torch.from_numpy(array)
 
 
+def _torch_attention(torch: Any, a: Mapping[str, Any], out: Sequence[Any]) -> Callable[[], Any]:
+    """PyTorch's `is_causal` aligns the first query with the first key, ours the last with the last: a mask where they differ."""
+    q, k, v = (a[name][None] for name in ("Q", "K", "V"))
+    queries, keys, causal = q.shape[2], k.shape[2], bool(a.get("causal", False))
+    mask = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries) if causal and queries != keys else None
+    options = {"scale": a["scale"], "attn_mask": mask, "is_causal": causal and mask is None, "enable_gqa": q.shape[1] != k.shape[1]}
+    return lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, **options)[0]
+
+
 TORCH: dict[str, Peer] = {
     "matmul": _torch(lambda t, a, out: lambda: t.matmul(a["A"], a["B"], out=out[0])),
     "softmax": _torch(lambda t, a, out: lambda: t.softmax(a["x"], -1, out=out[0])),
     "layernorm": _torch(lambda t, a, out: lambda: t.nn.functional.layer_norm(a["x"], a["gamma"].shape, a["gamma"], a["beta"], a.get("eps", 1e-5))),
     "rmsnorm": _torch(lambda t, a, out: lambda: t.nn.functional.rms_norm(a["x"], a["gamma"].shape, a["gamma"], a.get("eps", 1e-5))),
-    "attention": _torch(lambda t, a, out: lambda: t.nn.functional.scaled_dot_product_attention(
-        a["Q"][None], a["K"][None], a["V"][None], scale=a["scale"], is_causal=bool(a.get("causal", False)))[0]),
+    "attention": _torch(_torch_attention),
     "cumsum": _torch(lambda t, a, out: lambda: t.cumsum(a["x"], -1, out=out[0])),
     "gelu": _torch(lambda t, a, out: lambda: t.nn.functional.gelu(a["x"])),
     "saxpy": _torch(lambda t, a, out: lambda: t.add(a["y"], a["x"], alpha=a["a"], out=out[0])),
