@@ -1,1 +1,1 @@
-"""Search over schedules and placements: spaces, cost, measuring, prediction. It only produces `Schedule`s and placements."""
+"""Finding better schedules: spaces, predicted costs, strategies, measurements, and the session that joins them."""
