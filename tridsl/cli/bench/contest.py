@@ -41,10 +41,12 @@ class Prepared:
 
 
 def prepare(case: Case, services: Services, seed: int = 0) -> Prepared:
-    """Random arguments of a case, trits packed, and arrays for its results."""
+    """Random arguments of a case, trits packed, and arrays for its results. Scalars that the case leaves out have their default, or 1."""
     target = find_target(case.operation, services)
     said = case.given
     op = choose(target, said, {})
+    unsaid = {p.name: 1.0 if p.dtype.is_float else int(p.dtype.is_integer) for p in op.params if isinstance(p, Scalar) and p.default is None}
+    said = replace(said, scalars={**unsaid, **said.scalars})
     plain = complete(op, said, {}, seed)
     tensors = {t.name: plain[t.name].shape for t in op.tensors if t.role != "output"}
     whole = lifted(op, replace(said, shapes={**said.shapes, **tensors}), {})
@@ -53,7 +55,7 @@ def prepare(case: Case, services: Services, seed: int = 0) -> Prepared:
     shapes = result_shapes(whole, {**numbers, **sizes})
     packed = {n: pack(v, "t16") for t in op.tensors if t.dtype == TRIT and t.role != "output" for n, v in ((t.name, plain[t.name]),) if v.ndim == 2}
     outs = tuple(np.zeros(shapes[t.name], NUMPY_TYPES[t.dtype]) for t in op.outputs)
-    arguments = {**plain, **packed}
+    arguments = {**plain, **numbers, **packed}
     moved = sum(getattr(a, "array", a).nbytes for a in arguments.values() if hasattr(a, "array") or hasattr(a, "nbytes"))
     return Prepared(case=case, target=target, op=op, whole=whole, sizes=sizes, arguments=arguments, outs=outs, bytes=moved + sum(o.nbytes for o in outs))
 
