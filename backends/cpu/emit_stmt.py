@@ -7,6 +7,7 @@ from tridsl.backends.cpu.emit_cast import emit_cast, to_stored
 from tridsl.backends.cpu.emit_frame import Frame, emit_branches, emit_failure, emit_if, emit_loop
 from tridsl.backends.cpu.emit_index import STORED_BYTES, access_of
 from tridsl.backends.cpu.emit_llvm import (
+    INDEX_TYPE,
     POINTER,
     STORED,
     VOID,
@@ -16,8 +17,10 @@ from tridsl.backends.cpu.emit_llvm import (
     constant,
     declare,
     index_constant,
+    intrinsic,
     ir,
     lanes_of,
+    splat,
     together,
 )
 from tridsl.backends.cpu.emit_memory import address, conjunction, emit_store
@@ -32,12 +35,37 @@ def emit_for(frame: Frame, loop: For) -> None:
 
 
 def emit_serial(frame: Frame, loop: For) -> None:
+    extent = frame.evaluate(loop.extent)
     with frame.inside(loop):
         def body(counter: Value) -> None:
             frame.values[loop.var] = counter
-            frame.run(loop.body)
+            if lanes_of(extent):
+                _run_below(frame, loop, counter, extent)
+            else:
+                frame.run(loop.body)
 
-        emit_loop(frame, index_constant(0), frame.evaluate(loop.extent), body)
+        emit_loop(frame, index_constant(0), _longest(frame, extent) if lanes_of(extent) else extent, body)
+
+
+def _longest(frame: Frame, extents: Value) -> Value:
+    """Iterations until every lane that is on has had its own number of them."""
+    builder, lane = frame.builder, frame.lane
+    assert lane is not None
+    active = conjunction(frame, lane.tail, lane.condition)
+    if active is not None:
+        extents = builder.select(active, extents, constant(extents.type, 0))
+    return intrinsic(builder, "vector.reduce.smax", INDEX_TYPE, [extents], [extents.type])
+
+
+def _run_below(frame: Frame, loop: For, counter: Value, extents: Value) -> None:
+    """One iteration, in the lanes whose extent it does not reach."""
+    lane = frame.lane
+    assert lane is not None
+    around = lane.condition
+    running = frame.builder.icmp_signed("<", splat(frame.builder, counter, lane.count), extents)
+    lane.condition = conjunction(frame, around, running)
+    frame.run(loop.body)
+    lane.condition = around
 
 
 def emit_unroll(frame: Frame, loop: For) -> None:
@@ -51,6 +79,8 @@ def emit_unroll(frame: Frame, loop: For) -> None:
             frame.known[loop.var] = number
             if known is not None:
                 frame.run(loop.body)
+            elif lanes_of(extent):
+                _run_below(frame, loop, index_constant(number), extent)
             else:
                 with emit_if(frame, frame.builder.icmp_signed("<", index_constant(number), extent)):
                     frame.run(loop.body)

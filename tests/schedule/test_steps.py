@@ -87,7 +87,7 @@ ILLEGAL = [
     (MATMUL, 'C.bind(i="lane.x")', "E0403"),
     (MATMUL, "C.vector(j).split(j, 4)", "E0404"),
     (MATMUL, "C.parallel(i).fuse(i, j)", "E0404"),
-    (MATMUL, "C.unroll(i).parallel(i)", "E0404"),
+    (MATMUL, "C.split(i, 4).unroll(i.i).parallel(i.i)", "E0404"),
     (MATMUL, "C.vector(i).vector(j)", "E0405"),
     (MATMUL, "C.parallel(i).parallel(j)", "E0405"),
     (MATMUL, "C.vector(i).parallel(j)", "E0405"),

@@ -19,7 +19,8 @@ def unroll(kernel: Kernel, step: Unroll, spec: DeviceSpec) -> Kernel:
     before:  for i.i < 12: body
     after:   unroll i.i < 12: body
 
-    Legal for every serial loop of at most 64 iterations (E0403); where the size is symbolic it is judged after `specialise`.
+    Legal for every serial loop of at most 64 iterations (E0403). A loop without a constant bound stays serial: a size that
+    becomes `dyn` later must not break a schedule that was legal for known sizes.
     """
     loop = find_loop(kernel, step.stage, step.axis, step.span)
     require_serial(loop, "unroll", step.span)
@@ -31,4 +32,6 @@ def unroll(kernel: Kernel, step: Unroll, spec: DeviceSpec) -> Kernel:
             step.span,
             help=f"`.split({step.axis}, 8)` and unroll `{step.axis}.i`",
         )
+    if trips is None:
+        return kernel
     return replace_loop(kernel, loop.var, lambda found: replace(found, kind="unroll"))
