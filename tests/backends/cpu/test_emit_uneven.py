@@ -31,7 +31,7 @@ def test_tail_of_a_split_inside_lanes(n: int, kind: str) -> None:
 def test_sums_of_different_lengths(n: int) -> None:
     """Lane i adds x[0] … x[i]: a triangle, in a register of its own."""
     lane, step = Var(name="y:i"), Var(name="y:k")
-    total = k.accumulate(k.ref("s", lane), k.reducer("sum", F32, 0.0), k.load("x", F32, step))
+    total = k.accumulate(k.ref("s", lane), k.reducer("add", F32, 0.0), k.load("x", F32, step))
     lanes = k.loop(
         "y:i",
         minimum(index(32), Var(name="N")),
