@@ -11,13 +11,13 @@ Each of these decisions has a name and a default (`schedule.decisions`); the spa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 
-from tridsl.devices.spec import DeviceSpec
+from tridsl.devices.spec import DeviceKind, DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.affine import evaluate_index, normal_form
-from tridsl.ir.expr import Load, Node, Var
+from tridsl.ir.expr import Boundary, Load, Node, Var
 from tridsl.ir.op import Compact, Map, Op, Reduce, Stage
 from tridsl.ir.walk import children, walk
 from tridsl.schedule.analyse import (
@@ -33,6 +33,7 @@ from tridsl.schedule.analyse import (
     unit_stride_axis,
     work,
 )
+from tridsl.schedule.automatic_gpu import automatic_gpu
 from tridsl.schedule.contraction import DEEP, WIDE, contraction_steps, is_contraction, sweep_columns
 from tridsl.schedule.decisions import Answer, Choice, Decider
 from tridsl.schedule.steps import At, Fuse, Inline, Order, Parallel, Pipeline, Schedule, Split, Step, StoreIn, Vector
@@ -45,6 +46,10 @@ BLOCK = 32
 """Side of a block of a transpose: 32 rows of a 128-byte stretch each, read and written, are 8 KiB of f32."""
 STRIP_ROWS = 32
 """Rows of a strip that share their neighbours' values; two of them are computed twice."""
+
+
+BY_KIND: dict[DeviceKind, Callable[..., Schedule]] = {"gpu": automatic_gpu}
+"""Devices whose nests are shaped by other rules than vectors and threads."""
 
 
 def automatic(op: Op, spec: DeviceSpec, sizes: Mapping[str, int]) -> Schedule:
@@ -75,11 +80,14 @@ def choices(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decisions: Mappi
 
 
 def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> Schedule:
-    if not spec.vector_bits:
+    own = BY_KIND.get(spec.kind)
+    if not spec.vector_bits and own is None:
         return ()
     graph = Graph(op)
     inlined = _inlined(graph, decide)
     placed, shared = _placements(graph, inlined, decide)
+    if own is not None:
+        return own(graph, inlined, placed, shared, spec, sizes, decide)
     steps: list[Step] = [Inline(stage=name) for name in inlined]
     steps += placed
     moved = {step.stage for step in placed if isinstance(step, At)}
@@ -133,7 +141,7 @@ def _inlined(graph: Graph, decide: Decider) -> list[str]:
     """Maps whose value is as cheap as a load, or is used once, at the reader's own point."""
     names: list[str] = []
     for name, stage in graph.stages.items():
-        if not isinstance(stage, Map) or graph.is_result(name):
+        if not isinstance(stage, Map) or graph.is_result(name) or _may_fail(stage):
             continue
         reads = graph.readers(name)
         if not reads or any(r.load.boundary is not None and not is_cheap(stage) for r in reads):
@@ -147,6 +155,11 @@ def _inlined(graph: Graph, decide: Decider) -> list[str]:
         if decide(f"{name}.inline", free, others, "whether the value is computed again at each use instead of kept"):
             names.append(name)
     return names
+
+
+def _may_fail(stage: Map) -> bool:
+    """Whether the stage checks an index as it runs: that happens once, where the stage stands."""
+    return any(isinstance(n, Boundary) and n.mode == "raise" for n in walk(stage.value))
 
 
 def _stencil(reads: list[Read]) -> bool:
