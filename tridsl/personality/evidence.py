@@ -126,8 +126,9 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_
 
 
 class Forget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The named records of a subject no longer count. They stay where they are: forgetting is evidence too."""
+    """The named records of a subject (of this `kernel`) no longer count. They stay where they are: forgetting is a record too."""
 
+    kernel: Id
     subject: Id
     ids: Annotated[tuple[Id, ...], msgspec.Meta(min_length=1, max_length=20_000)]
     time: Annotated[float, msgspec.Meta(ge=0, le=1e11)]
