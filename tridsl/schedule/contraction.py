@@ -20,7 +20,7 @@ from tridsl.schedule.analyse import extent_of, unit_stride_axis
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import Intrin, Order, Pack, Parallel, Split, Step, Unroll, Vector
 
-PACKED_WORK = 200_000
+PACKED_WORK = 3_000_000
 """Multiply-adds from which packing pays for itself."""
 TALLEST_TILE = 16
 """Rows of a register tile beyond which nobody need look: the code grows, and the reuse hardly."""
@@ -42,6 +42,8 @@ class Factors:
     strided: bool = False
 
 
+FEW_ROWS = 128
+"""Rows up to which the tail of a tile is a noticeable share of the work."""
 DEEP, WIDE = 256, 256
 """Terms of a sum and columns from which a matrix that is read once is swept in blocks."""
 SWEEP_COLUMNS, SWEEP_DEPTH, SWEEP_ROWS = 1024, 128, 8
@@ -184,6 +186,9 @@ def _rows(registers: int, tile: int | None, columns: int) -> int:
     rows = min(rows, 12)
     if tile is not None:
         rows = max(1, min(rows, tile))
+        exact = [n for n in range(rows, rows // 2, -1) if tile % n == 0]
+        if exact and tile <= FEW_ROWS:
+            return exact[0]  # no tail: 64 rows are eight times 8
         parts = -(-tile // rows) or 1
         rows = -(-tile // parts) or 1  # even parts: 16 rows are 8 + 8, not 12 + 4
     return rows
