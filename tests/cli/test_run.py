@@ -58,7 +58,7 @@ def test_pictures(command: Command, tmp_path: Path, suffix: str) -> None:
     assert found.status == 0, found.err
     edge = np.asarray(Image.open(tmp_path / "out.png"))
     assert edge.shape == (40, 60) and set(np.unique(edge)) == {0, 255}
-    assert edge[:, 30:32].any(axis=1).mean() > 0.9  # JPEG rounds some of it away
+    assert edge[:, 30:32].any(axis=1).mean() > 0.8  # JPEG rounds some of it away
     assert not edge[:, :24].any()
 
 
