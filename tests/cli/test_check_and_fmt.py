@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.cli.command import Command
 from tridsl import stdlib
+from tridsl.grammar import explanations
 
 GOOD = """# doubles
 op twice[T in {f32, f16}](x: T[N]) -> y: T[N] {
@@ -130,3 +133,26 @@ def test_the_library_and_the_examples_are_formatted_and_right(command: Command) 
     assert library and examples
     assert command("check", *library, *examples).status == 0
     assert command("fmt", "--check", *examples).status == 0
+
+
+def test_programs_of_the_explanations(command: Command, tmp_path: Path) -> None:
+    """`right` has no mistake, `wrong` has that one."""
+    found = [(code, e) for code, e in explanations().items() if code.startswith("E08")]
+    assert found
+    for code, explanation in found:
+        for text, codes in ((explanation.right, []), (explanation.wrong, [code])):
+            if text:
+                file = tmp_path / f"{code}.tri"
+                file.write_text(text)
+                shown = command("check", "--prove-monoids", file, "--json").data["files"][0]
+                assert [e["code"] for e in shown["errors"]] == codes
+
+
+def test_a_picture_op_of_ones_own(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "invert.tri"
+    file.write_text(explanations()["E0808"].right)
+    picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    Image.fromarray(picture).save(tmp_path / "in.png")
+    found = command("run", f"{file}:invert", "--image", tmp_path / "in.png", "-d", "cpu", "-o", tmp_path / "out.png")
+    assert found.status == 0, found.err
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), 255 - picture)

@@ -52,9 +52,9 @@ def doctor(settings: Settings) -> Report:
     findings = tuple(finding for look in LOOKS for finding in look(settings))
     lines: list[str] = []
     for f in findings:
-        lines.append(f"{f.state:8}{f.part:26}{f.found}")
+        lines.append(f"{f.state:8}{f.part:28}{f.found}")
         if f.state != "ok":
-            lines += [f"{'':34}{text}" for text in (f"for: {f.purpose}" if f.purpose else "", f"fix: {f.fix}" if f.fix else "") if text]
+            lines += [f"{'':36}{text}" for text in (f"for: {f.purpose}" if f.purpose else "", f"fix: {f.fix}" if f.fix else "") if text]
     count = sum(f.state == "missing" for f in findings)
     lines.append(f"\n{count} missing part{'' if count == 1 else 's'}." if count else "\nNothing is missing for the devices that are here.")
     broken = any(f.state == "missing" and f.purpose == NEEDED for f in findings)

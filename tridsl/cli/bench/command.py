@@ -47,7 +47,7 @@ def bench(options: Options, settings: Settings) -> Report:
     device = find(options.device).device
     cores = pin(options.threads)
     peers.set_threads(options.threads)
-    probes = peaks.probes(find("cpu").device, options.threads)
+    probes = peaks.probes(device, options.threads) if device.spec.kind == "cpu" else ()  # other devices' peaks are not probed yet
     rows: list[dict[str, Any]] = []
     for number, case in enumerate(chosen):
         print(f"[{number + 1}/{len(chosen)}] {case.operation} {case.title}", file=sys.stderr)
@@ -157,7 +157,8 @@ def _copied(value: Any) -> Any:
 def _fractions(readings: Mapping[str, Reading], probes: tuple[peaks.Probe, ...], flop: int, moved: int) -> dict[str, Any]:
     """Readings with the share of the nearer roof: the time that the peak probed in the same interleaving would need."""
     rates = {p.name: p.amount / readings[p.name].median for p in probes}
-    roofs = {"fma": flop / rates["fma"], "copy": moved / rates["copy"]}
-    roof = max(roofs, key=lambda name: roofs[name])
-    found = {n: r.data() | {"roof": roof, "fraction": roofs[roof] / r.median} for n, r in readings.items() if n not in rates}
+    needed = {"fma": float(flop), "copy": float(moved)}
+    roofs = {name: needed[name] / rate for name, rate in rates.items()}
+    roof = max(roofs, key=lambda name: roofs[name], default=None)
+    found = {n: r.data() | ({"roof": roof, "fraction": roofs[roof] / r.median} if roof else {}) for n, r in readings.items() if n not in rates}
     return {"contestants": found, "peaks": {p.name: {"rate": rates[p.name], "unit": p.unit, "label": "measured"} for p in probes}}

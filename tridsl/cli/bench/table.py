@@ -37,9 +37,8 @@ def _case(row: Mapping[str, Any]) -> Iterator[str]:
     yield f"{'':6}{'':12} {'median':>9} {'p10':>9} {'p90':>9}"
     for regime, found in row["readings"].items():
         for name, one in found["contestants"].items():
-            peak = found["peaks"][one["roof"]]
             times = " ".join(f"{seconds(one[key]):>9}" for key in ("median_seconds", "p10_seconds", "p90_seconds"))
-            yield f"{regime:6}{name:12} {times} {one['fraction']:>5.0%} of {one['roof']} {peak['rate'] / 1e9:.4g} G{peak['unit']}  {one['label']}"
+            yield f"{regime:6}{name:12} {times} {_share(one, found['peaks'])} {one['label']}"
     times = row["compile"]
     yield f"first call {seconds(times['cold_seconds'])} with an empty cache, {seconds(times['warm_seconds'])} with a warm one  {times['label']}"
     if times["dispatch"]:
@@ -48,3 +47,11 @@ def _case(row: Mapping[str, Any]) -> Iterator[str]:
     for name, answer in row.get("peers", {}).items():
         if isinstance(answer, str):
             yield f"{name} gives another answer, so it is not timed: {answer}"
+
+
+def _share(one: Mapping[str, Any], peaks: Mapping[str, Any]) -> str:
+    """`81% of fma 115 GFLOP/s `, empty where no peak was probed."""
+    if "roof" not in one:
+        return ""
+    peak = peaks[one["roof"]]
+    return f"{one['fraction']:>5.0%} of {one['roof']} {peak['rate'] / 1e9:.4g} G{peak['unit']} "
