@@ -156,3 +156,13 @@ def test_a_picture_op_of_ones_own(command: Command, tmp_path: Path) -> None:
     found = command("run", f"{file}:invert", "--image", tmp_path / "in.png", "-d", "cpu", "-o", tmp_path / "out.png")
     assert found.status == 0, found.err
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), 255 - picture)
+
+
+def test_schedules_that_need_sizes_are_checked_at_those_of_the_bench_blocks(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "sizes.tri"
+    text = "op f(x: f32[R, N]) -> y: f32[R, N] {\n  e[r, n] = exp(x[r, n])\n  y[r, n] = e[r, n] / sum[k](e[r, k])\n}\n"
+    text += "schedule f for cpu {\n  y.sum.at(y, r)\n  e.at(y, r).store(reg)\n}\n"
+    file.write_text(text)
+    assert command("check", file).status == 1
+    file.write_text(text + "bench f { R = 8, N = 16 }\n")
+    assert command("check", file).status == 0

@@ -25,7 +25,7 @@ from tridsl.schedule.apply import apply_schedule
 from tridsl.schedule.text import block_steps, known_names
 from tridsl.schedule.tunables import first_point
 from tridsl.schedule.values import Unknown, evaluate
-from tridsl.syntax.nodes import Directive, ScheduleBlock
+from tridsl.syntax.nodes import Directive, Number, ScheduleBlock
 from tridsl.syntax.parse import parse
 
 SAMPLE_GPU = DeviceSpec(
@@ -68,16 +68,14 @@ def _schedule_problems(bound: BoundModule) -> Iterator[Diagnostic]:
     """What is wrong in the schedule blocks of the file itself, each applied to its op for a device of its kind."""
     seen: set[tuple[str, int]] = set()
     for block in (item for item in bound.module.items if isinstance(item, ScheduleBlock)):
+        sizes = bench_sizes(bound, block.op)
         for op in _ops(bound, block.op):
             for spec in sample_devices(block.device):
-                try:
-                    _apply(block, op, spec)
-                except TriError as problem:
-                    for diagnostic in problem.diagnostics:
-                        place = (diagnostic.code, diagnostic.span.start if diagnostic.span else block.span.start if block.span else -1)
-                        if place not in seen:
-                            seen.add(place)
-                            yield diagnostic
+                for diagnostic in _problems(block, op, spec, sizes):
+                    place = (diagnostic.code, diagnostic.span.start if diagnostic.span else block.span.start if block.span else -1)
+                    if place not in seen:
+                        seen.add(place)
+                        yield diagnostic
 
 
 def _ops(bound: BoundModule, name: str) -> Iterator[Op]:
@@ -92,12 +90,32 @@ def sample_devices(kind: str) -> tuple[DeviceSpec, ...]:
     return chips + ((SAMPLE_GPU,) if kind in ("gpu", "any") else ())
 
 
-def _apply(block: ScheduleBlock, op: Op, spec: DeviceSpec) -> None:
-    """The block on this device, with the sizes that its guard asks for left symbolic; a guard that is false skips it."""
+def bench_sizes(bound: BoundModule, name: str) -> tuple[dict[str, int], ...]:
+    """The integers of the op's bench blocks, by name."""
+    return tuple(
+        {v.name: v.value.value for v in block.values if isinstance(v.value, Number) and isinstance(v.value.value, int)}
+        for block in bound.benches.get(name, ())
+    )
+
+
+def _problems(block: ScheduleBlock, op: Op, spec: DeviceSpec, benches: tuple[dict[str, int], ...]) -> tuple[Diagnostic, ...]:
+    """What is wrong with the block for any sizes; where it needs sizes that are known, for each of the op's bench blocks."""
+    found: tuple[Diagnostic, ...] = ()
+    for sizes in ({}, *benches):
+        try:
+            _apply(block, op, spec, {name: sizes[name] for name in op.sizes if name in sizes})
+            return ()
+        except TriError as problem:
+            found = problem.diagnostics
+    return found
+
+
+def _apply(block: ScheduleBlock, op: Op, spec: DeviceSpec, sizes: dict[str, int]) -> None:
+    """The block on this device; sizes that are not given stay symbolic. A guard that is false skips it."""
     directives = [item for item in block.items if isinstance(item, Directive)]
     if all(call.verb == "on" for item in directives for call in item.calls):
         return  # placement of whole ops, which no kernel sees
-    names = known_names(op, {})
+    names = known_names(op, sizes)
     if block.when is not None:
         try:
             if not evaluate(block.when, names, spec):
@@ -105,5 +123,5 @@ def _apply(block: ScheduleBlock, op: Op, spec: DeviceSpec) -> None:
         except Unknown:
             pass  # depends on sizes: some call will meet it
     steps = block_steps(block, {**names, **first_point(block, names, spec)}, spec)
-    kernel = boundaries(specialise(to_loops(op), Specialisation()))
+    kernel = boundaries(specialise(to_loops(op), Specialisation(sizes=tuple(sizes.items()))))
     apply_schedule(kernel, steps, spec)
