@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -253,7 +254,7 @@ def _onnx(op: str, inputs: Sequence[str], attributes: bytes = b"", opset: int = 
     def peer(arguments: Arguments, out: Sequence[Any]) -> Callable[[], Any]:
         runtime: Any = importlib.import_module("onnxruntime")
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = _THREADS.get("count", 1)
+        options.intra_op_num_threads = len(os.sched_getaffinity(0))  # the process is pinned to as many cores as it may have threads
         session = runtime.InferenceSession(_onnx_model(op, inputs, attributes, opset), options, providers=["CPUExecutionProvider"])
         binding = session.io_binding()
         for name in inputs:
@@ -268,9 +269,6 @@ def _onnx(op: str, inputs: Sequence[str], attributes: bytes = b"", opset: int = 
         return call
 
     return peer
-
-
-_THREADS: dict[str, int] = {}
 
 
 def _field(number: int, content: bytes | int) -> bytes:
@@ -321,7 +319,6 @@ def installed() -> dict[str, bool]:
 def set_threads(count: int) -> None:
     """Every library on `count` threads; NumPy's BLAS read OMP_NUM_THREADS when it was imported."""
     here = installed()
-    _THREADS["count"] = count
     if here["torch"]:
         importlib.import_module("torch").set_num_threads(count)
     if here["opencv"]:
