@@ -25,8 +25,7 @@ layers: $(STAMP)
 	$(BIN)/lint-imports
 
 tables: $(STAMP)
-	@: > grammar/tables.json
-	$(BIN)/python -c "from pathlib import Path; from tridsl.syntax import lalr; Path('grammar/tables.json').write_text(lalr.serialise(lalr.construct()))"
+	$(BIN)/python -m tridsl.generate
 
 setup: $(STAMP)
 

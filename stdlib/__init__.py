@@ -35,6 +35,16 @@ def source(name: str) -> SourceFile:
         return SourceFile(name=f"stdlib:{name}", text=file.read())
 
 
+@cache
+def trees() -> str:
+    """Syntax trees of the library (`python -m tridsl.generate`), a line each; `syntax.stored` checks that they fit the texts."""
+    try:
+        with open(os.path.join(_folder(), "syntax.jsonl"), encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
 def resolve(module: str, name: str) -> SourceFile | None:
     """`check.resolve.Resolver` for `use stdlib: name`; None for another module or an unknown name."""
     return source(name) if module == "stdlib" and name in names() else None
@@ -48,7 +58,7 @@ def __getattr__(name: str) -> OpObject:
     from tridsl.api.ops import UnknownOp
 
     try:
-        op = globals()[name] = standard_op(name, source, default_services())  # from now on an ordinary attribute
+        op = globals()[name] = standard_op(name, source, default_services(), trees)  # from now on an ordinary attribute
     except TriError as problem:
         raise UnknownOp(*problem.diagnostics) from None
     return op

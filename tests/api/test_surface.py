@@ -188,7 +188,7 @@ def test_sources_are_named_as_users_type_them() -> None:
 
 
 def library_summaries(services: Services) -> list[OpSummary]:
-    return [library.standard_op(name, stdlib.source, services)._engine.summary for name in stdlib.names()]
+    return [library.standard_op(name, stdlib.source, services, stdlib.trees)._engine.summary for name in stdlib.names()]
 
 
 def test_stubs_of_the_standard_library_are_up_to_date(services: Services, request: pytest.FixtureRequest) -> None:

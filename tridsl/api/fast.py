@@ -24,7 +24,7 @@ RELEASE_GIL_POINTS = 1 << 14
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class FastPath:
-    """The native dispatcher of one op, made when the first kernel that it can call has run.
+    """The native dispatcher of one op, made when a kernel that it can call runs for the second time.
 
     Offered are calls on exact NumPy arrays. Left to the engine: run-time lengths, unpacked trits (their values are checked),
     contracts that a later call could break, results whose size no argument vouches for, `out=` with gaps. `native`: calls of
@@ -36,6 +36,7 @@ class FastPath:
     store: Store | None = None
     native: bool = False
     _dispatcher: Dispatcher | None = None
+    _met: set[Any] = field(default_factory=set)
     _offered: set[Any] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -45,6 +46,9 @@ class FastPath:
         if key in self._offered:
             return
         with self._lock:
+            if key not in self._met:  # a call made once should not wait for the dispatcher
+                self._met.add(key)
+                return
             if key in self._offered:
                 return
             self._offered.add(key)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tridsl.api.engine import Engine, Services
 from tridsl.api.modules import Resolver, TriModule
@@ -15,6 +15,9 @@ from tridsl.api.store import DiskStore
 from tridsl.diagnostics import SourceFile, TriError, error
 from tridsl.program.realise import Realiser
 from tridsl.runtime.artifacts import Artifacts
+
+if TYPE_CHECKING:
+    from tridsl.syntax.nodes import Module
 
 Library = Callable[[str], SourceFile]
 """The standard library: the source that defines an op; raises TriError for a name it does not have."""
@@ -89,9 +92,15 @@ def compile_text(text: str, library: Library, services: Services) -> Namespace:
     return _namespace(SourceFile(name="<string>", text=text), resolver_for(library, None), services)
 
 
-def standard_op(name: str, library: Library, services: Services) -> OpObject:
-    """Op `name` of the standard library; nothing is parsed before it is used."""
-    module = TriModule(library(name), resolver_for(library, None), services.realiser.store, trusted=True)
+def standard_op(name: str, library: Library, services: Services, trees: Callable[[], str]) -> OpObject:
+    """Op `name` of the standard library. `trees` gives the library's syntax trees, so that it is not parsed at all."""
+
+    def syntax(source: SourceFile) -> Module | None:
+        from tridsl.syntax import stored  # start-up time: a warm process has no need of syntax
+
+        return stored.load(trees(), name, source)
+
+    module = TriModule(library(name), resolver_for(library, None), services.realiser.store, trusted=True, syntax=syntax)
     return make_op(Engine(module=module, name=name, services=services))
 
 

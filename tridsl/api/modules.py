@@ -15,6 +15,7 @@ from tridsl.program.realise import Store
 
 if TYPE_CHECKING:
     from tridsl.check.resolve import BoundModule
+    from tridsl.syntax.nodes import Module
 
 Resolver = Callable[[str, str], SourceFile | None]
 """`resolver("stdlib", "softmax")` is the source in which `use stdlib: softmax` finds `softmax`."""
@@ -28,13 +29,18 @@ class TriModule:
     """One source. Safe to use from several threads.
 
     `trusted`: the text is known to be right in every op (the standard library's), so only what is called is checked.
+    `syntax` may know the tree of the text without parsing it.
     """
 
-    def __init__(self, source: SourceFile, resolver: Resolver, store: Store, *, trusted: bool = False) -> None:
+    def __init__(
+        self, source: SourceFile, resolver: Resolver, store: Store, *, trusted: bool = False,
+        syntax: Callable[[SourceFile], Module | None] | None = None,
+    ) -> None:  # fmt: skip
         self.source = source
         self.resolver = resolver
         self.store = store
         self.trusted = trusted
+        self._syntax = syntax
         self._lock = threading.RLock()
         self._used: dict[tuple[str, str], str] = {}
 
@@ -80,7 +86,8 @@ class TriModule:
         from tridsl.check.resolve import bind  # start-up time: a warm process has no need of syntax and meaning
         from tridsl.syntax.parse import parse
 
-        return bind(parse(self.source), self._recorded)
+        known = self._syntax(self.source) if self._syntax else None
+        return bind(known or parse(self.source), self._recorded)
 
     def _read(self) -> ModuleSummary:
         from tridsl.api.summaries import summarise  # start-up time, as above
