@@ -6,6 +6,8 @@ is harmless. (Loops that may also write there were widened to their bound before
 
 from __future__ import annotations
 
+from typing import Any
+
 from tridsl.backends.cpu.emit_cast import from_stored, to_stored
 from tridsl.backends.cpu.emit_frame import Frame, Lane, Place, allocate_on_stack, emit_if
 from tridsl.backends.cpu.emit_group import channel_of, first_group, load_channel
@@ -73,12 +75,19 @@ def lane_mask(frame: Frame, place: Place, position: tuple[Expr, ...], own: Value
     lane = frame.lane
     assert lane is not None
     masks = [] if own is None else [splat(frame.builder, own, lane.count)]
-    if place.space != "reg":
-        if lane.tail is not None and not in_padding(place, position, lane):
-            masks.append(lane.tail)
-        if lane.condition is not None:
-            masks.append(lane.condition)
+    if lane.tail is not None and not (in_padding(place, position, lane) or has_room(place, position, lane)):
+        masks.append(lane.tail)
+    if lane.condition is not None and place.space != "reg":
+        masks.append(lane.condition)
     return conjunction(frame, *masks)
+
+
+def has_room(place: Place, position: tuple[Expr, ...], lane: Lane) -> bool:
+    """Whether a register's buffer holds an element for every lane, also for the idle ones."""
+    if place.space != "reg" or place.private or lane.widened:
+        return place.space == "reg"
+    touched = [d for d, coordinate in enumerate(position) if lane.variable in variables(coordinate)]
+    return all(_fits(place, position[d], d, lane) for d in touched)
 
 
 def conjunction(frame: Frame, *masks: Value | None) -> Value | None:
@@ -206,7 +215,23 @@ def emit_store(frame: Frame, target: Ref, value: Value, own: Value | None = None
     elif access.uniform and not lanes_of(stored) and (own is None or not lanes_of(own)):
         _store_for_any(frame, place, access, stored, own)
     else:
-        _store_lanes(frame, place, access, splat(frame.builder, stored, frame.lane.count), own)
+        blended = place.space == "reg" and (frame.lane.tail is None or has_room(place, target.index, frame.lane))
+        _store_lanes(frame, place, access, splat(frame.builder, stored, frame.lane.count), own, blended)
+
+
+def _unknown(frame: Frame, kind: Any, mask: Value) -> Value:
+    """The mask, hidden from LLVM where that is needed.
+
+    With one lane on, LLVM's X86 backend (20 to 22) makes a masked store of truncated integers a store of one element, and that
+    of the wide integer: it writes past the element. An empty `asm` keeps it from knowing how many lanes are on.
+    """
+    builder, lanes = frame.builder, lanes_of(mask)
+    if not (frame.chip.x86 and frame.chip.masks and isinstance(kind, ir.IntType) and kind.width < 64 and lanes <= 64):
+        return mask
+    word = ir.IntType(max(32, lanes))
+    bits = builder.bitcast(mask, ir.IntType(lanes))
+    hidden = builder.asm(ir.FunctionType(word, [word]), "", "=r,0", [builder.zext(bits, word) if lanes < word.width else bits], False)
+    return builder.bitcast(builder.trunc(hidden, bits.type) if lanes < word.width else hidden, mask.type)
 
 
 def _store_scalar(frame: Frame, place: Place, access: Access, stored: Value) -> None:
@@ -225,11 +250,11 @@ def _store_for_any(frame: Frame, place: Place, access: Access, stored: Value, ow
             _store_scalar(frame, place, access, stored)
 
 
-def _store_lanes(frame: Frame, place: Place, access: Access, stored: Value, own: Value | None) -> None:
+def _store_lanes(frame: Frame, place: Place, access: Access, stored: Value, own: Value | None, blended: bool) -> None:
     builder, lane, kind = frame.builder, frame.lane, STORED[place.dtype]
     assert lane is not None
     contiguous = access.offsets == tuple(range(lane.count))
-    if place.space == "reg" and contiguous:
+    if blended and contiguous:
         # A whole vector in a register: blending keeps it there, a masked store would force it into memory.
         mask = conjunction(frame, own, lane.condition, None if place.private else lane.tail)
         pointer = address(frame, place, access)
@@ -244,6 +269,7 @@ def _store_lanes(frame: Frame, place: Place, access: Access, stored: Value, own:
         return
     every = constant(ir.VectorType(BIT, lane.count), 1) if mask is None else splat(builder, mask, lane.count)
     if contiguous:
+        every = _unknown(frame, kind, every)
         function = declare(builder.module, f"llvm.masked.store.{mangle(stored.type)}.p0", VOID, [stored.type, POINTER, WORD, every.type])
         builder.call(function, [stored, address(frame, place, access), constant(WORD, access.align), every])
         return
