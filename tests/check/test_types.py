@@ -212,3 +212,8 @@ def test_documentation_is_the_comment_above() -> None:
         checked("# Twice x.\n# Really.\nop f(x: f32[N]) -> y: f32[N] {\n  y[i] = 2 * x[i]\n}").doc
         == "Twice x.\nReally."
     )
+
+
+def test_each_arm_of_a_conditional_adapts() -> None:
+    text = "op q(x: f32[N]) -> y: u8[N] {\n  y[i] = if x[i] > 1 then (if x[i] > 2 then 255 else 7) else i % 3\n}"
+    assert checked(text).stages

@@ -64,7 +64,7 @@ def make_family(module: TriModule, key_parts: tuple[Any, ...], load: Callable[[]
         header, in_place = records.from_bytes(record, tuple)
         return Family(key=key, header=header, in_place=in_place, load=load, dynamic=frozenset(header.dynamic))
     op = load()
-    header, in_place = replace(op, stages=(), intermediates=()), in_place_pairs(op)
+    header, in_place = replace(op, stages=(), intermediates=(), checks=()), in_place_pairs(op)
     module.store.put(key, records.to_bytes((header, in_place)))
     return Family(key=key, header=header, in_place=in_place, load=load, dynamic=frozenset(op.dynamic), _op=op)
 

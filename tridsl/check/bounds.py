@@ -9,8 +9,9 @@ from tridsl.check.names import text_of
 from tridsl.check.prove import Prover
 from tridsl.check.scope import Scope, length_of
 from tridsl.diagnostics import error
+from tridsl.dtypes import BOOL
 from tridsl.ir.affine import simplify_index
-from tridsl.ir.expr import Boundary, Expr, Load, add, index, sub
+from tridsl.ir.expr import Binary, Boundary, Const, Expr, Load, add, index, sub
 from tridsl.ir.op import Axis, Compact, Map, Reduce, Scan, Stage, TopK
 from tridsl.ir.printer import print_expr
 from tridsl.ir.walk import rewrite, variables, walk
@@ -49,14 +50,36 @@ def _settled(scope: Scope, value: Expr, axes: tuple[Axis, ...]) -> Expr:
             last = sub(sub(hi, lo), index(1))
             if prover.at_least(position, index(0)) and prover.at_least(last, position):
                 continue
-            if load.boundary is not None:
-                return load
-            if _decided_at_run_time(scope, position):
-                return replace(load, boundary=Boundary(mode="raise", span=load.span))
+            boundary = load.boundary
+            if boundary is None and _decided_at_run_time(scope, position):
+                boundary = Boundary(mode="raise", span=load.span)
+            if boundary is not None:
+                if boundary.mode not in ("value", "raise"):
+                    _require_element(scope, load, prover, axes)
+                first, last = known.ranges[0]
+                extent = sub(last, first)
+                late = any(isinstance(n, Load) for n in walk(extent))
+                return replace(load, boundary=replace(boundary, extent=extent) if late else boundary)
             raise _outside(scope, load, dimension, prover)
         return load if load.boundary is None else replace(load, boundary=None)
 
     return rewrite(value, {Load: visit})
+
+
+def _require_element(scope: Scope, load: Load, prover: Prover, axes: tuple[Axis, ...]) -> None:
+    """An edge, a reflection and a repetition are of something: a tensor that is read so has elements, or nothing reads it."""
+    unread: Expr | None = None
+    for axis in axes:
+        empty = Binary(op="le", a=sub(axis.hi, axis.lo), b=index(0), dtype=BOOL)
+        if not isinstance(axis.hi, Const) and not any(isinstance(n, Load) for n in walk(empty)):
+            unread = empty if unread is None else Binary(op="or", a=unread, b=empty, dtype=BOOL)
+    for lo, hi in scope.tensors[load.tensor].ranges:
+        extent = sub(hi, lo)
+        if not prover.at_least(extent, index(1)):
+            some = Binary(op="ge", a=extent, b=index(1), dtype=BOOL)
+            condition = some if unread is None else Binary(op="or", a=some, b=unread, dtype=BOOL)
+            scope.require(condition, f"'{text_of(load.span) or load.tensor}' needs an element of '{load.tensor}'", load.span,
+                          late=length_of(hi) is not None)  # fmt: skip
 
 
 def _decided_at_run_time(scope: Scope, position: Expr) -> bool:

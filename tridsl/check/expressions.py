@@ -139,7 +139,7 @@ def unknown_name(scope: Scope, node: Name, place: Place) -> Exception:
             node.span,
             help="move the definition up: stages run in order",
         )
-    known = [*place.locals, *(a.name for a in place.axes), *scope.scalars, *scope.sizes, *scope.tensors]
+    known = [*place.locals, *(a.name for a in place.axes), *scope.scalars, *scope.tensors]
     if len(name) <= 2 and name.islower() and not suggestion(name, known) and not place.locals:
         return error("E0217", f"the index '{name}' is neither on the left of '=' nor bound by a reducer", node.span,
                      help=f"put it on the left, or reduce over it, as in sum[{name}](…)")  # fmt: skip
@@ -147,7 +147,7 @@ def unknown_name(scope: Scope, node: Name, place: Place) -> Exception:
         "E0201",
         f"unknown name '{name}'",
         node.span,
-        help=suggestion(name, known) or "it is no index, size, parameter or stage of this op",
+        help=suggestion(name, [*known, *scope.sizes]) or "it is no index, size, parameter or stage of this op",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from tridsl.check.bounds import shown_index
 from tridsl.check.expressions import evaluate
@@ -13,14 +14,17 @@ from tridsl.check.operands import adapt
 from tridsl.check.overloads import select, signature_text
 from tridsl.check.prove import Prover
 from tridsl.check.resolve import BoundModule, Overload
-from tridsl.check.scope import Known, Place, Scope
+from tridsl.check.scope import Known, Place, Scope, length_of
+from tridsl.check.statements import finish
 from tridsl.check.values import Value
 from tridsl.diagnostics import TriError, error
 from tridsl.dtypes import BOOL, DType, compute_type
-from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, index, sub
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Node, Var, index, sub
 from tridsl.ir.op import Axis, Compact, Contract, Map, Op, Reduce, Scalar, Scan, Stage, Target, Tensor, TopK
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.syntax.nodes import Expression, Invoke, Name, Operation, Statement
+
+N = TypeVar("N", bound=Node)
 
 Elaborate = Callable[[Overload, Mapping[str, DType]], Op]
 
@@ -202,6 +206,9 @@ def _add(scope: Scope, op: Op, arguments: Mapping[str, _Argument], values: Mappi
             )
             if owner is not None:
                 scope.lengths[names[tensor.name]] = scope.capacity(substitute(owner.shape[0], values))
+    for check in op.checks:
+        message = f"{op.name}: {check.message}"
+        scope.checks.append(replace(check, condition=renaming.renamed(check.condition), message=message))
     scope.stages += [renaming.stage(s) for s in op.stages]
     for result, target in zip(op.outputs, statement.targets):
         _define_result(scope, result, target, values, statement)
@@ -227,12 +234,13 @@ class _Renaming:
     axes: Mapping[str, str]
     prefix: str
 
-    def stage(self, stage: Stage) -> Stage:
+    def renamed(self, node: N) -> N:
+        """`node` with its tensors, indices and values as the caller calls them."""
         variables_ = {**self.values, **{old: Var(name=new) for old, new in self.axes.items()}}
-        bound = {n.name for n in walk(stage) if isinstance(n, Axis)}
+        bound = {n.name for n in walk(node) if isinstance(n, Axis)}
         inner = {k: v for k, v in variables_.items() if k not in bound or k in self.axes}
-        renamed: Stage = rewrite(
-            stage,
+        return rewrite(
+            node,
             {
                 Var: lambda v: inner.get(v.name, v),
                 Load: lambda load: replace(load, tensor=self.names.get(load.tensor, load.tensor)),
@@ -240,6 +248,9 @@ class _Renaming:
                 Target: lambda t: replace(t, name=self.names[t.name], axes=tuple(self.axes.get(a, a) for a in t.axes)),
             },
         )
+
+    def stage(self, stage: Stage) -> Stage:
+        renamed = self.renamed(stage)
         name = self.names.get(stage.name) or f"{self.prefix}.{stage.name}"
         if isinstance(renamed, Compact):
             return replace(renamed, name=name, length=self.names[renamed.length])
@@ -258,10 +269,10 @@ def _add_contract(scope: Scope, contract: Contract, values: Mapping[str, Expr], 
     condition: Expr = substitute(contract.condition, values)
     if Prover(scope.facts).holds(condition):
         return
-    if any(isinstance(n, Load) for n in walk(condition)):
+    if not contract.late and any(isinstance(n, Load) for n in walk(condition)):
         raise error("E0507", f"'{op.name}' needs '{contract.message}', which here depends on a value known at run time only", statement.span,
                     help="pass sizes and numbers that the call knows")  # fmt: skip
-    scope.require(condition, f"{op.name}: {contract.message}", statement.span)
+    scope.require(condition, f"{op.name}: {contract.message}", statement.span, late=contract.late)
 
 
 def _define_result(
@@ -279,10 +290,14 @@ def _define_result(
                 help="write a stage and copy it",
             )
         prover = Prover(scope.facts)
-        same = len(parameter.shape) == len(shape) and all(prover.same(a, b) for a, b in zip(parameter.shape, shape))
-        if parameter.dtype != result.dtype or not same or bool(parameter.length) != bool(result.length):
-            dots = ".." if result.length else ""
-            given = f"{result.dtype}[{dots}{', '.join(shown_index(d) for d in shape)}]"
+        late = parameter.length is not None and result.length is None and bool(shape) and length_of(shape[0]) is not None
+        room = late and prover.at_least(parameter.shape[0], shape[0])
+        same = len(parameter.shape) == len(shape) and all(
+            prover.same(a, b) for a, b in list(zip(parameter.shape, shape))[1 if room else 0 :]
+        )
+        if parameter.dtype != result.dtype or not same or bool(parameter.length) != (bool(result.length) or room):
+            dots = ".." if result.length or (shape and length_of(shape[0])) else ""
+            given = f"{result.dtype}[{dots}{', '.join(shown_index(scope.capacity(d)) for d in shape)}]"
             extents = ", ".join(shown_index(d) for d in parameter.shape)
             declared = f"{parameter.dtype}[{'..' if parameter.length else ''}{extents}]"
             raise error(
@@ -295,4 +310,6 @@ def _define_result(
     if result.length:
         length = scope.declare_length(target.name, scope.capacity(shape[0]))
         axes = (replace(axes[0], hi=length), *axes[1:])
-    scope.declare(target.name, result.dtype, axes, statement.span)
+        scope.declare(target.name, result.dtype, axes, statement.span)
+    else:
+        finish(scope, target.name, result.dtype, axes, statement)

@@ -13,9 +13,9 @@ from tridsl.check.scope import Place, Scope
 from tridsl.check.values import Value, constant, floating, index_of, integer, operand_type, typed
 from tridsl.diagnostics import Label, TriError, error
 from tridsl.dtypes import BOOL, F64, INDEX, NUMPY_TYPES, DType, compute_type
-from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Unary, binary, index
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Select, Unary, binary, index
 from tridsl.ir.walk import walk
-from tridsl.syntax.nodes import Syntax
+from tridsl.syntax.nodes import Conditional, Syntax
 
 MOST_TERMS = 1000
 """Index arithmetic that multiplies out to more is refused: proofs about it would take too long."""
@@ -108,6 +108,14 @@ def adapt(scope: Scope, value: Value, dtype: DType, place: Place) -> Expr:
         return constant(number, dtype)
     if dtype == INDEX:
         return value.expr
+    if isinstance(value.expr, Select):  # each arm adapts by itself
+        arms = (
+            (value.syntax.then, value.syntax.otherwise)
+            if isinstance(value.syntax, Conditional)
+            else (value.syntax,) * 2
+        )
+        a, b = (adapt(scope, Value(syntax=s, expr=e), dtype, place) for s, e in zip(arms, (value.expr.a, value.expr.b)))
+        return Select(condition=value.expr.condition, a=a, b=b, dtype=a.dtype)
     if dtype.is_integer:
         _require_fit(scope, value, dtype, place)
     return Cast(a=value.expr, dtype=compute_type(dtype))

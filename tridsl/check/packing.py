@@ -71,8 +71,13 @@ def _compact(scope: Scope, statement: Statement, node: Reduction) -> None:
         length=f"{target.name}.len",
         span=statement.span,
     )
-    scope.stages.append(settle(scope, stage))
+    stage = settle(scope, stage)
     length = scope.declare_length(target.name, parameter.shape[0] if parameter else extent)
+    for earlier in scope.stages:  # what is kept by one condition has one length
+        if isinstance(earlier, Compact) and (earlier.along, earlier.keep) == (stage.along, stage.keep):
+            length = replace(length, tensor=earlier.length)
+            break
+    scope.stages.append(stage)
     packed_axis = Axis(name=axis.name, lo=index(0), hi=length, span=node.span)
     scope.declare(target.name, dtype, (packed_axis,), statement.span)
 

@@ -44,7 +44,9 @@ def axis_of(scope: Scope, node: Index, nodes: Iterable[Syntax], place: Place, ev
         ranges = [f"{shown_index(c.lo)}..{shown_index(c.hi)}" for c in found]
         raise error("E0302", f"the accesses give the index '{node.name}' different ranges: {listing(ranges)}", found[1].span,
                     label=ranges[1], others=tuple(Label(span=c.span, text=r) for c, r in zip(found[:1], ranges) if c.span),
-                    help=f"choose one: {node.name} in {ranges[0]}; or pad the access that reaches further",
+                    help="these lengths are known at run time only; what is compacted under one condition has one length"
+                    if any(length_of(c.hi) for c in found)
+                    else f"choose one: {node.name} in {ranges[0]}; or pad the access that reaches further",
                     example=f"y = sum[{node.name} in 0..4](x[{node.name}; pad=0])")  # fmt: skip
     return Axis(name=node.name, lo=found[0].lo, hi=found[0].hi, span=node.span)
 

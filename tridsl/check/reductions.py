@@ -17,7 +17,7 @@ from tridsl.diagnostics import error
 from tridsl.dtypes import BOOL, DTYPES, I32, INDEX, DType, compute_type, wide
 from tridsl.ir.expr import Binary, Cast, Expr, Load, Var, index, mul, sub
 from tridsl.ir.op import Axis, Reduce, Reducer, Scan, Target
-from tridsl.ir.walk import substitute, variables, walk
+from tridsl.ir.walk import substitute, variables
 from tridsl.syntax.nodes import Expression, Invoke, Name, Reduction, Syntax
 
 
@@ -203,10 +203,9 @@ def _require_points(scope: Scope, node: Reduction, axes: tuple[Axis, ...]) -> No
     prover = Prover(scope.facts)
     for axis in axes:
         extent = sub(axis.hi, axis.lo)
-        if prover.at_least(extent, index(1)) or any(isinstance(n, Load) for n in walk(extent)):
-            continue
-        scope.require(Binary(op="ge", a=extent, b=index(1), dtype=BOOL),
-                      f"'{node.reducer}' over '{axis.name}' needs at least one element", node.span)  # fmt: skip
+        if not prover.at_least(extent, index(1)):
+            scope.require(Binary(op="ge", a=extent, b=index(1), dtype=BOOL),
+                          f"'{node.reducer}' over '{axis.name}' needs at least one element", node.span, late=True)  # fmt: skip
 
 
 def _monoid(

@@ -13,7 +13,7 @@ from tridsl.diagnostics import Diagnostic, Label, Span, error
 from tridsl.dtypes import DTYPES, INDEX, DType
 from tridsl.ir.expr import Expr, Load, Var, binary, index, sub
 from tridsl.ir.op import Axis, Contract, Role, Scalar, Stage, Tensor
-from tridsl.ir.walk import rewrite
+from tridsl.ir.walk import rewrite, walk
 from tridsl.syntax.nodes import Syntax, Type
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Scope:
     stages: list[Stage] = field(default_factory=list)
     intermediates: dict[str, Tensor] = field(default_factory=dict)
     contracts: list[Contract] = field(default_factory=list)
+    checks: list[Contract] = field(default_factory=list)
     facts: Facts = field(default_factory=Facts)
     later: frozenset[str] = frozenset()  # stages further down
     broken: set[str] = field(default_factory=set)
@@ -109,10 +110,14 @@ class Scope:
             number += 1
         return candidate
 
-    def require(self, condition: Expr, message: str, span: Span | None) -> None:
-        """A contract of the op; stated once."""
-        if all(c.condition != condition for c in self.contracts):
-            self.contracts.append(Contract(condition=condition, message=message, span=span))
+    def require(self, condition: Expr, message: str, span: Span | None, *, late: bool = False) -> None:
+        """A contract of the op, or a check of the kernel where a run-time length decides; stated once."""
+        lengths = sorted({f"'{n.tensor.removesuffix('.len')}'" for n in walk(condition) if isinstance(n, Load)})
+        found = self.checks if lengths else self.contracts
+        if lengths:
+            message = f"{message}, and {' or '.join(lengths)} is too short"
+        if all(c.condition != condition for c in found):
+            found.append(Contract(condition=condition, message=message, late=late, span=span))
 
     def declare(self, name: str, dtype: DType, axes: tuple[Axis, ...], span: Span | None = None) -> None:
         """A stage's tensor becomes known, with storage unless it is a parameter."""

@@ -96,6 +96,7 @@ def _elaborate(bound: BoundModule, overload: Overload, types: Mapping[str, DType
         stages=tuple(scope.stages),
         intermediates=tuple(scope.intermediates.values()),
         contracts=tuple(scope.contracts),
+        checks=tuple(scope.checks),
         dynamic=tuple(d.name for d in operation.dynamic),
         doc=_documentation(operation),
         span=operation.span,

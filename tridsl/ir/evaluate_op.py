@@ -38,7 +38,7 @@ def evaluate_op(
     default may be absent. A `..N` result is its capacity, zero past the run-time length `<name>.len`. `exact` computes
     every float stage in f64 from the arguments as they are and returns f64: the reference for tolerances. `stages` adds
     every intermediate. Raises ValueError where a contract of the op does not hold or an array has another shape or type
-    than declared, IndexError for a data-dependent index outside its tensor.
+    than declared, IndexError for a data-dependent index outside its tensor or a broken check.
     """
     world = _World(op=op, exact=exact)
     world.scalars.update({name: (np.asarray(sizes[name], dtype=np.int64), INDEX) for name in op.sizes})
@@ -54,6 +54,7 @@ def evaluate_op(
     for stage in op.stages:
         with np.errstate(all="ignore"):
             _STAGES[type(stage)](world, stage)
+    world.outside += [f"{op.name}: {check.message}" for check in op.checks if not world.value(check.condition, {})]
     if world.outside:
         raise IndexError(world.outside[0])
     wanted = {p.name for p in op.tensors if p.role != "input"} | {p.length for p in op.outputs if p.length}
@@ -167,8 +168,10 @@ def _load(world: _World, e: Load, variables: Mapping[str, Array]) -> Array:
     index = [np.asarray(world.value(i, variables)) for i in e.index]
     inside: Array = np.asarray(True)
     mapped = []
-    for position, length in zip(index, array.shape, strict=True):
+    for axis, (position, length) in enumerate(zip(index, array.shape, strict=True)):
         if e.boundary is not None:
+            if axis == 0 and e.boundary.extent is not None:
+                length = int(world.value(e.boundary.extent, {}))
             position = map_boundary(e.boundary, position, length)
         within = (position >= 0) & (position < length)
         inside = inside & within

@@ -60,11 +60,13 @@ class Boundary(Node):
     """What an access outside its tensor gives; op level only (`passes.boundaries` turns it into index maps and masks).
 
     NumPy's words. `value` needs `value`, an expression of the tensor's *compute* type. `raise` is for data-dependent
-    indices without a pad: the element reads as 0 and the call raises IndexError afterwards.
+    indices without a pad: the element reads as 0 and the call raises IndexError afterwards. `extent` is the length of axis 0
+    where that is known at run time only; None: the tensor's shape decides.
     """
 
     mode: BoundaryMode
     value: Expr | None = None
+    extent: Expr | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

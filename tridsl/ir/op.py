@@ -59,10 +59,15 @@ Param: TypeAlias = Tensor | Scalar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract(Node):
-    """A condition over sizes and scalars that each call must meet: a `where`, a non-empty `max`, `K <= N` of topk."""
+    """A condition over sizes and scalars that each call must meet: a `where`, a non-empty `max`, `K <= N` of topk.
+
+    `late`: where it is false the stages still touch nothing outside their tensors, so that a length which is known at run
+    time only may decide it (`Op.checks`).
+    """
 
     condition: Expr
     message: str
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +180,8 @@ class Op(Node):
     """A checked operation of concrete dtypes. Ready to be evaluated (`ir.evaluate`) or lowered (`passes.to_loops`).
 
     `types` are the chosen type parameters; `sizes` the symbolic size names in order of first appearance, `dynamic` those
-    declared `dyn`; `intermediates` declares every stage tensor that is not a parameter (role is ignored).
+    declared `dyn`; `intermediates` declares every stage tensor that is not a parameter (role is ignored). `checks` are
+    contracts over run-time lengths: the kernel looks at them, and a call that breaks one raises IndexError.
     """
 
     name: str
@@ -185,6 +191,7 @@ class Op(Node):
     stages: tuple[Stage, ...]
     intermediates: tuple[Tensor, ...] = ()
     contracts: tuple[Contract, ...] = ()
+    checks: tuple[Contract, ...] = ()
     dynamic: tuple[str, ...] = ()
     doc: str = field(default="", compare=False)
 

@@ -59,6 +59,7 @@ def print_op(value: op.Op) -> str:
     if value.dynamic:
         lines.append(f"  dyn {', '.join(value.dynamic)}")
     lines += [f"  where {print_expr(c.condition)}" for c in value.contracts]
+    lines += [f"  check {print_expr(c.condition)}" for c in value.checks]
     lines += [f"  let {_tensor(t)}" for t in value.intermediates]
     lines += _monoids(stage.reducer for stage in value.stages if isinstance(stage, op.Reduce | op.Scan))
     for stage in value.stages:

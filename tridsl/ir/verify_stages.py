@@ -155,6 +155,10 @@ def verify_op(value: op.Op, apply: Apply, expression: Callable[[Expr, Scope], No
         for node in stage_values(stage):
             expression(node, inner)
         readable |= {name for name, _, _ in written(stage) if name in everything.tensors}
+    for check in value.checks:
+        if check.condition.dtype != BOOL:
+            report(check, f"the check '{check.message}' is {check.condition.dtype}")
+        expression(check.condition, everything)
     for tensor in value.outputs:
         if tensor.name not in readable:
             report(tensor, f"the result {tensor.name} is never written")

@@ -42,13 +42,16 @@ def boundaries(kernel: Kernel) -> Kernel:
         def load(access: Load) -> Expr:
             if access.boundary is None:
                 return access
+            shape = shapes[access.tensor]
+            if access.boundary.extent is not None:
+                shape = (access.boundary.extent, *shape[1:])
             if access.boundary.mode == "raise":
-                inside = _inside(access, shapes[access.tensor])
+                inside = _inside(access, shape)
                 text = f"an index into `{access.tensor}` lies outside its shape"
                 if inside is not None:
                     checks.append(Check(condition=inside, number=number(text), span=access.span))
                 return replace(access, boundary=None, mask=inside, other=_zero(access.dtype))
-            return _MODES[access.boundary.mode](access, shapes[access.tensor])
+            return _MODES[access.boundary.mode](access, shape)
 
         new = rewrite(node, {Load: load})
         return (*checks, new) if checks else new
@@ -87,7 +90,10 @@ def _value(access: Load, shape: Shape) -> Expr:
 def _mapped(map_axis: Callable[[Expr, Expr], Expr]) -> Callable[[Load, Shape], Expr]:
     def apply(access: Load, shape: Shape) -> Expr:
         mapped = tuple(simplify_index(map_axis(i, n)) for i, n in zip(access.index, shape))
-        return replace(access, boundary=None, index=mapped)
+        if access.boundary is None or access.boundary.extent is None:
+            return replace(access, boundary=None, index=mapped)
+        some = binary("ge", access.boundary.extent, index(1))  # a check of the op reports the length 0
+        return replace(access, boundary=None, index=mapped, mask=some, other=_zero(access.dtype))
 
     return apply
 

@@ -11,9 +11,9 @@ from functools import partial
 
 from tridsl.dtypes import BOOL, INDEX, compute_type
 from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Unary, Var, add, binary, index, sub
-from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Kernel, Phase, Ref, Stmt, Store
+from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, Check, For, If, Kernel, Phase, Ref, Stmt, Store
 from tridsl.ir.op import Axis, Compact, Map, Op, Reduce, Scan, Stage, Target, Tensor, TopK
-from tridsl.ir.walk import rewrite, substitute
+from tridsl.ir.walk import rewrite, substitute, walk
 
 
 def to_loops(op: Op) -> Kernel:
@@ -25,10 +25,26 @@ def to_loops(op: Op) -> Kernel:
         for t in op.intermediates
         if t.name not in {length.name for length in lengths}
     )
-    phases = tuple(
-        Phase(name=stage.name, body=_STAGES[type(stage)](stage, frozenset(params)), span=stage.span) for stage in op.stages
+    phases: list[Phase] = []
+    pending = list(enumerate(op.checks))
+    known: set[str] = set()
+    for stage in op.stages:
+        phases.append(Phase(name=stage.name, body=_STAGES[type(stage)](stage, frozenset(params)), span=stage.span))
+        known.add(stage.length if isinstance(stage, Compact) else stage.name)
+        ready = [(n, c) for n, c in pending if {e.tensor for e in walk(c.condition) if isinstance(e, Load)} <= known]
+        if ready:  # a phase of its own, which no schedule moves
+            checks = tuple(Check(condition=c.condition, number=n, span=c.span) for n, c in ready)
+            phases.append(Phase(name=f"{stage.name}.check", body=checks, span=stage.span))
+            pending = [c for c in pending if c not in ready]
+    return Kernel(
+        name=op.name,
+        params=(*op.params, *lengths),
+        sizes=op.sizes,
+        phases=tuple(phases),
+        scratch=scratch,
+        messages=tuple(f"{op.name}: {c.message}" for c in op.checks),
+        span=op.span,
     )
-    return Kernel(name=op.name, params=(*op.params, *lengths), sizes=op.sizes, phases=phases, scratch=scratch, span=op.span)
 
 
 def _variable(stage: str, axis: str) -> Var:

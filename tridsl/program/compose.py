@@ -60,6 +60,7 @@ def compose(producer: Node, consumer: Node, values: Mapping[str, Value], keep: f
         sizes=(),
         stages=(*producer.op.stages, *second.stages),
         intermediates=(*producer.op.intermediates, *dropped, *second.intermediates),
+        checks=(*producer.op.checks, *second.checks),
     )
     return Node(
         label=f"{producer.label} + {consumer.label}",
