@@ -1,0 +1,52 @@
+"""Index expressions in normal form; loops of one iteration dissolve, of none disappear."""
+
+from __future__ import annotations
+
+from tests.passes.golden import body
+
+TAILS_AND_SINGLE_ITERATIONS = """op matmul(A: f32[M, K], B: f32[K, N]) -> C: f32[M, N] {
+  C[i, j] = sum[k](A[i, k] * B[k, j])
+}
+"""
+SUM_OVER_NOTHING = """op matmul(A: f32[M, K], B: f32[K, N]) -> C: f32[M, N] {
+  C[i, j] = sum[k](A[i, k] * B[k, j])
+}
+"""
+FUSED_ACCESS_IS_CONTIGUOUS = """op f(x: f32[M, N]) -> y: f32[M, N] {
+  y[i, j] = x[i, j] * 2
+}
+"""
+CLAMPS_DECIDED_BY_RANGES = """op f(x: f32[N]) -> y: f32[N] {
+  y[i] = x[i; pad=edge] + x[i; pad=0]
+}
+"""
+
+
+def test_tails_and_single_iterations() -> None:
+    assert body("simplify", TAILS_AND_SINGLE_ITERATIONS, "C.split(j, 8).split(i, 32)", sizes={"M": 32, "N": 24, "K": 1}) == """\
+for i.i < 32
+  for j.o < 3
+    for j.i < 8
+      for k < 1 reduce
+        C[i.i, j.i + j.o*8] += A[i.i, k] * B[k, j.i + j.o*8] from 0"""
+
+
+def test_sum_over_nothing() -> None:
+    """A reduce loop stays while the start of its result hangs on it."""
+    assert body("simplify", SUM_OVER_NOTHING, sizes={"K": 0}) == """\
+for i < M
+  for j < N
+    for k < 0 reduce
+      C[i, j] += A[i, k] * B[k, j] from 0"""
+
+
+def test_fused_access_is_contiguous() -> None:
+    assert body("simplify", FUSED_ACCESS_IS_CONTIGUOUS, "y.fuse(i, j)") == """\
+for i.j < M*N
+  y[i.j // N, i.j % N] = x[i.j // N, i.j % N] * 2"""
+
+
+def test_clamps_decided_by_ranges() -> None:
+    assert body("simplify", CLAMPS_DECIDED_BY_RANGES, sizes={"N": 8}) == """\
+for i < 8
+  y[i] = x[i] + x[i]"""
