@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from tests.passes.golden import body
+from tests.passes.golden import MATMUL, body
 
-PANELS = """op matmul(A: f32[M, K], B: f32[K, N]) -> C: f32[M, N] {
-  C[i, j] = sum[k](A[i, k] * B[k, j])
-}
-"""
-IN_LANES = """op matmul(A: f32[M, K], B: f32[K, N]) -> C: f32[M, N] {
-  C[i, j] = sum[k](A[i, k] * B[k, j])
-}
-"""
 WHOLLY_OUTSIDE = """op f(x: i32[M], z: i32[N]) -> y: i32[N] {
   y[i] = x[i; pad=3] + z[i]
 }
@@ -19,7 +11,7 @@ WHOLLY_OUTSIDE = """op f(x: i32[M], z: i32[N]) -> y: i32[N] {
 
 
 def test_panels() -> None:
-    assert body("expand_copies", PANELS, "C.tile(i=2, j=16).split(k, 4).order(i.o, j.o, k.o, k.i, i.i, j.i)\n A.pack(at=k.o)\n B.pack(at=k.o)", sizes={"N": 64, "K": 64}) == """\
+    assert body("expand_copies", MATMUL, "C.tile(i=2, j=16).split(k, 4).order(i.o, j.o, k.o, k.i, i.i, j.i)\n A.pack(at=k.o)\n B.pack(at=k.o)", sizes={"N": 64, "K": 64}) == """\
 for i.o < ceil(M / 2)
   for j.o < 4
     alloc C:acc.sum: f32[2, 16] in l1 padded
@@ -49,7 +41,7 @@ for i.o < ceil(M / 2)
 
 def test_in_lanes() -> None:
     """Inside a vector loop there is no second one."""
-    assert body("expand_copies", IN_LANES, "C.split(k, 4).vector(j)\n A.pack(at=k.o)", sizes={"M": 8, "N": 8, "K": 8}) == """\
+    assert body("expand_copies", MATMUL, "C.split(k, 4).vector(j)\n A.pack(at=k.o)", sizes={"M": 8, "N": 8, "K": 8}) == """\
 for i < 8
   vector j < 8
     alloc C:acc.sum: f32 in reg

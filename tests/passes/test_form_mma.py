@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from tests.passes.golden import VNNI, body
-
-DOT_PRODUCTS = """op f(A: u8[M, K], B: i8[N, K]) -> C: i32[M, N] {
-  C[i, j] = sum[k; acc=i32](A[i, k] * B[j, k])
-}
-"""
-TAIL_OF_THE_DEPTH = """op f(A: u8[M, K], B: i8[N, K]) -> C: i32[M, N] {
-  C[i, j] = sum[k; acc=i32](A[i, k] * B[j, k])
-}
-"""
+from tests.passes.golden import DOTS, VNNI, body
 
 
 def test_dot_products() -> None:
-    assert body("form_mma", DOT_PRODUCTS, 'C.split(k, 4).split(j, 16).order(i, j.o, k.o, j.i, k.i).vector(j.i).intrin("vpdpbusd")', sizes={"K": 64, "N": 64}, spec=VNNI) == """\
+    assert body("form_mma", DOTS, 'C.split(k, 4).split(j, 16).order(i, j.o, k.o, j.i, k.i).vector(j.i).intrin("vpdpbusd")', sizes={"K": 64, "N": 64}, spec=VNNI) == """\
 for i < M
   for j.o < 4
     alloc C:acc.sum: i32[16] in reg padded
@@ -29,7 +20,7 @@ for i < M
 
 def test_tail_of_the_depth() -> None:
     """The loops have another shape: the mark is dropped, the loops stay."""
-    assert body("form_mma", TAIL_OF_THE_DEPTH, 'C.split(k, 4).split(j, 16).order(i, j.o, k.o, j.i, k.i).vector(j.i).intrin("vpdpbusd")', sizes={"K": 6, "N": 64}, spec=VNNI) == """\
+    assert body("form_mma", DOTS, 'C.split(k, 4).split(j, 16).order(i, j.o, k.o, j.i, k.i).vector(j.i).intrin("vpdpbusd")', sizes={"K": 6, "N": 64}, spec=VNNI) == """\
 for i < M
   for j.o < 4
     alloc C:acc.sum: i32[16] in reg padded

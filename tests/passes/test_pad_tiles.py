@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from tests.passes.golden import body
-
-TILE_OVER_PANELS = """op matmul(A: f32[M, K], B: f32[K, N]) -> C: f32[M, N] {
-  C[i, j] = sum[k](A[i, k] * B[k, j])
-}
-"""
-WITHOUT_PANELS = """op matmul(A: f32[M, K], B: f32[K, N]) -> C: f32[M, N] {
-  C[i, j] = sum[k](A[i, k] * B[k, j])
-}
-"""
+from tests.passes.golden import MATMUL, body
 
 
 def test_tile_over_panels() -> None:
-    assert body("pad_tiles", TILE_OVER_PANELS, "C.tile(i=2, j=16).order(i.o, j.o, k, i.i, j.i).unroll(i.i).vector(j.i)\n A.pack(at=k)\n B.pack(at=k)") == """\
+    assert body("pad_tiles", MATMUL, "C.tile(i=2, j=16).order(i.o, j.o, k, i.i, j.i).unroll(i.i).vector(j.i)\n A.pack(at=k)\n B.pack(at=k)") == """\
 for i.o < ceil(M / 2)
   for j.o < ceil(N / 16)
     alloc C:acc.sum: f32[2, 16] in reg padded
@@ -37,7 +28,7 @@ for i.o < ceil(M / 2)
 
 def test_without_panels() -> None:
     """B is not padded: the loop over it keeps its end."""
-    assert body("pad_tiles", WITHOUT_PANELS, "C.split(j, 16).order(i, j.o, k, j.i).vector(j.i)") == """\
+    assert body("pad_tiles", MATMUL, "C.split(j, 16).order(i, j.o, k, j.i).vector(j.i)") == """\
 for i < M
   for j.o < ceil(N / 16)
     alloc C:acc.sum: f32[16] in reg padded

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from tests.passes.golden import body
+from tests.passes.golden import ROWS, body
 
-ROWS = """op f(x: f32[R, N]) -> y: f32[R] {
-  y[r] = sum[n](x[r, n])
-}
-"""
 SEVERAL_STATES = """op f(x: i32[R, N]) -> y: i64[R] {
   y[r] = argmax[n](x[r, n])
 }

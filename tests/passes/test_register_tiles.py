@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-from tests.passes.golden import body
-
-TILE = """op matmul(A: f32[M, K], B: f32[K, N]) -> C: f32[M, N] {
-  C[i, j] = sum[k](A[i, k] * B[k, j])
-}
-"""
-TILE_IN_PARTS = """op matmul(A: f32[M, K], B: f32[K, N]) -> C: f32[M, N] {
-  C[i, j] = sum[k](A[i, k] * B[k, j])
-}
-"""
-LANES_THAT_ADD_TO_ONE_RESULT = """op matmul(A: f32[M, K], B: f32[K, N]) -> C: f32[M, N] {
-  C[i, j] = sum[k](A[i, k] * B[k, j])
-}
-"""
-TOO_LARGE = """op matmul(A: f32[M, K], B: f32[K, N]) -> C: f32[M, N] {
-  C[i, j] = sum[k](A[i, k] * B[k, j])
-}
-"""
+from tests.passes.golden import MATMUL, body
 
 
 def test_tile() -> None:
-    assert body("register_tiles", TILE, "C.tile(i=2, j=16).order(i.o, j.o, k, i.i, j.i).unroll(i.i).vector(j.i)") == """\
+    assert body("register_tiles", MATMUL, "C.tile(i=2, j=16).order(i.o, j.o, k, i.i, j.i).unroll(i.i).vector(j.i)") == """\
 for i.o < ceil(M / 2)
   for j.o < ceil(N / 16)
     alloc C:acc.sum: f32[2, 16] in reg padded
@@ -41,7 +24,7 @@ for i.o < ceil(M / 2)
 
 def test_tile_in_parts() -> None:
     """Over several rounds it is loaded and stored; with no round at all the result is still started."""
-    assert body("register_tiles", TILE_IN_PARTS, "C.split(k, 4).split(j, 16).order(k.o, i, j.o, k.i, j.i).vector(j.i)") == """\
+    assert body("register_tiles", MATMUL, "C.split(k, 4).split(j, 16).order(k.o, i, j.o, k.i, j.i).vector(j.i)") == """\
 if ceil(K / 4) <= 0
   for i.start < M
     for j.o.start < ceil(N / 16)
@@ -66,7 +49,7 @@ for k.o < ceil(K / 4) reduce
 
 def test_lanes_that_add_to_one_result() -> None:
     """No lane can hold the result: it stays in memory."""
-    assert body("register_tiles", LANES_THAT_ADD_TO_ONE_RESULT, "C.split(k, 16).order(i, k.o, k.i, j).vector(k.o)") == """\
+    assert body("register_tiles", MATMUL, "C.split(k, 16).order(i, k.o, k.i, j).vector(k.o)") == """\
 for i < M
   vector k.o < ceil(K / 16) reduce
     for k.i < min(16, K - k.o*16) reduce
@@ -75,7 +58,7 @@ for i < M
 
 
 def test_too_large() -> None:
-    assert body("register_tiles", TOO_LARGE, "C.order(k, i, j)", sizes={"M": 100, "N": 100}) == """\
+    assert body("register_tiles", MATMUL, "C.order(k, i, j)", sizes={"M": 100, "N": 100}) == """\
 for k < K reduce
   for i < 100
     for j < 100

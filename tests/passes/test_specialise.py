@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from tests.passes.golden import body
+from tests.passes.golden import ROWS, body
 
-KNOWN_SIZE_AND_STRIDES = """op f(x: f32[R, N]) -> y: f32[R] {
-  y[r] = sum[n](x[r, n])
-}
-"""
 CONST_PARAMETER = """op f(x: f32[N], const s: i32) -> y: f32[N // s] where s > 0 {
   y[i] = x[i * s] * f32(s)
 }
@@ -15,7 +11,7 @@ CONST_PARAMETER = """op f(x: f32[N], const s: i32) -> y: f32[N // s] where s > 0
 
 
 def test_known_size_and_strides() -> None:
-    assert body("specialise", KNOWN_SIZE_AND_STRIDES, sizes={"N": 64}, strides=(("x", (1, 64)),)) == """\
+    assert body("specialise", ROWS, sizes={"N": 64}, strides=(("x", (1, 64)),)) == """\
 for r < R
   for n < 64 reduce
     y[r] += x[r, n] from 0"""

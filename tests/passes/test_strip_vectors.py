@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from tests.passes.golden import body
+from tests.passes.golden import MATMUL, ROWS, SOFTMAX, body
 
 ELEMENTWISE = """op f(x: f32[N]) -> y: f32[N] {
   y[i] = x[i] * 2
-}
-"""
-REDUCTION = """op f(x: f32[R, N]) -> y: f32[R] {
-  y[r] = sum[n](x[r, n])
-}
-"""
-A_TARGET_IN_EACH_ITERATION = """op matmul(A: f32[M, K], B: f32[K, N]) -> C: f32[M, N] {
-  C[i, j] = sum[k](A[i, k] * B[k, j])
-}
-"""
-STORAGE_OF_EACH_LANE = """op softmax(x: f32[R, N]) -> y: f32[R, N] {
-  m[r]    = max[n](x[r, n])
-  e[r, n] = exp(x[r, n] - m[r])
-  y[r, n] = e[r, n] / sum[k](e[r, k])
 }
 """
 
@@ -35,7 +21,7 @@ for i.t.r < ceil(N / 16) - N // 16 bound 1
 
 
 def test_reduction() -> None:
-    assert body("strip_vectors", REDUCTION, "y.vector(n)", sizes={"N": 256}) == """\
+    assert body("strip_vectors", ROWS, "y.vector(n)", sizes={"N": 256}) == """\
 for r < R
   alloc y:acc.sum: f32 in reg
   y:acc.sum[] = 0
@@ -60,7 +46,7 @@ for r < R
 
 def test_a_target_in_each_iteration() -> None:
     """Lanes that add to several results cannot keep partial ones: they are combined in each iteration."""
-    assert body("strip_vectors", A_TARGET_IN_EACH_ITERATION, "C.order(k, i, j).vector(k)", sizes={"M": 3, "N": 1, "K": 32}) == """\
+    assert body("strip_vectors", MATMUL, "C.order(k, i, j).vector(k)", sizes={"M": 3, "N": 1, "K": 32}) == """\
 alloc C:acc.sum: f32[3] in l1 padded
 for i.zero < 3
   C:acc.sum[i.zero] = 0
@@ -73,7 +59,7 @@ for i.out < 3
 
 
 def test_storage_of_each_lane() -> None:
-    assert body("strip_vectors", STORAGE_OF_EACH_LANE, "m.at(y, r)\n e.at(y, r)\n y.sum.at(y, r)\n y.vector(r)", sizes={"R": 16, "N": 5}) == """\
+    assert body("strip_vectors", SOFTMAX, "m.at(y, r)\n e.at(y, r)\n y.sum.at(y, r)\n y.vector(r)", sizes={"R": 16, "N": 5}) == """\
 alloc y.sum: f32[1, 16] in l1 padded
 alloc e: f32[1, 5, 16] in l1 padded
 alloc m: f32[1, 16] in l1 padded

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from tests.passes.golden import body
+from tests.passes.golden import SOFTMAX, body
 
-SOFTMAX = """op softmax(x: f32[R, N]) -> y: f32[R, N] {
-  m[r]    = max[n](x[r, n])
-  e[r, n] = exp(x[r, n] - m[r])
-  y[r, n] = e[r, n] / sum[k](e[r, k])
-}
-"""
 EXCLUSIVE_SCAN = """op f(x: i32[R, N]) -> y: i32[R, N] {
   y[r, n] = scan sum[n; exclusive](x[r, n])
 }
