@@ -161,7 +161,7 @@ def subject_of(record: Trial | Pin | Forget) -> str:
 
 def meaning(op: Op) -> str:
     """Hash of what `op` computes: everything but its name, its documentation and places in the text. 32 hexadecimal digits."""
-    return _hash(to_json(replace(op, name="")))
+    return _hash(to_json(replace(op, name="", doc="")))
 
 
 def _hash(data: bytes) -> str:

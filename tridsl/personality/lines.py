@@ -76,7 +76,9 @@ def write(record: Record) -> bytes:
         again = _DECODERS[name].decode(body)
     except msgspec.MsgspecError as problem:
         raise ValueError(f"no record of the personality: {problem}") from None
-    line = b'{"format":%d,"kind":"%s","id":"%s","record":%s}\n' % (FORMAT, name.encode(), identity(again).encode(), body)
+    if again != record:
+        raise ValueError("no record of the personality: it has numbers that JSON has not")
+    line = b'{"format":%d,"kind":"%s","id":"%s","record":%s}\n' % (FORMAT, name.encode(), identity(record).encode(), body)
     if len(line) > LONGEST:
         raise ValueError(f"a record of {len(line)} bytes; at most {LONGEST} are kept")
     return line

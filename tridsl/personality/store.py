@@ -6,7 +6,7 @@
 
 The journals are the truth. They need no index beside them, because their names are one: a look-up by key opens one small file,
 "the same kernel in other sizes" one directory, and processes that tune different things never wait for each other. That is why
-`diskcache` is not used: importing it (75 ms) and opening its SQLite file cost more than reading a subject's evidence; it
+`diskcache` is not used: importing it and opening its SQLite file cost more than reading the evidence of a subject; it
 stores what it does not know with `pickle` (CVE-2025-69872) and evicts unless told otherwise; its database can be corrupted, and
 must then be noticed and rebuilt. Nothing here can get out of step with the journals: a remembered winner names the state of
 the file it was derived from and is derived again when that is another.
@@ -35,7 +35,6 @@ from tridsl.personality.evidence import Forget, Key, Pin, Record, Trial, identit
 from tridsl.personality.fingerprint import Fingerprint, Hashes
 from tridsl.personality.journal import PATIENCE_SECONDS, Journal, append, better, stamp_of
 from tridsl.personality.lines import Skipped, write
-
 
 _SHORT_PATIENCE_SECONDS = 0.05
 """Once a write has failed, later ones do not hold up the tuning."""
