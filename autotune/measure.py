@@ -1,0 +1,311 @@
+"""The parent's side of measuring: shared arrays, one killable process per candidate, answers checked before anything is timed,
+and turns taken in random blocks under the machine-wide lock.
+
+What is measured is the time of a call of the loaded kernel, without the call layer; a few microseconds of Python around it are
+the same for all candidates.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from random import Random
+from statistics import median
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tridsl.autotune.answers import compare
+from tridsl.autotune.lock import LOCK, bench_lock
+from tridsl.autotune.worker import (
+    Failed,
+    Job,
+    Number,
+    Place,
+    Prepare,
+    Ready,
+    Times,
+    Turn,
+    parameters,
+    prepare,
+    serve,
+    view,
+)
+from tridsl.backend import Device
+from tridsl.dtypes import NUMPY_TYPES
+from tridsl.ir.affine import evaluate_index
+from tridsl.ir.evaluate import evaluate_op
+from tridsl.ir.op import Op, Scalar
+from tridsl.passes.specialise import Specialisation
+from tridsl.schedule.analyse import axes_of, over_of, points
+from tridsl.schedule.steps import Schedule
+
+VERSION = "1"
+"""Of how things are measured: part of every trial, and changed whenever times would come out otherwise."""
+
+ORACLE_POINTS = 1 << 28
+"""Iterations of an op up to which the oracle computes the answer (about a second per 2^26); beyond, the first candidate's answer
+is what the others must agree with, and the result says so."""
+
+SETTLE_SECONDS = 0.002
+"""Between turns: the idle threads of an OpenMP team look for work for about a millisecond before they sleep."""
+
+Outcome = Literal["ok", "compile_error", "wrong_result", "timeout", "crash"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Of one candidate's process, in seconds and bytes (beyond the arrays). `turn`: how long a candidate runs when it is its turn."""
+
+    compile_seconds: float = 30.0
+    run_seconds: float = 10.0
+    memory_bytes: int = 2 << 30
+    turn_seconds: float = 0.005
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is measured: an op for one device, with everything known that its kernel is specialised on. `arguments`: contents of
+    the inputs by name; `constants`: values of `const` parameters."""
+
+    op: Op
+    device: Device
+    sizes: Mapping[str, int]
+    constants: Mapping[str, Number] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    threads: int = 1
+
+    @property
+    def facts(self) -> Specialisation:
+        fixed = tuple((n, v) for n, v in sorted(self.sizes.items()) if n not in self.op.dynamic)
+        return Specialisation(sizes=fixed, constants=tuple(sorted(self.constants.items())))
+
+
+class Failure(NamedTuple):
+    outcome: Outcome
+    reason: str
+
+
+def arguments_of(op: Op, sizes: Mapping[str, int], seed: int = 0) -> dict[str, Any]:
+    """Contents for every input, always the same for a seed: floats uniform in -1..1, integers small enough to be summed, scalars
+    their default, or 1."""
+    random = np.random.default_rng(seed)
+    made: dict[str, Any] = {}
+    for param in op.inputs:
+        if isinstance(param, Scalar):
+            made[param.name] = param.default.value if param.default is not None else 1
+            continue
+        shape = tuple(evaluate_index(n, sizes) for n in param.shape)
+        kind = NUMPY_TYPES[param.dtype]
+        if param.dtype.is_float:
+            made[param.name] = random.uniform(-1, 1, shape).astype(kind)
+        elif param.dtype.kind == "bool":
+            made[param.name] = random.integers(0, 2, shape).astype(kind)
+        else:
+            low, high = max(-16, param.dtype.low or 0), min(16, param.dtype.high or 1)
+            made[param.name] = random.integers(low, high, shape, endpoint=True).astype(kind)
+    return made
+
+
+class Bench:
+    """The shared arrays of a subject, and the processes that run candidates on them. Use as a context: it ends them all."""
+
+    def __init__(self, subject: Subject, limits: Limits | None = None, *, make: Prepare = prepare, lock: Path = LOCK) -> None:
+        self.subject = subject
+        self.limits = limits or Limits()
+        self.make = make
+        self.lock = lock
+        self.locked = True
+        self.oracle = _iterations(subject) <= ORACLE_POINTS
+        """Whether answers are checked against the oracle; otherwise against the first candidate's."""
+        inputs = {**arguments_of(subject.op, subject.sizes), **subject.arguments}
+        self._scalars = {n: v for n, v in inputs.items() if not isinstance(v, np.ndarray)} | dict(subject.constants)
+        self._inputs = {n: v for n, v in inputs.items() if isinstance(v, np.ndarray)}
+        self._expected: Mapping[str, NDArray[Any]] | None = None
+        self._runners: list[Runner] = []
+        self._places, size = _layout(subject)
+        self._handle = os.memfd_create("tridsl-bench", os.MFD_CLOEXEC)
+        os.ftruncate(self._handle, size)
+        self._memory = mmap.mmap(self._handle, size)
+        self.size = size
+        for name, place in self._places.items():
+            if name in self._inputs:
+                view(self._memory, place)[...] = self._inputs[name]
+                if place.fresh is not None:
+                    view(self._memory, place, place.fresh)[...] = self._inputs[name]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for runner in tuple(self._runners):
+            self.end(runner)
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def start(self, schedules: Sequence[Schedule | None]) -> list[Runner | Failure]:
+        """Compile candidates, each in a process of its own, as many at a time as there are processors; then check the answer of
+        each. What fails has said why, and its process has ended."""
+        started: list[Runner | Failure] = []
+        group = max(1, len(os.sched_getaffinity(0)))
+        for first in range(0, len(schedules), group):
+            runners = [self._spawn(s) for s in schedules[first : first + group]]
+            for runner in runners:
+                failure = runner.prepare(self.limits.compile_seconds) or self._check(runner)
+                if failure is not None:
+                    self.end(runner)
+                started.append(failure or runner)
+        return started
+
+    def blocks(self, runners: Sequence[Runner], count: int, random: Random) -> dict[Runner, list[float] | Failure]:
+        """Median seconds of each runner's turn in each of `count` blocks; within a block, the order is random.
+
+        The lock of the machine is held for a block at a time. A runner that fails takes no further part; its process ends.
+        """
+        found: dict[Runner, list[float] | Failure] = {r: [] for r in runners}
+        for _ in range(count):
+            with bench_lock(self.lock) as held:
+                self.locked = self.locked and held
+                for runner in random.sample(list(runners), len(runners)):
+                    times = found[runner]
+                    if isinstance(times, Failure):
+                        continue
+                    time.sleep(SETTLE_SECONDS)
+                    turn = runner.turn(self.limits.turn_seconds, self.limits.run_seconds + self.limits.turn_seconds)
+                    if isinstance(turn, Failure):
+                        found[runner] = turn
+                        self.end(runner)
+                    else:
+                        times.append(median(turn))
+        return found
+
+    def end(self, runner: Runner) -> None:
+        runner.end()
+        if runner in self._runners:
+            self._runners.remove(runner)
+
+    def _spawn(self, schedule: Schedule | None) -> Runner:
+        subject = self.subject
+        job = Job(
+            op=subject.op, device=subject.device, schedule=schedule, facts=subject.facts, sizes=dict(subject.sizes), scalars=self._scalars,
+            places=self._places, memory=f"/proc/{os.getpid()}/fd/{self._handle}", size=self.size,
+            limit=self.limits.memory_bytes + self.size, threads=subject.threads,
+        )  # fmt: skip
+        runner = Runner(job, self.make)
+        self._runners.append(runner)
+        return runner
+
+    def _check(self, runner: Runner) -> Failure | None:
+        """One run on poisoned results, compared with what is right."""
+        results = {n: view(self._memory, p) for n, p in self._places.items() if n not in self._inputs or p.fresh is not None}
+        for name, array in results.items():
+            if name not in self._inputs:
+                array.view(np.uint8).reshape(-1)[...] = 0xAB if array.size else 0
+        turn = runner.turn(0.0, self.limits.run_seconds)
+        if isinstance(turn, Failure):
+            return turn
+        if self._expected is None:
+            self._expected = self._right(results)
+        agreement = compare(self.subject.op, results, self._expected)
+        return None if agreement.right else Failure("wrong_result", agreement.reason)
+
+    def _right(self, first: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        if not self.oracle:
+            return {n: a.copy() for n, a in first.items()}
+        floats = any(p.dtype.is_float for p in self.subject.op.params)
+        return evaluate_op(self.subject.op, {**self._inputs, **self._scalars}, self.subject.sizes, exact=floats)
+
+
+class Runner:
+    """One candidate's process. Compared by identity."""
+
+    def __init__(self, job: Job, make: Prepare) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        self.schedule = job.schedule
+        self.compile_seconds = 0.0
+        self.code = ""
+        self._pipe: Connection = ours
+        self._process = context.Process(target=serve, args=(job, theirs, make), daemon=True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is the parent's, who ends its children
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        theirs.close()
+
+    def prepare(self, seconds: float) -> Failure | None:
+        """Wait until it is compiled."""
+        answer = self._answer(seconds, "compiling")
+        if isinstance(answer, Ready):
+            self.compile_seconds, self.code = answer
+            return None
+        return answer if isinstance(answer, Failure) else Failure("crash", "an unexpected message")
+
+    def turn(self, seconds: float, most: float) -> tuple[float, ...] | Failure:
+        """Its turn: seconds of each run. `timeout` after `most` seconds beside the turn."""
+        try:
+            self._pipe.send(Turn(seconds))
+        except OSError:
+            return self._died()
+        answer = self._answer(seconds + most, "running")
+        if isinstance(answer, Times):
+            return answer.seconds
+        return answer if isinstance(answer, Failure) else Failure("crash", "an unexpected message")
+
+    def end(self) -> None:
+        """Kill the process, whatever it is doing."""
+        self._pipe.close()
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+        self._process.close()
+
+    def _answer(self, seconds: float, doing: str) -> Any:
+        try:
+            if not self._pipe.poll(seconds):
+                return Failure("timeout", f"still {doing} after {seconds:.3g} s")
+            answer = self._pipe.recv()
+        except (EOFError, OSError):
+            return self._died()
+        return Failure(answer.outcome, answer.reason) if isinstance(answer, Failed) else answer
+
+    def _died(self) -> Failure:
+        self._process.join(5)
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            return Failure("crash", f"killed by {signal.Signals(-code).name}")
+        return Failure("crash", f"the process ended with status {code}")
+
+
+def _layout(subject: Subject) -> tuple[dict[str, Place], int]:
+    """Places of all arrays: pages of their own, at different offsets, so that no two start in the same set of the cache."""
+    shapes = {t.name: tuple(evaluate_index(n, subject.sizes) for n in t.shape) for t in subject.op.tensors}
+    places: dict[str, Place] = {}
+    end = 0
+    for number, (name, (shape, dtype, role)) in enumerate(parameters(subject.op, shapes).items()):
+        bytes_ = int(np.prod(shape, dtype=np.int64)) * NUMPY_TYPES[dtype].itemsize
+        starts = []
+        for _ in range(2 if role == "inout" else 1):
+            start = -(-end // 4096) * 4096 + 256 * (number % 8)
+            starts.append(start)
+            end = start + bytes_ + 64
+        places[name] = Place(offset=starts[0], shape=shape, dtype=dtype, fresh=starts[1] if len(starts) > 1 else None)
+    return places, max(4096, -(-end // 4096) * 4096)
+
+
+def _iterations(subject: Subject) -> int:
+    return sum(points((*axes_of(s), *over_of(s)), subject.sizes) or 0 for s in subject.op.stages)

@@ -1,0 +1,197 @@
+"""The child's side of measuring: compiles, loads and runs one candidate in a process that may crash, hang or be killed.
+
+It is told what to do over a pipe, and works on arrays that all candidates of a session share, so that each runs on the same
+memory. Only the parent decides what an answer means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tridsl.backend import Device, Executable, load_backend
+from tridsl.diagnostics import TriError
+from tridsl.dtypes import INDEX, NUMPY_TYPES, DType
+from tridsl.ir.op import Op, Scalar
+from tridsl.passes.specialise import Specialisation
+from tridsl.pipeline import Build, build
+from tridsl.schedule.steps import Schedule
+
+Number = bool | int | float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """An array in the shared memory: `offset` in bytes, shape, and element type. `fresh`: where its contents before a run are kept
+    (an `inout` parameter's)."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: DType
+    fresh: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A candidate and everything its process needs. `memory`: path of the shared memory, of `size` bytes; `limit`: bytes of address
+    space beyond what the process has when it begins."""
+
+    op: Op
+    device: Device
+    schedule: Schedule | None
+    facts: Specialisation
+    sizes: Mapping[str, int]
+    scalars: Mapping[str, Number]
+    places: Mapping[str, Place]
+    memory: str
+    size: int
+    limit: int
+    threads: int
+
+
+class Prepared(NamedTuple):
+    """What `prepare` gives: something to run, with the names of its slots in order, and a hash of its code."""
+
+    executable: Executable
+    slots: tuple[str, ...]
+    code: str
+
+
+class Ready(NamedTuple):
+    compile_seconds: float
+    code: str
+
+
+class Failed(NamedTuple):
+    outcome: Literal["compile_error", "crash", "wrong_result"]
+    reason: str
+
+
+class Turn(NamedTuple):
+    """Run again and again for about `seconds` (0: once), after one run that is not counted."""
+
+    seconds: float
+
+
+class Times(NamedTuple):
+    """Of each run, in seconds, in order."""
+
+    seconds: tuple[float, ...]
+
+
+Prepare = Callable[[Job], Prepared]
+
+MOST_RUNS, LEAST_RUNS = 2000, 3
+
+
+def prepare(job: Job) -> Prepared:
+    """Compile and load. Raises TriError for a schedule that is not legal."""
+    backend = load_backend(job.device.backend)
+    binary = build(job.op, Build(spec=job.device.spec, backend=backend, schedule=job.schedule, facts=job.facts))
+    executable = backend.driver().load(binary, job.device)
+    slots = (*(p.name for p in binary.signature.params), *binary.signature.sizes)
+    return Prepared(executable=executable, slots=slots, code=hashlib.blake2b(binary.blob, digest_size=16).hexdigest())
+
+
+def serve(job: Job, pipe: Connection, make: Prepare) -> None:
+    """Entry of the process."""
+    try:
+        _limit(job.limit)
+        start = time.perf_counter()
+        arrays, fresh = _arrays(job)
+        prepared = make(job)
+        pipe.send(Ready(time.perf_counter() - start, prepared.code))
+    except Exception as problem:  # noqa: BLE001 (whatever it is, the parent must hear of it)
+        pipe.send(_failed(problem, "compile_error"))
+        return
+    values: dict[str, Any] = {**arrays, **job.scalars, **job.sizes}
+    slots = [values[name] for name in prepared.slots]
+    while True:
+        try:
+            turn: Turn | None = pipe.recv()
+        except EOFError:
+            return
+        if turn is None:
+            return
+        try:
+            pipe.send(Times(_run(prepared.executable, slots, fresh, job.threads, turn.seconds)))
+        except Exception as problem:  # noqa: BLE001
+            pipe.send(_failed(problem, "crash"))
+            return
+
+
+def _run(executable: Executable, slots: list[Any], fresh: list[tuple[NDArray[Any], NDArray[Any]]], threads: int, seconds: float) -> tuple[float, ...]:
+    def once() -> float:
+        for array, contents in fresh:
+            np.copyto(array, contents)
+        start = time.perf_counter()
+        executable(slots, threads)
+        return time.perf_counter() - start
+
+    first = once()
+    if not seconds:
+        return (first,)
+    found: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(found) < LEAST_RUNS or (time.perf_counter() < end and len(found) < MOST_RUNS):
+        found.append(once())
+    return tuple(found)
+
+
+def _limit(more: int) -> None:
+    """No more address space than `more` bytes beyond what is there: a candidate that eats memory fails, not the machine."""
+    with open("/proc/self/statm") as stream:
+        now = int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (now + more, now + more))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _arrays(job: Job) -> tuple[dict[str, NDArray[Any]], list[tuple[NDArray[Any], NDArray[Any]]]]:
+    handle = os.open(job.memory, os.O_RDWR)
+    try:
+        memory = mmap.mmap(handle, job.size)
+    finally:
+        os.close(handle)
+    arrays = {name: view(memory, place) for name, place in job.places.items()}
+    fresh = [(arrays[n], view(memory, p, p.fresh)) for n, p in job.places.items() if p.fresh is not None]
+    return arrays, fresh
+
+
+def view(memory: mmap.mmap, place: Place, offset: int | None = None) -> NDArray[Any]:
+    """The array at a place (or of that shape at `offset`)."""
+    count = int(np.prod(place.shape, dtype=np.int64))
+    flat = np.frombuffer(memory, NUMPY_TYPES[place.dtype], count, place.offset if offset is None else offset)
+    return flat.reshape(place.shape)
+
+
+def parameters(op: Op, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[tuple[int, ...], DType, str]]:
+    """Shape, element type and role of every array that a kernel of `op` takes, run-time lengths too."""
+    found: dict[str, tuple[tuple[int, ...], DType, str]] = {}
+    for param in op.params:
+        if isinstance(param, Scalar):
+            continue
+        found[param.name] = (shapes[param.name], param.dtype, param.role)
+        if param.length and param.role != "input":
+            found[param.length] = ((), INDEX, "output")
+    return found
+
+
+def _failed(problem: BaseException, outcome: Literal["compile_error", "crash"]) -> Failed:
+    if isinstance(problem, TriError):
+        first = problem.diagnostics[0]
+        return Failed("compile_error", f"{first.code}: {first.message}")
+    if isinstance(problem, MemoryError):
+        return Failed("crash", "out of memory (above the limit of its process)")
+    if isinstance(problem, IndexError) and outcome == "crash":
+        return Failed("wrong_result", f"a check failed: {problem}")
+    return Failed(outcome, f"{type(problem).__name__}: {problem}"[:400])
