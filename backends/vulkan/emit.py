@@ -17,8 +17,9 @@ from tridsl.backends.vulkan.emit_frame import AXES, Frame, Place
 from tridsl.backends.vulkan.emit_functions import ordered_helpers
 from tridsl.backends.vulkan.emit_places import declare_index, index_type, tensor_strides
 from tridsl.backends.vulkan.emit_stmt import emit_block
+from tridsl.backends.vulkan.emit_wide import words_declaration
 from tridsl.backends.vulkan.extent import encode_extent
-from tridsl.backends.vulkan.glsl_types import INT64
+from tridsl.backends.vulkan.glsl_types import INT64, STORAGE_8, STORAGE_16
 from tridsl.backends.vulkan.ranges import INT64 as ANY
 from tridsl.backends.vulkan.ranges import Range, dtype_range
 from tridsl.devices.spec import DeviceSpec
@@ -150,6 +151,7 @@ def _declare_slot(frame: Frame, slot: Slot, kernel: Kernel) -> None:
             kind="pointer",
             strides=strides,
             holds_elements=True,
+            aligned=not isinstance(declared, Tensor) or declared.strides is None,
         )
         pointer_type(frame, slot.dtype)
 
@@ -195,6 +197,7 @@ def _shader(frame: Frame, slots: list[Slot], in_push: bool) -> str:
             f"layout(buffer_reference, scalar, buffer_reference_align = {dtype.storage_bytes}) "
             f"buffer Pointer_{dtype} {{ {element} v[]; }};"
         )
+    lines += [words_declaration(width) for width in sorted(frame.words)]
     lines += _arguments(frame, slots, in_push)
     lines += [f"shared {declaration}" for declaration in frame.shared.values()]
     lines += [f"shared {kind} {name}[{count}];" for name, (kind, count) in sorted(frame.reduction_sizes.items())]
@@ -206,14 +209,21 @@ _CONTROLS = (("nan_preserve32", 4466, 4461, 32), ("round_even16", 4467, 4462, 16
 """Feature, SPIR-V capability, execution mode and width: keep NaN, inf and -0 as they are; round to nearest even."""
 
 
+_SMALL_TYPES = ((STORAGE_8, "int8", 39), (STORAGE_16, "int16", 22), (STORAGE_16, "float16", 9))
+"""Extension, feature, SPIR-V capability."""
+
+
 def _float_controls(frame: Frame) -> list[str]:
     used = [
         row
         for row in _CONTROLS
         if row[0] in frame.features and (row[3] == 32 or "GL_EXT_shader_16bit_storage" in frame.extensions)
     ]
+    # an optimiser may leave constants of small types where only their storage was asked for
+    small = [str(number) for extension, feature, number in _SMALL_TYPES if extension in frame.extensions and feature in frame.features]
     modes = [
-        f'spirv_execution_mode(extensions = ["SPV_KHR_float_controls"], capabilities = [{capability}], {mode}, {width});'
+        f'spirv_execution_mode(extensions = ["SPV_KHR_float_controls"], capabilities = [{", ".join([str(capability), *small])}], '
+        f"{mode}, {width});"
         for _, capability, mode, width in used
     ]
     return ["#extension GL_EXT_spirv_intrinsics : require", *modes] if modes else []

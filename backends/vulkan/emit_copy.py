@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from tridsl.backends.vulkan.emit_expr import emit_as, emit_value
 from tridsl.backends.vulkan.emit_frame import Frame
 from tridsl.backends.vulkan.emit_places import declare_index, index_type, write_place
+from tridsl.backends.vulkan.emit_wide import emit_wide
 from tridsl.backends.vulkan.ranges import Range, range_of
 from tridsl.dtypes import compute_type
 from tridsl.ir.expr import Binary, Cast, Expr, Load, Var, index, mul
@@ -16,6 +17,8 @@ from tridsl.ir.loop import Copy, Mma
 def emit_copy(frame: Frame, copy: Copy) -> None:
     if copy.cooperative:
         _copy_cooperative(frame, copy)
+        return
+    if emit_wide(frame, copy):
         return
     with ExitStack() as stack:
         for axis in copy.axes:

@@ -193,8 +193,18 @@ def _binary(frame: Frame, node: Binary) -> Value:
         return Value(text=_compare(node.op, operand, a, b), type="bool")
     if operand.kind == "bool":
         return Value(text=f"({a} {_BOOLEAN[node.op]} {b})", type="bool")
-    text = binary_text(frame, node.op, a, b, operand)
+    text = _times_large(frame, node, a, b) or binary_text(frame, node.op, a, b, operand)
     return Value(text=text, type=frame.row(node.dtype).value)
+
+
+def _times_large(frame: Frame, node: Binary, a: str, b: str) -> str | None:
+    """i64 products with a constant in 2^31..2^32, which NVIDIA's compiler (driver 580) takes for a negative one where the other
+    factor was widened from 32 bits."""
+    for text, factor in ((a, node.b), (b, node.a)):
+        if node.op == "mul" and node.dtype == I64 and isinstance(factor, Const) and 1 << 31 <= int(factor.value) < 1 << 32:
+            frame.helpers.add("shifted_31")
+            return f"(shifted_31({text}) + {text} * {int(factor.value) - (1 << 31)}L)"
+    return None
 
 
 def binary_text(frame: Frame, op: str, a: str, b: str, dtype: DType) -> str:

@@ -21,7 +21,8 @@ AXES = ("x", "y", "z")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where a tensor or buffer lives. `strides` in elements. Elements (not values) lie behind `pointer`s, and in `shared`
-    where the device can keep them there (`holds_elements`). `varying`: each lane has its own."""
+    where the device can keep them there (`holds_elements`). `varying`: each lane has its own. `aligned`: the first
+    element is at a multiple of 16 bytes."""
 
     name: str
     dtype: DType
@@ -30,6 +31,7 @@ class Place:
     strides: tuple[Expr, ...]
     holds_elements: bool
     varying: bool = False
+    aligned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,7 @@ class Frame:
     shared: dict[str, str] = field(default_factory=dict)
     helpers: set[str] = field(default_factory=set)
     pointers: set[DType] = field(default_factory=set)
+    words: set[int] = field(default_factory=set)
     extensions: set[str] = field(default_factory=set)
     shared_bytes: int = 0
     reduction_sizes: dict[str, tuple[str, int]] = field(default_factory=dict)

@@ -60,9 +60,16 @@ _BITS = {
 }
 """
     ),
+    "shifted_31": Helper(  # word by word: NVIDIA's compiler (driver 580) takes 2^31 for a negative factor of a widened i32
+        """int64_t shifted_31(int64_t x) {
+    uvec2 w = unpackUint2x32(uint64_t(x));
+    return int64_t(packUint2x32(uvec2(w.x << 31, (w.y << 31) | (w.x >> 1))));
+}
+"""
+    ),
     "nan_max": Helper(
-        "float nan_max(float a, float b) { return is_nan(a) ? a : is_nan(b) ? b : a > b ? a : b; }\n"
-        "float nan_min(float a, float b) { return is_nan(a) ? a : is_nan(b) ? b : a < b ? a : b; }\n",
+        "float nan_max(float a, float b) { return is_nan(a) || a > b ? a : b; }\n"  # b where it is NaN: no comparison holds
+        "float nan_min(float a, float b) { return is_nan(a) || a < b ? a : b; }\n",
         ("is_nan",),
     ),
     "nan_max_double": Helper(

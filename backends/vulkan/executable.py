@@ -16,27 +16,13 @@ from tridsl.backends.vulkan.container import unpack_modules
 from tridsl.backends.vulkan.device import LogicalDevice
 from tridsl.backends.vulkan.extent import evaluate_extent
 from tridsl.backends.vulkan.memory import DeviceArray, MemoryPool
+from tridsl.backends.vulkan.timing import timed_runs
+from tridsl.backends.vulkan.transfer import Transfer
 from tridsl.dtypes import NUMPY_TYPES
 from tridsl.ir.op import Scalar, Tensor
 
 NO_FAILURE = 0xFFFFFFFF
 """The status word of a run in which no check failed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transfer:
-    """One host array on its way: `host` bytes ↔ `array`, through `staging` where the device does not share memory."""
-
-    host: memoryview
-    array: DeviceArray
-    staging: DeviceArray | None
-    upload: bool
-    download: bool
-
-    @property
-    def window(self) -> DeviceArray:
-        """The array that the host reads and writes."""
-        return self.staging or self.array
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +70,7 @@ class VulkanExecutable:
                 if copy.upload:
                     record_copy(api, commands, copy.window, copy.array)
             record_barrier(api, commands, "TRANSFER", "COMPUTE_SHADER")
-        if recording.push:
-            push = api.ffi.new("char[]", recording.push)
-            stage = api.constant("VK_SHADER_STAGE_COMPUTE_BIT")
-            api.lib.vkCmdPushConstants(commands, self.layout, stage, 0, len(recording.push), push)
-        for position, (pipeline, groups) in enumerate(zip(self.pipelines, recording.groups)):
-            if position:
-                record_barrier(api, commands, "COMPUTE_SHADER", "COMPUTE_SHADER")
-            api.lib.vkCmdBindPipeline(commands, api.constant("VK_PIPELINE_BIND_POINT_COMPUTE"), pipeline)
-            api.lib.vkCmdDispatch(commands, *groups)
+        self.record_phases(recording, commands)
         if copies:
             record_barrier(api, commands, "COMPUTE_SHADER", "TRANSFER")
             for copy in copies:
@@ -103,6 +81,34 @@ class VulkanExecutable:
             record_barrier(api, commands, "COMPUTE_SHADER", "HOST")
         api.check("vkEndCommandBuffer", commands)
         self.recorded = recording
+
+    def record_phases(self, recording: _Recording, commands: Any) -> None:
+        """The kernel itself, once."""
+        api = self.device.api
+        if recording.push:
+            push = api.ffi.new("char[]", recording.push)
+            stage = api.constant("VK_SHADER_STAGE_COMPUTE_BIT")
+            api.lib.vkCmdPushConstants(commands, self.layout, stage, 0, len(recording.push), push)
+        for position, (pipeline, groups) in enumerate(zip(self.pipelines, recording.groups)):
+            if position:
+                record_barrier(api, commands, "COMPUTE_SHADER", "COMPUTE_SHADER")
+            api.lib.vkCmdBindPipeline(commands, api.constant("VK_PIPELINE_BIND_POINT_COMPUTE"), pipeline)
+            api.lib.vkCmdDispatch(commands, *groups)
+
+    def device_seconds(self, slots: Sequence[Any], runs: int) -> tuple[float, ...]:
+        """Seconds of each of `runs` runs in a row, by the device's own clock, without any transfer. The first ones warm it up.
+
+        Results are written `runs` times to the device arrays among `slots`; host arrays are copied in before the clock starts and
+        are not copied back. TriError E0711 where the device has no clock.
+        """
+        with self.device.lock:
+            self.device.require_alive()
+            call = _Call(executable=self, slots=tuple(slots))
+            try:
+                recording, staged, _ = call.prepare()
+                return timed_runs(self.device, lambda commands: self.record_phases(recording, commands), staged, runs)
+            finally:
+                call.release()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -115,6 +121,18 @@ class _Call:
     transfers: list[Transfer] = field(default_factory=list)
 
     def run(self) -> None:
+        executable, device = self.executable, self.executable.device
+        recording, staged, status = self.prepare()
+        executable.record(recording, staged)
+        device.submit(executable.commands)
+        for transfer in self.transfers:
+            if transfer.download:
+                transfer.host[:] = transfer.window.view
+        if status is not None and status[0] != NO_FAILURE:
+            raise IndexError(executable.signature.messages[int(status[0])])
+
+    def prepare(self) -> tuple[_Recording, list[Transfer], np.ndarray[Any, Any] | None]:
+        """What to record, with all arguments where the host can put them already there."""
         executable, device = self.executable, self.executable.device
         facts, signature = executable.facts, executable.signature
         numbers = self._numbers(signature)
@@ -135,13 +153,7 @@ class _Call:
             if transfer.upload:
                 transfer.window.view[:] = transfer.host
         staged = [transfer for transfer in self.transfers if transfer.staging is not None]
-        executable.record(_Recording(push, groups, tuple(_places(transfer) for transfer in staged)), staged)
-        device.submit(executable.commands)
-        for transfer in self.transfers:
-            if transfer.download:
-                transfer.host[:] = transfer.window.view
-        if status is not None and status[0] != NO_FAILURE:
-            raise IndexError(signature.messages[int(status[0])])
+        return _Recording(push, groups, tuple(_places(transfer) for transfer in staged)), staged, status
 
     def release(self) -> None:
         """Give everything back, unless the device failed: then it may still be writing there."""

@@ -54,7 +54,8 @@ EXTENSION_FEATURES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalDevice:
-    """A device that can run our kernels. `queue_family` has compute; `shares_memory`: the device reads the host's memory."""
+    """A device that can run our kernels. `queue_family` has compute; `shares_memory`: the device reads the host's memory;
+    `nanoseconds_per_tick` of its clock, 0 where it has none."""
 
     handle: Any
     spec: DeviceSpec
@@ -64,6 +65,7 @@ class PhysicalDevice:
     extensions: frozenset[str]
     max_groups: tuple[int, int, int]
     max_local: tuple[int, int, int]
+    nanoseconds_per_tick: float
 
 
 def query_device(api: Api, handle: Any) -> PhysicalDevice | None:
@@ -114,6 +116,7 @@ def query_device(api: Api, handle: Any) -> PhysicalDevice | None:
         extensions=extensions,
         max_groups=tuple(device.maxComputeWorkGroupCount),
         max_local=tuple(device.maxComputeWorkGroupSize),
+        nanoseconds_per_tick=device.timestampPeriod if device.timestampComputeAndGraphics else 0.0,
     )
 
 

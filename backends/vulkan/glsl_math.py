@@ -24,25 +24,39 @@ _EXPONENTIALS = {
 float exp_rest(float x, float n) { precise float a = x - n * 0.693359375; precise float r = a - n * -2.12194440e-4; return r; }
 """
     ),
-    "exp": Helper(
-        """float exp_(float x) {
-    if (!(x < 88.8)) return is_nan(x) ? x : uintBitsToFloat(0x7f800000u);
-    if (x < -104.0) return 0.0;
-    float n = roundEven(x * 1.44269504088896341);
-    return scale2(1.0 + exp_part(exp_rest(x, n)), int(n));
+    "exp_scaled": Helper(  # e^r * 2^n of -150 <= n <= 128 in two exact steps; `t` is n + 1.5 * 2^23, which has n in its low bits
+        """float exp_scaled(float r, float t) {
+    int n = floatBitsToInt(t) - 0x4b400000, h = n >> 1;
+    precise float y = (1.0 + exp_part(r)) * uintBitsToFloat(uint(h + 127) << 23);
+    precise float z = y * uintBitsToFloat(uint(n - h + 127) << 23);
+    return z;
 }
 """,
-        ("is_nan", "exp_part", "pow2"),
+        ("exp_part",),
+    ),
+    "exp": Helper(  # no branches: lanes of one subgroup seldom agree on them
+        """float exp_(float x) {
+    float c = clamp(x, -104.0, 89.0);
+    precise float t = c * 1.44269504088896341 + 12582912.0;
+    precise float n = t - 12582912.0;
+    precise float a = fma(n, -0.693359375, c);
+    precise float r = fma(n, 2.12194440e-4, a);
+    float y = exp_scaled(r, t);
+    return is_nan(x) ? x : y;
+}
+""",
+        ("is_nan", "exp_scaled"),
     ),
     "exp2": Helper(
         """float exp2_(float x) {
-    if (!(x < 128.0)) return is_nan(x) ? x : uintBitsToFloat(0x7f800000u);
-    if (x < -150.0) return 0.0;
-    float n = roundEven(x);
-    return scale2(1.0 + exp_part((x - n) * 0.693147180559945309), int(n));
+    float c = clamp(x, -150.0, 128.0);
+    precise float t = c + 12582912.0;
+    precise float n = t - 12582912.0;
+    float y = exp_scaled((c - n) * 0.693147180559945309, t);
+    return is_nan(x) ? x : y;
 }
 """,
-        ("is_nan", "exp_part", "pow2"),
+        ("is_nan", "exp_scaled"),
     ),
     "expm1": Helper(
         """float expm1_(float x) {

@@ -5,12 +5,18 @@ from __future__ import annotations
 from tridsl.backend import LowerStage
 from tridsl.backends.vulkan.lower_barriers import barriers
 from tridsl.backends.vulkan.lower_bind import bind
+from tridsl.backends.vulkan.lower_interchange import interchange
 from tridsl.backends.vulkan.lower_partials import partials
+from tridsl.backends.vulkan.lower_registers import registers
 from tridsl.backends.vulkan.lower_spaces import spaces
+from tridsl.backends.vulkan.lower_wide import wide
 
 LOWER: tuple[LowerStage, ...] = (
     LowerStage(name="bind", run=bind),
+    LowerStage(name="interchange", run=interchange),  # after bind, before whoever asks what a lane does alone
+    LowerStage(name="registers", run=registers),
     LowerStage(name="spaces", run=spaces),  # after bind: where a buffer lives depends on the lanes around it
     LowerStage(name="partials", run=partials),
+    LowerStage(name="wide", run=wide),
     LowerStage(name="barriers", run=barriers),  # last: needs to see every access
 )

@@ -11,8 +11,12 @@ from dataclasses import replace
 
 from tridsl.backends.vulkan.lower_access import read, written
 from tridsl.devices.spec import DeviceSpec
-from tridsl.ir.loop import Alloc, Block, Buffer, For, If, Kernel, Stmt
+from tridsl.ir.expr import Const
+from tridsl.ir.loop import Alloc, Block, Buffer, Copy, For, If, Kernel, Stmt, Store
 from tridsl.ir.walk import variables, walk
+
+FEW = 16
+"""Values that every lane may keep a copy of."""
 
 
 def spaces(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -35,10 +39,23 @@ def _statement(statement: Stmt, block: Block, lanes: frozenset[str], inside: boo
         case If(then=then, otherwise=otherwise):
             return replace(statement, then=_block(then, lanes, inside), otherwise=_block(otherwise, lanes, inside))
         case Alloc(buffer=buffer) if buffer.space != "shared":
-            spread = not inside and (bool(buffer.shape) or _differs_by_lane(buffer, block, lanes))
+            spread = not inside and not _is_uniform(buffer, block, lanes)
             wanted = spread and (buffer.space != "reg" or _differs_by_lane(buffer, block, lanes))
             return replace(statement, buffer=replace(buffer, space="shared" if wanted else "reg"))
     return statement
+
+
+def _is_uniform(buffer: Buffer, block: Block, lanes: frozenset[str]) -> bool:
+    """A few values that are the same in all lanes: made outside the loops over lanes, or combined from all of them."""
+    count = 1
+    for size in buffer.shape:
+        count *= int(size.value) if isinstance(size, Const) else FEW + 1
+    return count <= FEW and not _differs_by_lane(buffer, block, lanes) and not (buffer.shape and _stored_by_lanes(buffer, block))
+
+
+def _stored_by_lanes(buffer: Buffer, block: Block) -> bool:
+    loops = [node for node in walk(block) if isinstance(node, For) and node.kind == "lane"]
+    return any(isinstance(n, Store | Copy) and n.target.tensor == buffer.name for loop in loops for n in walk(loop))
 
 
 def _differs_by_lane(buffer: Buffer, block: Block, lanes: frozenset[str]) -> bool:

@@ -11,6 +11,7 @@ from tridsl.ir.expr import Const
 from tridsl.ir.loop import Alloc, Buffer, Kernel, Space, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, walk
+from tridsl.schedule.cache import cache
 from tridsl.schedule.nest import stage_of, stages, unknown_stage
 from tridsl.schedule.pack import stage_copy
 from tridsl.schedule.steps import StoreIn
@@ -24,7 +25,7 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     before:  alloc e: f32[N] in l1                    e.store(shared)
     after:   alloc e: f32[N] in shared
 
-    For a parameter `A.store(shared, at=k.o)` stages what the loop `k.o` reads, copied by all lanes together. For a result
+    For a parameter `x.store(reg)` makes a copy of it a stage of its own (`schedule.cache`), and `A.store(shared, at=k.o)` stages what the loop `k.o` reads, copied by all lanes together. For a result
     `y.store(stream)` writes around the caches (LLVM: nontemporal). E0416: no such space. E0417: the stage has storage for the
     whole device (use `.at` first), or a register or shared buffer would have no constant size.
     """
@@ -34,6 +35,8 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
         raise error("E0416", f"there is no space `{step.space}`", step.span, help=f"use one of {', '.join((*SPACES, STREAM))}")
     space: Space = step.space
     if any(isinstance(p, Tensor) and p.name == step.stage for p in kernel.params):
+        if step.at is None and step.space == "reg":
+            return cache(kernel, step, spec)
         if step.at is None:
             raise error(
                 "E0417", f"a copy of parameter `{step.stage}` needs the loop that it is made in", step.span,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from tests.backends.vulkan.conftest import Run
 from tests.backends.vulkan.kernels import call, elementwise
+from tridsl.backend import Device
 from tridsl.dtypes import BOOL, F32, F64
 from tridsl.ir import scalar
 from tridsl.ir.expr import FUNCTIONS, index
@@ -40,7 +43,7 @@ DOMAINS = {
     "log1p": (line(-1, 1), np.abs(spread(-80, 88)), line(-0.01, 0.01)),
 }
 USUAL = (line(-3, 3), spread(-80, 80), line(-100, 100))
-ULP = {"tan": 4.0, "sqrt": 0.5, "floor": 0.0, "ceil": 0.0, "trunc": 0.0, "round_even": 0.0, "round_away": 0.0}
+ULP = {"tan": 4.0, "sqrt": 1.0, "floor": 0.0, "ceil": 0.0, "trunc": 0.0, "round_even": 0.0, "round_away": 0.0}
 ONE_ARGUMENT = [name for name, count in FUNCTIONS.items() if count == 1 and name not in ("isnan", "isinf")]
 
 
@@ -60,18 +63,31 @@ def assert_within(found: np.ndarray, exact: np.ndarray, ulp: float) -> None:
     assert error.max(initial=0.0) <= ulp
 
 
+@pytest.fixture
+def usual(device: Device) -> Callable[..., np.ndarray]:
+    """Where all values are ones that the device promises to keep: some have no f32 denormals."""
+    keeps = device.spec.software or "denorm_preserve32" in device.spec.features
+    least = np.finfo(np.float32).tiny
+
+    def mask(*values: np.ndarray) -> np.ndarray:
+        return np.logical_and.reduce([keeps | (value == 0) | ~(np.abs(value) < least) for value in values])
+
+    return mask
+
+
 @pytest.mark.parametrize("name", ONE_ARGUMENT)
-def test_functions_of_one_argument(run: Run, name: str) -> None:
+def test_functions_of_one_argument(run: Run, usual: Callable[..., np.ndarray], name: str) -> None:
     x = np.concatenate([SPECIAL, *DOMAINS.get(name, USUAL)]).astype(np.float32)
     y = np.zeros_like(x)
     run(elementwise(index(len(x)), (F32,), F32, lambda a: call(name, a)), x, y)
     with np.errstate(all="ignore"):
         exact = scalar.FUNCTION[name](x.astype(np.float64))
-    assert_within(y, exact, ULP.get(name, 3.0))
+    kept = usual(x, exact)
+    assert_within(y[kept], exact[kept], ULP.get(name, 3.0))
 
 
 @pytest.mark.parametrize("name", ["pow", "atan2"])
-def test_functions_of_two_arguments(run: Run, name: str) -> None:
+def test_functions_of_two_arguments(run: Run, usual: Callable[..., np.ndarray], name: str) -> None:
     a, b = (part.ravel() for part in np.meshgrid(SPECIAL, SPECIAL))
     a = np.concatenate([a, line(-3, 3), np.abs(spread(-80, 80)), spread(-3, 3)]).astype(np.float32)
     b = np.concatenate([b, line(-20, 20), line(-1, 1), np.round(line(-10, 10))]).astype(np.float32)
@@ -79,7 +95,8 @@ def test_functions_of_two_arguments(run: Run, name: str) -> None:
     run(elementwise(index(len(a)), (F32, F32), F32, lambda p, q: call(name, p, q)), a, b, y)
     with np.errstate(all="ignore"):
         exact = scalar.FUNCTION[name](a.astype(np.float64), b.astype(np.float64))
-    assert_within(y, exact, 3.0)
+    kept = usual(a, b, exact)
+    assert_within(y[kept], exact[kept], 3.0)
 
 
 @pytest.mark.parametrize("name", ["isnan", "isinf"])

@@ -1,0 +1,105 @@
+"""The schedules that ops get on a GPU when they have none, against the oracle: shapes that fit and shapes that do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.stdlib.calling import call, prepared
+from tridsl.backend import Device
+from tridsl.backends.vulkan import BACKEND
+from tridsl.backends.vulkan.driver import VulkanDriver
+from tridsl.dtypes import NUMPY_TYPES
+from tridsl.ir.op import Scalar, Tensor
+from tridsl.passes.specialise import Specialisation
+from tridsl.pipeline import Build, build, complete
+from tridsl.schedule.automatic_gpu import ROW_REGISTERS
+from tridsl.schedule.steps import Bind, Schedule, StoreIn, Vector
+
+RNG = np.random.default_rng(23)
+
+
+def random(dtype: str, *shape: int) -> Any:
+    numpy_type = NUMPY_TYPES[next(t for t in NUMPY_TYPES if t.name == dtype)]
+    if np.issubdtype(numpy_type, np.integer):
+        info = np.iinfo(numpy_type)
+        return RNG.integers(info.min, info.max, shape, endpoint=True).astype(numpy_type)
+    return RNG.normal(size=shape).astype(numpy_type)
+
+
+def on_device(driver: VulkanDriver, device: Device, name: str, *arguments: Any) -> tuple[Schedule, tuple[np.ndarray, ...]]:
+    """The automatic schedule and the op's results."""
+    op, given, sizes = prepared(name, arguments, {}, {})
+    given |= {p.name: p.default.value for p in op.inputs if isinstance(p, Scalar) and p.name not in given and p.default}
+    constants = tuple((p.name, given[p.name]) for p in op.inputs if isinstance(p, Scalar) and p.const)
+    made = complete(op, Build(spec=device.spec, backend=BACKEND, facts=Specialisation(sizes=tuple(sizes.items()), constants=constants)))
+    binary = build(op, made)
+    results = []
+    slots: list[Any] = []
+    for param in binary.signature.params:
+        if isinstance(param, Tensor) and param.role == "output":
+            results.append(np.full([n.value for n in param.shape], 77, NUMPY_TYPES[param.dtype]))  # type: ignore[union-attr]
+            slots.append(results[-1])
+        else:
+            slots.append(np.ascontiguousarray(given[param.name]) if isinstance(param, Tensor) else given[param.name])
+    before = len(driver.messages)
+    driver.load(binary, device)(slots, 1)
+    assert driver.messages[before:] == ()
+    return made.schedule or (), tuple(results)
+
+
+def close(found: np.ndarray, wanted: np.ndarray) -> None:
+    tolerance = {4: 1e-5, 2: 1e-2, 8: 1e-12}[found.dtype.itemsize]
+    np.testing.assert_allclose(found.astype(np.float64), wanted.astype(np.float64), rtol=tolerance, atol=1e-5)
+
+
+def bindings(schedule: Schedule) -> set[str]:
+    return {binding for step in schedule if isinstance(step, Bind) for _, binding in step.axes}
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 31, 32, 96, 100, 128, 250, 1000, 1024, 3001, 4096])
+def test_a_row_stays_in_registers(driver: VulkanDriver, device: Device, columns: int) -> None:
+    x = random("f32", 3, columns)
+    schedule, (y,) = on_device(driver, device, "softmax", x)
+    assert StoreIn(stage="x", space="reg") in schedule and bindings(schedule) == {"group.x", "lane.x"}
+    close(y, call("softmax", x))
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "f32"])
+@pytest.mark.parametrize("columns", [24, 257, 768])
+@pytest.mark.parametrize("name", ["layernorm", "rmsnorm"])
+def test_norms(driver: VulkanDriver, device: Device, name: str, dtype: str, columns: int) -> None:
+    scales = [random(dtype, columns) for _ in range({"layernorm": 2, "rmsnorm": 1}[name])]
+    x = random(dtype, 2, 3, columns)
+    schedule, (y,) = on_device(driver, device, name, x, *scales)
+    assert any(isinstance(step, Vector) for step in schedule) == (columns % 2 == 0)
+    close(y, call(name, x, *scales))
+
+
+def test_rows_too_long_for_registers(driver: VulkanDriver, device: Device) -> None:
+    x = random("f32", 2, ROW_REGISTERS * (device.spec.max_group_lanes or 0) + 4)
+    schedule, (y,) = on_device(driver, device, "softmax", x)
+    assert StoreIn(stage="x", space="reg") not in schedule
+    close(y, call("softmax", x))
+
+
+@pytest.mark.parametrize("size", [1, 3, 64, 1023, 1024, 4099])
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "f32", "f64"])
+def test_elementwise(driver: VulkanDriver, device: Device, dtype: str, size: int) -> None:
+    if dtype == "f64" and "float64" not in device.spec.features:
+        pytest.skip("no f64")
+    x, y = random(dtype, size), random(dtype, size)
+    _, (z,) = on_device(driver, device, "saxpy", x.dtype.type(1.5), x, y)
+    close(z, call("saxpy", x.dtype.type(1.5), x, y))
+
+
+def test_maps_that_broadcast_or_move(driver: VulkanDriver, device: Device) -> None:
+    x, b = random("f32", 5, 64), random("f32", 5, 64)
+    _, (y,) = on_device(driver, device, "silu_mul", x, b[0])
+    close(y, call("silu_mul", x, b[0]))
+    for shape in ((7, 12), (64, 33), (16, 128)):
+        x = random("f32", *shape)
+        _, (y,) = on_device(driver, device, "transpose", x)
+        np.testing.assert_array_equal(y, x.T)
