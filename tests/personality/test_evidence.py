@@ -20,7 +20,22 @@ from tridsl.personality.lines import Unusable, read, write
 from tridsl.personality.shapes import bucket
 from tridsl.schedule import steps
 from tridsl.schedule.steps import (
-    At, Bind, Fuse, Grid, Inline, Intrin, Order, Pack, Parallel, Pipeline, Schedule, Split, StoreIn, Tile, Unroll, Vector,
+    At,
+    Bind,
+    Fuse,
+    Grid,
+    Inline,
+    Intrin,
+    Order,
+    Pack,
+    Parallel,
+    Pipeline,
+    Schedule,
+    Split,
+    StoreIn,
+    Tile,
+    Unroll,
+    Vector,
 )  # fmt: skip
 
 names = st.text(min_size=1, max_size=12)

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from tests.personality.makers import ok, tiled
-from tridsl.personality import journal
 from tridsl.personality.evidence import Record
 from tridsl.personality.journal import Journal, append
 from tridsl.personality.lines import LONGEST, Unusable, pieces, read, write
@@ -177,7 +176,7 @@ def test_damage_of_any_kind(path: Path) -> None:
 
 def test_a_record_with_other_types_everywhere() -> None:
     """Every value of a valid record replaced by one of another kind, its hash made right: refused, or a record of that type."""
-    strange = [None, True, -1, 1 << 70, 1e308, "", "\x1b[31m", [], {}, [[[]]], {"a": {"b": []}}]
+    strange: list[object] = [None, True, -1, 1 << 70, 1e308, "", "\x1b[31m", [], {}, [[[]]], {"a": {"b": []}}]
     document = json.loads(write(ok(tiled(4, extra=3), [1e-3], (tiled(8), [2e-3]))))
 
     def places(value: object, where: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
@@ -276,7 +275,7 @@ def test_an_interrupted_write_is_taken_back(path: Path, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
         return real(file, data[:50])
 
-    monkeypatch.setattr(journal.os, "write", interrupted)
+    monkeypatch.setattr(os, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         append(path, write(TRIALS[1]))
     monkeypatch.undo()

@@ -155,6 +155,6 @@ def stamp_of(path: Path) -> tuple[int, int, int]:
     """Inode, size and time of change; zeros for a file that is missing. Raises OSError when it cannot be asked for."""
     try:
         told = os.stat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0, 0, 0
     return told.st_ino, told.st_size, told.st_mtime_ns

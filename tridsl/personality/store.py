@@ -71,7 +71,7 @@ class Store:
     """The evidence in `folder` (made, mode 0700, by the first write). Safe with many processes and threads.
 
     What cannot be written stays in memory, counts like the rest and is tried again with each `add`; `report` is told once
-    (E0902), and once a journal about lines that do not count (E0901).
+    (E0902, E0905 for files that cannot be read), and once of each line that does not count (E0901).
     """
 
     def __init__(
@@ -88,7 +88,8 @@ class Store:
         self._journals: dict[Path, Journal] = {}
         self._pending: dict[Path, dict[str, Record]] = {}
         self._told: set[tuple[Path, int]] = set()
-        self._said_memory = False
+        self._said_unreadable = False
+        self._said_unwritable = False
         self._winners: dict[tuple[str, Hashes], tuple[tuple[int, ...], Winner | None]] = {}
 
     def add(self, *records: Trial | Pin | Forget) -> bool:
@@ -156,7 +157,7 @@ class Store:
         """Every fingerprint that is known, by its hashes."""
         return {r.hashes: r for r in self._records(self._machines).values() if isinstance(r, Fingerprint)}
 
-    def keys(self) -> tuple[Key, ...]:
+    def subjects(self) -> tuple[Key, ...]:
         """One key a subject and fingerprint that has evidence or a pin, by text."""
         found: dict[tuple[str, Hashes], Key] = {}
         for path in self._paths():
@@ -215,10 +216,10 @@ class Store:
     def _flush(self, path: Path) -> None:
         try:
             self._secure()
-            patience = _SHORT_PATIENCE_SECONDS if self._said_memory else self._patience
+            patience = _SHORT_PATIENCE_SECONDS if self._said_unwritable else self._patience
             append(path, b"".join(map(write, self._pending[path].values())), patience=patience)
         except OSError as problem:
-            self._say_memory(problem)
+            self._say_unwritable(problem)
             return
         del self._pending[path]
 
@@ -227,18 +228,31 @@ class Store:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         told = os.stat(self.folder)
         if stat.S_IMODE(told.st_mode) & 0o077 and told.st_uid == os.geteuid():
-            os.chmod(self.folder, 0o700)
+            os.chmod(self.folder, stat.S_IMODE(told.st_mode) & 0o700)
 
-    def _say_memory(self, problem: OSError) -> None:
-        if self._said_memory:
+    def _say_unwritable(self, problem: OSError) -> None:
+        if self._said_unwritable:
             return
-        self._said_memory = True
+        self._said_unwritable = True
         self._report(
             Diagnostic(
                 code="E0902",
                 message=f"the personality cannot be kept on the disk: {os.strerror(problem.errno or errno.EIO)}",
                 notes=(f"{self.folder} cannot be written; what is measured stays in memory and is lost with the process",),
                 help="make room or give permission; what is in memory is then written with the next trial",
+            )
+        )
+
+    def _say_unreadable(self, path: Path, problem: OSError) -> None:
+        if self._said_unreadable or self._said_unwritable:
+            return
+        self._said_unreadable = True
+        self._report(
+            Diagnostic(
+                code="E0905",
+                message=f"a file of the personality cannot be read: {os.strerror(problem.errno or errno.EIO)}",
+                notes=(f"{path} does not count",),
+                help="give permission to read it, or remove it",
             )
         )
 
@@ -261,7 +275,7 @@ class Store:
             if journal.refresh():
                 self._say_skipped(journal)
         except OSError as problem:
-            self._say_memory(problem)
+            self._say_unreadable(path, problem)
         pending = self._pending.get(path)
         if not pending:
             return journal.records
