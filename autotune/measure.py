@@ -132,16 +132,15 @@ class Bench:
         self._inputs = {n: v for n, v in inputs.items() if isinstance(v, np.ndarray)}
         self._expected: Mapping[str, NDArray[Any]] | None = None
         self._runners: list[Runner] = []
-        self._places, size = _layout(subject)
-        self._handle = os.memfd_create("tridsl-bench", os.MFD_CLOEXEC)
-        os.ftruncate(self._handle, size)
-        self._memory = mmap.mmap(self._handle, size)
-        self.size = size
-        for name, place in self._places.items():
-            if name in self._inputs:
-                view(self._memory, place)[...] = self._inputs[name]
-                if place.fresh is not None:
-                    view(self._memory, place, place.fresh)[...] = self._inputs[name]
+        self._places, sizes = _layout(subject)
+        self._handles = [os.memfd_create(f"tridsl-{name}", os.MFD_CLOEXEC) for name in ("inputs", "results")]
+        for handle, size in zip(self._handles, sizes):
+            os.ftruncate(handle, size)
+        self._inside, self._outside = (mmap.mmap(h, n) for h, n in zip(self._handles, sizes))
+        self.size = sum(sizes)
+        for name, array in self._inputs.items():
+            place = self._places[name]
+            view(self._inside, place, place.fresh)[...] = array
 
     def __enter__(self) -> Self:
         return self
@@ -152,9 +151,8 @@ class Bench:
     def close(self) -> None:
         for runner in tuple(self._runners):
             self.end(runner)
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        while self._handles:
+            os.close(self._handles.pop())
 
     def start(self, schedules: Sequence[Schedule | None]) -> list[Runner | Failure]:
         """Compile candidates, each in a process of its own, as many at a time as there are processors; then check the answer of
@@ -199,9 +197,10 @@ class Bench:
 
     def _spawn(self, schedule: Schedule | None) -> Runner:
         subject = self.subject
+        inputs, results = (f"/proc/{os.getpid()}/fd/{handle}" for handle in self._handles)
         job = Job(
             op=subject.op, device=subject.device, schedule=schedule, facts=subject.facts, sizes=dict(subject.sizes), scalars=self._scalars,
-            places=self._places, memory=f"/proc/{os.getpid()}/fd/{self._handle}", size=self.size,
+            places=self._places, inputs=inputs, results=results,
             limit=self.limits.memory_bytes + self.size, threads=subject.threads,
         )  # fmt: skip
         runner = Runner(job, self.make)
@@ -210,10 +209,9 @@ class Bench:
 
     def _check(self, runner: Runner) -> Failure | None:
         """One run on poisoned results, compared with what is right."""
-        results = {n: view(self._memory, p) for n, p in self._places.items() if n not in self._inputs or p.fresh is not None}
-        for name, array in results.items():
-            if name not in self._inputs:
-                array.view(np.uint8).reshape(-1)[...] = 0xAB if array.size else 0
+        results = {n: view(self._outside, p) for n, p in self._places.items() if p.role != "input"}
+        for array in results.values():
+            array.reshape(-1).view(np.uint8)[...] = 0xAB
         turn = runner.turn(0.0, self.limits.run_seconds)
         if isinstance(turn, Failure):
             return turn
@@ -291,20 +289,20 @@ class Runner:
         return Failure("crash", f"the process ended with status {code}")
 
 
-def _layout(subject: Subject) -> tuple[dict[str, Place], int]:
-    """Places of all arrays: pages of their own, at different offsets, so that no two start in the same set of the cache."""
+def _layout(subject: Subject) -> tuple[dict[str, Place], tuple[int, int]]:
+    """Places of all arrays and the sizes of both memories: pages of their own, at different offsets, so that no two start in the same set of the cache."""
     shapes = {t.name: tuple(evaluate_index(n, subject.sizes) for n in t.shape) for t in subject.op.tensors}
     places: dict[str, Place] = {}
-    end = 0
+    ends = [0, 0]
     for number, (name, (shape, dtype, role)) in enumerate(parameters(subject.op, shapes).items()):
-        bytes_ = int(np.prod(shape, dtype=np.int64)) * NUMPY_TYPES[dtype].itemsize
+        size = int(np.prod(shape, dtype=np.int64)) * NUMPY_TYPES[dtype].itemsize
         starts = []
-        for _ in range(2 if role == "inout" else 1):
-            start = -(-end // 4096) * 4096 + 256 * (number % 8)
-            starts.append(start)
-            end = start + bytes_ + 64
-        places[name] = Place(offset=starts[0], shape=shape, dtype=dtype, fresh=starts[1] if len(starts) > 1 else None)
-    return places, max(4096, -(-end // 4096) * 4096)
+        for memory in {"input": (0,), "inout": (1, 0), "output": (1,)}[role]:
+            starts.append(-(-ends[memory] // 4096) * 4096 + 256 * (number % 8))
+            ends[memory] = starts[-1] + size + 64
+        places[name] = Place(offset=starts[0], shape=shape, dtype=dtype, role=role, fresh=starts[1] if role == "inout" else None)
+    inputs, results = (max(4096, -(-end // 4096) * 4096) for end in ends)
+    return places, (inputs, results)
 
 
 def _iterations(subject: Subject) -> int:

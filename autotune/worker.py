@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tridsl.backend import Device, Executable, load_backend
 from tridsl.diagnostics import TriError
 from tridsl.dtypes import INDEX, NUMPY_TYPES, DType
-from tridsl.ir.op import Op, Scalar
+from tridsl.ir.op import Op, Role, Scalar
 from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import Build, build
 from tridsl.schedule.steps import Schedule
@@ -32,19 +32,20 @@ Number = bool | int | float
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """An array in the shared memory: `offset` in bytes, shape, and element type. `fresh`: where its contents before a run are kept
-    (an `inout` parameter's)."""
+    """An array in shared memory: `offset` in bytes, shape, and element type. Inputs lie in memory that candidates cannot write, and
+    so do the contents (`fresh`) that an `inout` parameter gets before each run; everything else lies in memory that they can."""
 
     offset: int
     shape: tuple[int, ...]
     dtype: DType
+    role: Role = "output"
     fresh: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A candidate and everything its process needs. `memory`: path of the shared memory, of `size` bytes; `limit`: bytes of address
-    space beyond what the process has when it begins."""
+    """A candidate and everything its process needs. `inputs`, `results`: paths of the shared memory; `limit`: bytes of address space
+    beyond what the process has when it begins."""
 
     op: Op
     device: Device
@@ -53,8 +54,8 @@ class Job:
     sizes: Mapping[str, int]
     scalars: Mapping[str, Number]
     places: Mapping[str, Place]
-    memory: str
-    size: int
+    inputs: str
+    results: str
     limit: int
     threads: int
 
@@ -157,14 +158,18 @@ def _limit(more: int) -> None:
 
 
 def _arrays(job: Job) -> tuple[dict[str, NDArray[Any]], list[tuple[NDArray[Any], NDArray[Any]]]]:
-    handle = os.open(job.memory, os.O_RDWR)
+    inputs, results = _mapped(job.inputs, write=False), _mapped(job.results, write=True)
+    arrays = {name: view(inputs if place.role == "input" else results, place) for name, place in job.places.items()}
+    fresh = [(arrays[n], view(inputs, p, p.fresh)) for n, p in job.places.items() if p.fresh is not None]
+    return arrays, fresh
+
+
+def _mapped(path: str, *, write: bool) -> mmap.mmap:
+    handle = os.open(path, os.O_RDWR if write else os.O_RDONLY)
     try:
-        memory = mmap.mmap(handle, job.size)
+        return mmap.mmap(handle, 0, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ)
     finally:
         os.close(handle)
-    arrays = {name: view(memory, place) for name, place in job.places.items()}
-    fresh = [(arrays[n], view(memory, p, p.fresh)) for n, p in job.places.items() if p.fresh is not None]
-    return arrays, fresh
 
 
 def view(memory: mmap.mmap, place: Place, offset: int | None = None) -> NDArray[Any]:
@@ -174,9 +179,9 @@ def view(memory: mmap.mmap, place: Place, offset: int | None = None) -> NDArray[
     return flat.reshape(place.shape)
 
 
-def parameters(op: Op, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[tuple[int, ...], DType, str]]:
+def parameters(op: Op, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[tuple[int, ...], DType, Role]]:
     """Shape, element type and role of every array that a kernel of `op` takes, run-time lengths too."""
-    found: dict[str, tuple[tuple[int, ...], DType, str]] = {}
+    found: dict[str, tuple[tuple[int, ...], DType, Role]] = {}
     for param in op.params:
         if isinstance(param, Scalar):
             continue
