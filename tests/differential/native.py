@@ -47,7 +47,7 @@ def check_native(trial: Trial) -> None:
         results = [once(trial, executable, threads, high) for threads, high in ((1, True), (2, False), (3, True))]
         for got in results:
             trial.subject.same(got, trial.subject.want)
-        for name, first in results[0].items():
+        for name in results[0]:
             length = int(results[0][f"{name}.len"]) if f"{name}.len" in results[0] else None
             cut = [(r[name][:length] if length is not None else r[name]).tobytes() for r in results]
             assert len(set(cut)) == 1, f"{name} changes with the number of threads"

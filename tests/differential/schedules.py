@@ -172,6 +172,14 @@ def _pipeline(n: _Nests, stage: str, loops: list[str]) -> Draft:
     return (Pipeline(stage=stage, depth=n.random.randint(1, 3)),)
 
 
+def _prefetch(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    found = _copied(n)
+    if found is None:
+        return ()
+    tensor, loop = found
+    return (Pipeline(stage=tensor, depth=n.random.randint(1, 3), at=axis_of(loop.var), reader=stage_of(loop.var)),)
+
+
 def _intrin(n: _Nests, stage: str, loops: list[str]) -> Draft:
     """The shape that a matrix instruction wants: lanes outside, its `k` innermost."""
     row = INTRINSICS[n.random.choice([r for r in INTRINSICS if INTRINSICS[r].lanes])]
@@ -208,7 +216,7 @@ def _grid(n: _Nests, stage: str, loops: list[str]) -> Draft:
 
 Maker = Callable[[_Nests, str, list[str]], Draft]
 _SHAPES: tuple[tuple[Maker, int], ...] = ((_tile, 2), (_split, 4), (_fuse, 2), (_order, 4), (_at, 6), (_inline, 1), (_store, 1))
-_COPIES: tuple[tuple[Maker, int], ...] = ((_pack, 2), (_store_copy, 1), (_pipeline, 1))
+_COPIES: tuple[tuple[Maker, int], ...] = ((_pack, 2), (_store_copy, 1), (_pipeline, 1), (_prefetch, 1))
 VERBS: dict[str, tuple[tuple[Maker, int], ...]] = {
     "cpu": (
         *_SHAPES, *_COPIES, (_one(Parallel), 2), (_one(Vector), 3), (_one(Unroll), 1), (_split_and_vector, 3),
@@ -314,6 +322,6 @@ _TEXTS: dict[type, Callable[[Step], str]] = {
     StoreIn: _stored,
     Pack: lambda s: f"pack(at={s.at}{f', reader={s.reader}' if s.reader else ''})",
     Intrin: lambda s: f'intrin("{s.name}")',
-    Pipeline: lambda s: f"pipeline({s.depth})",
+    Pipeline: lambda s: f"pipeline({s.depth}{f', at={s.at}' if s.at else ''}{f', reader={s.reader}' if s.reader else ''})",
     Grid: lambda s: f"grid({_pairs(s.axes)})",
 }  # type: ignore[dict-item]

@@ -234,7 +234,7 @@ def test_without_clamps_never_narrows_a_distance(expression: Expr, inner: set[st
         return
     free = without_clamps(expression, inner)
     others = {name: limits for name, limits in WIDE.items() if name not in inner}
-    moving = {name: (0, 2) for name in inner}
+    moving = dict.fromkeys(inner, (0, 2))
     for fixed in box(others):
         spread = _spread(free, fixed, moving)
         assert _spread(expression, fixed, moving) <= max(spread, _sum_of_spreads(free, fixed, moving))

@@ -118,6 +118,7 @@ ILLEGAL = [
     (SOFTMAX, "y.split(r, 4)\n y.sum.at(y, r.i)\n y.sum.at(y, r.o)", "E0411"),
     (SCANS, "c.at(y.sum, n)", "E0410"),
     (GATHER, "y.split(n, 4)\n ids.store(l1, at=n.i)\n t.pack(at=n.o)", "E0412"),
+    (GATHER, 'y.split(n, 4).bind(n.i="lane.x")\n ids.store(l1, at=n.i)\n t.store(shared, at=n.i)', "E0412"),
     (COMPOSE, "y.compose.parallel(j)", "E0408"),
 ]
 

@@ -90,7 +90,7 @@ def stage_copy(
         span=span,
     )
     first = next(n for n, s in enumerate(target.body) if _reads((s,), tensor))  # behind panels that say where to read
-    missing = out_of_scope(kernel, (*enclosing(kernel, target.var), target), first, (copy,))
+    missing = out_of_scope(kernel, (*enclosing(kernel, target.var), target), first, (copy,)) or _private(lanes, copy)
     if missing is not None:
         raise error(
             "E0412", f"where `{tensor}` is read depends on `{missing}`, which is not known at the start of `{axis}`", span,
@@ -117,6 +117,12 @@ def stage_copy(
 
     placed = replace_loop(kernel, target.var, place)
     return replace_loop(placed, lanes[0].var, lambda loop: (alloc, loop)) if lanes else placed
+
+
+def _private(lanes: tuple[For, ...], copy: Copy) -> str | None:
+    """Storage of a single lane that the copy for all of them would read."""
+    own = {n.buffer.name for n in walk(lanes) if isinstance(n, Alloc) and n.buffer.space != "shared"}
+    return next((n.tensor for n in walk(copy.source) if isinstance(n, Load) and n.tensor in own), None)
 
 
 def _free_name(kernel: Kernel, name: str) -> str:
