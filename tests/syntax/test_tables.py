@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import lark
-import pytest
 
 from tridsl import grammar
 from tridsl.diagnostics import SourceFile
@@ -12,9 +11,10 @@ from tridsl.syntax.layout import scan
 
 
 def test_shipped_tables_are_current() -> None:
-    header = grammar.tables().partition(" ")[0]
-    if header != lalr._key():
-        pytest.fail(f"grammar/tables.json is not of this grammar and Lark {lark.__version__}: run `make tables`")
+    """With another Lark than the one they were made by they are not used, which is right, and still those of the grammar."""
+    made_for, _, version = grammar.tables().partition(" ")[0].partition("-lark-")
+    assert made_for == grammar.version(), "run `make tables`"
+    assert (lalr._load(grammar.tables(), lalr._key()) is not None) == (version == lark.__version__)
     text = "op f(x: f32[N]) -> y: f32[N] {\n  y[i] = if x[i] > 0 then x[i] else -x[i] << 2\n}\n"
     laid_out = scan(SourceFile(name="test", text=text)).text
     assert lalr.construct().parse(laid_out) == lalr.parser().parse(laid_out)

@@ -44,7 +44,7 @@ def parser(cache_dir: Path | None = None) -> Lark:
 
 
 def _key() -> str:
-    return hashlib.sha256(f"{grammar.text()}\0{lark.__version__}".encode()).hexdigest()[:16]
+    return f"{grammar.version()}-lark-{lark.__version__}"
 
 
 def construct() -> Lark:
