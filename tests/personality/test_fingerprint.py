@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 import msgspec
@@ -54,7 +55,8 @@ def machine(folder: Path, **changed: str) -> Path:
 def test_this_machine_is_known() -> None:
     found = here(CPU)
     assert dict(found.family)["architecture"]
-    assert {"kernel", "llvmlite", "tridsl", "threads"} <= dict(found.software).keys()
+    assert {"kernel", "llvmlite", "tridsl", "generator", "threads"} <= dict(found.software).keys()
+    assert dict(found.software)["llvmlite"] == metadata.version("llvmlite")
     assert compare(found, here(CPU)) in (None, "operating")
     assert found.hashes == here(CPU).hashes
 

@@ -71,7 +71,8 @@ Value: TypeAlias = bool | Whole | float | Name | TypeName
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One way to run a kernel. Made by `candidate`; `steps` and `point` (by name) decide equality and identity."""
+    """One way to run a kernel. Made by `candidate`; `steps` and `point` (in the order in which its values were chosen) decide
+    equality and identity."""
 
     steps: Annotated[tuple[StepRecord, ...], msgspec.Meta(max_length=1000)] = ()
     point: Annotated[tuple[tuple[Name, Value], ...], msgspec.Meta(max_length=200)] = ()
@@ -110,7 +111,7 @@ _ENCODER = msgspec.json.Encoder()
 
 def candidate(schedule: Schedule, point: Mapping[str, int | float | bool | str | DType] | None = None) -> Candidate:
     """The candidate of a schedule and the values of its tunables. Raises ValueError for a number that has no place in it."""
-    values = tuple((name, TypeName(value.name) if isinstance(value, DType) else value) for name, value in sorted((point or {}).items()))
+    values = tuple((name, TypeName(value.name) if isinstance(value, DType) else value) for name, value in (point or {}).items())
     made = Candidate(steps=tuple(map(_record, schedule)), point=values)
     return _DECODER.decode(_ENCODER.encode(made))  # the limits are checked here, not when somebody reads it
 

@@ -22,7 +22,7 @@ from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from tridsl.backend import Device
+from tridsl.backend import Device, load_backend
 from tridsl.devices.spec import DeviceSpec
 from tridsl.personality import machine
 
@@ -131,19 +131,21 @@ def here(
     *,
     driver: Mapping[str, str] | None = None,
     unit: str = "",
-    generator: str = "",
+    generator: str | None = None,
     threads: int | None = None,
     root: Path = Path("/"),
 ) -> Fingerprint:
     """The fingerprint of a device of this machine, now. Levels up to software are gathered once a process.
 
     `driver`: names and versions of what drives it (`driver`, `firmware`, `xrt`, …); by default the device's description.
-    `unit`: its own number (a UUID), hashed before it is kept. `generator`: version of the code generator, beyond tridsl's.
+    `unit`: its own number (a UUID), hashed before it is kept. `generator`: version of what makes the code, by default that of
+    the device's backend.
     `threads`: processors that kernels may use, by default those this process may. `root`: where `proc`, `sys` and `etc` lie.
     """
     facts = tuple(sorted((driver or {}).items()))
     usable = threads or len(os.sched_getaffinity(0))
-    return msgspec.structs.replace(_lasting(device, facts, unit, generator, usable, root), operating=operating_point(root))
+    made_by = load_backend(device.backend).version if generator is None else generator
+    return msgspec.structs.replace(_lasting(device, facts, unit, made_by, usable, root), operating=operating_point(root))
 
 
 def operating_point(root: Path = Path("/")) -> Facts:
@@ -155,9 +157,7 @@ def operating_point(root: Path = Path("/")) -> Facts:
 def _lasting(
     device: Device, driver: tuple[tuple[str, str], ...], unit: str, generator: str, threads: int, root: Path
 ) -> Fingerprint:
-    spec, versions = device.spec, machine.versions(root)
-    if generator:
-        versions["generator"] = generator
+    spec, versions = device.spec, machine.versions(root) | {"generator": generator}
     if spec.kind in ("cpu", "reference"):
         return Fingerprint(
             family=_facts(machine.cpu_family(root)),

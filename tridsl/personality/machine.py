@@ -7,13 +7,11 @@ import hashlib
 import math
 import os
 import platform
-from importlib import metadata
+import sys
 from pathlib import Path
 
 _INSTRUCTION_SETS = ("sse", "ssse", "avx", "fma", "f16c", "bmi", "amx", "gfni", "vaes", "vpclmul", "asimd", "neon", "sve", "sme", "i8mm", "bf16")
 """Beginnings of the flags that decide which code is made; the others come and go with kernels and mitigations."""
-
-_PACKAGES = ("tridsl", "llvmlite")
 
 
 def cpu_family(root: Path) -> dict[str, str]:
@@ -59,14 +57,28 @@ def hidden(number: str) -> str:
 
 
 def versions(root: Path) -> dict[str, str]:
-    """Kernel, microcode, LLVM and tridsl."""
-    facts = {"kernel": _text(root / "proc/sys/kernel/osrelease"), "microcode": _cpuinfo(root).get("microcode", "")}
-    for package in _PACKAGES:
+    """Kernel, microcode, tridsl, and llvmlite, whose wheel carries LLVM."""
+    return {
+        "kernel": _text(root / "proc/sys/kernel/osrelease"),
+        "microcode": _cpuinfo(root).get("microcode", ""),
+        **_installed(("tridsl", "llvmlite")),
+    }
+
+
+def _installed(packages: tuple[str, ...]) -> dict[str, str]:
+    """Versions of packages, from the names of their metadata folders: importing `importlib.metadata` takes longer than all the
+    rest. The first on the path is the one that is imported."""
+    found: dict[str, str] = {}
+    for folder in reversed(sys.path):
         try:
-            facts[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
+            names = sorted(os.listdir(folder or "."))
+        except OSError:
             continue
-    return facts
+        for name in names:
+            package, _, version = name.removesuffix(".dist-info").removesuffix(".egg-info").partition("-")
+            if package in packages and version and name.endswith((".dist-info", ".egg-info")):
+                found[package] = version
+    return found
 
 
 def operating(root: Path) -> dict[str, str]:
