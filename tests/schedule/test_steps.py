@@ -16,6 +16,24 @@ _spec.loader.exec_module(programs)
 
 MATMUL, SOFTMAX, BLUR = programs.MATMUL, programs.SOFTMAX, programs.BLUR
 
+UPDATED = """op step(inout K: f32[N], x: f32[N]) -> y: f32[N] {
+  e[i] = exp(K[i])
+  K[i] = x[i]
+  y[i] = e[i] * 2
+}
+"""
+IN_PLACE = """op blur(inout K: f32[N]) {
+  c[i] = K[i] * 2
+  K[i] = c[i - 1; pad=edge] + c[i + 1; pad=edge]
+}
+"""
+ROWS_IN_PLACE = """op softmax(inout K: f32[R, N]) {
+  m[r]    = max[n](K[r, n])
+  e[r, n] = exp(K[r, n] - m[r])
+  K[r, n] = e[r, n] / sum[k](e[r, k])
+}
+"""
+
 LEGAL = [
     (MATMUL, "C.split(i, 4)"),
     (MATMUL, "C.split(k, 5)"),
@@ -43,6 +61,8 @@ LEGAL = [
     (SOFTMAX, "e.inline()"),
     (SOFTMAX, "m.at(y, r)\n e.at(y, r).store(l2)\n y.sum.at(y, r)"),
     (SOFTMAX, "y.sum.vector(k)\n m.vector(n).parallel(r)"),
+    (ROWS_IN_PLACE, "m.at(K, r)\n e.at(K, r)\n K.sum.at(K, r)\n K.vector(n)"),
+    (ROWS_IN_PLACE, "m.at(K, r)\n e.at(K, r)\n K.sum.at(K, r)\n e.at(K.sum, k)"),
     (BLUR, "g.inline()"),
     (BLUR, "y.split(i, 3)\n g.at(y, i.o).vector(j)\n y.parallel(i.o).vector(j)"),
     (BLUR, "g.at(y, i)"),
@@ -104,6 +124,10 @@ ILLEGAL = [
     (SOFTMAX, "e.at(m, r)", "E0410"),
     (SOFTMAX, "e.at(e, r)", "E0410"),
     (SOFTMAX, "e.split(n, 4)\n m.at(y, r)\n y.sum.at(y, r)\n e.at(y, r)", "E0411"),
+    (UPDATED, "e.at(y, i)", "E0410"),
+    (UPDATED, "e.inline()", "E0410"),
+    (IN_PLACE, "c.at(K, i)", "E0410"),
+    (IN_PLACE, "c.inline()", "E0410"),
     (MATMUL, "A.pack(at=i)", "E0412"),
     (MATMUL, "A.pack(at=k)\n B.pack(at=k)\n A.pack(at=k)", "E0402"),
     (MATMUL, 'C.bind(i="warp")', "E0413"),

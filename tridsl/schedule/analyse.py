@@ -71,6 +71,11 @@ class Graph:
         """Reads of what `stage` writes, by other stages."""
         return [r for r in self.reads if r.writer == stage and r.reader != stage]
 
+    def before_update(self, stage: str) -> list[Read]:
+        """Reads of `stage` of parameters that a later stage updates: behind that stage they would read something else."""
+        order = {name: n for n, name in enumerate(self.stages)}
+        return [r for r in self.reads if r.reader == stage and r.writer is not None and order[r.writer] > order[stage]]
+
     def is_result(self, stage: str) -> bool:
         return any(t in self.results for t in targets_of(self.stages[stage]))
 

@@ -28,6 +28,7 @@ from tridsl.schedule.nest import (
     written,
 )
 from tridsl.schedule.steps import At
+from tridsl.schedule.updates import behind_the_update, own_part, phase_of, updated_reads, updates
 
 Region = tuple[Expr, Expr, int | None]
 """First point, number of points, constant bound of that number (None: unknown)."""
@@ -57,7 +58,7 @@ def at(kernel: Kernel, step: At, spec: DeviceSpec) -> Kernel:
     iterations are computed again. When there are readers behind the loop too, the step is legal if every element is computed
     exactly once by it (the access is the loops' own point); the buffer then stays where it is.
 
-    E0410: a reader stands outside the loop (or before it). E0411: the stage's loops were already reshaped: put `.at` first.
+    E0410: a reader stands outside the loop (or before it), or the stage reads a parameter whose update comes first there. E0411: the stage's loops were already reshaped: put `.at` first.
     E0414: the stage is a result and must be computed whole.
     """
     stage = step.stage
@@ -90,9 +91,12 @@ def at(kernel: Kernel, step: At, spec: DeviceSpec) -> Kernel:
         if not _exact(kernel, regions, path, home) or not _reads_inside_first(kernel_without, names, target.var):
             raise NotYet(elsewhere + ", ".join(_readers(kernel_without, names, target.var)))
         producer = _restrict(body_of, regions, stage, shift=False, step=step)
+        _check_updates(kernel, kernel_without, producer, path, names, step)
         return replace_loop(home.restore(kernel_without), target.var, lambda loop: _insert(loop, producer, names))
     buffers = _buffers(kernel, names, regions)
     producer = (*(Alloc(buffer=b) for b in buffers), *_restrict(body_of, regions, stage, shift=True, step=step))
+
+    _check_updates(kernel, kernel_without, producer, path, names, step)
 
     def place(loop: For) -> For:
         shifted = _shift(loop.body, regions)
@@ -119,6 +123,30 @@ def _check_place(kernel: Kernel, path: tuple[For, ...], block: Block, names: fro
             "E0411", f"`{step.stage}` was already moved to where `{missing}` is known", step.span,
             help=f"write one `.at(…)` for `{step.stage}`",
         )  # fmt: skip
+
+
+def _check_updates(
+    before: Kernel, without: Kernel, producer: Block, path: tuple[For, ...], names: frozenset[str], step: At
+) -> None:
+    """E0410 where the stage would read a parameter behind or during its update, which it reads before it now."""
+    reads = updated_reads(before, producer, path)
+    if not reads:
+        return
+    home, target = phase_of(before, step.stage), phase_of(before, path[-1].var)
+    here = next(p.body for p in without.phases if any(n is path[0] for n in walk(p)))
+    for read in reads:
+        if any(updates(p.body, read.tensor) for p in before.phases[home + 1 : target]):
+            raise behind_the_update(step.stage, read.tensor, step.span)
+        for depth, body in enumerate((here, *(loop.body for loop in path))):
+            last = depth == len(path)
+            position = _first_reader(path[-1], names) if last else next(n for n, s in enumerate(body) if _holds(s, path[depth]))
+            later = updates(body[position if last else position + 1 :], read.tensor)
+            if updates(body[:position], read.tensor) or not own_part(read, later, path[:depth]):
+                raise behind_the_update(step.stage, read.tensor, step.span)
+
+
+def _holds(statement: Stmt, loop: For) -> bool:
+    return any(n is loop for n in walk(statement))
 
 
 def _first_reader(loop: For, names: frozenset[str]) -> int:

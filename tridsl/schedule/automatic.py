@@ -141,7 +141,7 @@ def _inlined(graph: Graph, decide: Decider) -> list[str]:
     """Maps whose value is as cheap as a load, or is used once, at the reader's own point."""
     names: list[str] = []
     for name, stage in graph.stages.items():
-        if not isinstance(stage, Map) or graph.is_result(name) or _may_fail(stage):
+        if not isinstance(stage, Map) or graph.is_result(name) or _may_fail(stage) or graph.before_update(name):
             continue
         reads = graph.readers(name)
         if not reads or any(r.load.boundary is not None and not is_cheap(stage) for r in reads):
@@ -198,7 +198,8 @@ def _ancestors(graph: Graph, root: str, inlined: list[str], taken: set[str]) -> 
         if name == root or graph.is_result(name):
             continue
         readers = {r.reader for r in graph.readers(name)}
-        if readers and readers <= passing and not isinstance(graph.stages[name], Compact):
+        held = any(r.writer != root for r in graph.before_update(name))
+        if readers and readers <= passing and not held and not isinstance(graph.stages[name], Compact):
             passing.add(name)
             if name not in inlined and name not in taken:
                 group.add(name)
@@ -213,7 +214,7 @@ def _common_depth(graph: Graph, root: str, group: list[str], inlined: list[str])
     depth = len(axes)
     for name in group:
         depth = min(depth, len(axes_of(graph.stages[name])))  # a scanned axis is no axis of this kind: it runs as a whole
-        for read in graph.readers(name):
+        for read in (*graph.readers(name), *graph.before_update(name)):  # `root` may update only what they read at its point
             reader = graph.stages[read.reader]
             mine = [a.name for a in axes_of(reader)]
             agree = 0
@@ -253,7 +254,7 @@ def _strips(graph: Graph, root: str, group: list[str], decide: Decider) -> list[
     if len(axes) < 2 or not group:
         return []
     outer = axes[0].name
-    near = [n for n in group if all(_near(r.load, outer) for r in graph.readers(n))]
+    near = [n for n in group if not graph.before_update(n) and all(_near(r.load, outer) for r in graph.readers(n))]
     if not near:
         return []
     rows = decide(f"{root}.strip_rows", STRIP_ROWS, (4, 8, 16, 64, 128, 0), "rows for which the stages before it are made ahead (0: all)")

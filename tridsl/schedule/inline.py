@@ -9,11 +9,12 @@ from tridsl.diagnostics import error
 from tridsl.dtypes import COMPUTE, DType, compute_type
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Cast, Const, Expr, Load, Select, Var, both
-from tridsl.ir.loop import For, Kernel, Store
+from tridsl.ir.loop import Block, For, Kernel, Phase, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, substitute, walk
 from tridsl.schedule.nest import stages, unknown_stage
 from tridsl.schedule.steps import Inline
+from tridsl.schedule.updates import behind_the_update, updated_reads, updates
 
 
 def inline(kernel: Kernel, step: Inline, spec: DeviceSpec) -> Kernel:
@@ -22,7 +23,7 @@ def inline(kernel: Kernel, step: Inline, spec: DeviceSpec) -> Kernel:
              for i: y[i] = e[i] * 2
 
     Every read becomes the stage's value at that point (rounded to its dtype, as the store would). E0414: the stage is a
-    result. E0415: it is not a plain map (a reduction or scan has no value to substitute), or its loops were already moved.
+    result. E0410: it reads a parameter that is updated before one of its readers. E0415: it is not a plain map (a reduction or scan has no value to substitute), or its loops were already moved.
     """
     if step.stage not in stages(kernel):
         raise unknown_stage(kernel, step.stage, step.span)
@@ -36,6 +37,7 @@ def inline(kernel: Kernel, step: Inline, spec: DeviceSpec) -> Kernel:
             "E0415", f"stage `{step.stage}` cannot be inlined: it is not a plain map in its own loops", step.span,
             help=f"use `{step.stage}.at(…)` to compute it where it is read",
         )  # fmt: skip
+    assert phase is not None
     store = body[0]
     name = store.target.tensor
     if any(isinstance(p, Tensor) and p.name == name for p in kernel.params):
@@ -46,6 +48,7 @@ def inline(kernel: Kernel, step: Inline, spec: DeviceSpec) -> Kernel:
             "E0415", f"stage `{step.stage}` cannot be inlined: its loops were reshaped", step.span,
             help=f"leave out the other steps of `{step.stage}`: it has no loops of its own when it is inlined",
         )  # fmt: skip
+    _check_updates(kernel, step, phase, name, store, axes)
     dtype = next(b.dtype for b in kernel.scratch if b.name == name)
 
     def read(load: Load) -> Expr:
@@ -55,6 +58,31 @@ def inline(kernel: Kernel, step: Inline, spec: DeviceSpec) -> Kernel:
 
     phases = rewrite(tuple(p for p in kernel.phases if p.name != step.stage), {Load: read, Cast: _collapse})
     return replace(kernel, phases=phases, scratch=tuple(b for b in kernel.scratch if b.name != name))
+
+
+def _check_updates(kernel: Kernel, step: Inline, home: Phase, name: str, store: Store, axes: list[str]) -> None:
+    """E0410 where a reader would read a parameter behind or during its update, which the stage reads before it."""
+    reads = updated_reads(kernel, (store,))
+    if not reads:
+        return
+    start = kernel.phases.index(home)
+    for number, phase in enumerate(kernel.phases[start + 1 :], start + 1):
+        loads = [n for n in walk(phase) if isinstance(n, Load) and n.tensor == name]
+        for read in reads if loads else ():
+            passed = any(updates(p.body, read.tensor) for p in kernel.phases[start + 1 : number])
+            here = updates(phase.body, read.tensor)
+            moved = [tuple(simplify_index(substitute(i, dict(zip(axes, load.index)))) for i in read.index) for load in loads]
+            # an element that is read where it is written, by the very statement that writes it
+            own = len(here) == 1 and all(place == here[0].index for place in moved) and _only_nest(phase.body)
+            if passed or (here and not own):
+                raise behind_the_update(step.stage, read.tensor, step.span)
+
+
+def _only_nest(body: Block) -> bool:
+    """Whether `body` is a nest around one statement."""
+    while len(body) == 1 and isinstance(body[0], For):
+        body = body[0].body
+    return len(body) == 1 and isinstance(body[0], Store)
 
 
 def _value_at(value: Expr, place: dict[str, Expr], load: Load, dtype: DType) -> Expr:
