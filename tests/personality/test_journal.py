@@ -284,26 +284,29 @@ def test_an_interrupted_write_is_taken_back(path: Path, monkeypatch: pytest.Monk
 
 # Many processes ----------------------------------------------------------------------------------------------------------
 
-WRITER = """
-import sys
+WRITERS = """
+import os, sys
 from pathlib import Path
 from tests.personality.makers import ok, tiled
 from tridsl.personality.journal import append
 from tridsl.personality.lines import write
-path, number = Path(sys.argv[1]), int(sys.argv[2])
-for count in range(int(sys.argv[3])):
-    trial = ok(tiled(number), [1e-3], time=float(count))
-    append(path, write(trial))
-    sys.stdout.write(trial.id + "\\n")
-    sys.stdout.flush()
+path = Path(sys.argv[1])
+children = []
+for number in range(1, 17):
+    child = os.fork()
+    children.append(child)
+    if not child:
+        for count in range(25):
+            trial = ok(tiled(number), [1e-3], time=float(count))
+            append(path, write(trial))
+            os.write(1, (trial.id + "\\n").encode())
+        os._exit(0)
+assert [os.waitpid(child, 0)[1] for child in children] == [0] * 16
 """
 
 
 def test_sixteen_writers_lose_nothing(path: Path) -> None:
-    command = [sys.executable, "-c", WRITER, str(path)]
-    writers = [subprocess.Popen([*command, str(n), "25"], cwd=ROOT, stdout=subprocess.PIPE, text=True) for n in range(1, 17)]
-    said = {line for writer in writers for line in writer.communicate(timeout=100)[0].split()}
-    assert [writer.returncode for writer in writers] == [0] * 16
+    said = set(run(WRITERS, path).split())
     found = opened(path)
     assert len(said) == 16 * 25
     assert found.records.keys() == said

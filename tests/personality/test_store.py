@@ -294,26 +294,35 @@ def test_a_folder_that_others_can_read_is_closed(tmp_path: Path) -> None:
 
 # Many at once ------------------------------------------------------------------------------------------------------------
 
-TUNER = """
-import random, sys
+TUNERS = """
+import os, random, sys
 from pathlib import Path
 from tests.personality.makers import Reports, key, ok, tiled
 from tridsl.personality.store import Store
-reports, number = Reports(), int(sys.argv[2])
-store = Store(Path(sys.argv[1]), report=reports)
-draw = random.Random(number)
-for count in range(12):
-    place = key(f"M={draw.randrange(4)}")
-    assert store.add(ok(tiled(number), [draw.random()], where=place, time=float(count)))
-    store.winner(place)
-print(len(reports), store.in_memory)
+inherited = Store(Path(sys.argv[1]), report=Reports())
+children = []
+for number in range(1, 17):
+    child = os.fork()
+    children.append(child)
+    if not child:
+        reports = Reports()
+        store = inherited if number % 2 else Store(Path(sys.argv[1]), report=reports)
+        draw = random.Random(number)
+        for count in range(12):
+            place = key(f"M={draw.randrange(4)}")
+            kept = store.add(ok(tiled(number), [draw.random()], where=place, time=float(count)))
+            store.winner(place)
+            if not kept or reports or inherited._report:
+                os._exit(1)
+        os._exit(0)
+print([os.waitpid(child, 0)[1] for child in children])
 """
 
 
 def test_sixteen_processes_tune_at_once(tmp_path: Path, reports: Reports) -> None:
-    command = [sys.executable, "-c", TUNER, str(tmp_path / "personality")]
-    tuners = [subprocess.Popen([*command, str(n)], cwd=ROOT, stdout=subprocess.PIPE, text=True) for n in range(1, 17)]
-    assert [tuner.communicate(timeout=110)[0] for tuner in tuners] == ["0 0\n"] * 16
+    command = [sys.executable, "-c", TUNERS, str(tmp_path / "personality")]
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.stdout == f"{[0] * 16}\n", done.stderr
     found = Store(tmp_path / "personality", report=reports)
     trials = [r for r in found.records() if isinstance(r, Trial)]
     assert len(trials) == 16 * 12

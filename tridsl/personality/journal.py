@@ -21,6 +21,9 @@ from tridsl.personality.lines import Piece, Skipped, Unusable, judge, pieces
 PATIENCE_SECONDS = 10.0
 """How long a writer waits for the lock: a holder needs milliseconds, unless it was stopped."""
 
+_READER_PATIENCE_SECONDS = 0.1
+"""How long a reader waits to see whether a line without its end gets one: who calls an op must not wait for who tunes."""
+
 _FIRST_WAIT_SECONDS = 0.0005
 _LONGEST_WAIT_SECONDS = 0.02
 
@@ -126,7 +129,7 @@ class Journal:
     def _take_last(self, found: Iterator[Piece], file: int) -> None:
         """Who writes holds the lock; nobody does while we share it, so a line without its end has none to come."""
         try:
-            _lock(file, fcntl.LOCK_SH, PATIENCE_SECONDS)
+            _lock(file, fcntl.LOCK_SH, _READER_PATIENCE_SECONDS)
         except OSError:
             return  # still being written, or a file system without locks: it is looked at again when the file has grown
         for piece in found:
