@@ -34,7 +34,7 @@ class Ask:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """`predict` ranks (a strategy need not use it). `noise`: standard deviation of one block's log-ratio; `floor`: log-ratios
-    closer than this are a tie. `limit`: spaces with more points are sampled, not listed."""
+    closer than this are a tie. `limit`: spaces with more points are sampled, not listed; `sample`: that many points at first."""
 
     space: Space
     predict: Predict
@@ -42,6 +42,7 @@ class Problem:
     noise: float = 0.02
     floor: float = 0.01
     limit: int = 4000
+    sample: int = 200
 
 
 @dataclass(slots=True)
@@ -179,11 +180,11 @@ class Pool:
     def _sampled(self, random: Random) -> Iterator[Point]:
         """Random points, and descents on the predicted time from the best of them."""
         space = self.problem.space
-        for _ in range(200):
+        for _ in range(self.problem.sample):
             yield space.sample(random)
         for start in sorted(self.predicted, key=lambda p: self.predicted[p])[:3]:
             here = start
-            for _ in range(12):
+            for _ in range(self.problem.sample // 16):
                 around = list(space.neighbours(here))
                 self.extend(around)
                 better = min((p for p in around if p in self.predicted), key=lambda p: self.predicted[p], default=here)

@@ -1,0 +1,403 @@
+"""A tuning session: asks a strategy, measures in pairs, keeps every trial, and says what is to be believed in the end.
+
+Whatever ends it - the budget, the strategy, Ctrl-C, `kill -9` - what was measured is in the store, one write a trial, and a session
+with the same seed goes on from there without measuring it again.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Literal, Protocol
+
+from tridsl.autotune import stats
+from tridsl.autotune.cost import predict, roofline, time_text
+from tridsl.autotune.lock import LOCK
+from tridsl.autotune.measure import VERSION, Bench, Failure, Limits, Runner, Subject
+from tridsl.autotune.search import Ask, Problem, Strategy, strategy
+from tridsl.autotune.space import Point, Space, describe, space_of
+from tridsl.autotune.worker import Number, Prepare, prepare
+from tridsl.backend import Backend, Device, load_backend
+from tridsl.diagnostics import TriError
+from tridsl.ir.op import Op
+from tridsl.personality import belief, fingerprint, shapes
+from tridsl.personality.candidate import Candidate, candidate
+from tridsl.personality.evidence import Key, Outcome, Pairing, Trial, meaning
+from tridsl.pipeline import SCHEDULE, TO_KERNEL, Build, run
+from tridsl.schedule.steps import Schedule
+from tridsl.syntax.nodes import ScheduleBlock
+
+FINAL, FINAL_BLOCKS = 4, 10
+"""Candidates that are compared once more at the end, and in how many blocks."""
+NOISE_BLOCKS = 8
+"""Turns of the incumbent against itself, which say how noisy the machine is."""
+ALIVE = 12
+"""Processes that are kept for another round."""
+RESERVED = 0.15
+"""Part of the budget for the final comparison."""
+
+
+class Evidence(Protocol):
+    """Where trials are kept: `personality.store.Store`, or `Memory`."""
+
+    def add(self, *records: Trial) -> bool: ...
+
+    def trials(self, key: Key) -> tuple[Trial, ...]: ...
+
+
+class Memory:
+    """Evidence of this process only."""
+
+    def __init__(self) -> None:
+        self._trials: dict[str, Trial] = {}
+
+    def add(self, *records: Trial) -> bool:
+        self._trials |= {t.id: t for t in records}
+        return False
+
+    def trials(self, key: Key) -> tuple[Trial, ...]:
+        return tuple(t for t in self._trials.values() if t.key.subject == key.subject)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How a session stands. `best_seconds`: of the best candidate so far, None before there is one; `ratio`: its time over the
+    incumbent's; `share`: the op's roofline (predicted) over it; `eta_seconds`: until the budget is spent at the latest."""
+
+    elapsed_seconds: float
+    budget_seconds: float
+    eta_seconds: float
+    trials: int
+    reused: int
+    best: str
+    best_seconds: float | None
+    ratio: float | None
+    share: float | None
+    failures: Mapping[str, int]
+    doing: str
+
+
+State = Literal["tuned", "kept", "interrupted", "nothing measured"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """`tuned`: `winner` is better than the incumbent by more than the noise; `kept`: nothing was. `trials`: candidates measured now;
+    `reused`: answered from evidence. `failures`: candidates by what became of them, `reasons` why (by candidate, as text)."""
+
+    state: State
+    key: Key
+    winner: Candidate | None
+    seconds: float | None
+    incumbent: Candidate
+    ranking: belief.Ranking
+    floor: float
+    trials: int
+    reused: int
+    elapsed_seconds: float
+    failures: Mapping[str, int]
+    reasons: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def schedule(self) -> Schedule | None:
+        return None if self.winner is None else self.winner.schedule
+
+    @property
+    def exit_status(self) -> int:
+        """0, or 3 when nothing was measured."""
+        return 3 if self.state == "nothing measured" else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to tune. `blocks`: schedule texts of the op's module; `constants`: values of `const` parameters; `arguments`: contents of
+    inputs, by default random ones; `threads`: that the kernel runs on (default: the device's cores)."""
+
+    op: Op
+    device: Device
+    sizes: Mapping[str, int]
+    blocks: Sequence[ScheduleBlock] = ()
+    constants: Mapping[str, Number] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    threads: int | None = None
+
+
+def tune(
+    request: Request, *, budget_seconds: float = 60.0, strategy: str = "ranked", seed: int = 0, store: Evidence | None = None,
+    on_progress: Callable[[Progress], None] | None = None, limits: Limits | None = None, space: Space | None = None,
+    make: Prepare = prepare, lock: Path = LOCK,
+) -> Result:  # fmt: skip
+    """Search for a better schedule for about `budget_seconds`, keeping each trial in `store` (None: in memory only).
+
+    `space` restricts the search; by default it is the schedule text's, or the automatic scheduler's. Ctrl-C ends the search with
+    what is known by then. Raises TriError E0432, E0433 (an empty space), E0955 (an unknown strategy), and what compiling the op raises
+    whatever its schedule.
+    """
+    session = _Session(request, budget_seconds, strategy, seed, store if store is not None else Memory(), on_progress, space)
+    with Bench(session.subject, limits, make=make, lock=lock) as bench:
+        return session.run(bench)
+
+
+class _Session:
+    """The state of one call of `tune`."""
+
+    def __init__(
+        self, request: Request, budget: float, strategy: str, seed: int, store: Evidence,
+        on_progress: Callable[[Progress], None] | None, space: Space | None,
+    ) -> None:  # fmt: skip
+        op, device = request.op, request.device
+        self.start = time.monotonic()
+        self.budget, self.seed, self.store, self.on_progress, self.name = budget, seed, store, on_progress, strategy
+        spec = device.spec
+        self.subject = Subject(
+            op=op, device=device, sizes=request.sizes, constants=request.constants, arguments=request.arguments,
+            threads=request.threads or spec.cores or 1,
+        )  # fmt: skip
+        self.space = space or space_of(op, spec, request.sizes, request.blocks)
+        self.backend: Backend = load_backend(device.backend)
+        self.loops = run(op, TO_KERNEL, Build(spec=spec, backend=self.backend, schedule=(), facts=self.subject.facts))
+        here = fingerprint.here(device, threads=self.subject.threads)
+        self.operating = here.operating
+        self.key = Key(
+            kernel=meaning(op), op=op.name, bucket=shapes.bucket(request.sizes, op.dynamic), device=device.name, fingerprint=here.hashes,
+            dtypes=tuple((t.name, t.dtype.name) for t in op.tensors), layouts=tuple((t.name, t.layout) for t in op.tensors if t.layout != "row"),
+        )  # fmt: skip
+        default = self.space.default()
+        self.incumbent = self.candidate(default)
+        self.ideal = roofline(op, spec, request.sizes, threads=self.subject.threads)
+        self.predictions: dict[Schedule, float | None] = {}
+        self.runners: dict[Candidate, Runner] = {}
+        self.reasons: dict[str, str] = {}
+        self.failures: Counter[str] = Counter()
+        self.tried: set[Candidate] = set()
+        self.reused: set[Candidate] = set()
+        self.alone: Sequence[float] = ()
+        self.known, self.broken = self._remembered()
+        self.noise = 0.0
+        self.floor = stats.LEAST_FLOOR
+        self.anchor: Runner | None = None
+        self.bench: Bench | None = None
+        self.best: tuple[Candidate, float] | None = None
+
+    # Before the search.
+
+    def candidate(self, point: Point) -> Candidate:
+        return candidate(self.space.schedule(point), dict(point))
+
+    def _remembered(self) -> tuple[dict[Candidate, list[float]], dict[Candidate, str]]:
+        """Log-ratios to this incumbent, and failures, that are evidence already, measured under this very software."""
+        ratios: dict[Candidate, list[float]] = {}
+        broken: dict[Candidate, str] = {}
+        for trial in sorted(self.store.trials(self.key), key=lambda t: (t.time, t.id)):
+            if trial.key.fingerprint != self.key.fingerprint or trial.origin or trial.measurer != VERSION:
+                continue
+            if trial.outcome != "ok":
+                broken[trial.candidate] = trial.outcome
+            elif trial.candidate == self.incumbent and trial.pairing is None:
+                self.alone = trial.samples
+            elif trial.pairing is not None and trial.pairing.incumbent == self.incumbent:
+                ratios.setdefault(trial.candidate, []).extend(stats.log_ratios(trial.samples, trial.pairing.samples))
+        return ratios, broken
+
+    def predict(self, point: Point) -> float | None:
+        """Predicted seconds, None for a schedule that is not legal."""
+        steps = self.space.schedule(point)
+        if steps not in self.predictions:
+            spec = self.subject.device.spec
+            try:
+                kernel = run(self.loops, SCHEDULE, Build(spec=spec, backend=self.backend, schedule=steps, facts=self.subject.facts))
+                self.predictions[steps] = predict(kernel, spec, self.subject.sizes, threads=self.subject.threads).seconds
+            except TriError as problem:
+                self.predictions[steps] = None
+                self.reasons[describe(point)] = f"not legal: {problem.diagnostics[0].code}: {problem.diagnostics[0].message}"
+        return self.predictions[steps]
+
+    # The search.
+
+    def run(self, bench: Bench) -> Result:
+        self.bench = bench
+        interrupted = False
+        try:
+            self._tell("compiling the schedule that is used now")
+            if self._begin():
+                self._search()
+                self._final()
+        except KeyboardInterrupt:
+            interrupted = True
+        return self._result(interrupted)
+
+    def _begin(self) -> bool:
+        """The incumbent, and how noisy it is against itself; False when it cannot be run."""
+        assert self.bench is not None
+        (started,) = self.bench.start([self.incumbent.schedule])
+        if isinstance(started, Failure):
+            self._failed(self.incumbent, started)
+            return False
+        self.anchor = started
+        if not self.alone:
+            times = self.bench.blocks([started], NOISE_BLOCKS, Random(self.seed))[started]
+            if isinstance(times, Failure):
+                self._failed(self.incumbent, times)
+                return False
+            self._keep(self.incumbent, started, times, None)
+            self.alone = times
+        ratios = stats.against_itself(self.alone)
+        self.noise = max(0.005, stats.spread(ratios))
+        self.floor = stats.noise_floor(ratios, 2 * len(ratios))
+        self.best = self.incumbent, sorted(self.alone)[len(self.alone) // 2]
+        return True
+
+    def _search(self) -> None:
+        problem = Problem(
+            space=self.space, predict=self.predict, seed=self.seed, noise=self.noise, floor=self.floor,
+            limit=max(24, min(400, int(8 * self.budget))), sample=max(16, min(200, int(3 * self.budget))),
+        )  # fmt: skip
+        self._tell("ranking by predicted time")
+        chosen = strategy(self.name, problem)
+        while self.left > RESERVED * self.budget:
+            ask = chosen.ask()
+            if ask is None:
+                break
+            self._answer(ask, chosen)
+            self._tell("searching")
+
+    @property
+    def left(self) -> float:
+        return self.budget - (time.monotonic() - self.start)
+
+    def _answer(self, ask: Ask, chosen: Strategy) -> None:
+        """From evidence where there is enough of it, else from the machine."""
+        open_: dict[Point, tuple[Candidate, int]] = {}
+        for point in ask.points:
+            one = self.candidate(point)
+            told = self.known.get(one, [])[: ask.blocks]
+            if one.steps == self.incumbent.steps:
+                chosen.tell(point, (0.0,) * ask.blocks)
+            elif one in self.broken:
+                self.reused.add(one)
+                chosen.tell(point, (), self.broken[one])
+            elif len(told) == ask.blocks:
+                self.reused.add(one)
+                del self.known[one][: ask.blocks]
+                chosen.tell(point, told)
+            else:
+                open_[point] = one, ask.blocks
+        if not open_:
+            return
+        found = self._measure([one for one, _ in open_.values()], ask.blocks)
+        for point, (one, _) in open_.items():
+            answer = found[one]
+            if isinstance(answer, Failure):
+                chosen.tell(point, (), answer.reason)
+            else:
+                chosen.tell(point, answer)
+
+    def _measure(self, wanted: Sequence[Candidate], blocks: int) -> dict[Candidate, Sequence[float] | Failure]:
+        """Log-ratios of candidates to the incumbent in interleaved blocks; every one is kept as evidence at once."""
+        assert self.bench is not None and self.anchor is not None
+        found: dict[Candidate, Sequence[float] | Failure] = {}
+        missing = [one for one in wanted if one not in self.runners]
+        for one, started in zip(missing, self.bench.start([m.schedule for m in missing])):
+            self.tried.add(one)
+            if isinstance(started, Failure):
+                self._failed(one, started)
+                found[one] = started
+            else:
+                self.runners[one] = started
+        running = {one: self.runners[one] for one in wanted if one not in found}
+        if running:
+            times = self.bench.blocks([self.anchor, *running.values()], blocks, Random(f"{self.seed}/{len(self.tried)}"))
+            beside = times[self.anchor]
+            if isinstance(beside, Failure):
+                raise RuntimeError(f"the incumbent, which ran before, failed: {beside.reason}")
+            for one, runner in running.items():
+                mine = times[runner]
+                if isinstance(mine, Failure):
+                    self._failed(one, mine)
+                    self.runners.pop(one, None)
+                    found[one] = mine
+                    continue
+                self._keep(one, runner, mine, beside)
+                found[one] = stats.log_ratios(mine, beside)
+                middle = sorted(mine)[len(mine) // 2]
+                if self.best is None or middle < self.best[1]:
+                    self.best = one, middle
+        for one in list(self.runners)[: max(0, len(self.runners) - ALIVE)]:
+            self.bench.end(self.runners.pop(one))
+        return found
+
+    def _final(self) -> None:
+        """The few best once more, in turns, in more blocks."""
+        self._tell("comparing the best once more")
+        order = [s.candidate for s in self._ranking().standings if s.status == "fresh" and s.candidate != self.incumbent]
+        best = [one for one in order if one.steps != self.incumbent.steps][:FINAL]
+        if best:
+            self._measure(best, FINAL_BLOCKS)
+
+    # What is kept and said.
+
+    def _keep(self, one: Candidate, runner: Runner, times: Sequence[float], beside: Sequence[float] | None) -> None:
+        assert self.bench is not None
+        pairing = None if beside is None else Pairing(block=uuid.uuid4().hex, incumbent=self.incumbent, samples=tuple(beside))
+        self.store.add(
+            self._trial(one, "ok", samples=tuple(times), pairing=pairing, compile_seconds=runner.compile_seconds or None, code=runner.code)
+        )
+
+    def _failed(self, one: Candidate, failure: Failure) -> None:
+        self.failures[failure.outcome] += 1
+        self.reasons[one.text] = f"{failure.outcome}: {failure.reason}"
+        self.broken[one] = failure.reason
+        self.store.add(self._trial(one, failure.outcome, reason=failure.reason))
+
+    def _trial(self, one: Candidate, outcome: Outcome, **more: Any) -> Trial:
+        locked = "held" if self.bench is None or self.bench.locked else "not held"
+        return Trial(
+            key=self.key, sizes=tuple(sorted(self.subject.sizes.items())), candidate=one, outcome=outcome, measurer=VERSION, time=time.time(),
+            operating=tuple(sorted((*self.operating, ("bench lock", locked)))), **more,
+        )  # fmt: skip
+
+    def _ranking(self) -> belief.Ranking:
+        return belief.rank(self.store.trials(self.key), self.key.fingerprint, incumbent=self.incumbent)
+
+    def _tell(self, doing: str) -> None:
+        if self.on_progress is None:
+            return
+        elapsed = time.monotonic() - self.start
+        seconds = self.best[1] if self.best else None
+        base = next((s.seconds for s in self._ranking().standings if s.candidate == self.incumbent), None) if self.best else None
+        self.on_progress(
+            Progress(
+                elapsed_seconds=elapsed, budget_seconds=self.budget, eta_seconds=max(0.0, self.budget - elapsed), trials=len(self.tried),
+                reused=len(self.reused), best=self.best[0].text if self.best else "", best_seconds=seconds,
+                ratio=seconds / base if seconds and base else None, share=self.ideal / seconds if seconds and self.ideal else None,
+                failures=dict(self.failures), doing=doing,
+            )
+        )  # fmt: skip
+
+    def _result(self, interrupted: bool) -> Result:
+        ranking = self._ranking()
+        won = ranking.winner
+        better = won is not None and won.candidate.steps != self.incumbent.steps
+        state: State = "tuned" if better else "kept"
+        if self.anchor is None or won is None:
+            state = "nothing measured"
+        elif interrupted:
+            state = "interrupted"
+        notes = [f"the noise floor is {100 * self.floor:.1f}%"] if self.anchor else []
+        if self.ideal and won and won.seconds:
+            notes.append(f"{time_text(won.seconds)} is {100 * self.ideal / won.seconds:.0f}% of the predicted roofline, {time_text(self.ideal)}")
+        if self.bench is not None and not self.bench.locked:
+            notes.append("the machine-wide lock could not be taken: something else may have been measured at the same time")
+        if self.bench is not None and not self.bench.oracle:
+            notes.append("the op is too large for the oracle: answers were compared with the incumbent's")
+        return Result(
+            state=state, key=self.key, winner=won.candidate if won else None, seconds=won.seconds if won else None, incumbent=self.incumbent,
+            ranking=ranking, floor=self.floor, trials=len(self.tried), reused=len(self.reused), elapsed_seconds=time.monotonic() - self.start,
+            failures=dict(self.failures), reasons=dict(self.reasons), notes=tuple(notes),
+        )  # fmt: skip
