@@ -119,6 +119,8 @@ ILLEGAL = [
     (SCANS, "c.at(y.sum, n)", "E0410"),
     (GATHER, "y.split(n, 4)\n ids.store(l1, at=n.i)\n t.pack(at=n.o)", "E0412"),
     (GATHER, 'y.split(n, 4).bind(n.i="lane.x")\n ids.store(l1, at=n.i)\n t.store(shared, at=n.i)', "E0412"),
+    (GATHER, "t.pipeline(1, at=n)", "E0418"),
+    (MATMUL, "C.split(k, 4)\n B.pack(at=k.o)\n B.pipeline(2, at=j)", "E0418"),
     (COMPOSE, "y.compose.parallel(j)", "E0408"),
 ]
 

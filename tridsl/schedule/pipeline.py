@@ -8,7 +8,7 @@ from typing import TypeGuard
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.expr import Load, Var, add, index
-from tridsl.ir.loop import Copy, For, Kernel, Prefetch
+from tridsl.ir.loop import Copy, For, If, Kernel, Prefetch
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, substitute, walk
 from tridsl.schedule.nest import axis_of, find_loop, loops_of, nested_loops, replace_loop, stages, unknown_stage
@@ -60,18 +60,23 @@ def _prefetch(kernel: Kernel, step: Pipeline, axis: str) -> Kernel:
             "E0418", f"no loop `{axis}` reads `{step.stage}`", step.span, help="name a loop of the stage that reads it, and the stage: reader=y"
         )
     target = reading[0]
-    nests = [
-        loop
-        for loop, _ in nested_loops(target.body)
-        if any(_reads(n, step.stage) for s in loop.body if not isinstance(s, For) for n in walk(s))
-    ]
+    nests = [loop for loop, _ in nested_loops(target.body) if _direct(loop, step.stage)]
     if not nests:
         raise error("E0418", f"`{step.stage}` is not read in a loop inside `{axis}`", step.span, help="name an outer loop")
     chosen = nests[min(1, len(nests) - 1)]
-    load = next(n for s in chosen.body if not isinstance(s, For) for n in walk(s) if _reads(n, step.stage))
+    load = _direct(chosen, step.stage)[0]
+    if any(isinstance(n, Load) for i in load.index for n in walk(i)):
+        raise error(
+            "E0418", f"where `{step.stage}` is read depends on data that is not there yet", step.span, help="leave the step out"
+        )  # fmt: skip
     ahead = {target.var: add(Var(name=target.var), index(step.depth))}
     hint = Prefetch(tensor=step.stage, index=tuple(substitute(i, ahead) for i in load.index), span=step.span)
     return replace_loop(kernel, chosen.var, lambda loop: replace(loop, body=(*loop.body, hint)))
+
+
+def _direct(loop: For, tensor: str) -> list[Load]:
+    """Reads by the statements of the loop itself; a panel is copied whole, so what fills it is not fetched ahead."""
+    return [n for s in loop.body if not isinstance(s, For | If | Copy) for n in walk(s) if _reads(n, tensor)]
 
 
 def _reads(node: object, tensor: str) -> TypeGuard[Load]:
