@@ -9,6 +9,7 @@ from tridsl.backends.vulkan.emit import shared_bytes
 from tridsl.backends.vulkan.emit_functions import DOUBLE_CALLS, FUNCTION_CALLS
 from tridsl.backends.vulkan.emit_stmt import LOOP_KINDS
 from tridsl.backends.vulkan.glsl_types import element_type
+from tridsl.backends.vulkan.lower_limits import too_long
 from tridsl.backends.vulkan.ranges import range_of
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Diagnostic
@@ -23,7 +24,7 @@ MAX_REGISTER_ELEMENTS = 4096
 
 
 def accepts(kernel: Kernel, spec: DeviceSpec) -> tuple[Diagnostic, ...]:
-    """Diagnostics E0706 (a feature that the device lacks), E0707 (a construct without GLSL), E0709 (shared memory)."""
+    """Diagnostics E0706 (a feature that the device lacks), E0707 (a construct without GLSL), E0709 (shared memory), E0712 (loops)."""
     found: list[Diagnostic] = []
     for param in kernel.params:
         found += _features(param.dtype, spec, param)
@@ -43,7 +44,7 @@ def accepts(kernel: Kernel, spec: DeviceSpec) -> tuple[Diagnostic, ...]:
                     help="use smaller tiles, or fewer buffers in `shared`",
                 )
             )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys((*found, *too_long(kernel, spec))))
 
 
 def _cannot(what: str, instead: str, node: Any) -> Diagnostic:

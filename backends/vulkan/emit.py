@@ -82,8 +82,12 @@ def shared_bytes(kernel: Kernel, spec: DeviceSpec) -> int:
     )
 
 
-def group_shape(phase: Phase, max_lanes: int) -> tuple[int, int, int]:
-    """Lanes of the phase's workgroups along x, y, z: what its loops over lanes ask for, within `max_lanes` in all."""
+def group_shape(phase: Phase, max_lanes: int, subgroup: int = 1) -> tuple[int, int, int]:
+    """Lanes of the phase's workgroups along x, y, z: what its loops over lanes ask for, within `max_lanes` in all.
+
+    Whole subgroups of `subgroup` lanes, so that no driver combines lanes that are not there (Mesa 22's llvmpipe does); a loop
+    guards the lanes beyond its extent.
+    """
     shape = [1, 1, 1]
     for loop in _loops(phase, "lane"):
         constant = int(loop.extent.value) if isinstance(loop.extent, Const) else loop.bound
@@ -92,6 +96,10 @@ def group_shape(phase: Phase, max_lanes: int) -> tuple[int, int, int]:
     for position in range(3):
         others = shape[0] * shape[1] * shape[2] // shape[position]
         shape[position] = max(1, min(shape[position], max_lanes // min(others, max_lanes)))
+    total = shape[0] * shape[1] * shape[2]
+    while total > 1 and total % subgroup and (shape[0] + 1) * shape[1] * shape[2] <= max_lanes:
+        shape[0] += 1
+        total = shape[0] * shape[1] * shape[2]
     return shape[0], shape[1], shape[2]
 
 
@@ -119,7 +127,7 @@ def _emit_phase(kernel: Kernel, phase: Phase, spec: DeviceSpec, slots: list[Slot
     axes = [AXES[GROUP_AXES[loop.binding or "group.x"]] for loop in _loops(phase, "group")]
     frame = Frame(
         features=spec.features,
-        local=group_shape(phase, spec.max_group_lanes or 128),
+        local=group_shape(phase, spec.max_group_lanes or 128, max(spec.subgroup_sizes, default=1)),
         group_axes=frozenset(axes),
         single_groups=frozenset(axis for axis in axes if axes.count(axis) == 1),
         sizes=frozenset(slot.original for slot in slots),

@@ -68,6 +68,10 @@ class PhysicalDevice:
     nanoseconds_per_tick: float
 
 
+LLVMPIPE_ITERATIONS = 65535
+"""LP_MAX_TGSI_LOOP_ITERATIONS of Mesa's gallivm: all loops of an invocation together, then they end without a word."""
+
+
 def query_device(api: Api, handle: Any) -> PhysicalDevice | None:
     """Facts of a physical device, or None when it cannot run our kernels (too old, no compute queue, a feature missing)."""
     limits = _properties(api, handle)
@@ -106,6 +110,7 @@ def query_device(api: Api, handle: Any) -> PhysicalDevice | None:
         max_push_bytes=device.maxPushConstantsSize,
         memory_bytes=available_bytes(api, handle, frozenset()),  # all of it: a spec is part of cache keys
         software=software,
+        max_loop_iterations=LLVMPIPE_ITERATIONS if "llvmpipe" in api.text(limits.properties.deviceName).lower() else None,
     )
     return PhysicalDevice(
         handle=handle,

@@ -6,6 +6,7 @@ from tridsl.backend import LowerStage
 from tridsl.backends.vulkan.lower_barriers import barriers
 from tridsl.backends.vulkan.lower_bind import bind
 from tridsl.backends.vulkan.lower_interchange import interchange
+from tridsl.backends.vulkan.lower_limits import limits
 from tridsl.backends.vulkan.lower_partials import partials
 from tridsl.backends.vulkan.lower_registers import registers
 from tridsl.backends.vulkan.lower_spaces import spaces
@@ -17,6 +18,7 @@ LOWER: tuple[LowerStage, ...] = (
     LowerStage(name="registers", run=registers),
     LowerStage(name="spaces", run=spaces),  # after bind: where a buffer lives depends on the lanes around it
     LowerStage(name="partials", run=partials),
+    LowerStage(name="limits", run=limits),
     LowerStage(name="wide", run=wide),
     LowerStage(name="barriers", run=barriers),  # last: needs to see every access
 )

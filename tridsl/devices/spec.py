@@ -21,7 +21,7 @@ class DeviceSpec:
     """One device.
 
     `vector_bits` x `vector_registers`: the CPU's SIMD file (masks: `has_masks`). `subgroup_sizes`, `shared_bytes`,
-    `max_group_lanes`: the GPU's workgroups. `features`: lower-case names (`avx512vnni`, `cooperative_matrix`,
+    `max_group_lanes`: the GPU's workgroups. `max_loop_iterations`: what one invocation may run in all its loops. `features`: lower-case names (`avx512vnni`, `cooperative_matrix`,
     `float16`). `target_*`: what the code generator is told. Rates are per second and per device unless named otherwise.
     """
 
@@ -42,6 +42,7 @@ class DeviceSpec:
     shared_bytes: int | None = None
     max_group_lanes: int | None = None
     max_push_bytes: int | None = None
+    max_loop_iterations: int | None = None
     columns: int | None = None
     memory_bytes: int | None = None
     software: bool = False
