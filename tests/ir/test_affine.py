@@ -264,3 +264,10 @@ def test_constants_and_coefficients() -> None:
     poly = normal_form(add(mul(I, index(3)), mul(I, J)))
     assert poly.coefficient("i") is None and normal_form(mul(I, index(3))).coefficient("i") == 3
     assert poly.without(["j"]) == Polynomial(terms=(((I,), 3),))
+
+
+def test_numbers_wrap_as_i64_does() -> None:
+    """`x - lowest` is `x + 2**63`, whose number is no i64."""
+    least = -(1 << 63)
+    simpler = simplify_index(sub(Var(name="x"), index(least)))
+    assert simpler == add(Var(name="x"), index(least))

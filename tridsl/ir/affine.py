@@ -134,25 +134,33 @@ def _fold_division(node: Binary) -> Expr:
 
 def to_expression(polynomial: Polynomial) -> Expr:
     """A readable expression: positive terms first, then subtractions, the constant last (or first, when it is all there is
-    to subtract from)."""
-    leading = polynomial.constant > 0 and bool(polynomial.terms) and all(c < 0 for _, c in polynomial.terms)
-    result: Expr | None = index(polynomial.constant) if leading else None
-    for monomial, factor in sorted(polynomial.terms, key=lambda t: t[1] < 0):
+    to subtract from). Numbers wrap as i64 does; the least one has no opposite and is added."""
+    constant = _wrapped(polynomial.constant)
+    terms = [(m, _wrapped(c)) for m, c in polynomial.terms]
+    leading = constant > 0 and bool(terms) and all(c < 0 for _, c in terms)
+    result: Expr | None = index(constant) if leading else None
+    for monomial, factor in sorted(terms, key=lambda t: t[1] < 0):
         product: Expr = monomial[0]
         for atom in monomial[1:]:
             product = mul(product, atom)
-        scaled = mul(product, index(abs(factor)))
         if result is None:
-            result = scaled if factor > 0 else mul(product, index(factor))
+            result = mul(product, index(factor))
+        elif _LEAST < factor < 0:
+            result = sub(result, mul(product, index(-factor)))
         else:
-            result = add(result, scaled) if factor > 0 else sub(result, scaled)
+            result = add(result, mul(product, index(factor)))
     if result is None:
-        return index(polynomial.constant)
+        return index(constant)
     if leading:
         return result
-    if polynomial.constant < 0:
-        return sub(result, index(-polynomial.constant))
-    return add(result, index(polynomial.constant))
+    return sub(result, index(-constant)) if _LEAST < constant < 0 else add(result, index(constant))
+
+
+_LEAST = -(1 << 63)
+
+
+def _wrapped(number: int) -> int:
+    return (number - _LEAST) % (1 << 64) + _LEAST
 
 
 def simplify_index(expression: Expr) -> Expr:
