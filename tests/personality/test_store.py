@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.personality.makers import HERE, KERNEL, NEWER, Reports, campaign, failed, key, ok, tiled
+from tests.personality.makers import HERE, KERNEL, NEWER, OTHER_UNIT, Reports, campaign, failed, key, ok, tiled
 from tridsl.personality import belief, store
 from tridsl.personality.candidate import Candidate
 from tridsl.personality.evidence import Key, Trial
@@ -136,6 +137,9 @@ def test_places(kept: Store) -> None:
     assert kept.winner(key()) != found
     again(kept).winner(key(at=NEWER))
     assert kept.winner(key()) == belief.winner(TRIALS, HERE.hashes), "places do not share what is remembered"
+    elsewhere = again(kept).winner(key(at=OTHER_UNIT))
+    assert elsewhere is not None and elsewhere.status == "prior", "the same software on another unit"
+    assert again(kept).winner(key()) == belief.winner(TRIALS, HERE.hashes)
     kept.know(HERE)
     kept.know(msgspec.structs.replace(HERE, operating=(("load", "busy"),)))
     kept.know(NEWER)
@@ -343,3 +347,25 @@ def test_threads_share_a_store(kept: Store) -> None:
     for worker in workers:
         worker.join()
     assert len(kept.trials(key())) == len(again(kept).trials(key())) == 40
+
+
+def test_a_fork_while_another_thread_is_at_work(kept: Store) -> None:
+    kept.add(*TRIALS)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with kept._lock:
+            held.set()
+            done.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(30)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        os._exit(0 if best(kept) == B else 1)
+    status = os.waitpid(child, 0)[1]
+    done.set()
+    holder.join()
+    assert status == 0

@@ -22,6 +22,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -85,6 +86,7 @@ class Store:
         self._report = report
         self._patience = patience
         self._lock = threading.RLock()
+        self._process = os.getpid()
         self._journals: dict[Path, Journal] = {}
         self._pending: dict[Path, dict[str, Record]] = {}
         self._told: set[tuple[Path, int]] = set()
@@ -102,7 +104,7 @@ class Store:
     def know(self, fingerprint: Fingerprint) -> None:
         """Keep the facts behind a fingerprint's hashes, once."""
         lasting = fingerprint.lasting
-        with self._lock:
+        with self._alone():
             if lasting.hashes not in self.machines():
                 self._add([(self._machines, lasting)])
 
@@ -117,7 +119,7 @@ class Store:
     def winner(self, key: Key) -> Winner | None:
         """`belief.winner` of the key's subject at the key's fingerprint. Cheap: one `stat` when the journal is as it was."""
         path, here = self._path(key.kernel, key.subject), key.fingerprint
-        with self._lock:
+        with self._alone():
             stamp = self._stamp(path)
             unwritten = len(self._pending.get(path, ()))
             known = self._winners.get((key.subject, here))
@@ -169,7 +171,7 @@ class Store:
     def records(self) -> Iterator[Record]:
         """Everything, forgotten or not, by file and identity: what a bundle takes along."""
         for path in (self._machines, *self._paths()):
-            with self._lock:
+            with self._alone():
                 records = self._all(path)
             yield from (records[name] for name in sorted(records))
 
@@ -183,6 +185,12 @@ class Store:
     def in_memory(self) -> int:
         """Records that could not be written so far."""
         return sum(map(len, self._pending.values()))
+
+    def _alone(self) -> AbstractContextManager[bool]:
+        """The lock among threads; a new one after a fork, because nobody may be left to give the old one back."""
+        if os.getpid() != self._process:
+            self._lock, self._process = threading.RLock(), os.getpid()
+        return self._lock
 
     @property
     def _machines(self) -> Path:
@@ -206,7 +214,7 @@ class Store:
 
     def _add(self, records: list[tuple[Path, Record]]) -> bool:
         lines = [(path, record, write(record)) for path, record in records]  # all are looked at before one is kept
-        with self._lock:
+        with self._alone():
             for path, record, _ in lines:
                 self._pending.setdefault(path, {})[identity(record)] = record
             for path in list(self._pending):
@@ -264,7 +272,7 @@ class Store:
 
     def _records(self, path: Path) -> dict[str, Record]:
         """The records that count: of this file's subject, and not forgotten."""
-        with self._lock:
+        with self._alone():
             records = self._all(path)
         gone = {name for record in records.values() if isinstance(record, Forget) for name in record.ids}
         return {name: records[name] for name in sorted(records) if name not in gone}
