@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -303,7 +304,7 @@ def test_inout_is_updated_in_place(ops: Namespace, x: np.ndarray) -> None:
         (lambda ops, x: ops.saxpy(1.0, x, x, a=2.0), "E0521", ("`a`", "twice")),
         (lambda ops, x: ops.saxpy(1.0, x, z=x), "E0521", ("no parameter `z`",)),
         (lambda ops, x: ops.saxpy(1.0, x, x, devise="cpu"), "E0521", ("did you mean `device`",)),
-        (lambda ops, x: ops.saxpy(1.0, x, x.astype(np.float64)), "E0503", ("'y' is f32, not f64",)),
+        (lambda ops, x: ops.saxpy(1.0, x, x.astype(np.float64)), "E0503", ("'y' must be f32, got f64",)),
         (lambda ops, x: ops.saxpy(1.0, x, x.astype(np.complex64)), "E0522", ("`y`", "complex64")),
         (lambda ops, x: ops.saxpy(1.0, x, x.astype(">f4")), "E0525", ("`y`", "astype")),
         (lambda ops, x: ops.saxpy(1.0, x, [1.0]), "E0532", ("`y`", "list", "np.asarray")),
@@ -432,3 +433,21 @@ def test_a_growing_size_is_answered_natively(compile_text: Callable[[str], Names
     with refused("E0504"):
         ops.axpy(2.0, x[:39], x[:38])
     assert np.allclose(ops.axpy(2.0, x[::2], x[::-2]), 2 * x[::2] + x[::-2])
+
+
+def test_numbers_of_thousands_of_digits_are_refused_in_a_line(ops: Any, x: Any) -> None:
+    with pytest.raises(TriError) as caught:
+        ops.saxpy(10**5000, x, x)
+    assert caught.value.code == "E0531"
+    assert "a number of 16610 bits" in str(caught.value)
+
+
+def test_a_misspelt_op_is_suggested(ops: Any) -> None:
+    with pytest.raises(AttributeError, match="did you mean 'saxpy'"):
+        _ = ops.sxpy
+
+
+def test_copies_of_an_op_are_the_op(ops: Any) -> None:
+    """Python objects that hold ops (modules of a network, say) can be copied."""
+    assert copy.deepcopy({"op": ops.saxpy})["op"] is ops.saxpy
+    assert copy.copy(ops.saxpy) is ops.saxpy

@@ -77,7 +77,7 @@ class TestSelect:
         diagnostic = caught.value.diagnostics[0]
         assert diagnostic.code == "E0503"
         assert len(diagnostic.notes) == 3
-        assert "'B' is f32, not f64" in diagnostic.notes[0]
+        assert "'B' must be f32, got f64" in diagnostic.notes[0]
         assert diagnostic.notes[2].startswith("matmul(A: trit[M, K], B: i16[K, N]) -> C: i32[M, N]")
 
     def test_numbers_can_be_ambiguous(self) -> None:

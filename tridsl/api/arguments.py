@@ -203,8 +203,17 @@ def as_scalar(name: str, value: Any, dtype: DType) -> bool | int | float:
             help="pass an int, for example int(round(x))",
         )
     if dtype.low is not None and dtype.high is not None and not dtype.low <= value <= dtype.high:
-        raise error("E0531", f"argument `{name}` is {value}, but {dtype} holds {dtype.low} to {dtype.high}")
+        raise error("E0531", f"argument `{name}` is {_shown(value)}, but {dtype} holds {dtype.low} to {dtype.high}")
     return int(value)
+
+
+def _shown(value: float) -> str:
+    """A number for a message; Python refuses to print integers of thousands of digits."""
+    return (
+        f"{value}"
+        if isinstance(value, float) or value.bit_length() <= 128
+        else f"a number of {value.bit_length()} bits"
+    )
 
 
 def _float(name: str, value: float, dtype: DType) -> float:
@@ -217,7 +226,7 @@ def _float(name: str, value: float, dtype: DType) -> float:
     if math.isinf(rounded) and not (isinstance(value, float) and math.isinf(value)):
         raise error(
             "E0531",
-            f"argument `{name}` is {value}, which is too large for {dtype}",
+            f"argument `{name}` is {_shown(value)}, which is too large for {dtype}",
             help="pass float('inf') if infinity is meant",
         )
     return rounded

@@ -13,7 +13,7 @@ from tridsl.api.signatures import Overload
 from tridsl.buffer import check_trits
 from tridsl.check.sizes import Number, evaluate
 from tridsl.diagnostics import error
-from tridsl.dtypes import I8, TRIT, DType
+from tridsl.dtypes import I8, NUMPY_TYPES, TRIT, DType
 from tridsl.ir.op import Contract, Op, Scalar
 from tridsl.ir.walk import variables
 
@@ -189,13 +189,17 @@ def result_shapes(op: Op, values: Mapping[str, Number]) -> dict[str, tuple[int, 
     return {tensor.name: tuple(int(evaluate(d, values)) for d in tensor.shape) for tensor in op.outputs}
 
 
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
 def accept_out(op: Op, shapes: Mapping[str, tuple[int, ...]], out: Any) -> dict[str, Array]:
     """`out=`: one array, or a tuple with one per result. Raises E0528 for number, type or shape, E0529 if read-only."""
     given = out if isinstance(out, tuple) else (out,)
     if len(given) != len(op.outputs):
         raise error(
             "E0528",
-            f"{op.name}() has {len(op.outputs)} results, but out= has {len(given)} arrays",
+            f"{op.name}() has {_counted(len(op.outputs), 'result')}, but out= has {_counted(len(given), 'array')}",
             help="pass a tuple with one array per result",
         )
     arrays: dict[str, Array] = {}
@@ -211,7 +215,7 @@ def accept_out(op: Op, shapes: Mapping[str, tuple[int, ...]], out: Any) -> dict[
             raise error(
                 "E0528",
                 f"out= for the result `{tensor.name}` must have shape {shapes[tensor.name]}, got {array.shape}",
-                help=f"np.empty({shapes[tensor.name]}, ...)",
+                help=f"pass np.empty({shapes[tensor.name]}, np.{NUMPY_TYPES[tensor.dtype]})",
             )
         if not array.array.flags.writeable:
             raise error(

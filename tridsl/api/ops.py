@@ -37,6 +37,13 @@ class OpObject:
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         return self._engine(*args, **keywords)
 
+    def __copy__(self) -> OpObject:
+        """An op is like a function: copies of what holds it hold the same one."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> OpObject:
+        return self
+
     @property
     def __name__(self) -> str:
         return self._engine.name
@@ -145,12 +152,14 @@ class Namespace:
             raise AttributeError(name)
         found = self._module.ops.get(name)
         if found is None:
+            from tridsl.check.names import suggestion  # start-up time: it knows syntax trees
+
             module = self._module
             raise UnknownOp(
                 *error(
                     "E0534",
                     f"{module.source.name} has no op `{name}`",
-                    help=f"its ops: {', '.join(module.ops) or 'none'}",
+                    help=suggestion(name, module.ops) or f"its ops: {', '.join(module.ops) or 'none'}",
                 ).diagnostics
             )
         op = make_op(Engine(module=self._module, name=name, services=self._services))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tridsl.check.names import suggestion, text_of
+from tridsl.check.names import counted, suggestion, text_of
 from tridsl.check.resolve import BoundModule, Overload
 from tridsl.diagnostics import Span, error
 from tridsl.dtypes import DTYPES, I8, TRIT, DType
@@ -48,8 +48,9 @@ def select(bound: BoundModule, name: str, dtypes: Sequence[DType | None], ranks:
         else:
             reasons.append(f"{signature_text(overload.operation)}: {match}")
     if not found:
-        raise error("E0503", f"no overload of '{name}' takes ({_arguments(dtypes, ranks, keywords or {})})", span, notes=tuple(reasons),
-                    help="cast an argument, or add an overload")  # fmt: skip
+        takes = f"'{name}' does not take" if len(candidates) == 1 else f"no overload of '{name}' takes"
+        raise error("E0503", f"{takes} ({_arguments(dtypes, ranks, keywords or {})})", span, notes=tuple(reasons),
+                    help="nothing is converted silently: cast an argument, as in f32(x) in .tri and x.astype(np.float32) in Python, or add an overload")  # fmt: skip
     best = min(m.cost for m in found)
     winners = [m for m in found if m.cost == best]
     if len(winners) > 1:
@@ -65,7 +66,7 @@ def _match(overload: Overload, dtypes: Sequence[DType | None], ranks: Sequence[i
     operation = overload.operation
     parameters = operation.parameters
     if len(dtypes) > len(parameters):
-        return f"takes {len(parameters)} arguments, not {len(dtypes)}"
+        return f"takes {counted(len(parameters), 'argument')}, got {len(dtypes)}"
     given = {p.name: (d, r) for p, d, r in zip(parameters, dtypes, ranks)}
     for name, argument in keywords.items():
         if name in given:
@@ -87,9 +88,9 @@ def _match(overload: Overload, dtypes: Sequence[DType | None], ranks: Sequence[i
         dtype, rank = given[parameter.name]
         core = len(parameter.type.dims or ())
         if parameter.type.dims is None and rank:
-            return f"'{parameter.name}' is a number, not an array of {rank} axes"
+            return f"'{parameter.name}' must be a number, got an array of {counted(rank, 'axis', 'axes')}"
         if rank < core:
-            return f"'{parameter.name}' has {core} axes, not {rank}"
+            return f"'{parameter.name}' needs {counted(core, 'axis', 'axes')}, got {f'an array of {rank}' if rank else 'a number'}"
         extra += rank - core
         if dtype is None:
             continue
@@ -99,7 +100,7 @@ def _match(overload: Overload, dtypes: Sequence[DType | None], ranks: Sequence[i
         needed = chosen.get(wanted) or DTYPES.get(wanted)
         if dtype != needed:
             if needed is None or _HELD_AS.get(needed) != dtype:
-                return f"'{parameter.name}' is {needed or wanted}, not {dtype}"
+                return f"'{parameter.name}' must be {needed or wanted}, got {dtype}"
             cost += 1
     problem = _complete(operation, chosen)
     if problem:
@@ -124,7 +125,7 @@ def _complete(operation: Operation, chosen: dict[str, DType]) -> str | None:
             if TRIT in legal and chosen[parameter.name] == I8:
                 chosen[parameter.name] = TRIT
                 continue
-            return f"{parameter.name} is one of {', '.join(str(t) for t in legal)}, not {chosen[parameter.name]}"
+            return f"{parameter.name} must be one of {', '.join(str(t) for t in legal)}, got {chosen[parameter.name]}"
     return None
 
 
