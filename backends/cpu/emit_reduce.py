@@ -217,7 +217,7 @@ def _append_lanes(frame: Frame, statement: Append, stored: Value, active: Value)
         mask = shuffle(builder, active, [*part, *[lanes_of(active)] * fill], constant(active.type, 0) if fill else None)
         vector = values.type
         if isinstance(vector.element, ir.HalfType):  # LLVM 22 cannot compress halves; the bits are all that matters
-            vector = ir.VectorType(ir.IntType(16), len(part))
+            vector = ir.VectorType(ir.IntType(16), size)
             values = builder.bitcast(values, vector)
         packed = intrinsic(builder, "experimental.vector.compress", vector, [values, mask, constant(vector, 0)])
         bits = builder.bitcast(mask, ir.IntType(size))

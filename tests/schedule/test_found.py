@@ -54,6 +54,10 @@ TABLES = """op tables(x: i32[N], const stride: i32) -> y: i32[N // stride] where
   y[i] = x[i * stride]
 }
 """
+THRICE = """op thrice(x: i32[M, N]) -> y: i32[M] {
+  y[i] = sum[r in 0..3, s in 0..N](x[i, s] * i32(r))
+}
+"""
 SQUARE = [{"M": m, "N": n, "K": k} for m, n, k in ((7, 13, 5), (4, 1, 16), (3, 33, 0), (0, 5, 3))]
 IMAGE = [{"H": h, "W": w} for h, w in ((1, 1), (2, 7), (13, 33), (17, 5))]
 LINES = [{"R": r, "N": n} for r, n in ((1, 1), (3, 37), (13, 2), (2, 64))]
@@ -69,6 +73,7 @@ LEGAL = [
     (MATMUL, "C.split(k, 3).order(k.o, i, k.i, j).vector(k.o)", SQUARE, CPU),
     (MATMUL, "C.split(k, 4).vector(j)\n A.pack(at=k.o)", SQUARE, CPU),
     (MATMUL, "C.unroll(k)", SQUARE, CPU),
+    (THRICE, "y.split(s, 4)\n y.order(r, s.o, i, s.i)", [{"M": 3, "N": 0}, {"M": 3, "N": 9}], CPU),
     (MATMUL, SHARED, SQUARE, GPU),
     (MATMUL, 'C.split(i, 4).bind(i.i="lane.x")\n A.store(shared, at=k)', SQUARE, GPU),
     (MIXED, "h.at(y, j)", IMAGE, CPU),
@@ -108,6 +113,10 @@ op composed(x: i32[N], z: i32[M]) -> y: i32[N, M] {
   y[i, j] = scan compose[i](x[i], z[j])
 }
 """
+KEPT = """op kept(x: i32[N]) -> y: i32[..N] {
+  y = compact[i](x[i], x[i] > 0)
+}
+"""
 ILLEGAL = [
     (BLUR, "g.split(j, 4)\n g.inline()", "E0415"),
     (MATMUL, "C.parallel(i).vector(j).order(j, i)", "E0405"),
@@ -122,6 +131,7 @@ ILLEGAL = [
     (GATHER, "t.pipeline(1, at=n)", "E0418"),
     (MATMUL, "C.split(k, 4)\n B.pack(at=k.o)\n B.pipeline(2, at=j)", "E0418"),
     (COMPOSE, "y.compose.parallel(j)", "E0408"),
+    (KEPT, "y.split(i, 4)\n y.vector(i.o)", "E0408"),
 ]
 
 

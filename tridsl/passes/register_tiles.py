@@ -17,6 +17,7 @@ from dataclasses import replace
 from itertools import takewhile
 
 from tridsl.dtypes import BOOL, DType, compute_type
+from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, binary, both, index
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Kernel, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, substitute, walk
@@ -53,14 +54,26 @@ def register_tiles(kernel: Kernel) -> Kernel:
 
 
 def _when_empty(before: For, after: For, above: tuple[For, ...]) -> Block:
-    """A reduction of several loops that were tiled inside starts in the first iteration; with none, it starts here."""
+    """A reduction of several loops that were tiled inside starts in the first iteration; with none, it starts here.
+
+    Loops that shrink as others advance (tails) are longest in the first iteration: one that is empty there is never entered.
+    """
     first = before.reduce and not any(l.reduce and stage_of(l.var) == stage_of(before.var) for l in above)
     found = _path((before,))
-    if not first or found is None or (isinstance(before.extent, Const) and int(before.extent.value) > 0):
+    if not first or found is None or any(isinstance(n, Accumulate) and n.init for n in walk(after)):
         return ()
-    if any(isinstance(n, Accumulate) and n.init for n in walk(after)):
-        return ()
-    return (If(condition=binary("le", before.extent, index(0)), then=start_nest(*found)),)
+    loops, _ = found
+    last = max(n for n, loop in enumerate(loops) if loop.reduce)
+    while last and loops[last - 1].reduce:
+        last -= 1  # the innermost run of reduce loops is inside the tile
+    start = {loop.var: index(0) for loop in loops}
+    empty: Expr | None = None
+    for loop in loops[:last]:
+        extent = simplify_index(substitute(loop.extent, start))
+        if loop.reduce and not (isinstance(extent, Const) and int(extent.value) > 0):
+            nothing = binary("le", extent, index(0))
+            empty = nothing if empty is None else Binary(op="or", a=empty, b=nothing, dtype=BOOL)
+    return () if empty is None else (If(condition=empty, then=start_nest(*found)),)
 
 
 def _path(block: Block) -> tuple[tuple[For, ...], Accumulate] | None:

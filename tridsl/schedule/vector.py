@@ -19,11 +19,12 @@ def vector(kernel: Kernel, step: Vector, spec: DeviceSpec) -> Kernel:
 
     Any extent: `strip_vectors` cuts it into registers with a masked tail. A reduced axis is legal, lanes hold partial results
     that are combined at the end. E0405: a vector or parallel loop inside, or a vector loop around. E0408: carried
-    iterations (a compaction is legal, lanes append in order).
+    iterations (the innermost loop of a compaction is legal, its lanes append in order).
     """
     loop = find_loop(kernel, step.stage, step.axis, step.span)
     require_serial(loop, "vector", step.span)
-    appends = any(isinstance(n, Append) for s in loop.body for n in walk(s))
+    inner = [n for s in loop.body for n in walk(s)]
+    appends = any(isinstance(n, Append) for n in inner) and not any(isinstance(n, For) and n.carried for n in inner)
     if loop.carried and not appends:
         raise error(
             "E0408",
