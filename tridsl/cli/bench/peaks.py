@@ -73,7 +73,7 @@ def _header(spec: DeviceSpec) -> str:
     return f'target triple = "{spec.target_triple}"\n'
 
 
-_ENTRY = """define i32 @probe(ptr %slots, i64 %threads) {{
+_ENTRY = """define i32 @probe(ptr %slots, i64 %threads) "prefer-vector-width"="{bits}" {{
 entry:
   %x = load ptr, ptr %slots
   %y.slot = getelementptr i64, ptr %slots, i64 1
@@ -102,7 +102,7 @@ def _fma_text(lanes: int, accumulators: int) -> str:
         phis += f"  %a{i} = phi {vector} [ %s{i}, %entry ], [ %b{i}, %loop ]\n"
         body += f"  %b{i} = call {vector} @llvm.fma.v{lanes}f32({vector} %a{i}, {vector} %m, {vector} %c)\n"
         finish += f"  store {vector} %b{i}, ptr %s{i}.at, align 4\n"
-    return _ENTRY.format(start=start, body=phis + body, finish=finish, step=1) + f"declare {vector} @llvm.fma.v{lanes}f32({vector}, {vector}, {vector})\n"
+    return _ENTRY.format(bits=32 * lanes, start=start, body=phis + body, finish=finish, step=1) + f"declare {vector} @llvm.fma.v{lanes}f32({vector}, {vector}, {vector})\n"
 
 
 def _copy_text(lanes: int) -> str:
@@ -112,7 +112,7 @@ def _copy_text(lanes: int) -> str:
     for i in range(4):
         body += f"  %p{i} = add i64 %i, {i * lanes}\n  %f{i} = getelementptr float, ptr %x, i64 %p{i}\n  %t{i} = getelementptr float, ptr %y, i64 %p{i}\n"
         body += f"  %v{i} = load {vector}, ptr %f{i}, align {4 * lanes}\n  store {vector} %v{i}, ptr %t{i}, align {4 * lanes}, !nontemporal !0\n"
-    return _ENTRY.format(start="", body=body, finish="  fence seq_cst\n", step=4 * lanes) + "!0 = !{i32 1}\n"
+    return _ENTRY.format(bits=32 * lanes, start="", body=body, finish="  fence seq_cst\n", step=4 * lanes) + "!0 = !{i32 1}\n"
 
 
 def _aligned(count: int) -> Any:
