@@ -30,7 +30,8 @@ VERSION = 1
 Status = Literal["pinned", "fresh", "suspect", "prior"]
 
 SMALLEST_FLOOR, LARGEST_FLOOR = 0.005, 0.05
-"""Differences below the first are no reason for a more complicated schedule; above the second they are never called noise."""
+"""Differences below the first are no reason for a more complicated schedule; above the second they are never called noise, and
+what may be slower by more than the second ties with nobody."""
 
 FATAL: frozenset[Outcome] = FAILURES - {"timeout"}
 """One of these is enough. A time-out may be the machine's: there must be as many as there are good trials."""
@@ -190,13 +191,15 @@ def _class(status: Status, trials: Sequence[Trial], barred: frozenset[Candidate]
 
 
 def noise_floor(estimates: Estimates, fastest: int) -> float:
-    """What the pairs of the fastest cannot tell apart: the half-width of the interval of a median of as many, within limits."""
-    half = Z95 * estimates.spread * math.sqrt(math.pi / 2 / max(1, estimates.pairs[fastest]))
+    """What two equal candidates differ by in 95 of 100 cases, each known by as many pairs as the fastest, within limits."""
+    half = Z95 * estimates.spread * math.sqrt(math.pi / max(1, estimates.pairs[fastest]))
     return min(max(half, SMALLEST_FLOOR), LARGEST_FLOOR)
 
 
 def _ties(against: Interval, floor: float) -> bool:
-    return against.ratio <= SMALLEST_FLOOR or (against.ratio <= floor and against.low <= 0)
+    """Not measurably slower, and surely not much slower: what was hardly measured is not equal, it is unknown."""
+    close = against.ratio <= SMALLEST_FLOOR or (against.ratio <= floor and against.low <= 0)
+    return close and against.high <= LARGEST_FLOOR
 
 
 def _standings(found: _Class, reference: Candidate | None) -> list[Standing]:

@@ -68,10 +68,10 @@ class Estimates:
         return Interval(*(math.expm1(min(value, 50.0)) for value in (middle, middle - half, middle + half)))
 
     def fastest(self, among: Sequence[int]) -> int:
-        """Of these, the least time plus one standard deviation of its comparison with the best-known candidate: a lucky sample
-        of one is not the fastest."""
+        """Of these, the one whose 95% interval, against the best-known candidate, has the least upper end: a lucky sample of one is
+        not the fastest."""
         anchor = max(among, key=lambda i: (self.pairs[i], self.samples[i], -i))
-        return min(among, key=lambda i: (float(self._log[i]) + self._deviation(i, anchor), i))
+        return min(among, key=lambda i: (float(self._log[i]) + Z95 * self._deviation(i, anchor), i))
 
     def _deviation(self, one: int, other: int) -> float:
         c = self._covariance
