@@ -155,6 +155,7 @@ WRITTEN: dict[str, str] = {
     "convolution": """op f(x: i32[H + 4, W + 2], w: i32[5, 3]) -> y: i32[H, W] {
   y[i, j] = sum[r in 0..5, s in 0..3](x[i + r, j + s] * w[r, s])
 }""",
+    "selected_halves": "op f(x: f16[N], t: f16) -> y: f16[..N] {\n y = compact[i](x[i], x[i] < t)\n}",
     "selected": """op f(x: i32[N], t: i32) -> (y: i32[..N], s: i32) {
   y = compact[i](x[i] * 2, x[i] > t)
   s = sum[i](if x[i] > t then x[i] else 0)
