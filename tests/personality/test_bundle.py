@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import tomllib
+from importlib.resources import files
 from pathlib import Path
 
 import msgspec
@@ -240,3 +243,11 @@ def test_a_name_is_shown_and_kept_harmlessly(tmp_path: Path, kept: Store) -> Non
     bundle.write(of(TRIALS[:1]), path)
     bundle.take(kept, path)
     assert kept.trials(key())[0].origin == "e" * 200
+
+
+def test_every_code_is_explained() -> None:
+    package = Path(bundle.__file__).parent
+    used = {code for file in package.glob("*.py") for code in re.findall(r'"(E0\d{3})"', file.read_text())}
+    explained = tomllib.loads((files("tridsl.grammar") / "errors" / "personality.toml").read_text(encoding="utf-8"))
+    assert used == explained.keys()
+    assert all(entry.keys() == {"title", "text", "wrong", "right"} for entry in explained.values())

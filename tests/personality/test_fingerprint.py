@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -114,7 +115,12 @@ def test_a_machine_that_says_nothing_is_a_machine(tmp_path: Path) -> None:
 def test_a_gpu_by_its_facts(tmp_path: Path) -> None:
     root = machine(tmp_path)
     found = here(GPU, root=root, driver={"driver": "25.1"}, unit="uuid-1")
-    assert dict(found.sku) == {"name": "AMD Radeon 780M", "subgroup_sizes": "32,64", "shared_bytes": "65536"}
+    assert dict(found.sku) == {"name": "AMD Radeon 780M"}
+    assert {"subgroup_sizes": "32,64", "shared_bytes": "65536"}.items() <= dict(found.software).items()
+    offers_more = replace(GPU, spec=replace(GPU.spec, features=frozenset({"cooperative_matrix"}), memory_bytes=1 << 33))
+    assert compare(found, here(offers_more, root=root, driver={"driver": "25.1"}, unit="uuid-1")) == "software"
+    other = replace(GPU, spec=replace(GPU.spec, name="AMD Radeon 890M"))
+    assert compare(found, here(other, root=root, driver={"driver": "25.1"}, unit="uuid-1")) == "sku"
     assert dict(found.family)["name"] == "AMD Radeon"
     assert "uuid-1" not in found.text
     assert compare(found, here(GPU, root=root, driver={"driver": "25.2"}, unit="uuid-1")) == "software"

@@ -176,21 +176,26 @@ def _lasting(
         )
     piece = {"device": machine.hidden(unit)} if unit else {}
     return Fingerprint(
-        family=_facts({"kind": spec.kind, "name": _family_name(spec.name), "features": ",".join(sorted(spec.features))}),
-        sku=_facts(_sku(spec)),
+        family=_facts({"kind": spec.kind, "name": _family_name(spec.name)}),
+        sku=_facts({"name": spec.name} | _known(spec, _SILICON)),
         unit=_facts({**machine.unit(root), **piece}),
-        software=_facts(versions),
+        software=_facts(versions | _known(spec, _OFFERED)),
     )
 
 
-def _sku(spec: DeviceSpec) -> dict[str, str]:
-    """The facts of a device that schedules may read, where they are known."""
-    names = ("subgroup_sizes", "shared_bytes", "max_group_lanes", "memory_bytes", "columns", "cores", "l2_bytes", "vector_bits")
-    known = ((name, getattr(spec, name)) for name in names)
-    return {"name": spec.name} | {name: _value(value) for name, value in known if value not in (None, ())}
+_SILICON = ("columns", "cores", "l2_bytes", "vector_bits")
+_OFFERED = ("features", "subgroup_sizes", "shared_bytes", "max_group_lanes", "memory_bytes")
+"""What a driver offers of a device, and may offer more of in its next version: software, so that evidence lives on as suspect."""
+
+
+def _known(spec: DeviceSpec, names: tuple[str, ...]) -> dict[str, str]:
+    found = ((name, getattr(spec, name)) for name in names)
+    return {name: _value(value) for name, value in found if value is not None}
 
 
 def _value(value: object) -> str:
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value))
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
