@@ -292,3 +292,16 @@ def test_numbers_in_words() -> None:
 
 def test_a_subject_with_other_shapes_has_other_evidence() -> None:
     assert key("M=1").subject != key("M=2").subject
+
+
+extremes = st.lists(st.floats(5e-324, 1e6), min_size=1, max_size=4)
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), extremes, st.none() | st.tuples(st.integers(1, 6), extremes)), max_size=8))
+def test_no_times_are_too_strange(drawn: list[tuple[int, list[float], tuple[int, list[float]] | None]]) -> None:
+    trials = [ok(tiled(who), samples, (tiled(beside[0]), beside[1]) if beside else None, time=float(n)) for n, (who, samples, beside) in enumerate(drawn)]
+    found = rank(trials, AT)
+    assert (found.winner is None) == (not trials)
+    assert explain(trials, AT)
+    for standing in found.standings:
+        assert standing.against is None or standing.against.low <= standing.against.ratio <= standing.against.high
