@@ -21,14 +21,13 @@ from tridsl.autotune.space import Point, Space, listed_space
 from tridsl.autotune.stats import log_ratios, spread
 from tridsl.diagnostics import error
 from tridsl.dtypes import DTYPES, DType
-from tridsl.schedule.values import Value
 
 FORMAT = 1
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The first line of a recording. `op`: how to find it (`stdlib:matmul`) with `types` and `sizes`; `space`: `automatic` or
-    `text`, cut down to `only`; `default`: the point that is the incumbent of every sample; `chip` and `software`: facts of
+    """The first line of a recording. `op`: how to find it (`stdlib:matmul`) with `types` and `sizes`; `lift`: leading axes
+    it is mapped over; `space`: `automatic`, with the choices of `thin` cut down to so many values; `default`: the point that is the incumbent of every sample; `chip` and `software`: facts of
     where it was measured; `threads`: that ran."""
 
     format: int
@@ -39,7 +38,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sizes: dict[str, int] = {}
     constants: dict[str, bool | int | float] = {}
     space: str = "automatic"
-    only: dict[str, list[Any]] = {}
+    thin: dict[str, int] = {}
+    lift: int = 0
     default: dict[str, Any] = {}
     chip: dict[str, Any] = {}
     software: dict[str, str] = {}
@@ -62,7 +62,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """A space with log-ratios to the incumbent for every point that worked. `truth`: their medians."""
+    """A space that was measured point by point, with log-ratios to the incumbent for every point that worked. `truth`: their medians."""
 
     header: Header
     ratios: Mapping[Point, tuple[float, ...]]
@@ -155,6 +155,7 @@ class Server:
         self.tried: dict[Point, None] = {}
         self.blocks = 0
         self.gaps: list[float] = []
+        self._orders: dict[Point, list[float]] = {}
         self._truth = recording.truth()
         self._best = min(self._truth.values(), default=0.0)
 
@@ -169,7 +170,12 @@ class Server:
         known = self.recording.ratios.get(point)
         if known is None:
             return (), self.recording.failed.get(point, "not recorded")
-        return tuple(self.random.choice(known) for _ in range(blocks)), ""
+        order = self._orders.setdefault(point, [])
+        while len(order) < blocks:
+            order += self.random.sample(known, len(known))  # without replacement: one burst is not met again and again
+        served = tuple(order[:blocks])
+        del order[:blocks]
+        return served, ""
 
     def note(self, chosen: Point | None) -> None:
         """After an answer: what the strategy holds for best now, for every trial since the last note."""
@@ -198,11 +204,15 @@ def play(make: str | Callable[[Problem], Strategy], recording: Recording, *, bud
         ask = chosen.ask()
         if ask is None:
             return server.trace(True)
+        served = 0
         for point in ask.points:
             if server.spent and point not in server.tried:
-                return server.trace(False)  # more blocks of what was tried are no trials
+                continue  # more blocks of what was tried are no trials, and may still be asked for
             chosen.tell(point, *server.serve(point, ask.blocks))
             server.note(chosen.history.best(problem.noise))
+            served += 1
+        if not served:
+            return server.trace(False)
 
 
 def random_curve(truth: Iterable[float]) -> list[float]:
@@ -264,8 +274,9 @@ class Summary:
     used: tuple[int, ...]
 
 
-def summarise(make: str | Callable[[Problem], Strategy], name: str, recording: Recording, *, budget: int, seeds: Sequence[int]) -> Summary:
-    traces = [play(make, recording, budget=budget, seed=seed) for seed in seeds]
+def summarise(player: Callable[[Recording, int], Trace], name: str, recording: Recording, *, budget: int, seeds: Sequence[int]) -> Summary:
+    """A strategy on one recording, once a seed; `player(recording, seed)` runs it."""
+    traces = [player(recording, seed) for seed in seeds]
     truth = recording.truth()
     return Summary(
         recording=recording.name,
@@ -288,6 +299,3 @@ def bootstrap(values: Sequence[float], of: Callable[[Sequence[float]], float], *
     random = Random(seed)
     found = sorted(of(random.choices(values, k=len(values))) for _ in range(rounds))
     return found[int(0.025 * rounds)], found[int(0.975 * rounds) - 1]
-
-
-__all__ = ["Header", "Line", "Recording", "Value", "play", "read", "score", "summarise"]

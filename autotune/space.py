@@ -167,6 +167,20 @@ class Space:
 
         return replace(self, ask=ask)
 
+    def thin(self, most: Mapping[str, int]) -> Space:
+        """The part of the space where each of these choices has at most so many values: the default, and others evenly spaced.
+        `columns` means that choice of every stage, `C.columns` that of one."""
+        whole = self.ask
+
+        def thinned(choice: Asked) -> Asked:
+            count = most.get(choice.name, most.get(choice.name.rpartition(".")[2]))
+            return choice if count is None else replace(choice, values=_spaced(choice.values, count))
+
+        def ask(given: Mapping[str, Value]) -> tuple[Asked, ...]:
+            return tuple(map(thinned, whole(given)))
+
+        return replace(self, ask=ask)
+
     def _below(self, given: dict[str, Value], order: Callable[[tuple[Value, ...]], Sequence[Value]], fuel: _Fuel) -> Iterator[Point]:
         asked = self.ask(given)
         if len(given) == len(asked):
@@ -272,6 +286,14 @@ def listed_space(name: str, points: Iterable[Point]) -> Space:
 
 
 _Branch = dict[tuple[str, Value], "_Branch"]
+
+
+def _spaced(values: tuple[Value, ...], most: int) -> tuple[Value, ...]:
+    first, *rest = values
+    if len(values) <= most or most < 1:
+        return values
+    order = sorted(rest, key=float) if all(map(_number, rest)) else rest  # type: ignore[arg-type]
+    return first, *(order[round(n * (len(order) - 1) / max(1, most - 2))] for n in range(most - 1))
 
 
 def among(value: Value, values: Collection[Value]) -> bool:

@@ -97,7 +97,7 @@ def play_peer(name: str, recording: Recording, *, budget: int, seed: int) -> Tra
     library: Any = kernel_tuner
     library.util = util
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (what Kernel Tuner draws from)
+    np.random.seed(seed)
     parameters, rows = table(recording)
     names = list(parameters)
     recorded = constraint.FunctionConstraint(lambda *row: row in rows)
