@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tridsl.diagnostics import TriError
 from tridsl.personality.store import Store
 from tridsl.schedule.steps import Schedule
 
+ROOT = Path(__file__).parents[2]
 QUICK = Limits(turn_seconds=0.0005, run_seconds=1.0)
 FOUR = {"C.rows": [2, 4], "C.vectors": [1, 2], "C.threads": [False], "C.pack": [False]}
 
@@ -120,3 +123,31 @@ def test_spaces_without_points_are_refused_at_the_line(text: str, code: str, tmp
 def test_unknown_strategies_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TriError, match="E0955"):
         tune(request(), strategy="luck", budget_seconds=5, limits=QUICK, lock=tmp_path / "lock")
+
+
+ENDLESS = """
+import sys
+from pathlib import Path
+from tests.autotune.test_tune import QUICK, request
+from tridsl.autotune.tune import tune
+from tridsl.personality.store import Store
+folder = Path(sys.argv[1])
+tune(request(), budget_seconds=300, strategy="random", store=Store(folder / "personality"), limits=QUICK, lock=folder / "lock",
+     on_progress=lambda event: print(event.trials, flush=True))
+"""
+
+
+def test_kill_9_loses_one_trial_at_most(tmp_path: Path) -> None:
+    """The session is killed after it has said how many trials it has; they are all there."""
+    said = 0
+    with subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT) as session:
+        assert session.stdout is not None
+        for line in session.stdout:
+            said = int(line)
+            if said >= 3:
+                session.kill()
+                break
+    what = request()
+    result = tune(what, budget_seconds=1, store=Store(tmp_path / "personality"), limits=QUICK, lock=tmp_path / "lock")
+    kept = Store(tmp_path / "personality").trials(result.key)
+    assert len({t.candidate for t in kept} - {result.incumbent}) >= said
