@@ -55,6 +55,8 @@ def test_explanations_are_true(code: str) -> None:
         ("y[i] = if a == 1 then 2", "E0136", ""),
         ("y[i] = a < b < 1", "E0138", "<"),
         ("y[i] = x[i] $ 2", "E0114", "$"),
+        ("y[i] = x[i] if x[i] > 0 else 0", "E0165", "if"),
+        ("y[i] = x[i - 1; 0]", "E0167", "0"),
         ("y[i] = then", "E0115", "then"),
         ('y[i] = x[i; pad="edge"]', "E0107", '"edge"'),
         ("y[i] = x[i in 0..N]", "E0112", "i in 0..N"),

@@ -103,7 +103,14 @@ def _foreign(name: str, value: Any) -> NDArray[Any]:
 
 
 def _from_dlpack(name: str, value: Any) -> NDArray[Any]:
-    device = int(value.__dlpack_device__()[0])
+    try:
+        device = int(value.__dlpack_device__()[0])
+    except (BufferError, RuntimeError, TypeError, ValueError) as problem:  # torch's meta tensors
+        raise error(
+            "E0526",
+            f"argument `{name}` ({type(value).__name__}) is in no memory that can be shared: {problem}",
+            help="pass an array in the memory of the host",
+        ) from None
     if device not in (DLPACK_CPU, DLPACK_PINNED):
         raise error(
             "E0526",
@@ -114,7 +121,7 @@ def _from_dlpack(name: str, value: Any) -> NDArray[Any]:
         if _is_torch_bfloat16(value):  # NumPy's DLPack reader knows no bf16: pass the bits
             return np.from_dlpack(value.view(sys.modules["torch"].int16)).view(ml_dtypes.bfloat16)
         return np.from_dlpack(value)
-    except (BufferError, RuntimeError, TypeError) as problem:
+    except (BufferError, RuntimeError, TypeError, ValueError) as problem:
         raise error(
             "E0532",
             f"argument `{name}` ({type(value).__name__}) cannot be shared: {problem}",

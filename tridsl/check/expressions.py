@@ -43,11 +43,13 @@ OPERATORS: dict[str, tuple[BinaryOp, str]] = {
 }  # fmt: skip
 COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 
+LITERALS = ("true", "false", "inf", "nan", "lowest", "highest")
+
 _ADVICE = {
     "number": "arithmetic takes numbers; for bools write and, or, not, or if b then 1 else 0",
     "float": "'/' divides floats; write '//' for the floor of an integer division, or cast both sides, as in f32(a) / f32(b)",
     "integer": "'//' and '%' take integers; for floats write floor(a / b), and a - b * floor(a / b) for the remainder",
-    "bits": "this operator works on the bits of integers; for bools write and, or, not",
+    "bits": "this operator works on the bits of integers; for bools write and, or, not; for a power x * x or pow(x, y)",
     "bool": "'and' and 'or' take bools; compare first, as in x != 0, and write & | ^ for the bits of integers",
 }
 
@@ -140,6 +142,10 @@ def unknown_name(scope: Scope, node: Name, place: Place) -> Exception:
             help="move the definition up: stages run in order",
         )
     known = [*place.locals, *(a.name for a in place.axes), *scope.scalars, *scope.tensors]
+    if node.span is not None and node.span.source.text[: node.span.start].rstrip().endswith("//"):
+        return error(
+            "E0201", f"unknown name '{name}'", node.span, help="'//' divides integers; a comment begins with '#'"
+        )
     if len(name) <= 2 and name.islower() and not suggestion(name, known) and not place.locals:
         return error("E0217", f"the index '{name}' is neither on the left of '=' nor bound by a reducer", node.span,
                      help=f"put it on the left, or reduce over it, as in sum[{name}](…)")  # fmt: skip
@@ -147,7 +153,8 @@ def unknown_name(scope: Scope, node: Name, place: Place) -> Exception:
         "E0201",
         f"unknown name '{name}'",
         node.span,
-        help=suggestion(name, [*known, *scope.sizes]) or "it is no index, size, parameter or stage of this op",
+        help=suggestion(name, [*known, *scope.sizes, *LITERALS])
+        or "it is no index, size, parameter or stage of this op",
     )
 
 

@@ -14,7 +14,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?`, or nothing. Names that differ only in case come first."""
     candidates = sorted(set(known) - {name})
     same = [k for k in candidates if k.lower() == name.lower()]
-    close = same or get_close_matches(name, candidates, n=1, cutoff=0.6)
+    close = same or get_close_matches(name, candidates, n=1, cutoff=0.6 if len(name) > 2 else 0.7)
     return f"did you mean '{close[0]}'?" if close else ""
 
 

@@ -12,10 +12,10 @@ from tridsl.check.prove import Prover, bounds_of
 from tridsl.check.scope import Place, Scope
 from tridsl.check.values import Value, constant, floating, index_of, integer, operand_type, typed
 from tridsl.diagnostics import Label, TriError, error
-from tridsl.dtypes import BOOL, F64, INDEX, NUMPY_TYPES, DType, compute_type
+from tridsl.dtypes import BOOL, F32, F64, INDEX, NUMPY_TYPES, DType, compute_type
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Select, Unary, binary, index
 from tridsl.ir.walk import walk
-from tridsl.syntax.nodes import Conditional, Syntax
+from tridsl.syntax.nodes import Conditional, Infix, Number, Syntax
 
 MOST_TERMS = 1000
 """Index arithmetic that multiplies out to more is refused: proofs about it would take too long."""
@@ -28,6 +28,8 @@ def combine(scope: Scope, values: Sequence[Value], place: Place, build: Build, n
     """`build` applied to the operands in their common type. `node` is the operation, `what` its name for messages; `result` is its type if it is fixed."""
     dtype = common_type(values, what)
     if dtype is not None:
+        if dtype.is_integer:
+            _refuse_fractions(values, dtype)
         value = build([adapt(scope, v, dtype, place) for v in values])
         return typed(value, result or dtype, node)
     if not any(v.floating for v in values):
@@ -43,6 +45,19 @@ def combine(scope: Scope, values: Sequence[Value], place: Place, build: Build, n
     if result:
         return typed(build([adapt(scope, v, F64, place) for v in values]), result, node)
     return floating(lambda d: build([adapt(scope, v, d, place) for v in values]), node)
+
+
+def _refuse_fractions(values: Sequence[Value], dtype: DType) -> None:
+    """A float literal beside an integer: the integer is to be cast, not the literal."""
+    whole = next((v for v in values if v.type is not None), None)
+    for value in values:
+        if value.floating and whole is not None and isinstance(value.syntax, Number):
+            raise error("E0212", f"'{written(value.syntax)}' is a float, but '{written(whole.syntax)}' is {dtype}", value.syntax.span,
+                        help=f"write {cast(F32, whole.syntax)} to compute with floats, or an integer", others=_label(whole))  # fmt: skip
+
+
+def _label(value: Value) -> tuple[Label, ...]:
+    return (Label(span=value.syntax.span, text=str(value.type)),) if value.syntax.span else ()
 
 
 def _terms(e: Expr) -> int:
@@ -207,6 +222,7 @@ def as_index(value: Value) -> Expr:
     found = index_of(value)
     if found is None:
         kind = str(value.type) if value.type else "a float"
+        divided = isinstance(value.syntax, Infix) and value.syntax.operator == "/"
         raise error("E0213", f"'{written(value.syntax)}' is {kind}; an index is an integer", value.syntax.span,
-                    help=f"write {cast(INDEX, value.syntax)}")  # fmt: skip
+                    help="write '//', the floor of an integer division" if divided else f"write {cast(INDEX, value.syntax)}")  # fmt: skip
     return found

@@ -111,6 +111,11 @@ def _topk(scope: Scope, statement: Statement, node: Reduction) -> None:
     if count is None or len(node.options) != 1:
         raise error("E0227", "topk needs the option k=… and takes no other", node.span, help="write topk[n; k=4](x[n])",
                     example="v, p = topk[n; k=4](x[n])")  # fmt: skip
+    for i in statement.indices or ():
+        if i.name == node.axes[0].name:
+            raise error("E0218", f"the index '{i.name}' is bound twice", i.span,
+                        help=f"the results of topk have an axis of k elements behind the indices on the left: leave out {i.name}",
+                        example="v, p = topk[n; k=4](x[n])")  # fmt: skip
     for target in statement.targets:
         scope.define(target.name, target.span)
     first = statement.targets[0].name
@@ -119,10 +124,6 @@ def _topk(scope: Scope, statement: Statement, node: Reduction) -> None:
     for i in statement.indices or ():
         axes += (axis_of(scope, i, (statement.value,), outer, evaluate),)
     along = axis_of(scope, node.axes[0], node.args, outer, evaluate)
-    if any(a.name == along.name for a in axes):
-        raise error(
-            "E0218", f"the index '{along.name}' is bound twice", node.axes[0].span, help="run topk along another name"
-        )
     place = Place(target=first, axes=(*axes, along))
     value = evaluate(scope, node.args[0], place)
     if value.type == BOOL:

@@ -32,7 +32,8 @@ def computed(scope: Scope, statement: Statement) -> None:
     indices = statement.indices or ()
     if parameter is not None and len(indices) != len(parameter.shape):
         raise error("E0210", f"'{target.name}' is declared with {counted(len(parameter.shape), 'axis', 'axes')}, but written with {counted(len(indices), 'index', 'indices')}",
-                    statement.span if not indices else target.span, help="write one index for each axis on the left")  # fmt: skip
+                    statement.span if not indices else target.span,
+                    help=f"write one index for each axis on the left: {_element(target.name, len(parameter.shape))} = …")  # fmt: skip
     axes = _axes(scope, statement, indices, parameter)
     updates = parameter is not None and parameter.role == "inout"
     written_at: tuple[Expr, ...] = tuple(Var(name=a.name) for a in axes)
@@ -47,6 +48,10 @@ def computed(scope: Scope, statement: Statement) -> None:
         stage = Map(name=target.name, dtype=dtype, axes=axes, value=result, span=statement.span)
         scope.stages.append(settle(scope, stage))
     finish(scope, target.name, dtype, axes, statement)
+
+
+def _element(name: str, rank: int) -> str:
+    return f"{name}[{', '.join('ijklmnop'[:rank])}]" if rank else name
 
 
 def finish(scope: Scope, name: str, dtype: DType, axes: tuple[Axis, ...], statement: Statement) -> None:
