@@ -14,6 +14,9 @@ from tridsl.dtypes import DTYPES
 from tridsl.syntax.nodes import BenchBlock, Module, Monoid, Operation, ScheduleBlock, Use
 from tridsl.syntax.parse import parse
 
+DEVICES = ("cpu", "gpu", "npu", "any")
+"""What a schedule block may be for."""
+
 Resolver = Callable[[str, str], SourceFile | None]
 """`resolver(module, name)`: the source in which `use module: name` finds `name`."""
 
@@ -83,6 +86,9 @@ class _Binder:
                     span = item.op_span if isinstance(item, ScheduleBlock) else item.span
                     problems += error("E0201", f"{kind} of an unknown op '{item.op}'", span,
                                       help=suggestion(item.op, operations) or "define the op in this file, or bring it in with use").diagnostics  # fmt: skip
+                elif isinstance(item, ScheduleBlock) and item.device not in DEVICES:
+                    problems += error("E0201", f"a schedule is for a device, and there is no '{item.device}'", item.op_span,
+                                      help=suggestion(item.device, DEVICES) or f"write one of {', '.join(DEVICES)}").diagnostics  # fmt: skip
                 elif isinstance(item, ScheduleBlock):
                     schedules[item.op] = (*schedules.get(item.op, ()), item)
                 else:
