@@ -10,7 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, Protocol
@@ -36,6 +36,8 @@ FINAL, FINAL_BLOCKS = 4, 10
 """Candidates that are compared once more at the end, and in how many blocks."""
 NOISE_BLOCKS = 8
 """Turns of the incumbent against itself, which say how noisy the machine is."""
+VERIFIED = 3
+"""Former winners that are tried before the search."""
 ALIVE = 12
 """Processes that are kept for another round."""
 RESERVED = 0.15
@@ -152,6 +154,8 @@ class _Session:
         on_progress: Callable[[Progress], None] | None, space: Space | None,
     ) -> None:  # fmt: skip
         op, device = request.op, request.device
+        if request.threads is not None:  # with one thread, threads are no choice
+            device = replace(device, spec=replace(device.spec, cores=request.threads))
         self.start = time.monotonic()
         self.budget, self.seed, self.store, self.on_progress, self.name = budget, seed, store, on_progress, strategy
         spec = device.spec
@@ -226,6 +230,7 @@ class _Session:
         try:
             self._tell("compiling the schedule that is used now")
             if self._begin():
+                self._verify()
                 self._search()
                 self._final()
         except KeyboardInterrupt:
@@ -253,9 +258,16 @@ class _Session:
         self.best = self.incumbent, sorted(self.alone)[len(self.alone) // 2]
         return True
 
+    def _verify(self) -> None:
+        """What was best under other software, or on another machine, is tried before anything is searched."""
+        old = [s.candidate for s in self._ranking().standings if s.status in ("suspect", "prior") and s.candidate.steps != self.incumbent.steps]
+        if old:
+            self._tell("verifying what was best before")
+            self._measure(old[:VERIFIED], NOISE_BLOCKS)
+
     def _search(self) -> None:
         problem = Problem(
-            space=self.space, predict=self.predict, seed=self.seed, noise=self.noise, floor=self.floor,
+            space=self.space, predict=self.predict, seed=self.seed, noise=self.noise, floor=max(self.floor, belief.SMALLEST_FLOOR),
             limit=max(24, min(400, int(8 * self.budget))), sample=max(16, min(200, int(3 * self.budget))),
         )  # fmt: skip
         self._tell("ranking by predicted time")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.autotune.kernels import MATMUL, SAXPY, TEXT, cpu, module, op
@@ -21,7 +23,7 @@ from tridsl.schedule.steps import Schedule
 
 ROOT = Path(__file__).parents[2]
 QUICK = Limits(turn_seconds=0.0005, run_seconds=1.0)
-FOUR = {"C.rows": [2, 4], "C.vectors": [1, 2], "C.threads": [False], "C.pack": [False]}
+FOUR = {"C.rows": [2, 4], "C.vectors": [1, 2], "C.pack": [False]}
 
 
 def request() -> Request:
@@ -29,7 +31,7 @@ def request() -> Request:
 
 
 def space(what: Request) -> Space:
-    return automatic_space(what.op, what.device.spec, what.sizes).only(FOUR)
+    return automatic_space(what.op, replace(what.device.spec, cores=1), what.sizes).only(FOUR)
 
 
 def test_a_session_measures_keeps_and_goes_on(tmp_path: Path) -> None:
@@ -123,6 +125,22 @@ def test_spaces_without_points_are_refused_at_the_line(text: str, code: str, tmp
 def test_unknown_strategies_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TriError, match="E0955"):
         tune(request(), strategy="luck", budget_seconds=5, limits=QUICK, lock=tmp_path / "lock")
+
+
+def test_what_was_best_under_other_software_is_tried_first(tmp_path: Path) -> None:
+    what = request()
+    before, now = Memory(), Memory()
+    first = tune(what, budget_seconds=20, store=before, limits=QUICK, space=space(what), lock=tmp_path / "lock")
+    old = msgspec.structs.replace(first.key, fingerprint=msgspec.structs.replace(first.key.fingerprint, software="0" * 16))
+    for trial in before.trials(first.key):
+        now.add(msgspec.structs.replace(trial, key=old))
+    doing: list[str] = []
+    again = tune(
+        what, budget_seconds=2, store=now, limits=QUICK, space=space(what), lock=tmp_path / "lock", on_progress=lambda e: doing.append(e.doing)
+    )
+    assert doing.index("verifying what was best before") < doing.index("ranking by predicted time")
+    best = next(s.candidate for s in first.ranking.standings if s.candidate.steps != first.incumbent.steps)
+    assert best in {t.candidate for t in now.trials(again.key) if t.key == again.key}
 
 
 ENDLESS = """
