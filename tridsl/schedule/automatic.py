@@ -18,7 +18,7 @@ from tridsl.devices.spec import DeviceKind, DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.affine import evaluate_index, normal_form
 from tridsl.ir.expr import Boundary, Load, Node, Var
-from tridsl.ir.op import Compact, Map, Op, Reduce, Stage
+from tridsl.ir.op import Compact, Map, Op, Reduce, Scan, Stage
 from tridsl.ir.walk import children, walk
 from tridsl.schedule.analyse import (
     Graph,
@@ -289,6 +289,8 @@ def _shape(
     axes = axes_of(stage)
     if isinstance(stage, Reduce) and not stage.ordered and stage.reducer.commutative and len({t.axes for t in stage.targets}) == 1:
         steps += _reduce_steps(stage, spec, sizes, decide, whole=name not in moved)
+    if isinstance(stage, Reduce | Scan):  # states over fewer axes are combined outside the loops of the others
+        axes = tuple(a for a in axes if all(a.name in t.axes for t in stage.targets))
     if threads and axes:
         outer = axes[0].name
         if any(isinstance(s, Split) and s.axis == outer for s in steps):
