@@ -9,7 +9,7 @@ from tridsl.backends.vulkan.lower import LOWER
 
 BACKEND = Backend(
     name="vulkan",
-    version="1",
+    version="2",
     kind="gpu",
     lower=LOWER,
     accepts=accepts,

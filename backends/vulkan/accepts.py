@@ -75,6 +75,8 @@ def _for(loop: For, spec: DeviceSpec) -> Iterator[Diagnostic]:
 def _alloc(statement: Alloc, spec: DeviceSpec) -> Iterator[Diagnostic]:
     buffer = statement.buffer
     yield from _features(buffer.dtype, spec, buffer)
+    if buffer.space == "fragment":
+        return
     if buffer.space not in ("reg", "shared"):
         yield _cannot(f"a buffer in `{buffer.space}` (`{buffer.name}`)", "store it in `shared` or `reg`", buffer)
         return

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tridsl.backends.vulkan.api import Api, VulkanError
-from tridsl.backends.vulkan.facts import FEATURES, PhysicalDevice, available_bytes, feature_chain, feature_holder
+from tridsl.backends.vulkan.facts import (
+    FEATURES,
+    MATRICES,
+    PhysicalDevice,
+    available_bytes,
+    feature_chain,
+    feature_holder,
+)
 from tridsl.backends.vulkan.memory import MemoryPool
 from tridsl.backends.vulkan.settings import VulkanSettings
 from tridsl.diagnostics import TriError, error
@@ -116,7 +123,18 @@ def _open(api: Api, name: str, physical: PhysicalDevice, settings: VulkanSetting
     queue_info = api.new(
         "VkDeviceQueueCreateInfo", queueFamilyIndex=physical.queue_family, queueCount=1, pQueuePriorities=(1.0,)
     )
-    info = api.new("VkDeviceCreateInfo", pNext=features[0], queueCreateInfoCount=1, pQueueCreateInfos=queue_info)
+    chain, extensions = features[0], []
+    if any(feature.startswith("cooperative_matrix") for feature in physical.spec.features):
+        chain = api.new("VkPhysicalDeviceCooperativeMatrixFeaturesKHR", pNext=chain, cooperativeMatrix=1)
+        extensions.append(MATRICES.encode())
+    info = api.new(
+        "VkDeviceCreateInfo",
+        pNext=chain,
+        queueCreateInfoCount=1,
+        pQueueCreateInfos=queue_info,
+        enabledExtensionCount=len(extensions),
+        ppEnabledExtensionNames=tuple(extensions),
+    )
     handle = api.create("vkCreateDevice", "VkDevice", physical.handle, info, none)
     queue = api.ffi.new("VkQueue *")
     api.lib.vkGetDeviceQueue(handle, physical.queue_family, 0, queue)

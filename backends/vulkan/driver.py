@@ -73,7 +73,7 @@ class VulkanDriver:
             return
         api = open_api(self.settings.loaders, self.settings.declarations)
         instance = open_instance(api, self.settings.validation)
-        found = [device for handle in instance.physical_devices() if (device := query_device(api, handle))]
+        found = [device for handle in instance.physical_devices() if (device := query_device(api, handle, instance.function))]
         if not found:
             raise no_driver("no device has Vulkan 1.2, a compute queue and the features that kernels need")
         real = [device for device in found if not device.spec.software]

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 from tridsl.backend import Code, Signature
 from tridsl.backends.vulkan.build import PHASE_MARK
 from tridsl.backends.vulkan.collective import GROUP_AXES, LANE_AXES, lanes_of
+from tridsl.backends.vulkan.contiguous import plain_tensors
 from tridsl.backends.vulkan.emit_expr import pointer_type
 from tridsl.backends.vulkan.emit_frame import AXES, Frame, Place
 from tridsl.backends.vulkan.emit_functions import ordered_helpers
+from tridsl.backends.vulkan.emit_matrix import fragment_uses
 from tridsl.backends.vulkan.emit_places import declare_index, index_type, tensor_strides
 from tridsl.backends.vulkan.emit_stmt import emit_block
 from tridsl.backends.vulkan.emit_wide import words_declaration
@@ -22,10 +25,11 @@ from tridsl.backends.vulkan.extent import encode_extent
 from tridsl.backends.vulkan.glsl_types import INT64, STORAGE_8, STORAGE_16
 from tridsl.backends.vulkan.ranges import INT64 as ANY
 from tridsl.backends.vulkan.ranges import Range, dtype_range
+from tridsl.backends.vulkan.words import word_buffers
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import I64, DType
 from tridsl.ir.expr import Binary, Const, Expr, Load, index, mul
-from tridsl.ir.loop import Accumulate, Append, Check, Copy, For, Kernel, Phase, Store
+from tridsl.ir.loop import Accumulate, Alloc, Append, Check, Copy, For, Kernel, Phase, Store
 from tridsl.ir.op import Scalar, Tensor
 from tridsl.ir.walk import walk
 
@@ -103,6 +107,18 @@ def group_shape(phase: Phase, max_lanes: int, subgroup: int = 1) -> tuple[int, i
     return shape[0], shape[1], shape[2]
 
 
+def subgroup_axes(phase: Phase) -> dict[str, int]:
+    """How the subgroups of a workgroup are divided among the loops over them, by axis."""
+    axes: dict[str, int] = {}
+    for loop in _loops(phase, "subgroup"):
+        count = int(loop.extent.value) if isinstance(loop.extent, Const) else loop.bound
+        if count is None:
+            raise RuntimeError(f"loop {loop.var} over subgroups has no bound")
+        axis = (loop.binding or "subgroup.x")[-1]
+        axes[axis if axis in AXES else "x"] = max(count, axes.get(axis, 1))
+    return axes
+
+
 def _slots(kernel: Kernel) -> list[Slot]:
     slots = [
         Slot(kind="tensor" if isinstance(param, Tensor) else "scalar", original=param.name, dtype=param.dtype)
@@ -125,9 +141,16 @@ def _loops(phase: Phase, kind: str) -> Iterator[For]:
 
 def _emit_phase(kernel: Kernel, phase: Phase, spec: DeviceSpec, slots: list[Slot]) -> Frame:
     axes = [AXES[GROUP_AXES[loop.binding or "group.x"]] for loop in _loops(phase, "group")]
+    subgroups = subgroup_axes(phase)
+    local = group_shape(phase, spec.max_group_lanes or 128)
+    if subgroups:
+        local = (prod(subgroups.values()) * (spec.subgroup_sizes[-1] if spec.subgroup_sizes else 1), 1, 1)
     frame = Frame(
         features=spec.features,
-        local=group_shape(phase, spec.max_group_lanes or 128, max(spec.subgroup_sizes, default=1)),
+        local=local,
+        subgroup_axes=subgroups,
+        word_buffers=word_buffers(phase.body, plain_tensors(kernel)),
+        fragments=fragment_uses(phase.body),
         group_axes=frozenset(axes),
         single_groups=frozenset(axis for axis in axes if axes.count(axis) == 1),
         sizes=frozenset(slot.original for slot in slots),
@@ -175,6 +198,7 @@ def _shares_global(phase: Phase) -> bool:
                 written.update(target.tensor for target in targets)
             case Append(tensor=tensor, count=count):
                 written.update((tensor, count.tensor))
+    written -= {node.buffer.name for node in walk(phase) if isinstance(node, Alloc)}
     return any(isinstance(node, Load) and node.tensor in written for node in walk(phase))
 
 

@@ -8,8 +8,8 @@ from tridsl.backends.vulkan.emit_expr import binary_text, emit_as, emit_conditio
 from tridsl.backends.vulkan.emit_frame import Frame, Place
 from tridsl.backends.vulkan.emit_places import conditional, first_writer, write_condition, write_place
 from tridsl.backends.vulkan.emit_reduce import declare_states, merge_states, reduce_lanes
-from tridsl.dtypes import compute_type
-from tridsl.ir.expr import Load
+from tridsl.dtypes import F32, compute_type
+from tridsl.ir.expr import Binary, Load
 from tridsl.ir.loop import Accumulate, Append, Store
 
 BARRIER_ALL = "memoryBarrierBuffer(); barrier();"
@@ -35,6 +35,10 @@ def emit_accumulate(frame: Frame, statement: Accumulate) -> None:
         if reducer.op is not None:
             (target,), (place,), (value,) = statement.targets, places, statement.values
             old = read_place(frame, place, target.index)
+            product = value if reducer.op == "add" and value.dtype == F32 and isinstance(value, Binary) and value.op == "mul" else None
+            if product is not None:  # drivers do not fuse what must keep NaN and infinities
+                write_place(frame, place, target.index, f"fma({emit_as(frame, product.a)}, {emit_as(frame, product.b)}, {old})")
+                return
             merged = binary_text(frame, reducer.op, old, emit_as(frame, value, reducer.dtypes[0]), reducer.dtypes[0])
             write_place(frame, place, target.index, merged)
             return

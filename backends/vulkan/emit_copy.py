@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 
 from tridsl.backends.vulkan.emit_expr import emit_as, emit_value
 from tridsl.backends.vulkan.emit_frame import Frame
+from tridsl.backends.vulkan.emit_matrix import emit_fragment_load, emit_fragment_mma
 from tridsl.backends.vulkan.emit_places import declare_index, index_type, write_place
 from tridsl.backends.vulkan.emit_wide import emit_wide
 from tridsl.backends.vulkan.ranges import Range, range_of
 from tridsl.dtypes import compute_type
 from tridsl.ir.expr import Binary, Cast, Expr, Load, Var, index, mul
-from tridsl.ir.loop import Copy, Mma
+from tridsl.ir.loop import Copy, CopyAxis, Mma
+
+MAX_UNROLLED = 16
+"""Iterations of a copy's loop that are written out."""
 
 
 def emit_copy(frame: Frame, copy: Copy) -> None:
     if copy.cooperative:
         _copy_cooperative(frame, copy)
         return
-    if emit_wide(frame, copy):
+    if frame.places[copy.target.tensor].kind == "fragment":
+        emit_fragment_load(frame, copy)
         return
     with ExitStack() as stack:
-        for axis in copy.axes:
-            size: Expr = index(axis.bound) if axis.bound is not None else axis.extent
-            high = range_of(size, frame.ranges).high
-            name = declare_index(frame, "i", axis.var, Range(0, max(0, high - 1)))
-            kind = index_type(frame, axis.var)
-            limit = emit_value(frame, size).text
-            stack.enter_context(frame.braces(f"for ({kind} {name} = 0; {name} < {limit}; ++{name})"))
+        for axis in copy.axes[:-1]:
+            stack.enter_context(_loop(frame, axis))
+        if emit_wide(frame, replace(copy, axes=copy.axes[-1:])):
+            return
+        for axis in copy.axes[-1:]:
+            stack.enter_context(_loop(frame, axis))
         _copy_point(frame, copy)
+
+
+def _loop(frame: Frame, axis: CopyAxis) -> AbstractContextManager[None]:
+    size: Expr = index(axis.bound) if axis.bound is not None else axis.extent
+    high = range_of(size, frame.ranges).high
+    name = declare_index(frame, "i", axis.var, Range(0, max(0, high - 1)))
+    kind = index_type(frame, axis.var)
+    limit = emit_value(frame, size).text
+    if high <= MAX_UNROLLED:
+        frame.extensions.add("GL_EXT_control_flow_attributes")
+        frame.line("[[unroll]]")
+    return frame.braces(f"for ({kind} {name} = 0; {name} < {limit}; ++{name})")
 
 
 def _copy_cooperative(frame: Frame, copy: Copy) -> None:
@@ -80,6 +97,8 @@ def _copy_point(frame: Frame, copy: Copy) -> None:
 
 def emit_mma(frame: Frame, mma: Mma) -> None:
     """The meaning of the instruction, point by point, in each lane: `target += cast(a) * cast(b)`."""
+    if emit_fragment_mma(frame, mma):
+        return
     place = frame.places[mma.target.tensor]
     acc = compute_type(place.dtype)
     frame.extensions.add("GL_EXT_control_flow_attributes")

@@ -306,7 +306,7 @@ _EMIT: dict[type, Callable[[Frame, Any], Value]] = {
 def is_varying(frame: Frame, expression: Expr) -> bool:
     """Whether lanes of one group may see different values."""
     return any(
-        (isinstance(node, Var) and node.name in frame.lanes)
+        (isinstance(node, Var) and (node.name in frame.lanes or node.name in frame.subgroups))
         or (isinstance(node, Load) and node.tensor in frame.places and frame.places[node.tensor].varying)
         for node in walk(expression)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -22,16 +22,17 @@ AXES = ("x", "y", "z")
 class Place:
     """Where a tensor or buffer lives. `strides` in elements. Elements (not values) lie behind `pointer`s, and in `shared`
     where the device can keep them there (`holds_elements`). `varying`: each lane has its own. `aligned`: the first
-    element is at a multiple of 16 bytes."""
+    element is at a multiple of 16 bytes. `words`: an array of `uvec4` (`words.py`)."""
 
     name: str
     dtype: DType
     row: ElementType
-    kind: Literal["pointer", "shared", "reg"]
+    kind: Literal["pointer", "shared", "reg", "fragment"]
     strides: tuple[Expr, ...]
     holds_elements: bool
     varying: bool = False
     aligned: bool = False
+    words: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,10 @@ class Frame:
     helpers: set[str] = field(default_factory=set)
     pointers: set[DType] = field(default_factory=set)
     words: set[int] = field(default_factory=set)
+    word_buffers: frozenset[str] = frozenset()
+    fragments: Mapping[str, str] = field(default_factory=dict)
+    subgroup_axes: Mapping[str, int] = field(default_factory=dict)
+    subgroups: dict[str, str] = field(default_factory=dict)
     extensions: set[str] = field(default_factory=set)
     shared_bytes: int = 0
     reduction_sizes: dict[str, tuple[str, int]] = field(default_factory=dict)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from tridsl.backends.vulkan.contiguous import MAX_BYTES
 from tridsl.backends.vulkan.emit_expr import element_text, emit_condition
 from tridsl.backends.vulkan.emit_frame import AXES, Frame, Place
+from tridsl.backends.vulkan.emit_matrix import declare_fragments
 from tridsl.backends.vulkan.glsl_types import INT64
 from tridsl.backends.vulkan.ranges import INT32, Range, range_of
 from tridsl.ir.expr import Expr, index, mul
@@ -29,23 +31,29 @@ def index_type(frame: Frame, name: str) -> str:
 
 def emit_alloc(frame: Frame, statement: Alloc) -> None:
     buffer = statement.buffer
+    if buffer.space == "fragment":
+        declare_fragments(frame, buffer)
+        return
     row = frame.row(buffer.dtype)
     count = 1
     for size in buffer.shape:
         count *= range_of(size, frame.ranges).high
     shared = buffer.space == "shared"
-    elements = shared and row.element != row.value and row.shared_feature in frame.features
+    words = buffer.name in frame.word_buffers
+    elements = not words and shared and row.element != row.value and row.shared_feature in frame.features
     if elements:
         frame.extensions.update(_SHARED_EXTENSIONS[row.shared_feature])
     name = frame.name("b", buffer.name)
     brackets = f"[{max(1, count)}]" if buffer.shape else ""
     declaration = f"{row.element if elements else row.value} {name}{brackets};"
+    if words:
+        declaration = f"uvec4 {name}[{count * buffer.dtype.storage_bytes // MAX_BYTES}];"
     if shared:
         if name in frame.shared and frame.shared[name] != declaration:
             raise RuntimeError(f"two shared buffers of one kernel are called `{buffer.name}`")
         if name not in frame.shared:  # a pass that copies a loop copies its allocation: the parts take turns in it
             frame.shared[name] = declaration
-            frame.shared_bytes += max(1, count) * _held_bytes(frame, buffer.dtype, elements)
+            frame.shared_bytes += max(1, count) * _held_bytes(frame, buffer.dtype, elements or words)
     else:
         frame.line(declaration)
     frame.places[buffer.name] = Place(
@@ -55,7 +63,8 @@ def emit_alloc(frame: Frame, statement: Alloc) -> None:
         kind="shared" if shared else "reg",
         strides=tuple(index(stride) for stride in _row_major([range_of(s, frame.ranges).high for s in buffer.shape])),
         holds_elements=elements,
-        varying=not shared and bool(frame.lanes),
+        varying=not shared and bool(frame.lanes or frame.subgroups),
+        words=words,
     )
 
 
@@ -108,6 +117,8 @@ def first_writer(frame: Frame, places: Sequence[Place], bound: frozenset[str]) -
     """Along axes that no loop is bound to, every lane and workgroup does the same; only the first one writes."""
     if all(place.kind == "reg" for place in places):
         return []
+    if frame.subgroups and not frame.lanes:  # the first lane of each subgroup
+        return ["gl_SubgroupInvocationID == 0u"]
     lanes = [axis for axis, count in zip(AXES, frame.local) if axis not in bound and count > 1]
     groups: list[str] = []
     if any(place.kind == "pointer" for place in places):

@@ -15,6 +15,7 @@ from tridsl.backends.vulkan.emit_accumulate import BARRIER_ALL, emit_accumulate,
 from tridsl.backends.vulkan.emit_copy import emit_copy, emit_mma
 from tridsl.backends.vulkan.emit_expr import emit_condition, emit_value, is_varying
 from tridsl.backends.vulkan.emit_frame import AXES, Frame
+from tridsl.backends.vulkan.emit_matrix import emit_whole_use
 from tridsl.backends.vulkan.emit_places import declare_index, emit_alloc, index_type
 from tridsl.backends.vulkan.ranges import Range, range_of
 from tridsl.ir.expr import Const, Expr, index
@@ -70,6 +71,8 @@ def _extent(frame: Frame, loop: For) -> tuple[str, Range]:
 
 
 def _serial(frame: Frame, loop: For) -> None:
+    if emit_whole_use(frame, loop):
+        return
     collective = frame.is_collective(loop)
     varying = is_varying(frame, loop.extent)
     extent, _ = _extent(frame, loop)
@@ -155,6 +158,22 @@ def _lane(frame: Frame, loop: For) -> None:
     del frame.lanes[loop.var]
 
 
+def _subgroup(frame: Frame, loop: For) -> None:
+    """Each subgroup of the workgroup has its own iteration; several such loops divide the subgroups among them, x fastest."""
+    _extent(frame, loop)
+    kind, name = index_type(frame, loop.var), frame.names[loop.var]
+    below = 1
+    for axis in AXES[: AXES.index((loop.binding or "subgroup.x")[-1])]:
+        below *= frame.subgroup_axes.get(axis, 1)
+    own = frame.subgroup_axes[(loop.binding or "subgroup.x")[-1]]
+    frame.extensions.add("GL_KHR_shader_subgroup_basic")
+    with frame.braces(""):
+        frame.line(f"{kind} {name} = {kind}(gl_SubgroupID) / {below} % {own};")
+        frame.subgroups[loop.var] = name
+        emit_block(frame, loop.body)
+        del frame.subgroups[loop.var]
+
+
 _LOOPS: dict[str, Callable[[Frame, For], None]] = {
     "serial": _serial,
     "parallel": _serial,  # what `bind_loops` left: inner ones
@@ -162,6 +181,7 @@ _LOOPS: dict[str, Callable[[Frame, For], None]] = {
     "unroll": _serial,
     "group": _group,
     "lane": _lane,
+    "subgroup": _subgroup,
 }
 
 LOOP_KINDS = frozenset(_LOOPS)

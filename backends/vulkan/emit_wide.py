@@ -9,7 +9,8 @@ from tridsl.backends.vulkan.emit_expr import emit_value
 from tridsl.backends.vulkan.emit_frame import Frame, Place
 from tridsl.backends.vulkan.glsl_types import HALF_BY_BITS, INT64
 from tridsl.dtypes import BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, DType
-from tridsl.ir.expr import Const, Expr, mul
+from tridsl.ir.affine import simplify_index
+from tridsl.ir.expr import Const, Expr, add, binary, mul
 from tridsl.ir.expr import index as constant
 from tridsl.ir.loop import Copy
 
@@ -22,22 +23,34 @@ def emit_wide(frame: Frame, copy: Copy) -> bool:
     if len(copy.axes) != 1 or copy.pad is not None or copy.source.mask is not None or copy.cooperative:
         return False
     (axis,) = copy.axes
-    if not isinstance(axis.extent, Const) or axis.bound is not None or {target.kind, source.kind} != {"pointer", "reg"}:
+    if not isinstance(axis.extent, Const) or axis.bound is not None:
         return False
     count = int(axis.extent.value)
-    far, at, near, place = source, copy.source.index, target, copy.target.index
-    if target.kind == "pointer":
-        far, at, near, place = near, place, far, at
-    start = run_start(at, far.strides, axis.var, count) if far.aligned else None
-    first = run_start(place, near.strides, axis.var, 1)
-    if start is None or first is None or far.dtype not in _UNPACK or not fits_words(far.dtype, count):
+    into = _words(frame, target, copy.target.index, axis.var, count)
+    out_of = _words(frame, source, copy.source.index, axis.var, count)
+    if target.dtype == source.dtype and into is not None and out_of is not None:
+        for (left, _), (right, _) in zip(_accesses(frame, target, into, count), _accesses(frame, source, out_of, count)):
+            frame.line(f"{left} = {right};")
+        return True
+    if (into is None) == (out_of is None):
         return False
-    elements = [f"{near.name}[{emit_value(frame, first).text} + {k}]" for k in range(count)]
-    if target.kind == "reg":
-        _load(frame, far, start, elements)
-    else:
-        _store(frame, far, start, elements)
+    near, place = (target, copy.target.index) if into is None else (source, copy.source.index)
+    first = run_start(place, near.strides, axis.var, 1) if near.kind == "reg" and not near.words else None
+    if first is None:
+        return False
+    elements = [f"{near.name}[{emit_value(frame, add(first, constant(k))).text}]" for k in range(count)]
+    if out_of is not None:
+        _load(frame, source, out_of, elements)
+    elif into is not None:
+        _store(frame, target, into, elements)
     return True
+
+
+def _words(frame: Frame, place: Place, at: tuple[Expr, ...], variable: str, count: int) -> Expr | None:
+    """The first of `count` elements that lie in whole words of `place`."""
+    if not (place.words or (place.kind == "pointer" and place.aligned)) or place.dtype not in _UNPACK or not fits_words(place.dtype, count):
+        return None
+    return run_start(at, place.strides, variable, count)
 
 
 def _load(frame: Frame, far: Place, start: Expr, elements: Sequence[str]) -> None:
@@ -51,10 +64,9 @@ def _load(frame: Frame, far: Place, start: Expr, elements: Sequence[str]) -> Non
 
 
 def _store(frame: Frame, far: Place, start: Expr, elements: Sequence[str]) -> None:
-    per_word = WORD_BYTES / far.dtype.storage_bytes
     done = 0
     for text, width in _accesses(frame, far, start, len(elements)):
-        count = round(width * per_word)
+        count = width * WORD_BYTES // far.dtype.storage_bytes
         words = _PACK[far.dtype](frame, elements[done : done + count])
         frame.line(f"{text} = {_TYPES[width]}({', '.join(words)});")
         done += count
@@ -64,6 +76,9 @@ def _accesses(frame: Frame, far: Place, start: Expr, count: int) -> list[tuple[s
     """Lvalues of the words from element `start` on, each with its number of words."""
     size = far.dtype.storage_bytes
     left, position, found = count * size // WORD_BYTES, 0, []
+    if far.words:
+        first = emit_value(frame, simplify_index(binary("floordiv", start, constant(MAX_BYTES // size)))).text
+        return [(f"{far.name}[{first} + {k}]", MAX_BYTES // WORD_BYTES) for k in range(count * size // MAX_BYTES)]
     frame.extensions.add(INT64)
     where = emit_value(frame, mul(start, constant(size)))
     base = frame.fresh("base")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from tridsl.backends.vulkan.api import Api
+from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
+from tridsl.dtypes import F16, F32, I8, I32, U8, U32
 
 FEATURE_STRUCTS = (
     "VkPhysicalDeviceFeatures2",
@@ -28,6 +31,8 @@ FEATURES: tuple[tuple[str, int, str], ...] = (
     ("subgroup_extended_types", 2, "shaderSubgroupExtendedTypes"),
     ("timeline_semaphore", 2, "timelineSemaphore"),
     ("buffer_device_address", 2, "bufferDeviceAddress"),
+    ("memory_model", 2, "vulkanMemoryModel"),
+    ("memory_model_device_scope", 2, "vulkanMemoryModelDeviceScope"),
 )
 """The features that are read, and enabled where present."""
 
@@ -44,7 +49,6 @@ PROPERTY_FEATURES: tuple[tuple[str, str], ...] = (
 """Float controls: members of VkPhysicalDeviceVulkan12Properties."""
 
 EXTENSION_FEATURES = {
-    "VK_KHR_cooperative_matrix": "cooperative_matrix",
     "VK_KHR_shader_integer_dot_product": "integer_dot_product",
     "VK_EXT_external_memory_host": "external_memory_host",
     "VK_EXT_memory_budget": "memory_budget",
@@ -72,8 +76,13 @@ LLVMPIPE_ITERATIONS = 65535
 """LP_MAX_TGSI_LOOP_ITERATIONS of Mesa's gallivm: all loops of an invocation together, then they end without a word."""
 
 
-def query_device(api: Api, handle: Any) -> PhysicalDevice | None:
-    """Facts of a physical device, or None when it cannot run our kernels (too old, no compute queue, a feature missing)."""
+MATRICES = "VK_KHR_cooperative_matrix"
+COMPONENTS = {"FLOAT16": F16, "FLOAT32": F32, "SINT8": I8, "UINT8": U8, "SINT32": I32, "UINT32": U32}
+"""Component types of cooperative matrices that kernels use."""
+
+
+def query_device(api: Api, handle: Any, function: Callable[[str], Any]) -> PhysicalDevice | None:
+    """`function` finds entry points of extensions. Facts of a physical device, or None when it cannot run our kernels (too old, no compute queue, a feature missing)."""
     limits = _properties(api, handle)
     if limits.properties.apiVersion < (1 << 22 | 2 << 12):
         return None
@@ -92,6 +101,8 @@ def query_device(api: Api, handle: Any) -> PhysicalDevice | None:
     if _has_subgroup_arithmetic(api, vulkan11):
         features.add("subgroup_arithmetic")
     features |= {name for extension, name in EXTENSION_FEATURES.items() if extension in extensions}
+    if MATRICES in extensions and "memory_model" in features:
+        features |= _matrix_features(api, handle, function)
     queue_family = _compute_queue(api, handle)
     if queue_family is None or not features.issuperset(REQUIRED):
         return None
@@ -172,6 +183,26 @@ def _has_subgroup_arithmetic(api: Api, properties: Any) -> bool:
     needed = sum(api.constant(f"VK_SUBGROUP_FEATURE_{name}_BIT") for name in ("BASIC", "VOTE", "ARITHMETIC"))
     in_compute = properties.subgroupSupportedStages & api.constant("VK_SHADER_STAGE_COMPUTE_BIT")
     return bool(in_compute) and properties.subgroupSupportedOperations & needed == needed
+
+
+def _matrix_features(api: Api, handle: Any, function: Callable[[str], Any]) -> set[str]:
+    """The features of matrix instructions (`devices.intrinsics`) that subgroups have."""
+    query = function("vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR")
+    count = api.ffi.new("uint32_t *")
+    query(handle, count, api.ffi.NULL)
+    shapes = api.ffi.new("VkCooperativeMatrixPropertiesKHR[]", max(1, count[0]))
+    for position in range(count[0]):
+        shapes[position].sType = api.constant("VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR")
+    query(handle, count, shapes)
+    names = {api.constant(f"VK_COMPONENT_TYPE_{name}_KHR"): dtype for name, dtype in COMPONENTS.items()}
+    found = {
+        (s.MSize, s.NSize, s.KSize, *(names.get(kind) for kind in (s.AType, s.BType, s.CType, s.ResultType)))
+        for s in (shapes[position] for position in range(count[0]))
+        if s.scope == api.constant("VK_SCOPE_SUBGROUP_KHR")
+    }
+    rows = [row for row in INTRINSICS.values() if row.feature.startswith("cooperative_matrix")]
+    missing = {row.feature for row in rows if (row.m, row.n, row.k, row.a, row.b, row.acc, row.acc) not in found}
+    return {row.feature for row in rows} - missing
 
 
 def _compute_queue(api: Api, handle: Any) -> int | None:

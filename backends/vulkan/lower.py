@@ -5,20 +5,28 @@ from __future__ import annotations
 from tridsl.backend import LowerStage
 from tridsl.backends.vulkan.lower_barriers import barriers
 from tridsl.backends.vulkan.lower_bind import bind
+from tridsl.backends.vulkan.lower_fragments import fragments
 from tridsl.backends.vulkan.lower_interchange import interchange
 from tridsl.backends.vulkan.lower_limits import limits
+from tridsl.backends.vulkan.lower_operands import operands
+from tridsl.backends.vulkan.lower_panels import panels
 from tridsl.backends.vulkan.lower_partials import partials
 from tridsl.backends.vulkan.lower_registers import registers
 from tridsl.backends.vulkan.lower_spaces import spaces
+from tridsl.backends.vulkan.lower_stage import stage
 from tridsl.backends.vulkan.lower_wide import wide
 
 LOWER: tuple[LowerStage, ...] = (
     LowerStage(name="bind", run=bind),
     LowerStage(name="interchange", run=interchange),  # after bind, before whoever asks what a lane does alone
+    LowerStage(name="panels", run=panels),
+    LowerStage(name="stage", run=stage),  # what a lane fetches ahead lies in registers
     LowerStage(name="registers", run=registers),
+    LowerStage(name="fragments", run=fragments),
     LowerStage(name="spaces", run=spaces),  # after bind: where a buffer lives depends on the lanes around it
     LowerStage(name="partials", run=partials),
     LowerStage(name="limits", run=limits),
     LowerStage(name="wide", run=wide),
+    LowerStage(name="operands", run=operands),  # behind wide, which leaves unrolled loops
     LowerStage(name="barriers", run=barriers),  # last: needs to see every access
 )

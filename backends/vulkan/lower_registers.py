@@ -14,7 +14,7 @@ from tridsl.backends.vulkan.contiguous import offset_of, row_major
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.affine import Interval, Polynomial, interval, normal_form, to_expression
 from tridsl.ir.expr import Const, Expr, Load, add, index
-from tridsl.ir.loop import Alloc, Block, Buffer, For, If, Kernel, Ref, Stmt
+from tridsl.ir.loop import Alloc, Block, Buffer, Copy, For, If, Kernel, Ref, Stmt
 from tridsl.ir.walk import rewrite, walk
 from tridsl.schedule.nest import loop_ranges
 
@@ -75,9 +75,12 @@ def _owned(buffer: Buffer, block: Block) -> tuple[Buffer, Block] | None:
                     visit(then, around)
                     visit(otherwise, around)
                 case _:
+                    axes = loop_ranges(around)
+                    if isinstance(statement, Copy):
+                        axes |= {a.var: (0, int(a.extent.value) - 1) for a in statement.axes if isinstance(a.extent, Const)}
                     for node in walk(statement):
                         if isinstance(node, Load | Ref) and node.tensor == buffer.name:
-                            share, place = _share(offset_of(node.index, strides), around)
+                            share, place = _share(offset_of(node.index, strides), around, axes)
                             shares.add(share)
                             places[node.index] = place
 
@@ -94,7 +97,7 @@ def _owned(buffer: Buffer, block: Block) -> tuple[Buffer, Block] | None:
     return local, rewrite(block, {Load: own, Ref: own})
 
 
-def _share(offset: Expr, around: tuple[For, ...]) -> tuple[_Share | None, Expr]:
+def _share(offset: Expr, around: tuple[For, ...], ranges: Mapping[str, Interval]) -> tuple[_Share | None, Expr]:
     """Which lane an access belongs to, and where in the lane's part it is."""
     polynomial = normal_form(offset)
     lanes = [loop for loop in around if loop.kind == "lane"]
@@ -106,7 +109,6 @@ def _share(offset: Expr, around: tuple[For, ...]) -> tuple[_Share | None, Expr]:
     rest = polynomial.without([lanes[0].var])
     whole = tuple((m, c) for m, c in rest.terms if c % (step * width) == 0)
     part = Polynomial(terms=tuple(t for t in rest.terms if t not in whole), constant=rest.constant % (step * width))
-    ranges: Mapping[str, Interval] = loop_ranges(around)
     low, high = interval(to_expression(part), ranges)
     if low is None or high is None or low < 0 or high >= step:
         return None, offset

@@ -38,7 +38,7 @@ def _statement(statement: Stmt, block: Block, lanes: frozenset[str], inside: boo
             return replace(statement, body=_block(body, lanes, inside or statement.kind == "lane"))
         case If(then=then, otherwise=otherwise):
             return replace(statement, then=_block(then, lanes, inside), otherwise=_block(otherwise, lanes, inside))
-        case Alloc(buffer=buffer) if buffer.space != "shared":
+        case Alloc(buffer=buffer) if buffer.space not in ("shared", "fragment"):
             spread = not inside and not _is_uniform(buffer, block, lanes)
             wanted = spread and (buffer.space != "reg" or _differs_by_lane(buffer, block, lanes))
             return replace(statement, buffer=replace(buffer, space="shared" if wanted else "reg"))
@@ -68,7 +68,7 @@ def _in_registers(block: Block) -> Block:
     """Phases of one lane."""
     return tuple(
         replace(s, buffer=replace(s.buffer, space="reg"))
-        if isinstance(s, Alloc)
+        if isinstance(s, Alloc) and s.buffer.space not in ("shared", "fragment")
         else replace(s, body=_in_registers(s.body))
         if isinstance(s, For)
         else s

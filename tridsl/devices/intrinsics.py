@@ -35,5 +35,7 @@ INTRINSICS: dict[str, Intrinsic] = {
         Intrinsic(name="vpdpwssd", a=I16, b=I16, acc=I32, m=1, n=1, k=2, feature="avx512vnni", lanes=True),
         Intrinsic(name="vdpbf16ps", a=BF16, b=BF16, acc=F32, m=1, n=1, k=2, feature="avx512bf16", lanes=True),
         Intrinsic(name="coopmat_16x16x16", a=F16, b=F16, acc=F32, m=16, n=16, k=16, feature="cooperative_matrix"),
+        Intrinsic(name="coopmat_i8_16x16x32", a=I8, b=I8, acc=I32, m=16, n=16, k=32, feature="cooperative_matrix_i8_k32"),
+        Intrinsic(name="coopmat_i8_16x16x16", a=I8, b=I8, acc=I32, m=16, n=16, k=16, feature="cooperative_matrix_i8_k16"),
     )
 }

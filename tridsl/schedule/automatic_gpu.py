@@ -3,6 +3,8 @@
 1. Results that need whole rows of their inputs (softmax, norms) get a workgroup a row: the row is read once, 16 bytes a lane at a time,
    and stays in the lanes' registers.
 2. Independent results get a lane for every 16 bytes.
+3. Sums of products get tiles: panels of both factors in shared memory, fetched ahead, and a register tile for each lane, or fragments
+   for each subgroup where the device has matrix instructions for the types.
 What is left has no steps; the backend binds its loops one by one.
 """
 
@@ -16,6 +18,7 @@ from tridsl.ir.expr import Load, Var
 from tridsl.ir.op import Axis, Map, Reduce, Stage
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, values_of
+from tridsl.schedule.contraction_gpu import contraction_gpu
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import At, Bind, Fuse, Inline, Schedule, Split, Step, StoreIn, Unroll, Vector
 
@@ -25,6 +28,8 @@ LANES = 256
 """Lanes of a workgroup that works on independent elements."""
 ROW_ACCESSES = 4
 """Accesses that each lane makes to a row: enough bytes in flight, few enough registers."""
+ROW_LANES = 512
+"""Lanes of a row's workgroup, beyond which too few workgroups fit a processor to hide each other's waits; each lane keeps more."""
 ROW_REGISTERS = 64
 """Elements of a row that one lane keeps at most."""
 
@@ -45,6 +50,8 @@ def automatic_gpu(
     for name, stage in graph.stages.items():
         if name not in done and isinstance(stage, Map) and stage.axes:
             steps += _map_steps(stage, graph, spec, sizes, decide)
+        elif name not in done and isinstance(stage, Reduce):
+            steps += contraction_gpu(stage, spec, sizes, decide)
     return tuple(steps)
 
 
@@ -170,7 +177,8 @@ def _row_lanes(row: _Row, spec: DeviceSpec, decide: Decider) -> int:
     accesses = row.length // row.width
     step = _subgroup(spec)
     most = max(step, _most_lanes(spec) // step * step)
-    wanted = min(most, max(step, -(-accesses // (ROW_ACCESSES * step)) * step))
+    wanted = min(most, ROW_LANES, max(step, -(-accesses // (ROW_ACCESSES * step)) * step))
+    wanted = max(wanted, min(most, -(-row.length // (ROW_REGISTERS * step)) * step))
     even = [n for n in range(step, most + 1, step) if accesses % n == 0 and wanted // 2 <= n <= 2 * wanted]
     lanes = min(even, key=lambda n: abs(n - wanted), default=wanted)
     enough = [n for n in (step << bit for bit in range(6)) if n <= most and -(-accesses // n) * row.width <= ROW_REGISTERS]

@@ -17,6 +17,7 @@ BINDINGS: dict[str, LoopKind] = {
     **{f"group.{d}": "group" for d in "xyz"},
     **{f"lane.{d}": "lane" for d in "xyz"},
     "subgroup": "subgroup",
+    **{f"subgroup.{d}": "subgroup" for d in "xyz"},
     "column": "column",
     "row": "row",
 }

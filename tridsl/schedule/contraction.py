@@ -58,7 +58,7 @@ def is_contraction(stage: Reduce) -> bool:
         and len(stage.targets) == 1
         and bool(stage.axes)
         and _factors(stage.values[0]) is not None
-        and _roles(stage) is not None
+        and roles_of(stage) is not None
     )
 
 
@@ -77,7 +77,7 @@ def _element(factor: Expr) -> Load | None:
     return factor if isinstance(factor, Load) else None
 
 
-def _roles(stage: Reduce) -> Factors | None:
+def roles_of(stage: Reduce) -> Factors | None:
     factors = _factors(stage.values[0])
     if factors is None:
         return None
@@ -107,7 +107,7 @@ def contraction_steps(
     stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider, *, threads: bool, whole: bool
 ) -> list[Step]:
     """Steps for one contraction stage; `whole`: it has a phase of its own (so panels may be packed)."""
-    roles = _roles(stage)
+    roles = roles_of(stage)
     assert roles is not None
     extents = {a.name: extent_of(a, sizes) for a in (*stage.axes, *stage.over)}
     acc: DType = stage.reducer.dtypes[0]

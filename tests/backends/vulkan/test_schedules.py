@@ -103,3 +103,17 @@ def test_maps_that_broadcast_or_move(driver: VulkanDriver, device: Device) -> No
         x = random("f32", *shape)
         _, (y,) = on_device(driver, device, "transpose", x)
         np.testing.assert_array_equal(y, x.T)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "i8", "i16", "f16"])
+@pytest.mark.parametrize("shape", [(128, 128, 32), (32, 64, 16), (256, 32, 48), (96, 160, 8), (2, 64, 128, 64)], ids=str)
+def test_tiled_products(driver: VulkanDriver, device: Device, dtype: str, shape: tuple[int, ...]) -> None:
+    *batch, m, n, k = shape
+    a, b = random(dtype, *batch, m, k), random(dtype, *batch, k, n)
+    schedule, (c,) = on_device(driver, device, "matmul", a, b)
+    assert any(isinstance(step, StoreIn) and step.space == "shared" for step in schedule)
+    wanted = call("matmul", a, b)
+    if c.dtype == np.int32:
+        np.testing.assert_array_equal(c, wanted)
+    else:
+        np.testing.assert_allclose(c.astype(np.float64), wanted.astype(np.float64), rtol=1e-2 if dtype == "f16" else 1e-4, atol=1e-3)

@@ -1,0 +1,121 @@
+"""`panels`: what a workgroup stages in shared memory lies there as it lies in global memory.
+
+    copy A[i.o*128 + i.c*64 + i.l*4 + i.v, k.o*16 + k] → A.s[i.l, k, i.c, i.v]               (alloc A.s: f32[16, 16, 2, 4])
+→   copy A[i.o*128 + i, k.o*16 + k]                    → A.s[i, k]                           (alloc A.s: f32[128, 16])
+
+Neighbours in global memory are then neighbours in the panel too: lanes copy 16 bytes at a time, and read so. Padding of the last
+axis (`A.store(shared, at=k.o, pad=8)`) stays padding of the last axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from tridsl.backends.vulkan.contiguous import Strides, offset_of, plain_tensors
+from tridsl.devices.spec import DeviceSpec
+from tridsl.dtypes import DType
+from tridsl.ir.affine import normal_form, simplify_index
+from tridsl.ir.expr import Const, Expr, Load, Var, add, binary, index, mul
+from tridsl.ir.loop import Alloc, Copy, CopyAxis, Kernel, Phase, Ref
+from tridsl.ir.walk import rewrite, substitute, walk
+
+
+def panels(kernel: Kernel, spec: DeviceSpec) -> Kernel:
+    """Every shared buffer that one cooperative copy fills, in the order of its source."""
+    tensors = plain_tensors(kernel)
+
+    def turned(phase: Phase) -> Phase:
+        fills: dict[str, list[Copy]] = {}
+        for node in walk(phase.body):
+            if isinstance(node, Copy) and node.cooperative:
+                fills.setdefault(node.target.tensor, []).append(node)
+        orders: dict[str, _Order] = {}
+        for name, copies in fills.items():
+            order = _order(copies[0], tensors) if len(copies) == 1 else None
+            if order is not None:
+                orders[name] = order
+        return replace(phase, body=rewrite(phase.body, _rules(orders))) if orders else phase
+
+    return replace(kernel, phases=tuple(turned(phase) for phase in kernel.phases))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """Axes of the panel, outermost first, each made of the old axes at `parts` (outer before inner); `extents` are of the old axes,
+    without padding."""
+
+    parts: tuple[tuple[int, ...], ...]
+    extents: tuple[int, ...]
+
+    def size(self, parts: Sequence[int]) -> int:
+        return prod(self.extents[axis] for axis in parts)
+
+    def place(self, items: Sequence[Expr]) -> tuple[Expr, ...]:
+        """Where the point `items` of the old panel lies in the new one."""
+        out = []
+        for parts in self.parts:
+            position: Expr = index(0)
+            for axis in parts:
+                position = add(mul(position, index(self.extents[axis])), items[axis])
+            out.append(position)
+        return tuple(out)
+
+
+def _order(copy: Copy, tensors: Mapping[str, tuple[DType, Strides]]) -> _Order | None:
+    if copy.source.tensor not in tensors or copy.target.index != tuple(Var(name=a.var) for a in copy.axes) or not copy.axes:
+        return None
+    _, strides = tensors[copy.source.tensor]
+    polynomial = normal_form(offset_of(copy.source.index, strides))
+    steps = [polynomial.coefficient(axis.var) or 0 for axis in copy.axes]
+    extents = [int(a.extent.value) if isinstance(a.extent, Const) and a.bound in (None, a.extent.value) else 0 for a in copy.axes]
+    if not all(steps) or not all(extents):
+        return None
+    parts: list[tuple[int, ...]] = []
+    for axis in sorted(range(len(steps)), key=lambda n: -steps[n]):
+        if parts and steps[parts[-1][-1]] == steps[axis] * extents[axis]:
+            parts[-1] = (*parts[-1], axis)
+        else:
+            parts.append((axis,))
+    return _Order(parts=tuple(parts), extents=tuple(extents))
+
+
+def _rules(orders: Mapping[str, _Order]) -> dict[type, Callable[[Any], Any]]:
+    def alloc(node: Alloc) -> Alloc:
+        order = orders.get(node.buffer.name)
+        if order is None:
+            return node
+        last = node.buffer.shape[-1]
+        padding = int(last.value) - order.extents[-1] if isinstance(last, Const) else 0
+        shape = [order.size(parts) for parts in order.parts]
+        shape[-1] += padding
+        sizes = tuple(index(size) for size in shape)
+        return replace(node, buffer=replace(node.buffer, shape=sizes, padded=(False,) * len(sizes)))
+
+    def access(node: Load | Ref) -> Load | Ref:
+        order = orders.get(node.tensor)
+        return replace(node, index=order.place(node.index)) if order is not None else node
+
+    def copy(node: Copy) -> Copy:
+        order = orders.get(node.target.tensor)
+        return _recounted(node, order) if order is not None else node
+
+    return {Alloc: alloc, Load: access, Ref: access, Copy: copy}
+
+
+def _recounted(copy: Copy, order: _Order) -> Copy:
+    """With one axis for every axis of the panel."""
+    axes, places, values = [], [], {}
+    for parts in order.parts:
+        variable = ".".join(copy.axes[axis].var for axis in parts)
+        axes.append(CopyAxis(var=variable, extent=index(order.size(parts))))
+        left: Expr = Var(name=variable)
+        places.append(left)
+        for position in range(len(parts) - 1, -1, -1):
+            axis, extent = parts[position], index(order.extents[parts[position]])
+            values[copy.axes[axis].var] = binary("mod", left, extent) if position else left
+            left = binary("floordiv", left, extent)
+    source = replace(copy.source, index=tuple(simplify_index(substitute(place, values)) for place in copy.source.index))
+    return replace(copy, axes=tuple(axes), target=replace(copy.target, index=tuple(places)), source=source)

@@ -1,0 +1,177 @@
+"""`stage`: copies that lanes make together become copies of each lane, 16 bytes at a time, and are fetched ahead of use.
+
+                                                           alloc A.next: f32[8] in reg
+    for k.o < 256:                                         unroll q < 2: copy A[… 0 …] → A.next[q*4 + e], e < 4
+      copy A[… k.o …] → A.s[i, k] cooperative (× 2)    →   for k.o < 256:
+      … A.s …                                                barrier;  unroll q < 2: copy A.next[q*4 + e] → A.s[…];  barrier
+                                                             if k.o + 1 < 256: unroll q < 2: copy A[… k.o + 1 …] → A.next[…]
+                                                             … A.s …
+
+Chunk q*lanes + lane of the panel, in the panel's order, is the q-th of that lane. Memory answers while the lanes compute: that is what
+`pipeline(1)` (two buffers) means here; the second buffer is the lanes' registers. With one buffer both halves stand together.
+A panel whose size is not known, or whose rows are no whole 16 bytes, is left to the emitter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tridsl.backends.vulkan.collective import LANE_AXES
+from tridsl.backends.vulkan.contiguous import MAX_BYTES, Strides, plain_tensors, row_major, run_start
+from tridsl.devices.spec import DeviceSpec
+from tridsl.dtypes import DType
+from tridsl.ir.expr import Const, Expr, Load, Var, add, binary, index, mul
+from tridsl.ir.loop import Alloc, Barrier, Block, Buffer, Copy, CopyAxis, For, If, Kernel, Ref, Stmt
+from tridsl.ir.walk import substitute, walk
+from tridsl.passes.fresh import fresh
+
+
+def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
+    """Cooperative copies that stand in a serial loop inside lanes or subgroups."""
+    tensors = plain_tensors(kernel)
+    subgroup = spec.subgroup_sizes[-1] if spec.subgroup_sizes else 1
+
+    def visit(block: Block, team: tuple[For, ...], buffers: Mapping[str, Buffer]) -> Block:
+        out: list[Stmt] = []
+        for statement in block:
+            if isinstance(statement, Alloc):
+                buffers = {**buffers, statement.buffer.name: statement.buffer}
+            if isinstance(statement, For):
+                inner = (*team, statement) if statement.kind in ("lane", "subgroup") else team
+                statement = replace(statement, body=visit(statement.body, inner, buffers))
+                width = _team_size(team, subgroup)
+                out += _staged(statement, team, width, tensors, buffers) if width and statement.kind == "serial" else (statement,)
+            elif isinstance(statement, If):
+                then, otherwise = visit(statement.then, team, buffers), visit(statement.otherwise, team, buffers)
+                out.append(replace(statement, then=then, otherwise=otherwise))
+            else:
+                out.append(statement)
+        return tuple(out)
+
+    return replace(kernel, phases=tuple(replace(p, body=visit(p.body, (), {})) for p in kernel.phases))
+
+
+def _team_size(team: tuple[For, ...], subgroup: int) -> int | None:
+    """Lanes of the workgroup, where all of them are always there."""
+    count = subgroup if any(loop.kind == "subgroup" for loop in team) else 1
+    for loop in team:
+        if not isinstance(loop.extent, Const):
+            return None
+        count *= int(loop.extent.value)
+    return count if team else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Panel:
+    """One copy as `each` chunks of `width` elements for every lane."""
+
+    copy: Copy
+    extents: tuple[int, ...]
+    width: int
+    each: int
+    chunks: int
+    lanes: int
+    dtype: DType
+
+    @property
+    def name(self) -> str:
+        return f"{self.copy.target.tensor}.next"
+
+
+def _panel(copy: Copy, lanes: int, tensors: Mapping[str, tuple[DType, Strides]], buffers: Mapping[str, Buffer]) -> _Panel | None:
+    if copy.source.mask is not None or copy.source.tensor not in tensors or copy.target.tensor not in buffers or not copy.axes:
+        return None
+    dtype, strides = tensors[copy.source.tensor]
+    width = MAX_BYTES // dtype.storage_bytes
+    extents = tuple(int(a.extent.value) for a in copy.axes if isinstance(a.extent, Const) and a.bound in (None, a.extent.value))
+    target = buffers[copy.target.tensor]
+    if len(extents) != len(copy.axes) or extents[-1] % width or target.dtype != dtype:
+        return None
+    last = copy.axes[-1].var
+    at = substitute(copy.source.index, {last: add(mul(Var(name="<chunk>"), index(width)), Var(name=last))})
+    to = substitute(copy.target.index, {last: add(mul(Var(name="<chunk>"), index(width)), Var(name=last))})
+    if run_start(at, strides, last, width) is None or run_start(to, row_major(target.shape), last, width) is None:
+        return None
+    total = 1
+    for extent in extents:
+        total *= extent
+    chunks = total // width
+    return _Panel(copy=copy, extents=extents, width=width, each=-(-chunks // lanes), chunks=chunks, lanes=lanes, dtype=dtype)
+
+
+def _staged(loop: For, team: tuple[For, ...], lanes: int, tensors: Mapping[str, tuple[DType, Strides]], buffers: Mapping[str, Buffer]) -> Block:
+    copies = [s for s in loop.body if isinstance(s, Copy) and s.cooperative]
+    panels = [_panel(copy, lanes, tensors, buffers) for copy in copies]
+    known = [panel for panel in panels if panel is not None]
+    if not known or len(known) < len(panels) or loop.carried:
+        return (loop,)
+    first = loop.body.index(copies[0])
+    before = loop.body[: first - 1] if first and loop.body[first - 1] == Barrier() else loop.body[:first]
+    if any(isinstance(n, Copy) and n.cooperative for s in loop.body if s not in copies for n in walk(s)):
+        return (loop,)
+    behind = loop.body[first:]
+    last = max(n for n, s in enumerate(behind) if s in copies)
+    rest = tuple(s for n, s in enumerate(behind) if s not in copies and not (n < last and s == Barrier()))
+    allocs = tuple(Alloc(buffer=_next(panel, team)) for panel in known)
+    store = (Barrier(), *(s for panel in known for s in _moves(panel, team, panel.copy, out=True)), Barrier())
+    ahead = all(copy.buffers > 1 for copy in copies)
+
+    def load(step: Expr | None) -> Block:
+        source = {} if step is None else {loop.var: step}
+        return tuple(s for p in known for s in _moves(p, team, replace(p.copy, source=substitute(p.copy.source, source)), out=False))
+
+    if not ahead:
+        return (*allocs, replace(loop, body=(*before, *load(None), *store, *rest)))
+    following = add(Var(name=loop.var), index(1))
+    fetch = If(condition=binary("lt", following, loop.extent), then=fresh(load(following), ".ahead"))
+    begin: Block = load(index(0))
+    if not isinstance(loop.extent, Const) or int(loop.extent.value) < 1:
+        begin = (If(condition=binary("gt", loop.extent, index(0)), then=begin),)
+    return (*allocs, *begin, replace(loop, body=(*before, *store, fetch, *rest)))
+
+
+def _next(panel: _Panel, team: tuple[For, ...]) -> Buffer:
+    """Where a lane keeps its chunks: its own registers inside loops over lanes, its part of an array around them otherwise."""
+    own = index(panel.each * panel.width)
+    shape = (own,) if _in_lanes(team) else (index(panel.lanes), own)
+    return Buffer(name=panel.name, dtype=panel.dtype, shape=shape, space="reg")
+
+
+def _in_lanes(team: tuple[For, ...]) -> bool:
+    return all(loop.kind == "lane" for loop in team)
+
+
+def _moves(panel: _Panel, team: tuple[For, ...], copy: Copy, *, out: bool) -> Block:
+    """The lane's chunks from memory to its registers, or (`out`) on to the panel."""
+    suffix = "out" if out else "in"
+    chunk, element, lane = (Var(name=f"{panel.name}.{part}.{suffix}") for part in ("q", "e", "t"))
+    me: Expr = lane
+    if _in_lanes(team):
+        me, step = index(0), 1
+        for loop in sorted(team, key=lambda l: LANE_AXES[l.binding or "lane.x"]):
+            me = add(me, mul(Var(name=loop.var), index(step)))
+            step *= int(loop.extent.value) if isinstance(loop.extent, Const) else 0
+    number = add(mul(chunk, index(panel.lanes)), me)
+    places: dict[str, Expr] = {}
+    per_row, left = panel.extents[-1] // panel.width, number
+    places[copy.axes[-1].var] = add(mul(binary("mod", left, index(per_row)), index(panel.width)), element)
+    left = binary("floordiv", left, index(per_row))
+    for position in range(len(panel.extents) - 2, -1, -1):
+        places[copy.axes[position].var] = binary("mod", left, index(panel.extents[position])) if position else left
+        left = binary("floordiv", left, index(panel.extents[position]))
+    kept = add(mul(chunk, index(panel.width)), element)
+    own = (kept,) if _in_lanes(team) else (lane, kept)
+    axis = CopyAxis(var=element.name, extent=index(panel.width))
+    source, target = substitute(copy.source, places), substitute(copy.target, places)
+    if out:
+        move = Copy(axes=(axis,), target=target, source=Load(tensor=panel.name, index=own, dtype=panel.dtype))
+    else:
+        move = Copy(axes=(axis,), target=Ref(tensor=panel.name, index=own), source=source)
+    body: Stmt = move
+    if panel.chunks % panel.lanes:
+        body = If(condition=binary("lt", number, index(panel.chunks)), then=(move,))
+    body = For(var=chunk.name, extent=index(panel.each), bound=panel.each, kind="unroll", body=(body,))
+    if not _in_lanes(team):
+        body = For(var=lane.name, extent=index(panel.lanes), bound=panel.lanes, kind="lane", binding="lane.x", body=(body,))
+    return (body,)

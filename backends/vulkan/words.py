@@ -1,0 +1,84 @@
+"""Which local buffers may hold 16-byte words instead of elements: those that are only ever moved in whole words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tridsl.backends.vulkan.contiguous import MAX_BYTES, Strides, offset_of, row_major, run_start
+from tridsl.dtypes import DType
+from tridsl.ir.affine import normal_form, to_expression
+from tridsl.ir.expr import Const, Expr, Load
+from tridsl.ir.loop import Alloc, Block, Buffer, Copy, Ref
+from tridsl.ir.walk import walk
+
+
+def word_buffers(block: Block, tensors: Mapping[str, tuple[DType, Strides]]) -> frozenset[str]:
+    """Names of shared and register buffers of `block` that only copies of whole words and loads of fragments touch."""
+    buffers = {n.buffer.name: n.buffer for n in walk(block) if isinstance(n, Alloc)}
+    found = {name for name, buffer in buffers.items() if buffer.space in ("reg", "shared") and _is_even(buffer)}
+    copies = [n for n in walk(block) if isinstance(n, Copy)]
+    inside = {id(side) for copy in copies for side in (copy.target, copy.source)}
+    found -= {n.tensor for n in walk(block) if isinstance(n, Load | Ref) and id(n) not in inside}
+    found -= {name for copy in copies for name in _split(copy, buffers)}
+    while True:
+        # elements in shared memory come from and go to elements
+        lost = {
+            a
+            for copy in copies
+            for a, b in ((copy.target.tensor, copy.source.tensor), (copy.source.tensor, copy.target.tensor))
+            if a in found and b not in found and b not in tensors and buffers[b].space == "shared"
+        }
+        if not lost:
+            return frozenset(found)
+        found -= lost
+
+
+def _is_even(buffer: Buffer) -> bool:
+    count = 1
+    for size in buffer.shape:
+        count *= int(size.value) if isinstance(size, Const) else 0
+    return bool(buffer.shape) and count > 0 and count * buffer.dtype.storage_bytes % MAX_BYTES == 0
+
+
+def _split(copy: Copy, buffers: Mapping[str, Buffer]) -> set[str]:
+    """Buffers that `copy` does not move in whole words."""
+    sides = (copy.target, copy.source)
+    names = {side.tensor for side in sides if side.tensor in buffers}
+    plain = not copy.cooperative and copy.pad is None and copy.source.mask is None and bool(copy.axes)
+    if not plain or len({_dtype(copy, buffers, side.tensor) for side in sides}) > 1:
+        return names
+    if copy.target.tensor in buffers and buffers[copy.target.tensor].space == "fragment":
+        return {copy.source.tensor} if copy.source.tensor in buffers and not _has_word_rows(copy, buffers) else set()
+    (*_, last) = copy.axes
+    if not isinstance(last.extent, Const) or last.bound is not None:
+        return names
+    count = int(last.extent.value)
+    whole = count * buffers[next(iter(names))].dtype.storage_bytes % MAX_BYTES == 0
+    runs = all(run_start(side.index, row_major(buffers[side.tensor].shape), last.var, count) is not None for side in sides if side.tensor in names)
+    return set() if whole and runs else names
+
+
+def _dtype(copy: Copy, buffers: Mapping[str, Buffer], name: str) -> DType:
+    return buffers[name].dtype if name in buffers else copy.source.dtype
+
+
+def _has_word_rows(copy: Copy, buffers: Mapping[str, Buffer]) -> bool:
+    return matrix_layout(copy, row_major(buffers[copy.source.tensor].shape), MAX_BYTES // copy.source.dtype.storage_bytes) is not None
+
+
+def matrix_layout(copy: Copy, strides: Strides, width: int) -> tuple[Expr, int, bool] | None:
+    """Start, stride (elements) and whether rows are contiguous, of a fragment's source; None where start or stride is no multiple
+    of `width` elements."""
+    return layout_of(copy.source.index, strides, copy.axes[-2].var, copy.axes[-1].var, width)
+
+
+def layout_of(at: tuple[Expr, ...], strides: Strides, rows: str, columns: str, width: int) -> tuple[Expr, int, bool] | None:
+    """The same for any access that walks a matrix with two variables."""
+    polynomial = normal_form(offset_of(at, strides))
+    steps = polynomial.coefficient(rows), polynomial.coefficient(columns)
+    rest = polynomial.without([rows, columns])
+    if 1 not in steps or None in steps or rest.constant % width or any(c % width for _, c in rest.terms):
+        return None
+    by_row = steps[1] == 1
+    stride = (steps[0] if by_row else steps[1]) or 0
+    return (to_expression(rest), stride, by_row) if stride > 0 and stride % width == 0 else None

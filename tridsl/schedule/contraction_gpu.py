@@ -1,0 +1,148 @@
+"""Sums of products on a GPU: tiles of the result for workgroups, panels of the factors in shared memory, tiles of tiles below.
+
+A lane's register tile is two by two groups of four neighbours, half a workgroup's tile apart, so that lanes next to each other read and
+write 16 bytes next to each other (Volkov and Demmel 2008; NVIDIA, CUTLASS). Matrix instructions: a subgroup's tile is a grid of
+fragments (reference/kernels.md 2.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
+from tridsl.devices.spec import DeviceSpec
+from tridsl.dtypes import DType
+from tridsl.ir.expr import Load, Var
+from tridsl.ir.op import Reduce
+from tridsl.schedule.analyse import extent_of
+from tridsl.schedule.contraction import Factors, is_contraction, roles_of
+from tridsl.schedule.decisions import Decider
+from tridsl.schedule.steps import Bind, Fuse, Intrin, Order, Pipeline, Split, Step, StoreIn, Unroll, Vector
+
+ACCESS_BYTES = 16
+"""The widest access of one lane."""
+NEIGHBOURS = 4
+"""Elements of the register tile that lie side by side."""
+
+
+def contraction_gpu(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> list[Step]:
+    """Steps for one contraction; none where it is no product of two whole matrices (times a batch) that its tiles divide."""
+    if not is_contraction(stage) or len(stage.over) != 1:
+        return []
+    factors = roles_of(stage)
+    if factors is None or factors.tile is None or not all(_plain(load) for load in (factors.a, factors.b)):
+        return []
+    extents = {axis.name: extent_of(axis, sizes) for axis in (*stage.axes, *stage.over)}
+    m, n, k = extents[factors.tile], extents[factors.vector], extents[stage.over[0].name]
+    if not m or not n or not k or factors.a.tensor == factors.b.tensor:
+        return []
+    row = _instruction(stage, factors, spec)
+    if row is not None:
+        steps = _by_fragments(stage, factors, row, spec, (m, n, k), decide)
+        if steps:
+            return steps
+    return _by_lanes(stage, factors, spec, (m, n, k), decide)
+
+
+def _plain(load: Load) -> bool:
+    return load.boundary is None and load.mask is None and all(isinstance(place, Var) for place in load.index)
+
+
+def _instruction(stage: Reduce, factors: Factors, spec: DeviceSpec) -> Intrinsic | None:
+    """A matrix instruction of the device for these types. (It sums in an order of its own, as all of them do.)"""
+    acc: DType = stage.reducer.dtypes[0]
+    for row in INTRINSICS.values():
+        if not row.lanes and (row.a, row.b, row.acc) == (factors.a.dtype, factors.b.dtype, acc) and row.feature in spec.features:
+            return row
+    return None
+
+
+def _largest(extent: int, *candidates: int) -> int | None:
+    """The first of `candidates` that divides `extent`."""
+    return next((size for size in candidates if extent % size == 0), None)
+
+
+def _groups(stage: Reduce, factors: Factors) -> tuple[list[Step], list[str], tuple[tuple[str, str], ...]]:
+    """Batch axes as one loop, and the binding of the loops over tiles."""
+    batch = [axis.name for axis in stage.axes if axis.name not in (factors.tile, factors.vector)]
+    steps: list[Step] = []
+    fused = batch[0] if batch else ""
+    for axis in batch[1:]:
+        steps.append(Fuse(stage=stage.name, outer=fused, inner=axis))
+        fused = f"{fused}.{axis}"
+    bound = ((f"{factors.tile}.o", "group.y"), (f"{factors.vector}.o", "group.x"))
+    return steps, [fused] if fused else [], (*(((fused, "group.z"),) if fused else ()), *bound)
+
+
+def _by_lanes(stage: Reduce, factors: Factors, spec: DeviceSpec, extents: tuple[int, int, int], decide: Decider) -> list[Step]:
+    """128 x 128 results for 16 x 16 lanes, 8 x 8 each; smaller where that does not divide the result."""
+    name, i, j, over = stage.name, factors.tile or "", factors.vector, stage.over[0].name
+    m, n, k = extents
+    acc = stage.reducer.dtypes[0]
+    rows, columns, depth = _largest(m, 128, 64, 32), _largest(n, 128, 64, 32), _largest(k, 32, 16, 8)
+    if rows is None or columns is None or depth is None or acc.storage_bytes != 4 or (spec.max_group_lanes or 0) < 256:
+        return []
+    depth = decide(f"{name}.depth", depth, [d for d in (8, 16, 32) if k % d == 0], "depth of the panels in shared memory")
+    ahead = decide(f"{name}.ahead", True, (False,), "whether the next panels are fetched ahead")
+    lanes_y, lanes_x = min(16, rows // NEIGHBOURS), min(16, columns // NEIGHBOURS)
+    steps, batch, groups = _groups(stage, factors)
+    for axis, size, lanes in ((i, rows, lanes_y), (j, columns, lanes_x)):
+        steps += [
+            Split(stage=name, axis=axis, factor=size),
+            Split(stage=name, axis=f"{axis}.i", factor=lanes * NEIGHBOURS),
+            Split(stage=name, axis=f"{axis}.i.i", factor=NEIGHBOURS),
+        ]
+    steps += [Split(stage=name, axis=over, factor=depth), Split(stage=name, axis=f"{over}.i", factor=NEIGHBOURS)]
+    tile = (f"{i}.i.o", f"{i}.i.i.i", f"{j}.i.o", f"{j}.i.i.i")
+    lanes_of = (f"{i}.i.i.o", f"{j}.i.i.o")
+    inner = (f"{over}.o", f"{over}.i.o", f"{over}.i.i")
+    steps += [
+        Order(stage=name, axes=(*batch, f"{i}.o", f"{j}.o", *lanes_of, *inner, *tile)),
+        Bind(stage=name, axes=(*groups, (lanes_of[0], "lane.y"), (lanes_of[1], "lane.x"))),
+        *(Unroll(stage=name, axis=axis) for axis in (f"{over}.i.i", *tile[:-1])),
+        Vector(stage=name, axis=tile[-1]),
+    ]
+    return [*steps, *_panels(stage, factors, 0, ahead)]
+
+
+def _by_fragments(
+    stage: Reduce, factors: Factors, row: Intrinsic, spec: DeviceSpec, extents: tuple[int, int, int], decide: Decider
+) -> list[Step]:
+    """128 x 128 results for four subgroups, 64 x 64 each in fragments; smaller where that does not divide the result."""
+    name, i, j, over = stage.name, factors.tile or "", factors.vector, stage.over[0].name
+    m, n, k = extents
+    if m % row.m or n % row.n or k % row.k or len(spec.subgroup_sizes) != 1:
+        return []
+    rows, columns = _largest(m, 128, 64, 32, row.m) or row.m, _largest(n, 128, 64, 32, row.n) or row.n
+    rows = decide(f"{name}.rows", rows, [s for s in (64, 128, 256) if m % s == 0], "rows of a workgroup's tile")
+    columns = decide(f"{name}.columns", columns, [s for s in (64, 128, 256) if n % s == 0], "columns of a workgroup's tile")
+    depths = [d for d in (row.k, 2 * row.k, 4 * row.k) if k % d == 0]
+    depth = decide(f"{name}.depth", _largest(k, 2 * row.k, row.k) or row.k, depths, "depth of the panels")
+    access = ACCESS_BYTES // row.a.storage_bytes
+    pad = decide(f"{name}.pad", access, (0, 2 * access), "elements between the rows of a panel, against bank conflicts")
+    ahead = decide(f"{name}.ahead", True, (False,), "whether the next panels are fetched ahead")
+    high = decide(f"{name}.high", min(64, rows), [s for s in (32, 64, 128) if rows % s == 0], "rows of a subgroup's tile")
+    broad = decide(f"{name}.broad", min(64, columns), [s for s in (32, 64, 128) if columns % s == 0], "columns of a subgroup's tile")
+    steps, batch, groups = _groups(stage, factors)
+    for axis, size, own, fragment in ((i, rows, high, row.m), (j, columns, broad, row.n)):
+        steps += [
+            Split(stage=name, axis=axis, factor=size),
+            Split(stage=name, axis=f"{axis}.i", factor=own),
+            Split(stage=name, axis=f"{axis}.i.i", factor=fragment),
+        ]
+    steps += [Split(stage=name, axis=over, factor=depth), Split(stage=name, axis=f"{over}.i", factor=row.k)]
+    subgroups, tile = (f"{i}.i.o", f"{j}.i.o"), (f"{i}.i.i.o", f"{j}.i.i.o")
+    instruction = (f"{i}.i.i.i", f"{j}.i.i.i", f"{over}.i.i")
+    steps += [
+        Order(stage=name, axes=(*batch, f"{i}.o", f"{j}.o", *subgroups, f"{over}.o", f"{over}.i.o", *tile, *instruction)),
+        Bind(stage=name, axes=(*groups, (subgroups[0], "subgroup.y"), (subgroups[1], "subgroup.x"))),
+        *(Unroll(stage=name, axis=axis) for axis in tile),
+        Intrin(stage=name, name=row.name),
+    ]
+    return [*steps, *_panels(stage, factors, pad, ahead)]
+
+
+def _panels(stage: Reduce, factors: Factors, pad: int, ahead: bool) -> list[Step]:
+    at = f"{stage.over[0].name}.o"
+    steps: list[Step] = [StoreIn(stage=load.tensor, space="shared", at=at, pad=pad) for load in (factors.a, factors.b)]
+    return [*steps, Pipeline(stage=stage.name, depth=1)] if ahead else steps
