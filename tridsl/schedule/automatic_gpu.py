@@ -28,7 +28,7 @@ LANES = 256
 """Lanes of a workgroup that works on independent elements."""
 ROW_ACCESSES = 4
 """Accesses that each lane makes to a row: enough bytes in flight, few enough registers."""
-ROW_LANES = 512
+ROW_LANES = 256
 """Lanes of a row's workgroup, beyond which too few workgroups fit a processor to hide each other's waits; each lane keeps more."""
 ROW_REGISTERS = 64
 """Elements of a row that one lane keeps at most."""

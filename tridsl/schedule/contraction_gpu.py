@@ -123,6 +123,7 @@ def _by_fragments(
     ahead = decide(f"{name}.ahead", True, (False,), "whether the next panels are fetched ahead")
     high = decide(f"{name}.high", min(64, rows), [s for s in (32, 64, 128) if rows % s == 0], "rows of a subgroup's tile")
     broad = decide(f"{name}.broad", min(64, columns), [s for s in (32, 64, 128) if columns % s == 0], "columns of a subgroup's tile")
+    flat = decide(f"{name}.flat", True, (False,), "whether the instructions of a whole panel are written out")
     steps, batch, groups = _groups(stage, factors)
     for axis, size, own, fragment in ((i, rows, high, row.m), (j, columns, broad, row.n)):
         steps += [
@@ -136,7 +137,7 @@ def _by_fragments(
     steps += [
         Order(stage=name, axes=(*batch, f"{i}.o", f"{j}.o", *subgroups, f"{over}.o", f"{over}.i.o", *tile, *instruction)),
         Bind(stage=name, axes=(*groups, (subgroups[0], "subgroup.y"), (subgroups[1], "subgroup.x"))),
-        *(Unroll(stage=name, axis=axis) for axis in tile),
+        *(Unroll(stage=name, axis=axis) for axis in ((f"{over}.i.o", *tile) if flat else tile)),
         Intrin(stage=name, name=row.name),
     ]
     return [*steps, *_panels(stage, factors, pad, ahead)]
