@@ -142,7 +142,7 @@ def _loops(phase: Phase, kind: str) -> Iterator[For]:
 def _emit_phase(kernel: Kernel, phase: Phase, spec: DeviceSpec, slots: list[Slot]) -> Frame:
     axes = [AXES[GROUP_AXES[loop.binding or "group.x"]] for loop in _loops(phase, "group")]
     subgroups = subgroup_axes(phase)
-    local = group_shape(phase, spec.max_group_lanes or 128)
+    local = group_shape(phase, spec.max_group_lanes or 128, max(spec.subgroup_sizes, default=1))
     if subgroups:
         local = (prod(subgroups.values()) * (spec.subgroup_sizes[-1] if spec.subgroup_sizes else 1), 1, 1)
     frame = Frame(

@@ -18,9 +18,9 @@ from tridsl.backends.vulkan.emit_frame import AXES, Frame
 from tridsl.backends.vulkan.emit_matrix import emit_whole_use
 from tridsl.backends.vulkan.emit_places import declare_index, emit_alloc, index_type
 from tridsl.backends.vulkan.ranges import Range, range_of
-from tridsl.ir.expr import Const, Expr, index
+from tridsl.ir.expr import Const, Expr, Load, index
 from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Block, Check, Copy, For, If, Mma, Prefetch, Stmt, Store
-from tridsl.ir.walk import substitute
+from tridsl.ir.walk import substitute, walk
 
 MAX_GROUPS = 65535
 """Workgroups along an axis that every Vulkan device can start at once."""
@@ -120,8 +120,15 @@ def _group(frame: Frame, loop: For) -> None:
     frame.bound_groups = outside
 
 
+UNKNOWN_GROUPS = 256
+"""Workgroups of a loop whose length only the device knows."""
+
+
 def _at_origin(frame: Frame, loop: For) -> Expr:
-    """The extent with all outer loop variables 0: how many workgroups to start is only a question of speed."""
+    """The extent with all outer loop variables 0: how many workgroups to start is only a question of speed. A length that the
+    device computes is not known when they are started."""
+    if any(isinstance(node, Load) for node in walk(loop.extent)):
+        return index(min(loop.bound or UNKNOWN_GROUPS, UNKNOWN_GROUPS))
     zeros: dict[str, Expr] = {name: index(0) for name in frame.ranges if name not in frame.sizes}
     return substitute(loop.extent, zeros)
 

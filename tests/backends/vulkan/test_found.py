@@ -1,0 +1,49 @@
+"""Found by use: each was once wrong on the software device."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tridsl
+from tridsl import stdlib
+from tridsl.backend import Device
+
+SOFTWARE = "gpu:software"
+
+
+@pytest.fixture(autouse=True)
+def _software(device: Device) -> None:
+    if str(device) != SOFTWARE:
+        pytest.skip("no software GPU here")
+
+
+@pytest.mark.parametrize("length", [1, 5, 31, 33, 70, 100, 257])
+def test_partial_subgroups_add_nothing(length: int) -> None:
+    x = np.random.default_rng(length).integers(-9, 9, length).astype(np.float32)
+    assert stdlib.sum(x, device=SOFTWARE) == x.sum()
+    np.testing.assert_allclose(stdlib.softmax(x, device=SOFTWARE), stdlib.softmax(x), rtol=1e-5)
+
+
+def test_loops_that_the_driver_would_cut_short_are_refused() -> None:
+    with pytest.raises(tridsl.TriError) as caught:
+        stdlib.cumsum(np.ones(70000, np.float32), device=SOFTWARE)
+    assert caught.value.code == "E0712" and "65535" in str(caught.value)
+    np.testing.assert_array_equal(stdlib.cumsum(np.ones(60000, np.float32), device=SOFTWARE)[-1], 60000)
+
+
+def test_symbolic_loops_check_themselves() -> None:
+    ops = tridsl.compile("op f(dyn N, x: f32[N]) -> y: f32[N] {\n  y[i] = scan sum[i](x[i])\n}\n")
+    np.testing.assert_array_equal(ops.f(np.ones(100, np.float32), device=SOFTWARE), np.arange(1, 101))
+    with pytest.raises(IndexError, match="65535"):
+        ops.f(np.ones(70000, np.float32), device=SOFTWARE)
+
+
+def test_a_run_time_length_may_size_a_grid() -> None:
+    ops = tridsl.compile("""op f(x: f32[N]) -> y: f32[..N] {
+  t = compact[i](x[i], x[i] > 0)
+  y[i] = t[i] * 2
+}
+""")
+    x = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
+    np.testing.assert_array_equal(ops.f(x, device=SOFTWARE), x[x > 0] * 2)
