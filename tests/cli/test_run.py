@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.cli.command import Command
 from tridsl import pipeline
-from tridsl.cli.answers import compare
+from tridsl.autotune.answers import compare
 from tridsl.ir.loop import Kernel, Store
 from tridsl.ir.walk import rewrite
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from tridsl.api.engine import Services
+from tridsl.autotune.answers import compare
 from tridsl.backend import Device
-from tridsl.cli.answers import compare
 from tridsl.cli.bench.cases import Case
 from tridsl.cli.bench.contest import agreement, our_call, prepare, reference
 from tridsl.cli.bench.sampling import Reading, interleave

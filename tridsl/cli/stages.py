@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from tridsl import pipeline
 from tridsl.api.devices import find
+from tridsl.autotune.answers import Agreement, compare
 from tridsl.backend import Binary, Signature
-from tridsl.cli.answers import Agreement, compare
 from tridsl.cli.lower import Stages, prepared
 from tridsl.cli.output import OK, OUR_BUG, Report
 from tridsl.cli.targets import Given, Target

@@ -10,9 +10,9 @@ import numpy as np
 
 from tridsl.api.calls import result_shapes
 from tridsl.api.engine import Services
+from tridsl.autotune.answers import Agreement, compare
 from tridsl.buffer import pack
 from tridsl.check.sizes import solve
-from tridsl.cli.answers import Agreement, compare
 from tridsl.cli.bench import peers
 from tridsl.cli.bench.cases import Case
 from tridsl.cli.targets import Target, choose, complete, find_target, lifted, scalar_values, with_all_axes
