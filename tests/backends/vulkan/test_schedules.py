@@ -11,6 +11,7 @@ from tests.stdlib.calling import call, prepared
 from tridsl.backend import Device
 from tridsl.backends.vulkan import BACKEND
 from tridsl.backends.vulkan.driver import VulkanDriver
+from tridsl.diagnostics import TriError
 from tridsl.dtypes import NUMPY_TYPES
 from tridsl.ir.op import Scalar, Tensor
 from tridsl.passes.specialise import Specialisation
@@ -117,3 +118,22 @@ def test_tiled_products(driver: VulkanDriver, device: Device, dtype: str, shape:
         np.testing.assert_array_equal(c, wanted)
     else:
         np.testing.assert_allclose(c.astype(np.float64), wanted.astype(np.float64), rtol=1e-2 if dtype == "f16" else 1e-4, atol=1e-3)
+
+
+def test_the_device_tells_its_own_time(driver: VulkanDriver, device: Device) -> None:
+    op, _, sizes = prepared("gelu", (random("f32", 4096),), {}, {})
+    executable = driver.load(build(op, Build(spec=device.spec, backend=BACKEND, facts=Specialisation(sizes=tuple(sizes.items())))), device)
+    memory = driver.open(device.name).memory
+    arrays = [memory.allocate(4 * 4096) for _ in range(2)]
+    times = executable.device_seconds(arrays, 3)
+    for array in arrays:
+        memory.release(array)
+    assert len(times) == 3 and all(0 < seconds < 10 for seconds in times)
+
+
+def test_a_written_parameter_is_not_kept(device: Device) -> None:
+    op, _, sizes = prepared("gelu", (random("f32", 64),), {}, {})
+    made = Build(spec=device.spec, backend=BACKEND, facts=Specialisation(sizes=tuple(sizes.items())), schedule=(StoreIn(stage="y", space="reg"),))
+    with pytest.raises(TriError) as caught:
+        build(op, made)
+    assert caught.value.diagnostics[0].code == "E0417"
