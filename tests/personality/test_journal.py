@@ -329,9 +329,9 @@ for line in sys.stdin:  # one child a line of input: it writes until it is kille
             append(path, content)
             os.write(1, (name + "\\n").encode())
         os._exit(0)
-    print(f"child {child}", flush=True)
+    os.write(1, f"child {child}\\n".encode())  # in one piece: the child writes to the same pipe
     os.waitpid(child, 0)
-    print("dead", flush=True)
+    os.write(1, b"dead\\n")
 """
 
 
