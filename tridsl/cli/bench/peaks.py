@@ -17,7 +17,7 @@ from tridsl.dtypes import F32
 from tridsl.ir.expr import Var
 from tridsl.ir.op import Tensor
 
-FMA_ROUNDS = 4096
+FMA_ROUNDS = 1 << 17
 LEAST_COPY_BYTES = 1 << 26
 
 
