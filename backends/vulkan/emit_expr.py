@@ -248,7 +248,8 @@ def _narrow_index(frame: Frame, node: Binary) -> Value | None:
     ranges = [range_of(part, frame.ranges) for part in (node.a, node.b)]
     if not all(r.inside(INT32) for r in ranges) or (node.op not in COMPARE and _index_type(frame, node) != "int"):
         return None
-    a, b = emit_value(frame, node.a), emit_value(frame, node.b)
+    parts = (node.a, node.b) if node.op not in COMPARE else (_unwidened(node.a), _unwidened(node.b))
+    a, b = (emit_value(frame, part) for part in parts)
     if a.type != "int" or b.type != "int":
         return None
     if node.op in COMPARE:
@@ -263,6 +264,13 @@ def _narrow_index(frame: Frame, node: Binary) -> Value | None:
     if node.op in ("shl", "shr"):
         return None
     return Value(text=f"({a.text} {_INFIX[node.op]} {b.text})", type="int")
+
+
+def _unwidened(node: Expr) -> Expr:
+    """What `node` widened to i64. Mesa 25.0 answers `int64_t(x) < 5` with false for every `x` of 32 bits."""
+    if isinstance(node, Cast) and node.dtype == I64 and node.a.dtype.kind == "int":
+        return node.a
+    return node
 
 
 def _select(frame: Frame, node: Select) -> Value:
