@@ -87,7 +87,7 @@ class Executable(Protocol):
 
     def __call__(self, slots: Sequence[Any], threads: int) -> None:
         """Run to completion. `slots` follow the signature: a `numpy.ndarray` or device buffer per tensor, Python numbers for
-        scalars and sizes. Raises IndexError with a `Check`'s message, MemoryError, or TriError for a failing device."""
+        scalars and sizes. Raises CheckFailed with a `Check`'s message, MemoryError, or TriError for a failing device."""
 
 
 class Driver(Protocol):

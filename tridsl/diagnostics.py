@@ -147,6 +147,16 @@ class TriError(Exception):
         return "\n\n".join(d.render() for d in self.diagnostics)
 
 
+class CheckFailed(TriError, IndexError):
+    """A running kernel met an index outside its tensor, or a broken contract over a run-time length (E0541).
+
+    Results of the call are unspecified. It is an IndexError too, as NumPy's indexing raises.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Diagnostic(code="E0541", message=message))
+
+
 def error(code: str, message: str, span: Span | None = None, **more: object) -> TriError:
     """A `TriError` of one diagnostic; `more` are further fields of `Diagnostic`."""
     return TriError(Diagnostic(code=code, message=message, span=span, **more))  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import numpy as np
 from tridsl.backend import Binary, Signature
 from tridsl.backends.cpu import dispatch_code as native
 from tridsl.backends.cpu.code_memory import Code, load_object, this_machine
-from tridsl.diagnostics import TriError
+from tridsl.diagnostics import CheckFailed, TriError
 
 _NUMPY_C_API_VERSION = 0x0200_0000  # NPY_VERSION of the NumPy 2 ABI
 _FORMAT = b"tridsl dispatch 1\0"
@@ -111,7 +111,7 @@ def _symbols() -> dict[str, int]:
     found = {
         "PyFloat_Type": id(float), "PyLong_Type": id(int), "PyBool_Type": id(bool), "PyTuple_Type": id(tuple),
         "_Py_NoneStruct": id(None), "_Py_TrueStruct": id(True),
-        "PyExc_IndexError": ctypes.addressof(ctypes.c_void_p.in_dll(api, "PyExc_IndexError")),
+        "CheckFailed": id(CheckFailed),
         "PyExc_SystemError": ctypes.addressof(ctypes.c_void_p.in_dll(api, "PyExc_SystemError")),
     }  # fmt: skip
     for name in native.EXTERNAL_FUNCTIONS:

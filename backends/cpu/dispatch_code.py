@@ -20,7 +20,7 @@ ENTRY = "tridsl_dispatch"
 VECTORCALL = "tridsl_vectorcall"
 
 EXTERNAL_OBJECTS = ("PyFloat_Type", "PyLong_Type", "PyBool_Type", "PyTuple_Type", "_Py_NoneStruct", "_Py_TrueStruct",
-                    "PyExc_IndexError", "PyExc_SystemError")  # fmt: skip
+                    "CheckFailed", "PyExc_SystemError")  # fmt: skip
 EXTERNAL_FUNCTIONS = ("Py_IncRef", "Py_DecRef", "PyFloat_AsDouble", "PyLong_AsDouble", "PyLong_AsLongLongAndOverflow",
                       "PyErr_Occurred", "PyErr_Clear", "PyErr_SetObject", "PyErr_SetString", "PyErr_NoMemory",
                       "PyEval_SaveThread", "PyEval_RestoreThread", "PyTuple_New", "PyTuple_SetItem",

@@ -128,8 +128,7 @@ message:
   %messages = load ptr, ptr %messages.at
   %text.at = getelementptr ptr, ptr %messages, i64 %number
   %text = load ptr, ptr %text.at
-  %index.error = load ptr, ptr @PyExc_IndexError
-  call void @PyErr_SetObject(ptr %index.error, ptr %text)
+  call void @PyErr_SetObject(ptr @CheckFailed, ptr %text)
   ret void
 unknown:
   %system.error = load ptr, ptr @PyExc_SystemError

@@ -16,7 +16,7 @@ from tridsl.backend import Binary, Device, Signature
 from tridsl.backends.cpu import openmp
 from tridsl.backends.cpu.code_memory import load_object
 from tridsl.backends.cpu.host import host_spec
-from tridsl.diagnostics import error
+from tridsl.diagnostics import CheckFailed, error
 from tridsl.dtypes import BF16, F16, F32, F64, NUMPY_TYPES, DType
 from tridsl.ir.op import Param, Tensor
 
@@ -75,7 +75,7 @@ class CpuExecutable:
 
         An array is anything with NumPy's array interface, and is taken as it is: dtype, shape and strides were checked by
         whoever chose this specialisation. `threads` is the team size of parallel kernels, 1 inside another parallel
-        region. Raises MemoryError, or IndexError with the text of a failed check.
+        region. Raises MemoryError, or CheckFailed with the text of a failed check.
         """
         if len(slots) != len(self._packers):
             params, sizes = len(self.signature.params), len(self.signature.sizes)
@@ -91,7 +91,7 @@ def failure(status: int, messages: tuple[str, ...]) -> Exception:
     if status == 1:
         return MemoryError("a kernel found no memory for its scratch buffers")
     if 2 <= status < 2 + len(messages):
-        return IndexError(messages[status - 2])
+        return CheckFailed(messages[status - 2])
     return SystemError(f"a kernel returned the unknown status {status}; this is a bug of tridsl")
 
 

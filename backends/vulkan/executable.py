@@ -18,6 +18,7 @@ from tridsl.backends.vulkan.extent import evaluate_extent
 from tridsl.backends.vulkan.memory import DeviceArray, MemoryPool
 from tridsl.backends.vulkan.timing import timed_runs
 from tridsl.backends.vulkan.transfer import Transfer
+from tridsl.diagnostics import CheckFailed
 from tridsl.dtypes import NUMPY_TYPES
 from tridsl.ir.op import Scalar, Tensor
 
@@ -129,7 +130,7 @@ class _Call:
             if transfer.download:
                 transfer.host[:] = transfer.window.view
         if status is not None and status[0] != NO_FAILURE:
-            raise IndexError(executable.signature.messages[int(status[0])])
+            raise CheckFailed(executable.signature.messages[int(status[0])])
 
     def prepare(self) -> tuple[_Recording, list[Transfer], np.ndarray[Any, Any] | None]:
         """What to record, with all arguments where the host can put them already there."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tridsl.diagnostics import CheckFailed
 from tridsl.dtypes import NUMPY_TYPES, DType
 from tridsl.ir import scalar
 from tridsl.ir.expr import Const
@@ -32,7 +33,7 @@ def evaluate_kernel(
     Arguments are as for `evaluate_op`; `sizes` has a value for each of `kernel.sizes`. Outputs need no argument.
     Raises `KernelFault` for an access outside a tensor, a read of memory never written, an output element never written
     (but past the length of a `..N` tensor), lanes that disagree on a barrier and, with `check_races`, for iterations of
-    one parallel loop that touch the same element; IndexError for a failed `Check` or `raise` boundary.
+    one parallel loop that touch the same element; CheckFailed (an IndexError) for a failed `Check` or `raise` boundary.
     """
     code, values = _compiled(kernel, check_races)
     world = _World(kernel, arguments, sizes)
@@ -41,9 +42,9 @@ def evaluate_kernel(
     with np.errstate(all="ignore"):
         namespace["run"](world.bind, world.scalar, lambda name: int(sizes[name]), world.failed, world.outside.append)
     if world.failed:
-        raise IndexError(kernel.messages[min(world.failed)])
+        raise CheckFailed(kernel.messages[min(world.failed)])
     if world.outside:
-        raise IndexError(
+        raise CheckFailed(
             f"an index into `{world.outside[0]}` is outside its shape {list(world.shapes[world.outside[0]])}"
         )
     return {p.name: world.result(p) for p in kernel.params if isinstance(p, Tensor) and p.role != "input"}

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tridsl.diagnostics import CheckFailed
 from tridsl.dtypes import INDEX, NUMPY_TYPES, DType
 from tridsl.ir import scalar
 from tridsl.ir.expr import Binary, Boundary, Call, Cast, Const, Expr, Load, Select, Unary, Var
@@ -38,7 +39,7 @@ def evaluate_op(
     default may be absent. A `..N` result is its capacity, zero past the run-time length `<name>.len`. `exact` computes
     every float stage in f64 from the arguments as they are and returns f64: the reference for tolerances. `stages` adds
     every intermediate. Raises ValueError where a contract of the op does not hold or an array has another shape or type
-    than declared, IndexError for a data-dependent index outside its tensor or a broken check.
+    than declared, CheckFailed (an IndexError) for a data-dependent index outside its tensor or a broken check.
     """
     world = _World(op=op, exact=exact)
     world.scalars.update({name: (np.asarray(sizes[name], dtype=np.int64), INDEX) for name in op.sizes})
@@ -56,7 +57,7 @@ def evaluate_op(
             _STAGES[type(stage)](world, stage)
     world.outside += [f"{op.name}: {check.message}" for check in op.checks if not world.value(check.condition, {})]
     if world.outside:
-        raise IndexError(world.outside[0])
+        raise CheckFailed(world.outside[0])
     wanted = {p.name for p in op.tensors if p.role != "input"} | {p.length for p in op.outputs if p.length}
     found = {n: a for n, a in world.tensors.items() if stages or n in wanted}
     return {

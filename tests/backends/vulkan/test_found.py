@@ -8,6 +8,7 @@ import pytest
 import tridsl
 from tridsl import stdlib
 from tridsl.backend import Device
+from tridsl.dtypes import DTYPES, NUMPY_TYPES
 
 SOFTWARE = "gpu:software"
 
@@ -47,3 +48,16 @@ def test_a_run_time_length_may_size_a_grid() -> None:
 """)
     x = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
     np.testing.assert_array_equal(ops.f(x, device=SOFTWARE), x[x > 0] * 2)
+
+
+@pytest.mark.parametrize("name", ["i8", "i16", "i32", "i64", "u8", "u16", "u32"])
+def test_indices_that_the_data_give_are_checked(name: str) -> None:
+    """Mesa 25.0 answers `int64_t(x) < 5` with false for every signed `x` of at most 32 bits."""
+    ops = tridsl.compile(f"op f(T: f32[V], ids: {name}[N]) -> y: f32[N] {{\n  y[i] = T[ids[i]]\n}}\n")
+    table = np.arange(5, dtype=np.float32)
+    ids = (np.arange(100) % 5).astype(NUMPY_TYPES[DTYPES[name]])
+    np.testing.assert_array_equal(ops.f(table, ids, device=SOFTWARE), table[ids])
+    ids[50] = 5
+    with pytest.raises(IndexError, match="outside") as caught:
+        ops.f(table, ids, device=SOFTWARE)
+    assert isinstance(caught.value, tridsl.TriError) and caught.value.code == "E0541"
