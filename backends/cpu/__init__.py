@@ -28,7 +28,7 @@ def _build(code: Code, spec: DeviceSpec) -> Binary:
 
 BACKEND = Backend(
     name="cpu",
-    version="3",
+    version="4",
     kind="cpu",
     lower=LOWER,
     accepts=accepts,

@@ -17,7 +17,7 @@ from tridsl.backends.cpu.code_memory import Code, load_object, this_machine
 from tridsl.diagnostics import CheckFailed, TriError
 
 _NUMPY_C_API_VERSION = 0x0200_0000  # NPY_VERSION of the NumPy 2 ABI
-_FORMAT = b"tridsl dispatch 1\0"
+_FORMAT = b"tridsl dispatch 2\0"
 
 
 class Store(Protocol):

@@ -9,7 +9,7 @@ from tridsl.backends.vulkan.lower import LOWER
 
 BACKEND = Backend(
     name="vulkan",
-    version="2",
+    version="3",
     kind="gpu",
     lower=LOWER,
     accepts=accepts,
