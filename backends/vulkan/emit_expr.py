@@ -267,7 +267,7 @@ def _narrow_index(frame: Frame, node: Binary) -> Value | None:
 
 
 def _unwidened(node: Expr) -> Expr:
-    """What `node` widened to i64. Mesa 25.0 answers `int64_t(x) < 5` with false for every `x` of 32 bits."""
+    """What `node` widened to i64. Mesa 22.3.6 answers `int64_t(x) < 5` with false for every `x` of 32 bits."""
     if isinstance(node, Cast) and node.dtype == I64 and node.a.dtype.kind == "int":
         return node.a
     return node

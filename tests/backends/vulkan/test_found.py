@@ -52,7 +52,7 @@ def test_a_run_time_length_may_size_a_grid() -> None:
 
 @pytest.mark.parametrize("name", ["i8", "i16", "i32", "i64", "u8", "u16", "u32"])
 def test_indices_that_the_data_give_are_checked(name: str) -> None:
-    """Mesa 25.0 answers `int64_t(x) < 5` with false for every signed `x` of at most 32 bits."""
+    """Mesa 22.3.6 answers `int64_t(x) < 5` with false for every signed `x` of at most 32 bits."""
     ops = tridsl.compile(f"op f(T: f32[V], ids: {name}[N]) -> y: f32[N] {{\n  y[i] = T[ids[i]]\n}}\n")
     table = np.arange(5, dtype=np.float32)
     ids = (np.arange(100) % 5).astype(NUMPY_TYPES[DTYPES[name]])
