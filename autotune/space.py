@@ -292,7 +292,7 @@ def _spaced(values: tuple[Value, ...], most: int) -> tuple[Value, ...]:
     first, *rest = values
     if len(values) <= most or most < 1:
         return values
-    order = sorted(rest, key=float) if all(map(_number, rest)) else rest  # type: ignore[arg-type]
+    order = sorted(rest, key=float) if all(map(_number, rest)) else rest  # type: ignore[arg-type]  # all are numbers
     return first, *(order[round(n * (len(order) - 1) / max(1, most - 2))] for n in range(most - 1))
 
 
@@ -315,7 +315,7 @@ def beside(value: Value, values: tuple[Value, ...]) -> tuple[Value, ...]:
     """The neighbours of a value: next to it in order for numbers, every other one otherwise."""
     if not all(map(_number, values)):
         return tuple(v for v in values if v != value)
-    order = sorted(values, key=float)  # type: ignore[arg-type]
+    order = sorted(values, key=float)  # type: ignore[arg-type]  # all are numbers
     place = order.index(value)
     return tuple(order[n] for n in (place - 1, place + 1) if 0 <= n < len(order))
 

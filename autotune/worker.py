@@ -126,7 +126,7 @@ def serve(job: Job, pipe: Connection, make: Prepare) -> None:
             return
         try:
             pipe.send(Times(_run(prepared.executable, slots, fresh, job.threads, turn.seconds)))
-        except Exception as problem:  # noqa: BLE001
+        except Exception as problem:  # noqa: BLE001 (a kernel may raise anything, the parent must hear of it)
             pipe.send(_failed(problem, "crash"))
             return
 

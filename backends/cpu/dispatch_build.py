@@ -101,7 +101,7 @@ def _numpy_api() -> ctypes.Array[ctypes.c_void_p]:
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
     count = max(*native.NUMPY_OBJECTS.values(), *native.NUMPY_FUNCTIONS.values()) + 1
-    return (ctypes.c_void_p * count).from_address(pointer(np._core._multiarray_umath._ARRAY_API, None))  # type: ignore[attr-defined]
+    return (ctypes.c_void_p * count).from_address(pointer(np._core._multiarray_umath._ARRAY_API, None))  # type: ignore[attr-defined]  # not in its stubs
 
 
 def _symbols() -> dict[str, int]:

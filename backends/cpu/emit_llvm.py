@@ -32,7 +32,7 @@ HELD: dict[DType, LLVMType] = {**STORED, BOOL: BIT}
 CONTRACT = ("contract",)
 
 
-class _BrainFloat(ir.Type):  # type: ignore[misc]
+class _BrainFloat(ir.Type):  # type: ignore[misc]  # llvmlite is untyped
     """`bfloat`, which llvmlite has no class for; only operands of matrix instructions have this type."""
 
     intrinsic_name = "bf16"
@@ -50,7 +50,7 @@ class _BrainFloat(ir.Type):  # type: ignore[misc]
 BRAIN = _BrainFloat()
 
 
-class TextConstant(ir.Constant):  # type: ignore[misc]
+class TextConstant(ir.Constant):  # type: ignore[misc]  # llvmlite is untyped
     """A constant given as LLVM text; `number` is the integer in all lanes, where it is one."""
 
     def __init__(self, kind: LLVMType, text: str, number: int | None = None) -> None:
@@ -134,7 +134,7 @@ def intrinsic(builder: Any, name: str, returns: LLVMType, args: Sequence[Value],
     return builder.call(function, args)
 
 
-class _Shuffle(ir.instructions.ShuffleVector):  # type: ignore[misc]
+class _Shuffle(ir.instructions.ShuffleVector):  # type: ignore[misc]  # llvmlite is untyped
     """`shufflevector` with its mask as text: llvmlite's own class walks every lane number of every mask."""
 
     def __init__(self, parent: Any, first: Value, second: Value, lanes: int, mask: str) -> None:

@@ -7,7 +7,7 @@ remaining axes are unrolled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
@@ -67,10 +67,10 @@ def emit_mma(frame: Frame, statement: Mma) -> None:
 
 
 @contextmanager
-def _numbers(frame: Frame, values: object) -> Iterator[None]:
+def _numbers(frame: Frame, values: Iterable[tuple[str, int]]) -> Iterator[None]:
     """Some loop variables as numbers."""
     known = dict(frame.known)
-    frame.known.update(values)  # type: ignore[call-overload]
+    frame.known.update(values)
     yield
     frame.known = known
 

@@ -113,7 +113,7 @@ class Api:
 
 def structure_type(type_name: str) -> str:
     """`VkBufferCreateInfo` → `VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO`, as the Vulkan registry spells them."""
-    body, vendor = re.fullmatch(r"Vk(.*?)(KHR|EXT|NV)?", type_name).groups()  # type: ignore[union-attr]
+    body, vendor = re.fullmatch(r"Vk(.*?)(KHR|EXT|NV)?", type_name).groups()  # type: ignore[union-attr]  # every such name matches
     words = re.sub(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[0-9])(?=[A-Z])", "_", body)
     words = re.sub(r"(?<=VULKAN_)(1)(\d)", r"\1_\2", words.upper())
     return f"VK_STRUCTURE_TYPE_{words}" + (f"_{vendor}" if vendor else "")

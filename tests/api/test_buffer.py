@@ -55,7 +55,7 @@ def test_buffers_are_views_where_memory_is_shared() -> None:
         np.from_dlpack(packed)
     for wrong in ({"dtype": "f33"}, {"dtype": "f32", "hint": "fast"}, {"dtype": "f32", "shape": (-1,)}):
         with pytest.raises(TriError):
-            tridsl.buffer(**{"shape": (2,), **wrong})  # type: ignore[arg-type]
+            tridsl.buffer(**{"shape": (2,), **wrong})  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_results_start_on_a_cache_line() -> None:

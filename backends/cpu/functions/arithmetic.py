@@ -168,7 +168,7 @@ class Value:
 
     def bitcast(self) -> Value:
         """The bits of a float as an integer, or back."""
-        kind: Kind = {"f32": "i32", "f64": "i64", "i32": "f32", "i64": "f64"}[self.kind]  # type: ignore[assignment]
+        kind: Kind = {"f32": "i32", "f64": "i64", "i32": "f32", "i64": "f64"}[self.kind]  # type: ignore[assignment]  # the table's values are kinds
         return self.convert("bitcast", kind)
 
     def convert(self, opcode: str, kind: Kind) -> Value:
