@@ -1,20 +1,19 @@
 """The parent's side of measuring: shared arrays, one killable process per candidate, answers checked before anything is timed,
 and turns taken in random blocks under the machine-wide lock.
 
-What is measured is the time of a call of the loaded kernel, without the call layer; a few microseconds of Python around it are
-the same for all candidates.
+What is measured is the time of a call of the loaded kernel by the device's own clock, without the call layer and without Python
+(`backend.Timed`). An op that updates an argument gets fresh contents before each run, so its runs are timed from outside one by one.
 """
 
 from __future__ import annotations
 
 import mmap
-import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -37,9 +36,9 @@ from tridsl.autotune.worker import (
     Turn,
     parameters,
     prepare,
-    serve,
     view,
 )
+from tridsl.autotune.zygote import zygote
 from tridsl.backend import Device
 from tridsl.dtypes import NUMPY_TYPES
 from tridsl.ir.affine import evaluate_index
@@ -49,7 +48,7 @@ from tridsl.passes.specialise import Specialisation
 from tridsl.schedule.analyse import axes_of, over_of, points
 from tridsl.schedule.steps import Schedule
 
-VERSION = "1"
+VERSION = "2"
 """Of how things are measured: part of every trial, and changed whenever times would come out otherwise."""
 
 ORACLE_POINTS = 1 << 28
@@ -197,13 +196,11 @@ class Bench:
 
     def _spawn(self, schedule: Schedule | None) -> Runner:
         subject = self.subject
-        inputs, results = (f"/proc/{os.getpid()}/fd/{handle}" for handle in self._handles)
         job = Job(
             op=subject.op, device=subject.device, schedule=schedule, facts=subject.facts, sizes=dict(subject.sizes), scalars=self._scalars,
-            places=self._places, inputs=inputs, results=results,
-            limit=self.limits.memory_bytes + self.size, threads=subject.threads,
+            places=self._places, limit=self.limits.memory_bytes + self.size, threads=subject.threads,
         )  # fmt: skip
-        runner = Runner(job, self.make)
+        runner = Runner(job, self.make, self._handles)
         self._runners.append(runner)
         return runner
 
@@ -230,20 +227,14 @@ class Bench:
 class Runner:
     """One candidate's process. Compared by identity."""
 
-    def __init__(self, job: Job, make: Prepare) -> None:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
+    def __init__(self, job: Job, make: Prepare, memory: Sequence[int]) -> None:
         self.schedule = job.schedule
         self.compile_seconds = 0.0
         self.code = ""
-        self._pipe: Connection = ours
-        self._process = context.Process(target=serve, args=(job, theirs, make), daemon=True)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is the parent's, who ends its children
-        try:
-            self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        theirs.close()
+        self._process = zygote().fork(memory)
+        self._pipe = self._process.pipe
+        with suppress(OSError):  # a process that is gone already is noticed when its answer is due
+            self._pipe.send((job, make))
 
     def prepare(self, seconds: float) -> Failure | None:
         """Wait until it is compiled."""
@@ -266,11 +257,7 @@ class Runner:
 
     def end(self) -> None:
         """Kill the process, whatever it is doing."""
-        self._pipe.close()
-        if self._process.is_alive():
-            self._process.kill()
-        self._process.join()
-        self._process.close()
+        self._process.kill()
 
     def _answer(self, seconds: float, doing: str) -> Any:
         try:
@@ -282,9 +269,8 @@ class Runner:
         return Failure(answer.outcome, answer.reason) if isinstance(answer, Failed) else answer
 
     def _died(self) -> Failure:
-        self._process.join(5)
-        code = self._process.exitcode
-        if code is not None and code < 0:
+        code = self._process.wait()
+        if code < 0:
             return Failure("crash", f"killed by {signal.Signals(-code).name}")
         return Failure("crash", f"the process ended with status {code}")
 

@@ -11,7 +11,7 @@ import mmap
 import os
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Literal, NamedTuple
@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tridsl.backend import Device, Executable, load_backend
+from tridsl.backend import Device, Executable, Timed, load_backend
 from tridsl.diagnostics import TriError
 from tridsl.dtypes import INDEX, NUMPY_TYPES, DType
 from tridsl.ir.op import Op, Role, Scalar
@@ -44,8 +44,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A candidate and everything its process needs. `inputs`, `results`: paths of the shared memory; `limit`: bytes of address space
-    beyond what the process has when it begins."""
+    """A candidate and everything its process needs. `limit`: bytes of address space beyond what the process has when it begins."""
 
     op: Op
     device: Device
@@ -54,8 +53,6 @@ class Job:
     sizes: Mapping[str, int]
     scalars: Mapping[str, Number]
     places: Mapping[str, Place]
-    inputs: str
-    results: str
     limit: int
     threads: int
 
@@ -79,7 +76,7 @@ class Failed(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """Run again and again for about `seconds` (0: once), after one run that is not counted."""
+    """Run again and again for about `seconds` (0: once), after a run or two that are not counted."""
 
     seconds: float
 
@@ -104,12 +101,18 @@ def prepare(job: Job) -> Prepared:
     return Prepared(executable=executable, slots=slots, code=hashlib.blake2b(binary.blob, digest_size=16).hexdigest())
 
 
-def serve(job: Job, pipe: Connection, make: Prepare) -> None:
-    """Entry of the process."""
+def main(pipe: Connection, memory: Sequence[int]) -> None:
+    """Entry of the process: the first message says what to make and how. `memory`: handles of the shared memory, inputs and results."""
+    job, make = pipe.recv()
+    serve(job, pipe, make, memory)
+
+
+def serve(job: Job, pipe: Connection, make: Prepare, memory: Sequence[int]) -> None:
+    """Compile, say so, and take turns until the pipe is closed."""
     try:
         _limit(job.limit)
         start = time.perf_counter()
-        arrays, fresh = _arrays(job)
+        arrays, fresh = _arrays(job, memory)
         prepared = make(job)
         pipe.send(Ready(time.perf_counter() - start, prepared.code))
     except Exception as problem:  # noqa: BLE001 (whatever it is, the parent must hear of it)
@@ -139,6 +142,8 @@ def _run(executable: Executable, slots: list[Any], fresh: list[tuple[NDArray[Any
         executable(slots, threads)
         return time.perf_counter() - start
 
+    if seconds and not fresh and isinstance(executable, Timed):
+        return executable.timed(slots, threads, seconds, MOST_RUNS)
     first = once()
     if not seconds:
         return (first,)
@@ -157,19 +162,11 @@ def _limit(more: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _arrays(job: Job) -> tuple[dict[str, NDArray[Any]], list[tuple[NDArray[Any], NDArray[Any]]]]:
-    inputs, results = _mapped(job.inputs, write=False), _mapped(job.results, write=True)
+def _arrays(job: Job, memory: Sequence[int]) -> tuple[dict[str, NDArray[Any]], list[tuple[NDArray[Any], NDArray[Any]]]]:
+    inputs, results = (mmap.mmap(h, 0, access=a) for h, a in zip(memory, (mmap.ACCESS_READ, mmap.ACCESS_WRITE)))
     arrays = {name: view(inputs if place.role == "input" else results, place) for name, place in job.places.items()}
     fresh = [(arrays[n], view(inputs, p, p.fresh)) for n, p in job.places.items() if p.fresh is not None]
     return arrays, fresh
-
-
-def _mapped(path: str, *, write: bool) -> mmap.mmap:
-    handle = os.open(path, os.O_RDWR if write else os.O_RDONLY)
-    try:
-        return mmap.mmap(handle, 0, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ)
-    finally:
-        os.close(handle)
 
 
 def view(memory: mmap.mmap, place: Place, offset: int | None = None) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Diagnostic, TriError, error
@@ -88,6 +88,15 @@ class Executable(Protocol):
     def __call__(self, slots: Sequence[Any], threads: int) -> None:
         """Run to completion. `slots` follow the signature: a `numpy.ndarray` or device buffer per tensor, Python numbers for
         scalars and sizes. Raises CheckFailed with a `Check`'s message, MemoryError, or TriError for a failing device."""
+
+
+@runtime_checkable
+class Timed(Executable, Protocol):
+    """An executable whose device can say how long its runs take; others are timed from outside."""
+
+    def timed(self, slots: Sequence[Any], threads: int, seconds: float, most: int) -> tuple[float, ...]:
+        """Run again and again for about `seconds`, at least three and at most `most` samples, after a run or two that do not count;
+        seconds a run, by the device's own clock, without transfers. Results lie in device memory afterwards, or in `slots`. Raises like a call."""
 
 
 class Driver(Protocol):

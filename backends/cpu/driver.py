@@ -85,6 +85,16 @@ class CpuExecutable:
         if status:
             raise failure(status, self.signature.messages)
 
+    def timed(self, slots: Sequence[Any], threads: int, seconds: float, most: int) -> tuple[float, ...]:
+        """`backend.Timed`."""
+        from tridsl.backends.cpu.clock import timed_runs  # needs LLVM, which who runs a cached kernel does not load
+
+        block = self._block(*[pack(value) for pack, value in zip(self._packers, slots, strict=True)])
+        status, found = timed_runs(self.entry, ctypes.addressof(block), openmp.threads_here(threads), seconds, most)
+        if status:
+            raise failure(status, self.signature.messages)
+        return found
+
 
 def failure(status: int, messages: tuple[str, ...]) -> Exception:
     """The exception that a kernel's status other than 0 stands for: 1 no memory, 2 + n check number n."""

@@ -96,6 +96,11 @@ class VulkanExecutable:
             api.lib.vkCmdBindPipeline(commands, api.constant("VK_PIPELINE_BIND_POINT_COMPUTE"), pipeline)
             api.lib.vkCmdDispatch(commands, *groups)
 
+    def timed(self, slots: Sequence[Any], threads: int, seconds: float, most: int) -> tuple[float, ...]:
+        """`backend.Timed`."""
+        one = max(self.device_seconds(slots, 2)[1], 1e-7)
+        return self.device_seconds(slots, 1 + min(most, max(3, round(seconds / one))))[1:]
+
     def device_seconds(self, slots: Sequence[Any], runs: int) -> tuple[float, ...]:
         """Seconds of each of `runs` runs in a row, by the device's own clock, without any transfer. The first ones warm it up.
 

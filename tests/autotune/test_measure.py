@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,9 +17,12 @@ from tests.autotune.kernels import MATMUL, SAXPY, SELECTED, UPDATE, cpu, op
 from tests.autotune.planted import make, planted
 from tridsl.autotune.lock import bench_lock
 from tridsl.autotune.measure import Bench, Failure, Limits, Runner, Subject, arguments_of
+from tridsl.backend import Timed, load_backend
+from tridsl.pipeline import Build, build
 from tridsl.schedule.automatic import automatic, choose
 from tridsl.schedule.steps import Vector
 
+ROOT = Path(__file__).parents[2]
 QUICK = Limits(turn_seconds=0.001, run_seconds=2.0, compile_seconds=20.0, memory_bytes=1 << 30)
 
 
@@ -25,7 +30,7 @@ def subject(text: str, **sizes: int) -> Subject:
     return Subject(op=op(text), device=cpu(), sizes=sizes)
 
 
-def children() -> set[int]:
+def children(of: int) -> set[int]:
     found = set()
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -33,7 +38,7 @@ def children() -> set[int]:
                 parent = int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1])
             except (OSError, ValueError):
                 continue
-            if parent == os.getpid():
+            if parent == of:
                 found.add(int(entry))
     return found
 
@@ -62,7 +67,8 @@ def test_bad_candidates_are_put_aside_and_the_rest_is_measured(tmp_path: Path) -
         times = bench.blocks([found[0], found[-1]], 3, Random(0))
         assert [len(t) for t in times.values() if isinstance(t, list)] == [3, 3]
         assert all(0 < t < 1 for series in times.values() for t in series)
-    assert not children() - {p for p in children() if "resource_tracker" in Path(f"/proc/{p}/cmdline").read_text()}
+    (parent,) = children(os.getpid())
+    assert not children(parent), "the zygote still has processes of candidates"
 
 
 def test_a_candidate_that_hangs_while_compiling_is_ended(tmp_path: Path) -> None:
@@ -119,3 +125,50 @@ def test_without_a_place_for_the_lock_measuring_goes_on(tmp_path: Path) -> None:
         with bench_lock(path) as locked:
             assert not locked
     assert not (tmp_path / "target").exists()
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.autotune.test_measure import QUICK, SAXPY, make, planted, subject
+from tridsl.autotune.measure import Bench
+print("begun", flush=True)
+bench = Bench(subject(SAXPY, N=10), QUICK, make=make, lock=Path(sys.argv[1]))
+(good,) = bench.start([None])
+print(good._process.pid, flush=True)
+bench._spawn(planted("hang while compiling"))
+print("spawned", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_nothing_is_left_when_the_tuner_is_killed(tmp_path: Path) -> None:
+    """Neither a process that waits for its turn nor one that hangs; and a script without a main guard is not run again."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    run = [sys.executable, str(script), str(tmp_path / "lock")]
+    with subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}) as session:
+        assert session.stdout is not None
+        assert session.stdout.readline() == "begun\n"
+        pid = int(session.stdout.readline())
+        assert session.stdout.readline() == "spawned\n"
+        (zygote,) = children(session.pid)
+        both = children(zygote)
+        assert pid in both and len(both) == 2
+        session.kill()
+    end = time.monotonic() + 5
+    while any(Path(f"/proc/{p}").exists() for p in (zygote, *both)) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not any(Path(f"/proc/{p}").exists() for p in (zygote, *both))
+
+
+def test_runs_are_timed_from_machine_code() -> None:
+    """A kernel of a few nanoseconds takes a few nanoseconds, not the microseconds that a call from Python takes."""
+    what = subject(SAXPY, N=16)
+    backend = load_backend("cpu")
+    executable = backend.driver().load(build(what.op, Build(spec=what.device.spec, backend=backend, facts=what.facts)), what.device)
+    assert isinstance(executable, Timed)
+    x = np.ones(16, np.float32)
+    z = np.zeros_like(x)
+    times = executable.timed([2.0, x, x, z], 1, 0.001, 50)
+    assert 3 <= len(times) <= 50 and all(0 < t < 1e-3 for t in times) and (z == 3).all()
