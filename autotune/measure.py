@@ -28,7 +28,6 @@ from tridsl.autotune.lock import LOCK, bench_lock
 from tridsl.autotune.worker import (
     Failed,
     Job,
-    Number,
     Place,
     Prepare,
     Ready,
@@ -73,20 +72,19 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is measured: an op for one device, with everything known that its kernel is specialised on. `arguments`: contents of
-    the inputs by name; `constants`: values of `const` parameters."""
+    """What is measured: an op, without `const` parameters, for one device at sizes. `arguments`: contents of
+    the inputs by name."""
 
     op: Op
     device: Device
     sizes: Mapping[str, int]
-    constants: Mapping[str, Number] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 1
 
     @property
     def facts(self) -> Specialisation:
         fixed = tuple((n, v) for n, v in sorted(self.sizes.items()) if n not in self.op.dynamic)
-        return Specialisation(sizes=fixed, constants=tuple(sorted(self.constants.items())))
+        return Specialisation(sizes=fixed)
 
 
 class Failure(NamedTuple):
@@ -127,7 +125,7 @@ class Bench:
         self.oracle = _iterations(subject) <= ORACLE_POINTS
         """Whether answers are checked against the oracle; otherwise against the first candidate's."""
         inputs = {**arguments_of(subject.op, subject.sizes), **subject.arguments}
-        self._scalars = {n: v for n, v in inputs.items() if not isinstance(v, np.ndarray)} | dict(subject.constants)
+        self._scalars = {n: v for n, v in inputs.items() if not isinstance(v, np.ndarray)}
         self._inputs = {n: v for n, v in inputs.items() if isinstance(v, np.ndarray)}
         self._expected: Mapping[str, NDArray[Any]] | None = None
         self._runners: list[Runner] = []

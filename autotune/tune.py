@@ -21,13 +21,15 @@ from tridsl.autotune.lock import LOCK
 from tridsl.autotune.measure import VERSION, Bench, Failure, Limits, Runner, Subject
 from tridsl.autotune.search import Ask, Problem, Strategy, strategy
 from tridsl.autotune.space import Point, Space, describe, space_of
-from tridsl.autotune.worker import Number, Prepare, prepare
+from tridsl.autotune.worker import Prepare, prepare
 from tridsl.backend import Backend, Device, load_backend
 from tridsl.diagnostics import TriError
 from tridsl.ir.op import Op
-from tridsl.personality import belief, fingerprint, shapes
+from tridsl.personality import belief, fingerprint
 from tridsl.personality.candidate import Candidate, candidate
 from tridsl.personality.evidence import Key, Outcome, Pairing, Trial, meaning
+from tridsl.personality.fingerprint import Fingerprint
+from tridsl.personality.keys import key_of
 from tridsl.pipeline import SCHEDULE, TO_KERNEL, Build, run
 from tridsl.schedule.steps import Schedule
 from tridsl.syntax.nodes import ScheduleBlock
@@ -51,6 +53,8 @@ class Evidence(Protocol):
 
     def trials(self, key: Key) -> tuple[Trial, ...]: ...
 
+    def know(self, fingerprint: Fingerprint) -> None: ...
+
 
 class Memory:
     """Evidence of this process only."""
@@ -64,6 +68,9 @@ class Memory:
 
     def trials(self, key: Key) -> tuple[Trial, ...]:
         return tuple(t for t in self._trials.values() if t.key.subject == key.subject)
+
+    def know(self, fingerprint: Fingerprint) -> None:
+        """The process that knows nothing else of other machines needs no names for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,16 +125,25 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to tune. `blocks`: schedule texts of the op's module; `constants`: values of `const` parameters; `arguments`: contents of
-    inputs, by default random ones; `threads`: that the kernel runs on (default: the device's cores)."""
+    """What to tune. `op`: with every `const` parameter in place (`program.compose.with_constants`). `blocks`: schedule texts of its
+    module; `arguments`: contents of inputs, by default random ones; `threads`: that the kernel runs on (default: the device's cores)."""
 
     op: Op
     device: Device
     sizes: Mapping[str, int]
     blocks: Sequence[ScheduleBlock] = ()
-    constants: Mapping[str, Number] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
+
+    @property
+    def team(self) -> int:
+        """Threads that the kernel runs on."""
+        return self.threads or self.device.spec.cores or 1
+
+    @property
+    def key(self) -> Key:
+        """What its evidence is kept by."""
+        return key_of(self.op, meaning(self.op), self.sizes, self.device, self.team)
 
 
 def tune(
@@ -160,18 +176,15 @@ class _Session:
         self.budget, self.seed, self.store, self.on_progress, self.name = budget, seed, store, on_progress, strategy
         spec = device.spec
         self.subject = Subject(
-            op=op, device=device, sizes=request.sizes, constants=request.constants, arguments=request.arguments,
-            threads=request.threads or spec.cores or 1,
+            op=op, device=device, sizes=request.sizes, arguments=request.arguments, threads=request.team,
         )  # fmt: skip
         self.space = space or space_of(op, spec, request.sizes, request.blocks)
         self.backend: Backend = load_backend(device.backend)
         self.loops = run(op, TO_KERNEL, Build(spec=spec, backend=self.backend, schedule=(), facts=self.subject.facts))
-        here = fingerprint.here(device, threads=self.subject.threads)
+        here = fingerprint.here(device, threads=request.team)
         self.operating = here.operating
-        self.key = Key(
-            kernel=meaning(op), op=op.name, bucket=shapes.bucket(request.sizes, op.dynamic), device=device.name, fingerprint=here.hashes,
-            dtypes=tuple((t.name, t.dtype.name) for t in op.tensors), layouts=tuple((t.name, t.layout) for t in op.tensors if t.layout != "row"),
-        )  # fmt: skip
+        store.know(here)
+        self.key = request.key
         default = self.space.default()
         self.incumbent = self.candidate(default)
         self.ideal = roofline(op, spec, request.sizes, threads=self.subject.threads)

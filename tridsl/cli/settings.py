@@ -15,12 +15,14 @@ from tridsl.diagnostics import error
 class Settings:
     """What the environment says.
 
-    `cache`: folder of compiled kernels (`TRIDSL_CACHE`; None is the user's cache directory). `threads`: the most threads a kernel
+    `cache`: folder of compiled kernels (`TRIDSL_CACHE`; None is the user's cache directory). `personality`: folder of the evidence
+    (`TRIDSL_PERSONALITY`; None is the user's data directory). `threads`: the most threads a kernel
     may use (`OMP_NUM_THREADS`; None is every core of this process). `colour`: colours on the terminal (off with `NO_COLOR`,
     https://no-color.org). `width`: columns of the terminal (`COLUMNS`), None to ask it.
     """
 
     cache: Path | None = None
+    personality: Path | None = None
     threads: int | None = None
     colour: bool = False
     width: int | None = None
@@ -30,11 +32,16 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """Raises E0804 for a variable whose value makes no sense."""
     terminal = sys.stderr.isatty() and environment.get("TERM") != "dumb"
     return Settings(
-        cache=Path(environment["TRIDSL_CACHE"]).expanduser() if environment.get("TRIDSL_CACHE") else None,
+        cache=_folder(environment, "TRIDSL_CACHE"),
+        personality=_folder(environment, "TRIDSL_PERSONALITY"),
         threads=_count(environment, "OMP_NUM_THREADS"),
         colour=terminal and not environment.get("NO_COLOR"),
         width=_count(environment, "COLUMNS"),
     )
+
+
+def _folder(environment: Mapping[str, str], name: str) -> Path | None:
+    return Path(environment[name]).expanduser() if environment.get(name) else None
 
 
 def _count(environment: Mapping[str, str], name: str) -> int | None:

@@ -69,6 +69,12 @@ def find_source(file: str) -> tuple[SourceFile, Path]:
     return SourceFile(name=file, text=read_text(path)), path.parent
 
 
+def find_module(file: str, services: Services) -> TriModule:
+    """The ops of a `.tri` file. E0803, and what is wrong in it."""
+    source, folder = find_source(file)
+    return TriModule(source, resolver_for(stdlib.source, folder), services.realiser.store)
+
+
 def find_target(text: str, services: Services) -> Target:
     """`kernels.tri:softmax`, `stdlib:softmax`, or a file with one op. E0801, E0803, E0534, and what is wrong in the file."""
     file, colon, name = text.rpartition(":")
@@ -77,8 +83,7 @@ def find_target(text: str, services: Services) -> Target:
     if file == "stdlib":
         source = stdlib.source(name)
         return Target(module=TriModule(source, resolver_for(stdlib.source, None), services.realiser.store, trusted=True), name=name)
-    source, folder = find_source(file)
-    module = TriModule(source, resolver_for(stdlib.source, folder), services.realiser.store)
+    module = find_module(file, services)
     if not name:
         if len(module.ops) != 1:
             raise error("E0801", f"`{file}` has {len(module.ops)} ops, so one must be named", help=f"write {file}:{next(iter(module.ops), 'OP')}; its ops: {', '.join(module.ops) or 'none'}")
