@@ -16,13 +16,14 @@ from random import Random
 from typing import Any, Literal, Protocol
 
 from tridsl.autotune import stats
-from tridsl.autotune.cost import predict, roofline, time_text
+from tridsl.autotune.cost import roofline, time_text
 from tridsl.autotune.lock import LOCK
 from tridsl.autotune.measure import VERSION, Bench, Failure, Limits, Runner, Subject
+from tridsl.autotune.predicted import Predictor
 from tridsl.autotune.search import Ask, Problem, Strategy, strategy
 from tridsl.autotune.space import Point, Space, describe, space_of
 from tridsl.autotune.worker import Prepare, prepare
-from tridsl.backend import Backend, Device, load_backend
+from tridsl.backend import Device
 from tridsl.diagnostics import TriError
 from tridsl.ir.op import Op
 from tridsl.personality import belief, fingerprint
@@ -30,7 +31,6 @@ from tridsl.personality.candidate import Candidate, candidate
 from tridsl.personality.evidence import Key, Outcome, Pairing, Trial, meaning
 from tridsl.personality.fingerprint import Fingerprint
 from tridsl.personality.keys import key_of
-from tridsl.pipeline import SCHEDULE, TO_KERNEL, Build, run
 from tridsl.schedule.steps import Schedule
 from tridsl.syntax.nodes import ScheduleBlock
 
@@ -145,6 +145,14 @@ class Request:
         """What its evidence is kept by."""
         return key_of(self.op, meaning(self.op), self.sizes, self.device, self.team)
 
+    @property
+    def subject(self) -> Subject:
+        """What is measured. Its device has as many cores as the kernel has threads: with one thread, threads are no choice."""
+        device = self.device
+        if self.threads is not None:
+            device = replace(device, spec=replace(device.spec, cores=self.threads))
+        return Subject(op=self.op, device=device, sizes=self.sizes, arguments=self.arguments, threads=self.team)
+
 
 def tune(
     request: Request, *, budget_seconds: float = 60.0, strategy: str = "ranked", seed: int = 0, store: Evidence | None = None,
@@ -169,18 +177,13 @@ class _Session:
         self, request: Request, budget: float, strategy: str, seed: int, store: Evidence,
         on_progress: Callable[[Progress], None] | None, space: Space | None,
     ) -> None:  # fmt: skip
-        op, device = request.op, request.device
-        if request.threads is not None:  # with one thread, threads are no choice
-            device = replace(device, spec=replace(device.spec, cores=request.threads))
         self.start = time.monotonic()
         self.budget, self.seed, self.store, self.on_progress, self.name = budget, seed, store, on_progress, strategy
+        self.subject = request.subject
+        op, device = self.subject.op, self.subject.device
         spec = device.spec
-        self.subject = Subject(
-            op=op, device=device, sizes=request.sizes, arguments=request.arguments, threads=request.team,
-        )  # fmt: skip
         self.space = space or space_of(op, spec, request.sizes, request.blocks)
-        self.backend: Backend = load_backend(device.backend)
-        self.loops = run(op, TO_KERNEL, Build(spec=spec, backend=self.backend, schedule=(), facts=self.subject.facts))
+        self.predictor = Predictor(self.subject)
         here = fingerprint.here(device, threads=request.team)
         self.operating = here.operating
         store.know(here)
@@ -226,10 +229,8 @@ class _Session:
         """Predicted seconds, None for a schedule that is not legal."""
         steps = self.space.schedule(point)
         if steps not in self.predictions:
-            spec = self.subject.device.spec
             try:
-                kernel = run(self.loops, SCHEDULE, Build(spec=spec, backend=self.backend, schedule=steps, facts=self.subject.facts))
-                self.predictions[steps] = predict(kernel, spec, self.subject.sizes, threads=self.subject.threads).seconds
+                self.predictions[steps] = self.predictor.cost(steps).seconds
             except TriError as problem:
                 self.predictions[steps] = None
                 self.reasons[describe(point)] = f"not legal: {problem.diagnostics[0].code}: {problem.diagnostics[0].message}"
