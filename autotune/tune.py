@@ -26,11 +26,11 @@ from tridsl.autotune.worker import Prepare, prepare
 from tridsl.backend import Device
 from tridsl.diagnostics import TriError
 from tridsl.ir.op import Op
-from tridsl.personality import belief, fingerprint
+from tridsl.personality import belief
 from tridsl.personality.candidate import Candidate, candidate
 from tridsl.personality.evidence import Key, Outcome, Pairing, Trial, meaning
 from tridsl.personality.fingerprint import Fingerprint
-from tridsl.personality.keys import key_of
+from tridsl.personality.keys import here, key_of
 from tridsl.schedule.steps import Schedule
 from tridsl.syntax.nodes import ScheduleBlock
 
@@ -184,9 +184,9 @@ class _Session:
         spec = device.spec
         self.space = space or space_of(op, spec, request.sizes, request.blocks)
         self.predictor = Predictor(self.subject)
-        here = fingerprint.here(device, threads=request.team)
-        self.operating = here.operating
-        store.know(here)
+        place = here(device, request.team)
+        self.operating = place.operating
+        store.know(place)
         self.key = request.key
         default = self.space.default()
         self.incumbent = self.candidate(default)

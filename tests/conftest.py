@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
+
 import pytest
 from hypothesis import settings
+
+os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="tridsl-tests-")  # what this machine was tuned to must not decide what tests run
+atexit.register(shutil.rmtree, os.environ["XDG_DATA_HOME"], ignore_errors=True)
 
 settings.register_profile("suite", deadline=None)  # speed is measured in tests/bench, never asserted
 settings.load_profile("suite")

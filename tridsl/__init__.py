@@ -21,12 +21,15 @@ from tridsl.api import compilation, decorator, library, memory  # noqa: F401  # 
 from tridsl.api.devices import devices
 from tridsl.api.library import Readable
 from tridsl.api.ops import Namespace
+from tridsl.autotune.serving import PersonalityWarning, Serving
 from tridsl.buffer import Buffer, Hint, pack
 from tridsl.diagnostics import TriError
 
+library.wire(Serving())
+
 __version__ = "0.1.0"
 
-__all__ = ["Buffer", "TriError", "buffer", "compile", "devices", "jit", "load", "pack", "stdlib"]
+__all__ = ["Buffer", "PersonalityWarning", "TriError", "buffer", "compile", "devices", "jit", "load", "pack", "stdlib"]
 
 
 def load(path: str | os.PathLike[str] | Readable) -> Namespace:
@@ -43,13 +46,14 @@ def compile(text: str) -> Namespace:
     return library.compile_text(text, stdlib.source, library.default_services())
 
 
-def jit(function: Callable[..., Any] | None = None, *, device: str = "auto", threads: int | None = None) -> Any:
+def jit(function: Callable[..., Any] | None = None, *, device: str = "auto", threads: int | None = None, tune: bool = False) -> Any:
     """Decorator: the calls of ops inside `function` become one program - fused, placed, with planned memory.
 
     The function runs once per shapes and element types of its arrays and values of its other arguments. `print(f.plan(...))` shows
-    what runs where. A function whose docstring is `.tri` text becomes the op of that text. Errors: E0535-E0537.
+    what runs where. `tune`: better schedules are looked for in the background after the first call, and used once they are found.
+    A function whose docstring is `.tri` text becomes the op of that text. Errors: E0535-E0537.
     """
-    return decorator.jit(function, compile, library.default_services(), device, threads)
+    return decorator.jit(function, compile, library.default_services(), device, threads, tune)
 
 
 def buffer(shape: int | Sequence[int], dtype: Any, *, hint: Hint = "balanced") -> Buffer:

@@ -19,6 +19,9 @@ from tridsl.ir.op import Param
 if TYPE_CHECKING:
     from tridsl.ir.loop import Kernel  # start-up time: who runs a cached binary has no need of the loop language
 
+HOST_KINDS = ("cpu", "reference")
+"""Kinds of devices that work in host memory, with the host's threads."""
+
 LowerPass: TypeAlias = "Callable[[Kernel, DeviceSpec], Kernel]"
 
 

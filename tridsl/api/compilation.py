@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tridsl import pipeline
 from tridsl.api import calls
 from tridsl.api.arguments import wrapper_like
+from tridsl.api.devices import find
 from tridsl.api.engine import Engine, Request
 from tridsl.api.resolution import Call, Resolved, identify, resolve, whole_op
 from tridsl.backend import Binary, Code
@@ -40,7 +41,8 @@ def lower(
     """The text of stage `until` for these arguments; `op` is the checked op itself."""
     call, options = identify(engine.module, engine.name, engine.families, args, keywords)
     resolved = resolve(call)
-    target, chosen = engine.choice(resolved, options.device)
+    target = find(options.device)
+    chosen = engine.choice(engine.asked(call, resolved, target, options.threads)).steps
     strides = engine.strides(call, resolved, options, target)
     request = Request(
         engine=engine, call=call, resolved=resolved, strides=strides, schedule=chosen if schedule is None else schedule

@@ -11,7 +11,7 @@ import inspect
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tridsl.api.arguments import as_array, wrapper_like
@@ -19,6 +19,7 @@ from tridsl.api.devices import find
 from tridsl.api.engine import Services
 from tridsl.api.nested import flatten, unflatten
 from tridsl.api.ops import Namespace, OpObject
+from tridsl.api.tracing import Joined
 from tridsl.diagnostics import error
 from tridsl.plan import Plan
 from tridsl.program.assemble import Assembled, Memory, assemble
@@ -34,14 +35,15 @@ def jit(
     services: Services,
     device: str,
     threads: int | None,
+    tune: bool = False,
 ) -> Any:
     """`tridsl.jit` with what it needs wired in; `function` None: a decorator that is still to get it."""
     if function is None:
-        return lambda later: jit(later, compile_text, services, device, threads)
+        return lambda later: jit(later, compile_text, services, device, threads, tune)
     text = inspect.getdoc(function) or ""
     if _OP.search(text):
         return _op_of(function, compile_text(text))
-    return JitFunction(function, services, device, threads)
+    return JitFunction(function, services, device, threads, tune)
 
 
 def _op_of(function: Callable[..., Any], ops: Namespace) -> OpObject:
@@ -79,13 +81,14 @@ class _Given:
 class JitFunction:
     """A traced function. Call it as the function itself; `plan(...)` shows what a call with these arguments runs."""
 
-    def __init__(self, function: Callable[..., Any], services: Services, device: str, threads: int | None) -> None:
+    def __init__(self, function: Callable[..., Any], services: Services, device: str, threads: int | None, tune: bool) -> None:
         functools.update_wrapper(self, function)
         self._function = function
         self._signature = inspect.signature(function)
         self._services = services
         self._device = device
         self._threads = threads
+        self._tune = tune
         self._entries: dict[Any, _Entry] = {}
         self._lock = threading.RLock()
 
@@ -142,10 +145,10 @@ class JitFunction:
             with self._lock:
                 entry = self._entries.get(key)
                 if entry is None:
-                    entry = self._entries[key] = self._trace(given)
+                    entry = self._entries[key] = self._trace(given, key)
         return entry
 
-    def _trace(self, given: _Given) -> _Entry:
+    def _trace(self, given: _Given, key: Any) -> _Entry:
         trace = Trace()
         symbols = []
         for name, leaf in zip(given.names, given.leaves):
@@ -167,10 +170,24 @@ class JitFunction:
         memory = {name: Memory(strides=a.strides, layout=a.layout) for name, a in given.arrays.items()}
         constants = {name: (a.array, Memory(strides=a.strides, layout=a.layout)) for name, a in graph.constants}
         device = find(self._device).device.name
-        compiled = assemble(
-            graph, memory, constants, self._services.realiser, find, device, self._services.placer or place
-        )
-        return _Entry(compiled=compiled, structure=structure, results=tuple(r.value.name for r in results))
+
+        def assembled() -> Assembled:
+            services = self._services
+            return assemble(
+                graph, memory, constants, services.realiser, find, device, services.placer or place,
+                lambda node: Joined(node, services.tuner),
+            )  # fmt: skip
+
+        entry = _Entry(compiled=assembled(), structure=structure, results=tuple(r.value.name for r in results))
+        if self._tune:
+
+            def renew() -> None:
+                self._entries[key] = replace(entry, compiled=assembled())
+
+            for node, target in zip(entry.compiled.graph.nodes, entry.compiled.targets):
+                if node.origin is not None:
+                    node.origin.train(target, renew)
+        return entry
 
 
 def _leaf_key(array: Any, leaf: Any) -> Any:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,12 +15,14 @@ from tridsl.api.calls import Symbol
 from tridsl.api.devices import find
 from tridsl.api.families import Family
 from tridsl.api.modules import TriModule
-from tridsl.api.resolution import Call, Options, Resolved, host_arrays, identify, resolve
+from tridsl.api.resolution import Call, Options, Resolved, host_arrays, identify, resolve, whole_op
 from tridsl.api.signatures import OpSummary
 from tridsl.backend import Binary
 from tridsl.check.sizes import Number
-from tridsl.ir.op import Op, Scalar, Tensor
-from tridsl.program.realise import Loaded, Realiser, Target
+from tridsl.ir.op import Scalar, Tensor
+from tridsl.program.compose import with_constants
+from tridsl.program.realise import Loaded, Realiser, Served, Target, default_threads
+from tridsl.program.tuner import Asked, Tuner, served
 from tridsl.runtime.memory import allocate, require
 
 if TYPE_CHECKING:
@@ -36,17 +37,6 @@ DYNAMIC_LIMIT = 8
 READY_LIMIT = 4096
 """Calls remembered by one op; past it the table starts anew (the kernels stay)."""
 
-SMALL_POINTS = 1 << 15
-"""Iterations below which a second thread costs more than it brings."""
-
-
-class Tuner(Protocol):
-    """Who knows better than the schedule text: pins and tuned winners of the personality. `autotune` implements it."""
-
-    def __call__(self, op: Op, sizes: Mapping[str, int], device: str) -> tuple[str, Schedule | None] | None:
-        """(device name, schedule) for a call on `device` (`auto`, or as the caller named it); None: no evidence."""
-
-
 class Services(NamedTuple):
     """What the call layer is given when the parts are wired. `native` keeps the native dispatcher's code; `placer` None keeps
     every call of a program on the program's device."""
@@ -58,13 +48,14 @@ class Services(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """A kernel for calls of one shape on one device. `points` is the order of its iterations."""
+    """A kernel for calls of one shape on one device. `points` is the order of its iterations; `asked` what a tuner is asked."""
 
     resolved: Resolved
     loaded: Loaded
     target: Target
     points: int
     threads: int
+    asked: Asked
 
 
 class Answered(NamedTuple):
@@ -96,6 +87,7 @@ class Engine:
     services: Services
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     on_answer: Callable[[Answered], None] | None = None
+    on_change: Callable[[], None] | None = None
     families: dict[Any, Family] = field(default_factory=dict)
     _ready: dict[Any, Ready] = field(default_factory=dict)
 
@@ -121,53 +113,80 @@ class Engine:
         results = _execute(ready, call, options, threads)
         if self.on_answer is not None:
             self.on_answer(Answered(ready=ready, call=call, options=options, threads=threads))
+        if options.tune and self.services.tuner is not None:
+            self.services.tuner.train(ready.asked, lambda: self._renew(key, call, options))
         return results
+
+    def _renew(self, key: Any, call: Call, options: Options) -> None:
+        """There is a better kernel for such calls: compile it, then let them have it."""
+        self._ready[key] = self._prepare(call, options)
+        if self.on_change is not None:
+            self.on_change()
 
     def _prepare(self, call: Call, options: Options) -> Ready:
         resolved = resolve(call)
         header = resolved.header
         if options.out is None:
             require(tuple((t.name, resolved.shapes[t.name], t.dtype) for t in header.outputs))
-        target, schedule = self.choice(resolved, options.device)
+        target = find(options.device)
+        points = math.prod(resolved.sizes.values())
+        threads = default_threads(points)
+        asked = self.asked(call, resolved, target, options.threads)
         call.family.note(resolved.sizes, DYNAMIC_LIMIT)
-        dynamic = call.family.dynamic
         strides = self.strides(call, resolved, options, target)
         layouts = tuple((name, a.layout) for name, a in call.given.items())
-        fixed = tuple((name, value) for name, value in sorted(resolved.sizes.items()) if name not in dynamic)
-        parts = (
-            call.family.key,
-            resolved.extra,
-            fixed,
-            tuple(call.constants.items()),
-            tuple(strides.items()),
-            layouts,
-            schedule,
-        )
 
-        def build() -> Binary:
+        def sizes_left(served: Served) -> frozenset[str]:  # what a tuner found was found for these very sizes
+            return frozenset(resolved.header.dynamic) if served.refuse is not None else call.family.dynamic
+
+        def parts(served: Served) -> tuple[object, ...]:
+            dynamic = sizes_left(served)
+            fixed = tuple((name, value) for name, value in sorted(resolved.sizes.items()) if name not in dynamic)
+            constants = tuple(call.constants.items())
+            return (call.family.key, resolved.extra, fixed, constants, tuple(strides.items()), layouts, served.steps)
+
+        def build(served: Served) -> Binary:
             from tridsl.api.compilation import build_kernel  # start-up time: a warm process never compiles
 
-            return build_kernel(
-                Request(engine=self, call=call, resolved=resolved, strides=strides, dynamic=dynamic, schedule=schedule),
-                target,
+            request = Request(
+                engine=self, call=call, resolved=resolved, strides=strides, dynamic=sizes_left(served), schedule=served.steps
             )
+            return build_kernel(request, target)
 
-        loaded = self.services.realiser.realise(parts, target, build)
-        points = math.prod(resolved.sizes.values())
-        threads = 1 if points < SMALL_POINTS else len(os.sched_getaffinity(0))
-        return Ready(resolved=resolved, loaded=loaded, target=target, points=points, threads=threads)
+        loaded = self.services.realiser.serve(self.choice(asked), parts, target, build)
+        return Ready(resolved=resolved, loaded=loaded, target=target, points=points, threads=threads, asked=asked)
 
-    def choice(self, resolved: Resolved, device: str) -> tuple[Target, Schedule | None]:
-        """Device and schedule: what this op object was given, then the tuner's word, then None for text or automatic."""
-        tuned = self.services.tuner(resolved.header, resolved.sizes, device) if self.services.tuner else None
-        target = find(device if tuned is None else tuned[0])
-        kind = target.device.spec.kind
-        return target, self.schedules.get(kind, self.schedules.get("*", None if tuned is None else tuned[1]))
+    def choice(self, asked: Asked) -> Served:
+        """The schedule of a call: what this op object was given, then the tuner's word, then None for text or automatic."""
+        given = self.schedules.get(asked.target.device.spec.kind, self.schedules.get("*"))
+        return served(self.services.tuner, asked) if given is None else Served(given)
 
-    def override(self, resolved: Resolved, kind: str) -> Schedule | None:
-        """The schedule of `choice` on a device that placement has chosen."""
-        tuned = self.services.tuner(resolved.header, resolved.sizes, kind) if self.services.tuner else None
-        return self.schedules.get(kind, self.schedules.get("*", None if tuned is None else tuned[1]))
+    def asked(self, call: Call, resolved: Resolved, target: Target, threads: int | None) -> Asked:
+        """`threads` None: as many as a call without the option uses."""
+        return Asked(
+            target=target,
+            header=resolved.header,
+            sizes=resolved.sizes,
+            threads=threads or default_threads(math.prod(resolved.sizes.values())),
+            layouts={name: a.layout for name, a in call.given.items()},
+            arguments={**resolved.arrays(call.given), **call.numbers},
+            kernel=lambda: self._kernel_of(call, resolved),
+            op=lambda: with_constants(whole_op(call, resolved), call.constants),
+            blocks=lambda: self.module.bound.schedules.get(self.name, ()),
+        )
+
+    def _kernel_of(self, call: Call, resolved: Resolved) -> str:
+        """What the op computes, as evidence names it: worked out once, then remembered, so that no process parses to ask."""
+        store = self.services.realiser.store
+        key = store.key("meaning", call.family.key, resolved.extra, tuple(call.constants.items()))
+        record = store.get(key)
+        if record is not None:
+            return record.decode()
+        from tridsl.personality.evidence import meaning  # start-up time: a process without evidence does not need it
+
+        found = meaning(with_constants(whole_op(call, resolved), call.constants))
+        store.put(key, found.encode())
+        return found
 
     def strides(self, call: Call, resolved: Resolved, options: Options, target: Target) -> dict[str, tuple[int, ...]]:
         """Strides of the parameters that are not row-major contiguous, where the device reads them in place."""

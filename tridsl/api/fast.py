@@ -56,6 +56,13 @@ class FastPath:
             if arguments is not None:
                 self._add(answered, arguments)
 
+    def forget(self) -> None:
+        """What was offered is out of date: calls go to the engine again until they have been answered anew."""
+        with self._lock:
+            self._offered.clear()
+            if self._dispatcher is not None:
+                self._dispatcher.clear()
+
     def _add(self, answered: Answered, arguments: tuple[Argument, ...]) -> None:
         from tridsl.backends.cpu.dispatch import Dispatcher, Specialisation  # start-up time: once a CPU kernel has run
 

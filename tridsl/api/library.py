@@ -14,6 +14,7 @@ from tridsl.api.ops import Namespace, OpObject, make_op
 from tridsl.api.store import DiskStore
 from tridsl.diagnostics import SourceFile, TriError, error
 from tridsl.program.realise import Realiser
+from tridsl.program.tuner import Tuner
 from tridsl.runtime.artifacts import Artifacts
 
 if TYPE_CHECKING:
@@ -32,11 +33,19 @@ class Readable(Protocol):
     def read_text(self, encoding: str) -> str: ...
 
 
+_TUNERS: list[Tuner] = []
+
+
+def wire(tuner: Tuner) -> None:
+    """Who is asked for winners from now on; said once, before the first op is made."""
+    _TUNERS[:] = [tuner]
+
+
 @cache
 def default_services() -> Services:
     """Kernels and records in the user's cache directory, one table of loaded kernels for the process."""
     artifacts = Artifacts()
-    return Services(realiser=Realiser(store=DiskStore(artifacts)), native=artifacts)
+    return Services(realiser=Realiser(store=DiskStore(artifacts)), tuner=_TUNERS[0] if _TUNERS else None, native=artifacts)
 
 
 def resolver_for(library: Library, folder: Path | None) -> Resolver:

@@ -33,6 +33,7 @@ class OpObject:
         self._engine = engine
         self._fast = FastPath(engine=engine, instance=self, store=engine.services.native)
         engine.on_answer = self._fast.offer
+        engine.on_change = self._fast.forget
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         return self._engine(*args, **keywords)

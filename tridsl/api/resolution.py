@@ -22,17 +22,19 @@ from tridsl.ir.op import Contract, Op, Tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray  # 5 ms of start-up time
 
-OPTION_NAMES = ("out", "device", "threads")
+OPTION_NAMES = ("out", "device", "threads", "tune")
 
 
 class Options(NamedTuple):
-    """Keywords of a call that are not the op's. `given` are those that were written, for recognising the call again."""
+    """Keywords of a call that are not the op's. `tune`: a better schedule is to be looked for in the background. `given` are those
+    that were written, for recognising the call again."""
 
     out: Any
     device: str
     threads: int | None
     types: tuple[tuple[str, DType], ...]
     given: tuple[tuple[str, object], ...]
+    tune: bool = False
 
     @property
     def outs(self) -> tuple[Any, ...] | None:
@@ -105,6 +107,8 @@ def split_options(
     threads = taken.get("threads")
     if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
         raise error("E0538", f"{name}() got threads={threads!r}", help="threads is a whole number of at least 1")
+    if not isinstance(taken.get("tune", False), bool):
+        raise error("E0538", f"{name}() got tune={taken['tune']!r}", help="tune is True or False; how long is the business of `tridsl tune`")
     device = taken.get("device")
     given = tuple((k, v) for k, v in sorted(taken.items()) if k != "out")
     return Options(
@@ -113,6 +117,7 @@ def split_options(
         threads=threads,
         types=types,
         given=given,
+        tune=taken.get("tune", False),
     ), rest
 
 

@@ -2,22 +2,81 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tridsl.api import calls
 from tridsl.api.calls import Symbol
 from tridsl.api.compilation import text_steps
 from tridsl.api.engine import Engine
-from tridsl.api.resolution import Call, Options, resolve, whole_op
+from tridsl.api.resolution import Call, Options, Resolved, resolve, whole_op
 from tridsl.check.sizes import Number
-from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.op import Scalar
 from tridsl.program.compose import with_constants
+from tridsl.program.fuse import points
 from tridsl.program.graph import Node
+from tridsl.program.realise import Served, Target, default_threads
 from tridsl.program.trace import Tracer
+from tridsl.program.tuner import Asked, Tuner, served
 from tridsl.schedule.steps import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class _Called:
+    """`program.graph.Origin` of a call of an op."""
+
+    engine: Engine
+    call: Call
+    resolved: Resolved
+
+    def schedule(self, target: Target) -> Served:
+        served = self.engine.choice(self._asked(target))
+
+        def text(chosen: Schedule | None) -> Schedule | None:
+            return text_steps(self.engine, self.call, self.resolved, target.device.spec, chosen)
+
+        refuse = served.refuse
+        return Served(text(served.steps), None if refuse is None else lambda problem: text(refuse(problem)))
+
+    def train(self, target: Target, done: Callable[[], None]) -> None:
+        if self.engine.services.tuner is not None:
+            self.engine.services.tuner.train(self._asked(target), done)
+
+    def _asked(self, target: Target) -> Asked:
+        return self.engine.asked(self.call, self.resolved, target, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """`program.graph.Origin` of calls that were joined: evidence is kept by the op that they became."""
+
+    node: Node
+    tuner: Tuner | None
+
+    def schedule(self, target: Target) -> Served:
+        return served(self.tuner, self._asked(target))
+
+    def train(self, target: Target, done: Callable[[], None]) -> None:
+        if self.tuner is not None:
+            self.tuner.train(self._asked(target), done)
+
+    def _asked(self, target: Target) -> Asked:
+        from tridsl.personality.evidence import meaning  # start-up time: a process without evidence does not need it
+
+        op = self.node.op
+        return Asked(
+            target=target,
+            header=op,
+            sizes={},
+            threads=default_threads(sum(points(stage) for stage in op.stages)),
+            layouts={},
+            arguments={p.name: given for p, given in zip(op.inputs, self.node.inputs) if isinstance(p, Scalar)},
+            kernel=lambda: meaning(op),
+            op=lambda: op,
+            blocks=tuple,
+        )
 
 
 def record(engine: Engine, call: Call, options: Options) -> Any:
@@ -60,9 +119,6 @@ def record(engine: Engine, call: Call, options: Options) -> Any:
             inputs.append(trace.constant(argument, id(argument.array), argument.dtype, argument.shape, argument.layout))
     device = None if options.device == "auto" else options.device
 
-    def steps(spec: DeviceSpec) -> Schedule | None:
-        return text_steps(engine, call, resolved, spec, engine.override(resolved, spec.kind))
-
-    node = Node(label=engine.name, op=op, device=device, schedule=steps)
+    node = Node(label=engine.name, op=op, device=device, origin=_Called(engine, call, resolved))
     results = trace.call(node, tuple(inputs), tuple(shapes), tuple(resolved.shapes[t.name] for t in op.outputs))
     return results[0] if len(results) == 1 else results or None

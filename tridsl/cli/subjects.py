@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from tridsl.cli.targets import Given, Target, choose, find_module, find_target, 
 from tridsl.diagnostics import error
 from tridsl.ir.op import Scalar
 from tridsl.program.compose import with_constants
+from tridsl.program.realise import default_threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +48,8 @@ class Subject:
 def subjects(question: Question, services: Services, settings: Settings) -> tuple[Subject, ...]:
     """Every op at every sizes on every device that is asked for. E0703, E0801, E0803, E0805, E0814, and what is wrong in the file."""
     chosen = chosen_devices(question.device)
-    threads = question.threads or settings.threads or len(os.sched_getaffinity(0))
     return tuple(
-        Subject(operation=operation, request=request_for(target, said, device, threads))
+        Subject(operation=operation, request=request_for(target, said, device, question.threads or settings.threads))
         for operation, target, said in _cases(question, services)
         for device in chosen
     )
@@ -62,8 +62,9 @@ def chosen_devices(name: str) -> tuple[Device, ...]:
     return tuple(d for d in devices() if not d.spec.software)
 
 
-def request_for(target: Target, said: Given, device: Device, threads: int) -> Request:
-    """The op with its leading axes and `const` parameters in place, at its sizes. E0503, E0805."""
+def request_for(target: Target, said: Given, device: Device, threads: int | None) -> Request:
+    """The op with its leading axes and `const` parameters in place, at its sizes. `threads` None: as many as a call would use.
+    E0503, E0805."""
     whole = lifted(choose(target, said, {}), said, {})
     values = known_values(whole, said, {})
     missing = [name for name in whole.sizes if name not in values]
@@ -77,15 +78,11 @@ def request_for(target: Target, said: Given, device: Device, threads: int) -> Re
             constants[parameter.name] = values[parameter.name]
     op = with_constants(whole, constants)
     arguments = {p.name: values[p.name] for p in op.params if isinstance(p, Scalar) and p.name in values}
+    sizes = {name: int(values[name]) for name in op.sizes}
     return Request(
-        op=op, device=device, sizes={name: int(values[name]) for name in op.sizes}, arguments=arguments, threads=_team(device, threads),
+        op=op, device=device, sizes=sizes, arguments=arguments, threads=threads or default_threads(math.prod(sizes.values())),
         blocks=target.module.bound.schedules.get(target.name, ()),
     )  # fmt: skip
-
-
-def _team(device: Device, threads: int) -> int:
-    """Host threads mean nothing to a device of its own."""
-    return threads if device.spec.kind in ("cpu", "reference") else 1
 
 
 def _cases(question: Question, services: Services) -> Iterator[tuple[str, Target, Given]]:

@@ -16,6 +16,7 @@ from tridsl.api.library import resolver_for
 from tridsl.api.modules import TriModule
 from tridsl.api.ops import OpObject, make_op
 from tridsl.api.store import DiskStore
+from tridsl.autotune.serving import Serving
 from tridsl.check.lift import lift
 from tridsl.check.signature import type_choices
 from tridsl.check.sizes import Number, evaluate
@@ -58,9 +59,9 @@ class Given:
 
 
 def services_for(settings: Settings) -> Services:
-    """The call layer on the cache that the settings name."""
+    """The call layer on the cache and the personality that the settings name."""
     artifacts = Artifacts(settings.cache)
-    return Services(realiser=Realiser(store=DiskStore(artifacts)), native=artifacts)
+    return Services(realiser=Realiser(store=DiskStore(artifacts)), tuner=Serving(settings.personality), native=artifacts)
 
 
 def find_source(file: str) -> tuple[SourceFile, Path]:

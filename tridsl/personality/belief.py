@@ -287,18 +287,32 @@ def _about_change(
     old = [t for t in classes["suspect"] if t.outcome == "ok"]
     if not old:
         return
-    before = max(old, key=lambda t: (t.time, t.id)).key.fingerprint
+    before = _latest(old)
     barred = frozenset(q.candidate for q in _quarantine(classes))
     was = _class("suspect", [t for t in old if t.key.fingerprint == before], frozenset())
     now = _class("fresh", classes["fresh"], barred)
-    what = "other software"
-    if before in machines and here in machines:
-        what = ", ".join(c.text for c in changes(machines[before], machines[here]) if c.level == "software") or what
+    what = _difference(before, here, machines)
     if now.best is None or was.best is None:
         yield f"{what}: {name} is used as it was until it has been measured again"
         return
     verdict = "kept" if now.best == was.best else "re-ranked"
     yield f"{what}: {name} {percent(now.seconds / was.seconds - 1)}, {verdict} in {_count(now.trials, 'trial')}"
+
+
+def changed(trials: Sequence[Trial], here: Hashes, machines: Mapping[Hashes, Fingerprint]) -> str:
+    """What became of the software since the suspect trials were taken: `generator 4→5, threads 1→2`; empty without such trials."""
+    old = [t for t in _sort_out(trials, here)["suspect"] if t.outcome == "ok"]
+    return _difference(_latest(old), here, machines) if old else ""
+
+
+def _latest(trials: Sequence[Trial]) -> Hashes:
+    return max(trials, key=lambda t: (t.time, t.id)).key.fingerprint
+
+
+def _difference(before: Hashes, here: Hashes, machines: Mapping[Hashes, Fingerprint]) -> str:
+    if before in machines and here in machines:
+        return ", ".join(c.text for c in changes(machines[before], machines[here]) if c.level == "software") or "other software"
+    return "other software"
 
 
 def _about_rivals(ranking: Ranking) -> Iterator[str]:

@@ -22,7 +22,7 @@ from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from tridsl.backend import Device, load_backend
+from tridsl.backend import HOST_KINDS, Device, load_backend
 from tridsl.devices.spec import DeviceSpec
 from tridsl.personality import machine
 
@@ -158,7 +158,7 @@ def _lasting(
     device: Device, driver: tuple[tuple[str, str], ...], unit: str, generator: str, threads: int, root: Path
 ) -> Fingerprint:
     spec, versions = device.spec, machine.versions(root) | {"generator": generator}
-    if spec.kind in ("cpu", "reference"):
+    if spec.kind in HOST_KINDS:
         return Fingerprint(
             family=_facts(machine.cpu_family(root)),
             sku=_facts(machine.cpu_sku(root)),

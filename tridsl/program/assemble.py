@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,16 +18,13 @@ from tridsl.ir.expr import index
 from tridsl.ir.op import Op, Scalar, Tensor
 from tridsl.plan import Plan
 from tridsl.program.fuse import fuse, points
-from tridsl.program.graph import Graph, Node, Operand
+from tridsl.program.graph import Graph, Node, Operand, Origin
 from tridsl.program.layouts import decode_layouts
 from tridsl.program.place import Placer, place
 from tridsl.program.planning import plan
-from tridsl.program.realise import Loaded, Realiser, Target
+from tridsl.program.realise import Loaded, Realiser, Served, Target, default_threads
 from tridsl.runtime.execute import Program, Reference, Step, Temporary
 from tridsl.runtime.memory import allocate, require
-
-SMALL_POINTS = 1 << 15
-"""Iterations below which a second thread costs more than it brings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,6 +40,7 @@ class Assembled:
     """A program for arguments of one kind. `trits` are the inputs whose values must be -1, 0, 1; `updated` those written."""
 
     graph: Graph
+    targets: tuple[Target, ...]
     plan: Plan
     program: Program
     numbers: Mapping[str, int]
@@ -98,9 +95,13 @@ def assemble(
     find: Callable[[str], Target],
     device: str,
     placer: Placer = place,
+    joined: Callable[[Node], Origin] | None = None,
 ) -> Assembled:
-    """`memory` describes the inputs by name, `constants` the captured arrays; `find` gives the target of a device name."""
+    """`memory` describes the inputs by name, `constants` the captured arrays; `find` gives the target of a device name; `joined` the
+    origin of calls that fusion has made one."""
     fused = fuse(graph)
+    if joined is not None:
+        fused = replace(fused, nodes=tuple(n if n.origin else replace(n, origin=joined(n)) for n in fused.nodes))
     targets = [find(name) for name in placer(fused, device)]
     host = {t.device.name for t in targets if t.in_host_memory}
     plan_ = plan(fused, [t.device.name for t in targets], host)
@@ -119,6 +120,7 @@ def assemble(
             check_trits(array, name)
     return Assembled(
         graph=fused,
+        targets=tuple(targets),
         plan=plan_,
         program=program,
         numbers=numbers,
@@ -161,7 +163,7 @@ def _step(
             )
         else:
             slots.append(Reference(number=numbers[str(what)]))
-    threads = 1 if sum(points(s) for s in node.op.stages) < SMALL_POINTS else len(os.sched_getaffinity(0))
+    threads = default_threads(sum(points(s) for s in node.op.stages))
     return Step(
         executable=loaded.executable,
         slots=tuple(slots),
@@ -172,14 +174,14 @@ def _step(
 
 
 def _kernel(node: Node, op: Op, target: Target, realiser: Realiser) -> Loaded:
-    steps = node.schedule(target.device.spec) if node.schedule else None
+    served = Served(None) if node.origin is None else node.origin.schedule(target)
 
-    def build() -> Binary:
+    def build(served: Served) -> Binary:
         from tridsl import pipeline  # start-up time: a warm process never compiles
 
-        return pipeline.build(op, pipeline.Build(spec=target.device.spec, backend=target.backend, schedule=steps))
+        return pipeline.build(op, pipeline.Build(spec=target.device.spec, backend=target.backend, schedule=served.steps))
 
-    return realiser.realise(("program", op, steps), target, build)
+    return realiser.serve(served, lambda served: ("program", op, served.steps), target, build)
 
 
 def _laid_out(node: Node, graph: Graph, places: Mapping[str, Memory], target: Target) -> Op:

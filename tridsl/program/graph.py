@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType
 from tridsl.ir.op import Op, Tensor
-from tridsl.schedule.steps import Schedule
+from tridsl.program.realise import Served, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +42,21 @@ class Operand:
 Input: TypeAlias = Operand | bool | int | float
 
 
+class Origin(Protocol):
+    """What knows how a call is to run: the op object that was called, or who has evidence of the op that calls were joined to."""
+
+    def schedule(self, target: Target) -> Served: ...
+
+    def train(self, target: Target, done: Callable[[], None]) -> None:
+        """Look for a better schedule in the background; `done` is called when there is one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One call. `op` has constant sizes; `inputs` follow `op.inputs`, `outputs` are the values that `op.outputs` write.
 
     `label` names the call in plans (`matmul`, or `matmul + gelu` after fusion). Inputs of `inout` parameters are written too.
-    `device` is a device name the call asked for, None to let placement decide. `schedule` gives the steps for a device, or None
-    for automatic ones; a joined call has none of its own.
+    `device` is a device name the call asked for, None to let placement decide. A joined call has no `origin`.
     """
 
     label: str
@@ -57,7 +64,7 @@ class Node:
     inputs: tuple[Input, ...] = ()
     outputs: tuple[str, ...] = ()
     device: str | None = None
-    schedule: Callable[[DeviceSpec], Schedule | None] | None = field(default=None, compare=False, repr=False)
+    origin: Origin | None = field(default=None, compare=False, repr=False)
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from tridsl.backend import Backend, Binary, Device, Executable
+from tridsl.backend import HOST_KINDS, Backend, Binary, Device, Executable
+from tridsl.diagnostics import TriError
 
-HOST_KINDS = ("cpu", "reference")
-"""Kinds of devices that work in host memory."""
+if TYPE_CHECKING:
+    from tridsl.schedule.steps import Schedule
+
+SMALL_POINTS = 1 << 15
+"""Iterations below which a second thread costs more than it brings."""
+
+
+def default_threads(points: float) -> int:
+    """The team of a kernel of so many iterations, where the caller asked for none: every core of this process, or one."""
+    return 1 if points < SMALL_POINTS else len(os.sched_getaffinity(0))
 
 
 class Store(Protocol):
@@ -40,6 +50,14 @@ class Target(NamedTuple):
         return self.device.spec.kind in HOST_KINDS
 
 
+class Served(NamedTuple):
+    """The steps for a kernel (None: automatic) and, where they are a tuner's, what to do when they do not compile here: tell it, and
+    take what this returns."""
+
+    steps: Schedule | None
+    refuse: Callable[[TriError], Schedule | None] | None = None
+
+
 class Loaded(NamedTuple):
     """A binary on its device."""
 
@@ -54,6 +72,16 @@ class Realiser:
     store: Store
     _loaded: dict[str, Loaded] = field(default_factory=dict)
     _locks: dict[str, Any] = field(default_factory=dict)
+
+    def serve(self, served: Served, parts: Callable[[Served], tuple[object, ...]], target: Target, build: Callable[[Served], Binary]) -> Loaded:
+        """`realise` with the steps that are served, or with what replaces them when they do not compile."""
+        try:
+            return self.realise(parts(served), target, lambda: build(served))
+        except TriError as problem:
+            if served.refuse is None:
+                raise
+            other = Served(served.refuse(problem))
+            return self.realise(parts(other), target, lambda: build(other))
 
     def realise(self, parts: tuple[object, ...], target: Target, build: Callable[[], Binary]) -> Loaded:
         """The kernel that `parts` identify on `target`: from memory, from the store, or from `build()`, once."""
