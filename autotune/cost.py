@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tridsl.autotune.footprints import Leaf, leaves, slots_of
+from tridsl.autotune.footprints import Leaf, leaves, loaded, operations
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import F32, compute_type
 from tridsl.ir.affine import evaluate_index
@@ -104,9 +104,8 @@ def predict(kernel: Kernel, spec: DeviceSpec, sizes: Mapping[str, int], *, op: O
 
 
 def roofline(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], *, threads: int | None = None) -> float:
-    """Seconds that no schedule can beat: arithmetic at the peak, or each parameter once from where it fits.
-
-    Williams, Waterman and Patterson, "Roofline", 2009. 0 where sizes are missing.
+    """Seconds that no schedule can beat: every operation counted once (a function is one) at the peak of multiply-adds over the
+    narrowest elements, or each parameter once from where it fits. Williams, Waterman and Patterson, "Roofline", 2009. 0 where sizes are missing.
     """
     rates = machine(spec, threads)
     slots = 0.0
@@ -115,8 +114,8 @@ def roofline(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], *, threads: int
         if count is None:
             return 0.0
         reducer = getattr(stage, "reducer", None)
-        dtype = reducer.dtypes[0] if reducer else getattr(stage, "dtype", F32)
-        slots += count * slots_of(values_of(stage), reducer.merge if reducer else ()) / spec.lanes(compute_type(dtype))
+        lanes = max(spec.lanes(compute_type(getattr(stage, "dtype", F32))), *(spec.lanes(d) for d in loaded(values_of(stage))), 1)
+        slots += count * operations((*values_of(stage), *(reducer.merge if reducer else ()))) / 2 / lanes
     moved = 0
     for tensor in op.params:
         if isinstance(tensor, Tensor):

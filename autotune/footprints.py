@@ -261,6 +261,23 @@ def _weight(values: tuple[Expr, ...]) -> float:
     return total
 
 
+def operations(values: tuple[Expr, ...]) -> int:
+    """Arithmetic operations as a peak counts them: a sum or product is one, a function is one, moving and converting is none."""
+    found, stack = 0, list[Node](values)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Binary) and node.a.dtype == INDEX and not any(isinstance(n, Load) for n in walk(node)):
+            continue
+        found += isinstance(node, Binary | Call)
+        stack.extend(children(node))
+    return found
+
+
+def loaded(values: tuple[Expr, ...]) -> set[DType]:
+    """Element types that are read."""
+    return {node.dtype for value in values for node in walk(value) if isinstance(node, Load)}
+
+
 def _number(expression: Expr, known: Mapping[str, int], ranges: Mapping[str, float] | None = None) -> int:
     """An extent at its largest: loop variables at 0."""
     try:

@@ -11,7 +11,7 @@ import mmap
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tridsl.autotune.answers import compare
-from tridsl.autotune.lock import LOCK, bench_lock
+from tridsl.autotune.lock import LOCK, PATIENCE_SECONDS, bench_lock
 from tridsl.autotune.worker import (
     Failed,
     Job,
@@ -62,12 +62,14 @@ Outcome = Literal["ok", "compile_error", "wrong_result", "timeout", "crash"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Of one candidate's process, in seconds and bytes (beyond the arrays). `turn`: how long a candidate runs when it is its turn."""
+    """Of one candidate's process, in seconds and bytes (beyond the arrays). `turn`: how long a candidate runs when it is its turn; `lock`:
+    how long others on this machine are waited for."""
 
     compile_seconds: float = 30.0
     run_seconds: float = 10.0
     memory_bytes: int = 2 << 30
     turn_seconds: float = 0.005
+    lock_seconds: float = PATIENCE_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,7 @@ class Bench:
         self.make = make
         self.lock = lock
         self.locked = True
+        self.on_wait: Callable[[], None] | None = None
         self.oracle = _iterations(subject) <= ORACLE_POINTS
         """Whether answers are checked against the oracle; otherwise against the first candidate's."""
         inputs = {**arguments_of(subject.op, subject.sizes), **subject.arguments}
@@ -172,7 +175,7 @@ class Bench:
         """
         found: dict[Runner, list[float] | Failure] = {r: [] for r in runners}
         for _ in range(count):
-            with bench_lock(self.lock) as held:
+            with bench_lock(self.lock, patience=self.limits.lock_seconds, waiting=self.on_wait) as held:
                 self.locked = self.locked and held
                 for runner in random.sample(list(runners), len(runners)):
                     times = found[runner]

@@ -97,7 +97,7 @@ State = Literal["tuned", "kept", "interrupted", "nothing measured"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """`tuned`: `winner` is better than the incumbent by more than the noise; `kept`: nothing was. `trials`: candidates measured now;
-    `reused`: answered from evidence. `failures`: candidates by what became of them, `reasons` why (by candidate, as text)."""
+    `reused`: answered from evidence. `ideal_seconds`: the op's roofline, predicted; 0 unknown. `failures`: candidates by what became of them, `reasons` why (by candidate, as text)."""
 
     state: State
     key: Key
@@ -112,6 +112,12 @@ class Result:
     failures: Mapping[str, int]
     reasons: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    ideal_seconds: float = 0.0
+
+    @property
+    def anything(self) -> bool:
+        """Whether something was measured, now or before."""
+        return any(s.samples for s in self.ranking.standings)
 
     @property
     def schedule(self) -> Schedule | None:
@@ -240,6 +246,7 @@ class _Session:
 
     def run(self, bench: Bench) -> Result:
         self.bench = bench
+        bench.on_wait = lambda: self._tell("waiting for another measurement on this machine")
         interrupted = False
         try:
             self._tell("compiling the schedule that is used now")
@@ -425,5 +432,5 @@ class _Session:
         return Result(
             state=state, key=self.key, winner=won.candidate if won else None, seconds=won.seconds if won else None, incumbent=self.incumbent,
             ranking=ranking, floor=self.floor, trials=len(self.tried), reused=len(self.reused), elapsed_seconds=time.monotonic() - self.start,
-            failures=dict(self.failures), reasons=dict(self.reasons), notes=tuple(notes),
+            failures=dict(self.failures), reasons=dict(self.reasons), notes=tuple(notes), ideal_seconds=self.ideal,
         )  # fmt: skip

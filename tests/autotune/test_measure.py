@@ -119,6 +119,12 @@ def test_one_measurement_at_a_time(tmp_path: Path) -> None:
     assert held == ["first", "other True"]
 
 
+def test_a_lock_that_is_never_given_back_does_not_stop_the_rest(tmp_path: Path) -> None:
+    waited: list[str] = []
+    with bench_lock(tmp_path / "lock"), bench_lock(tmp_path / "lock", patience=1.2, waiting=lambda: waited.append("once")) as locked:
+        assert not locked and waited == ["once"]
+
+
 def test_without_a_place_for_the_lock_measuring_goes_on(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "target")
     for path in (tmp_path / "missing" / "lock", tmp_path / "link"):

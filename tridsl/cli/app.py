@@ -22,6 +22,8 @@ app = typer.Typer(
 )  # fmt: skip
 cache_app = typer.Typer(help="The cache of compiled kernels.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(cache_app, name="cache")
+personality_app = typer.Typer(help="What was measured on this machine: look at it, carry it, decide on it.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(personality_app, name="personality")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Device = Annotated[str, typer.Option("--device", "-d", help="cpu, gpu, gpu:software, … (see `tridsl devices`).")]
@@ -30,6 +32,8 @@ Shapes = Annotated[
     list[str] | None, typer.Option("--shape", metavar="M=512,x=8x512", help="Sizes by name, or a tensor's whole shape (extra leading axes are mapped).")
 ]
 Values = Annotated[list[str] | None, typer.Option("--set", metavar="eps=1e-5,T=f16", help="Scalars and type parameters by name.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="The most threads (default: as many as a call would use).")]
+Subject = Annotated[str, typer.Argument(metavar="FILE:OP", help="An op; without sizes, at those of its bench blocks.")]
 
 
 def run(arguments: Sequence[str] | None) -> int:
@@ -157,6 +161,45 @@ def bench(
 
 
 @app.command()
+def tune(
+    operation: Annotated[str, typer.Argument(metavar="FILE[:OP]", help="An op, or every op with a bench block of a file or of the library (`stdlib`).")],
+    budget: Annotated[str, typer.Option(metavar="60s", help="How long to search, over all ops together: 60s, 5m, 1h.")] = "60s",
+    device: Annotated[str, typer.Option("--device", "-d", help="cpu, gpu, gpu:software, … or `all` processors that are here.")] = "all",
+    shape: Shapes = None,
+    values: Values = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="The most threads (default: as many as a call would use).")] = None,
+    strategy: Annotated[str, typer.Option(help="ranked, random, evolutionary, optuna.")] = "ranked",
+    seed: Annotated[int, typer.Option(help="Of the search; a run with the same seed goes on where it was ended.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Search for faster schedules of an op on this machine, check every answer, and keep what was measured. May be ended at any time."""
+    from tridsl.cli.subjects import Question
+    from tridsl.cli.tune import Options, run
+
+    question = Question(operation=operation, shape=tuple(shape or ()), values=tuple(values or ()), device=device, threads=threads)
+    options = Options(question=question, budget=budget, strategy=strategy, seed=seed)
+    raise typer.Exit(present(lambda settings: run(options, settings), from_environment, as_json=as_json))
+
+
+@app.command()
+def why(
+    operation: Subject,
+    device: Annotated[str, typer.Option("--device", "-d", help="cpu, gpu, gpu:software, … or `all` processors that are here.")] = "cpu",
+    shape: Shapes = None,
+    values: Values = None,
+    threads: Threads = None,
+    limit: Annotated[int, typer.Option(min=1, help="Candidates that are listed; --json lists all.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """What is served for an op and why: the ranking, ties, what failed, and what the cost model says."""
+    from tridsl.cli.subjects import Question
+    from tridsl.cli.why import why
+
+    question = Question(operation=operation, shape=tuple(shape or ()), values=tuple(values or ()), device=device, threads=threads)
+    raise typer.Exit(present(lambda settings: why(question, settings, limit), from_environment, as_json=as_json))
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("out"),
     image: Annotated[Path | None, typer.Option(help="Your own picture in place of the photograph that comes along.")] = None,
@@ -182,3 +225,100 @@ def cache_clear(as_json: Json = False) -> None:
     from tridsl.cli.cache import clear
 
     raise typer.Exit(present(clear, from_environment, as_json=as_json))
+
+
+@personality_app.command("show")
+def personality_show(
+    everything: Annotated[bool, typer.Option("--all", help="Also what says nothing about this machine.")] = False, as_json: Json = False
+) -> None:
+    """Every op that was measured and who won; this machine's fingerprint; where the evidence is."""
+    from tridsl.cli.personality.show import show
+
+    raise typer.Exit(present(lambda settings: show(settings, everything=everything), from_environment, as_json=as_json))
+
+
+@personality_app.command("verify")
+def personality_verify(as_json: Json = False) -> None:
+    """Read all evidence again; exit status 1 when a part of it does not count. Lists winners that should be measured again."""
+    from tridsl.cli.personality.verify import verify
+
+    raise typer.Exit(present(verify, from_environment, as_json=as_json))
+
+
+@personality_app.command("diff")
+def personality_diff(
+    left: Annotated[str, typer.Argument(metavar="LEFT", help="A bundle, or `.` for this machine's evidence.")],
+    right: Annotated[str, typer.Argument(metavar="[RIGHT]", help="The same.")] = ".",
+    as_json: Json = False,
+) -> None:
+    """What only one side has measured, and where the winners differ."""
+    from tridsl.cli.personality.bundles import diff
+
+    raise typer.Exit(present(lambda settings: diff(left, right, settings), from_environment, as_json=as_json))
+
+
+@personality_app.command("export")
+def personality_export(file: Annotated[Path, typer.Argument(metavar="FILE", help="The bundle to write.")], as_json: Json = False) -> None:
+    """Write all evidence into one file, a bundle."""
+    from tridsl.cli.personality.bundles import export
+
+    raise typer.Exit(present(lambda settings: export(file, settings), from_environment, as_json=as_json))
+
+
+@personality_app.command("import")
+def personality_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A bundle.")],
+    decisions: Annotated[bool, typer.Option("--decisions", help="Also its pins and forgotten records.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take the evidence of a bundle: hints, until they were tried here."""
+    from tridsl.cli.personality.bundles import take
+
+    raise typer.Exit(present(lambda settings: take(file, settings, decisions=decisions), from_environment, as_json=as_json))
+
+
+@personality_app.command("merge")
+def personality_merge(
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="The bundle to write.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Bundles.")],
+    as_json: Json = False,
+) -> None:
+    """Write the union of bundles; this machine's evidence stays as it is."""
+    from tridsl.cli.personality.bundles import merge
+
+    raise typer.Exit(present(lambda settings: merge(output, tuple(files)), from_environment, as_json=as_json))
+
+
+@personality_app.command("pin")
+def personality_pin(
+    operation: Subject,
+    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="The beginning of an id that `why` prints, or all values: rows=4,vectors=2.")],
+    device: Device = "cpu",
+    shape: Shapes = None,
+    values: Values = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Use this candidate for the op from now on, whatever was measured."""
+    from tridsl.cli.personality.decisions import pin
+    from tridsl.cli.subjects import Question
+
+    question = Question(operation=operation, shape=tuple(shape or ()), values=tuple(values or ()), device=device, threads=threads)
+    raise typer.Exit(present(lambda settings: pin(question, candidate, settings), from_environment, as_json=as_json))
+
+
+@personality_app.command("forget")
+def personality_forget(
+    operation: Subject,
+    device: Annotated[str, typer.Option("--device", "-d", help="cpu, gpu, gpu:software, … or `all` processors that are here.")] = "cpu",
+    shape: Shapes = None,
+    values: Values = None,
+    pins: Annotated[bool, typer.Option("--pins", help="Only the pins; measurements still count.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Let what was measured of the op, and its pins, count no longer."""
+    from tridsl.cli.personality.decisions import forget
+    from tridsl.cli.subjects import Question
+
+    question = Question(operation=operation, shape=tuple(shape or ()), values=tuple(values or ()), device=device)
+    raise typer.Exit(present(lambda settings: forget(question, settings, pins_only=pins), from_environment, as_json=as_json))
