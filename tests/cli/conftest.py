@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.cli.command import Command
+from tests.cli.world import World, make_world
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +21,8 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.delenv("COLUMNS", raising=False)
     return Command(capsys)
+
+
+@pytest.fixture
+def world(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: str) -> World:
+    return make_world(command, monkeypatch, tmp_path, cache)

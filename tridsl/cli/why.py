@@ -10,6 +10,7 @@ import msgspec
 
 from tridsl.autotune.cost import Cost, roofline
 from tridsl.autotune.predicted import Predictor
+from tridsl.backend import HOST_KINDS
 from tridsl.cli.evidence import (
     LABELS,
     Known,
@@ -105,6 +106,11 @@ def _cost(subject: Subject, found: Known) -> Cost | str:
         return f"its schedule does not apply to the op any more: {problem.diagnostics[0].message}"
 
 
+def _threads(subject: Subject) -> int | None:
+    """Of the host; None for a device that has its own."""
+    return subject.request.team if subject.request.device.spec.kind in HOST_KINDS else None
+
+
 # As data ------------------------------------------------------------------------------------------------------------------
 
 
@@ -114,7 +120,7 @@ def _data(answer: _Answer) -> dict[str, Any]:
         "operation": answer.subject.operation,
         **key_data(found.key),
         "sizes": dict(request.sizes),
-        "threads": request.team,
+        "threads": _threads(answer.subject),
         "fingerprint": msgspec.to_builtins(found.key.fingerprint),
         "served": found.served,
         "winner": winner_data(found),
@@ -158,7 +164,8 @@ def _prediction(cost: Cost | str) -> dict[str, Any] | None:
 
 def _text(answer: _Answer, limit: int) -> Iterator[Any]:
     found, ranking = answer.found, answer.found.ranking
-    yield answer.found.key.text + f", {count(answer.subject.request.team, 'thread')}"
+    threads = _threads(answer.subject)
+    yield answer.found.key.text + (f", {count(threads, 'thread')}" if threads else "")
     yield from (f"  {sentence}" for sentence in answer.sentences)
     if ranking.standings:
         yield ""
