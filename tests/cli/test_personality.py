@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -399,3 +402,35 @@ def test_merging_takes_what_is_good(measured: World, tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [("pin", "stdlib:matmul"), ("export",), ("import",), ("merge", "out"), ("diff",), ("nonsense",)])
 def test_wrong_usage(world: World, arguments: tuple[str, ...]) -> None:
     assert world("personality", *arguments).status == 2
+
+
+UNPRIVILEGED = """
+import contextlib, io, os, sys
+from tridsl.cli import main
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    main(sys.argv[1:])  # whatever is imported may lie where only root reads
+    main(["personality", "verify"])
+    if sys.argv[2] == "export":
+        os.remove(sys.argv[3])
+if os.geteuid() == 0:
+    os.setuid(65534)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("closed", ["", "evidence"])
+def test_no_permission_is_not_mistaken_for_no_evidence(measured: World, tmp_path: Path, closed: str) -> None:
+    for place in (tmp_path, *tmp_path.parents):
+        if place.owner() == tmp_path.owner() and place != place.parent and str(place).startswith("/tmp/"):
+            place.chmod(place.stat().st_mode | 0o011)
+    measured.personality.chmod(0o755)
+    (measured.personality / closed).chmod(0o000)
+    environment = {**os.environ, "TRIDSL_PERSONALITY": str(measured.personality), "TRIDSL_CACHE": str(tmp_path / "cache"), "NO_COLOR": "1"}
+    outcomes = {}
+    for name, arguments in {"show": ("show",), "verify": ("verify",), "export": ("export", str(tmp_path / "b"))}.items():
+        command = [sys.executable, "-c", UNPRIVILEGED, "personality", *arguments]
+        outcomes[name] = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=60)
+    (measured.personality / closed).chmod(0o700)
+    assert [outcomes[name].returncode for name in ("show", "verify", "export")] == [0, 1, 1], outcomes
+    assert "note[E0905]" in outcomes["show"].stdout and "Permission denied" in outcomes["verify"].stdout
+    assert "error[E0905]" in outcomes["export"].stderr and not (tmp_path / "b").exists()
