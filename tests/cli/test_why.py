@@ -150,7 +150,9 @@ def test_a_schedule_that_does_not_apply_any_more(world: World) -> None:
     stale = world.at(1)
     steps = tuple(msgspec.structs.replace(step, stage="gone") for step in stale.steps)
     world.keep(world.trials({msgspec.structs.replace(stale, steps=steps): 1e-4, world.at(2): 2e-4}))
-    assert "does not apply to the op any more" in only(world)["prediction"]["missing"]
+    data = only(world)
+    assert data["served"] == "default" and data["prediction"]["missing"].startswith("E0")
+    assert "its schedule does not apply to the op any more, so the default schedule is used" in data["sentences"]
 
 
 def test_limit_is_of_the_text_only(world: World) -> None:

@@ -40,7 +40,7 @@ from tridsl.personality.store import Store
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
     """All that is told of one subject. `ideal`: seconds of the op's roofline, predicted, None where it is not known; `cost`: of the
-    winner's schedule, predicted, or why there is none (empty without a winner)."""
+    winner's schedule, predicted, or why there is none (empty without a winner); `stale`: that schedule does not apply any more."""
 
     subject: Subject
     found: Known
@@ -48,6 +48,12 @@ class _Answer:
     command: str
     ideal: float | None
     cost: Cost | str
+    stale: bool
+
+    @property
+    def served(self) -> str:
+        """`winner`, or `default`: what does not compile is not served either."""
+        return "default" if self.stale else self.found.served
 
     @property
     def share(self) -> float | None:
@@ -70,9 +76,12 @@ def _answer(store: Store, subject: Subject, question: Question) -> _Answer:
     measured = request.subject
     ideal = roofline(measured.op, measured.device.spec, measured.sizes, threads=measured.threads)
     command = command_line("tune", asked(question, subject))
+    cost, stale = _cost(subject, found)
+    sentences = [*_sentences(store, found, command)]
+    if stale:
+        sentences.append("its schedule does not apply to the op any more, so the default schedule is used")
     return _Answer(
-        subject=subject, found=found, sentences=tuple(_sentences(store, found, command)), command=command, ideal=ideal or None,
-        cost=_cost(subject, found),
+        subject=subject, found=found, sentences=tuple(sentences), command=command, ideal=ideal or None, cost=cost, stale=stale,
     )  # fmt: skip
 
 
@@ -93,17 +102,18 @@ def _sentences(store: Store, found: Known, command: str) -> Iterator[str]:
         yield f"`{command}` verifies it"
 
 
-def _cost(subject: Subject, found: Known) -> Cost | str:
+def _cost(subject: Subject, found: Known) -> tuple[Cost | str, bool]:
     won = found.ranking.winner
     if won is None:
-        return ""
+        return "", False
     standing = found.standing
     if standing is not None and standing.status == "prior":
-        return "its schedule is from elsewhere and is not compiled before it is tried in a process of its own"
+        return "its schedule is from elsewhere and is not compiled before it is tried in a process of its own", False
     try:
-        return Predictor(subject.request.subject).cost(won.candidate.schedule)
+        return Predictor(subject.request.subject).cost(won.candidate.schedule), False
     except TriError as problem:
-        return f"its schedule does not apply to the op any more: {problem.diagnostics[0].message}"
+        first = problem.diagnostics[0]
+        return f"{first.code}: {first.message}", True
 
 
 def _threads(subject: Subject) -> int | None:
@@ -122,7 +132,7 @@ def _data(answer: _Answer) -> dict[str, Any]:
         "sizes": dict(request.sizes),
         "threads": _threads(answer.subject),
         "fingerprint": msgspec.to_builtins(found.key.fingerprint),
-        "served": found.served,
+        "served": answer.served,
         "winner": winner_data(found),
         "pin": None if found.pin is None else {**candidate_data(found.pin.candidate), "time": found.pin.time},
         "sentences": list(answer.sentences),
