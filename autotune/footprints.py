@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.dtypes import BOOL, F32, INDEX, DType, compute_type
 from tridsl.ir.affine import evaluate_index, normal_form
 from tridsl.ir.expr import Binary, Boundary, Call, Cast, Const, Expr, Load, Node, Var
@@ -174,11 +175,12 @@ def _visit(
                 yield _leaf(statement.source.tensor, tuple(loops), places, [statement.source], [statement.target], 1.0, F32)
             case Store(target=target, value=value, stream=stream):
                 yield _leaf(target.tensor, around, places, _loads((value,)), [target], slots_of((value,)), value.dtype, stream=stream)
-            case Accumulate(targets=targets, values=values, reducer=reducer):
-                yield _leaf(
+            case Accumulate(targets=targets, values=values, reducer=reducer, intrinsic=intrinsic):
+                leaf = _leaf(
                     targets[0].tensor, around, places, _loads(values), list(targets), slots_of(values, reducer.merge),
                     reducer.dtypes[0], accumulates=True,
                 )  # fmt: skip
+                yield _in_one_instruction(leaf, INTRINSICS[intrinsic].k) if intrinsic else leaf
             case Append(tensor=tensor, count=count, value=value, keep=keep):
                 yield _leaf(tensor, around, places, _loads((value, keep)), [count], slots_of((value, keep)), value.dtype)
             case Mma(target=target, a=a, b=b):
@@ -198,6 +200,19 @@ def _leaf(
         writes=tuple(dict.fromkeys(_access(w, places, stream) for w in writes)),
         accumulates=accumulates,
     )
+
+
+def _in_one_instruction(leaf: Leaf, depth: int) -> Leaf:
+    """An instruction that adds `depth` products takes the innermost loop over them with it, and reads as many elements at once."""
+    *others, last = leaf.loops
+    if depth == 1 or not last.reduce or last.bound != depth:
+        return replace(leaf, weight=1.0)
+
+    def wider(access: Access) -> Access:
+        steps = tuple(None if s is None else {v: n for v, n in s.items() if v != last.var} for s in access.steps)
+        return replace(access, item=access.item * depth, steps=steps) if last.var in access.variables else access
+
+    return replace(leaf, loops=tuple(others), weight=1.0, reads=tuple(map(wider, leaf.reads)))
 
 
 def _loads(values: tuple[Expr, ...]) -> list[Load]:

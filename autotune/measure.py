@@ -23,8 +23,9 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tridsl.autotune import lock as machine_lock
 from tridsl.autotune.answers import compare
-from tridsl.autotune.lock import LOCK, PATIENCE_SECONDS, bench_lock
+from tridsl.autotune.lock import PATIENCE_SECONDS, bench_lock
 from tridsl.autotune.worker import (
     Failed,
     Job,
@@ -118,11 +119,11 @@ def arguments_of(op: Op, sizes: Mapping[str, int], seed: int = 0) -> dict[str, A
 class Bench:
     """The shared arrays of a subject, and the processes that run candidates on them. Use as a context: it ends them all."""
 
-    def __init__(self, subject: Subject, limits: Limits | None = None, *, make: Prepare = prepare, lock: Path = LOCK) -> None:
+    def __init__(self, subject: Subject, limits: Limits | None = None, *, make: Prepare = prepare, lock: Path | None = None) -> None:
         self.subject = subject
         self.limits = limits or Limits()
         self.make = make
-        self.lock = lock
+        self.lock = lock or machine_lock.LOCK
         self.locked = True
         self.on_wait: Callable[[], None] | None = None
         self.oracle = _iterations(subject) <= ORACLE_POINTS

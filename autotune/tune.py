@@ -17,7 +17,6 @@ from typing import Any, Literal, Protocol
 
 from tridsl.autotune import stats
 from tridsl.autotune.cost import roofline, time_text
-from tridsl.autotune.lock import LOCK
 from tridsl.autotune.measure import VERSION, Bench, Failure, Limits, Runner, Subject
 from tridsl.autotune.predicted import Predictor
 from tridsl.autotune.search import Ask, Problem, Strategy, strategy
@@ -163,7 +162,7 @@ class Request:
 def tune(
     request: Request, *, budget_seconds: float = 60.0, strategy: str = "ranked", seed: int = 0, store: Evidence | None = None,
     on_progress: Callable[[Progress], None] | None = None, limits: Limits | None = None, space: Space | None = None,
-    make: Prepare = prepare, lock: Path = LOCK,
+    make: Prepare = prepare, lock: Path | None = None,
 ) -> Result:  # fmt: skip
     """Search for a better schedule for about `budget_seconds`, keeping each trial in `store` (None: in memory only).
 

@@ -189,11 +189,11 @@ def parameters(op: Op, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple
 
 
 def _failed(problem: BaseException, outcome: Literal["compile_error", "crash"]) -> Failed:
+    if isinstance(problem, IndexError) and outcome == "crash":
+        return Failed("wrong_result", f"a check failed: {str(problem).splitlines()[0]}")
     if isinstance(problem, TriError):
         first = problem.diagnostics[0]
         return Failed("compile_error", f"{first.code}: {first.message}")
     if isinstance(problem, MemoryError):
         return Failed("crash", "out of memory (above the limit of its process)")
-    if isinstance(problem, IndexError) and outcome == "crash":
-        return Failed("wrong_result", f"a check failed: {problem}")
     return Failed(outcome, f"{type(problem).__name__}: {problem}"[:400])

@@ -97,6 +97,7 @@ class Zygote:
             return
         self._socket.close()
         self._process.wait()
+        self._log.close()
 
     def _ask(self, message: bytes, handles: Sequence[int] = ()) -> int | None:
         with self._lock:

@@ -17,6 +17,14 @@ settings.register_profile("suite", deadline=None)  # speed is measured in tests/
 settings.load_profile("suite")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def measurements_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests that measure look at no times, so they need not wait for each other or for who really measures here."""
+    from tridsl.autotune import lock  # only here: a test run that selects no such test need not load it
+
+    lock.LOCK = tmp_path_factory.mktemp("lock") / "bench.lock"
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write golden files anew instead of comparing with them")
 

@@ -29,6 +29,10 @@ STRATEGIES = (
 )  # fmt: skip
 
 
+MOST_ASKED = 2000
+"""Points that a strategy may ask for again in a row: some go round in circles for ever once they have seen their neighbourhood."""
+
+
 class _Runner:
     """What Kernel Tuner's strategies call in place of a compiler and a GPU."""
 
@@ -36,6 +40,7 @@ class _Runner:
         self.library, self.server, self.names, self.points = library, server, names, points
         self.seen: dict[tuple[Value, ...], dict[str, Any]] = {}
         self.best: tuple[float, Point] | None = None
+        self.asked = 0
         self.dev = SimpleNamespace(max_threads=1_000_000_000, name="recorded")
 
     def add_strategy_time(self, seconds: float) -> None:
@@ -51,7 +56,11 @@ class _Runner:
             if key not in self.points:
                 found.append(dict(zip(self.names, key)) | {"__error__": self.library.util.InvalidConfig()})
                 continue
+            self.asked += 1
+            if self.asked > MOST_ASKED:
+                raise self.library.util.StopCriterionReached("it goes round in circles")
             if key not in self.seen:
+                self.asked = 0
                 if tuning_options.budget.is_done() or self.server.spent:
                     found.append(None)
                     continue
