@@ -183,7 +183,17 @@ def _traffic(nests: tuple[Leaf, ...], rates: Machine, spread: float) -> tuple[di
         shared = spread if behind != "memory" else 1.0
         found[behind] = moved * rates.seconds_per_byte(level) / shared
         facts.append(f"{behind} to {name}: {bytes_text(moved)}, {time_text(found[behind])}")
+    streamed = sum(streamed_bytes(leaf) for leaf in nests)
+    if streamed:
+        seconds = streamed * rates.seconds_per_byte(len(rates.caches) - 1)
+        found["memory"] = found.get("memory", 0.0) + seconds
+        facts.append(f"past the caches: {bytes_text(streamed)}, {time_text(seconds)}")
     return found, facts
+
+
+def streamed_bytes(leaf: Leaf) -> float:
+    """Bytes that non-temporal stores send to memory, whether or not the caches had room for them."""
+    return sum(access.footprint(leaf.loops) for access in leaf.writes if access.stream)
 
 
 def leaf_bytes(leaf: Leaf, nests: tuple[Leaf, ...], size: int, compulsory: bool) -> float:
@@ -199,8 +209,8 @@ def leaf_bytes(leaf: Leaf, nests: tuple[Leaf, ...], size: int, compulsory: bool)
         if access.space == "reg":
             continue
         moved = access.footprint(leaf.loops[depth:]) * outside * (here.trips if here.var in access.variables else 1.0)
-        writes = (1.0 if access.stream else 2.0) if access in leaf.writes else 1.0
-        total += moved * writes
+        if not access.stream:
+            total += moved * (2.0 if access in leaf.writes else 1.0)  # what is written was read first, and is written back
     return total
 
 

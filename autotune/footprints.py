@@ -174,15 +174,16 @@ def _visit(
                     loops.append(Loop(var=axis.var, trips=trips, bound=axis.bound or max(1, math.ceil(trips)), kind=kind))
                 yield _leaf(statement.source.tensor, tuple(loops), places, [statement.source], [statement.target], 1.0, F32)
             case Store(target=target, value=value, stream=stream):
-                yield _leaf(target.tensor, around, places, _loads((value,)), [target], slots_of((value,)), value.dtype, stream=stream)
+                weight = slots_of((value,), varying=_innermost(around))
+                yield _leaf(target.tensor, around, places, _loads((value,)), [target], weight, value.dtype, stream=stream)
             case Accumulate(targets=targets, values=values, reducer=reducer, intrinsic=intrinsic):
                 leaf = _leaf(
-                    targets[0].tensor, around, places, _loads(values), list(targets), slots_of(values, reducer.merge),
+                    targets[0].tensor, around, places, _loads(values), list(targets), slots_of(values, reducer.merge, _innermost(around)),
                     reducer.dtypes[0], accumulates=True,
                 )  # fmt: skip
                 yield _in_one_instruction(leaf, INTRINSICS[intrinsic].k) if intrinsic else leaf
             case Append(tensor=tensor, count=count, value=value, keep=keep):
-                yield _leaf(tensor, around, places, _loads((value, keep)), [count], slots_of((value, keep)), value.dtype)
+                yield _leaf(tensor, around, places, _loads((value, keep)), [count], slots_of((value, keep), varying=_innermost(around)), value.dtype)
             case Mma(target=target, a=a, b=b):
                 yield _leaf(target.tensor, around, places, [a, b], [target], 1.0, compute_type(a.dtype), accumulates=True)
 
@@ -209,8 +210,12 @@ def _in_one_instruction(leaf: Leaf, depth: int) -> Leaf:
         return replace(leaf, weight=1.0)
 
     def wider(access: Access) -> Access:
+        if last.var not in access.variables:
+            return access
+        if access.steps[-1] == {last.var: 1} and access.shape[-1] == depth:  # packed for the instruction: the next axis is the unit
+            return replace(access, item=access.item * depth, shape=access.shape[:-1], steps=access.steps[:-1], index=access.index[:-1])
         steps = tuple(None if s is None else {v: n for v, n in s.items() if v != last.var} for s in access.steps)
-        return replace(access, item=access.item * depth, steps=steps) if last.var in access.variables else access
+        return replace(access, item=access.item * depth, steps=steps)
 
     return replace(leaf, loops=tuple(others), weight=1.0, reads=tuple(map(wider, leaf.reads)))
 
@@ -247,18 +252,31 @@ def _steps(expression: Expr) -> dict[str, int] | None:
     return steps
 
 
-def slots_of(values: tuple[Expr, ...], merge: tuple[Expr, ...] = ()) -> float:
-    """Issue slots of one vector of a statement: a product and the sum it goes into are one instruction."""
+def slots_of(values: tuple[Expr, ...], merge: tuple[Expr, ...] = (), varying: frozenset[str] = frozenset()) -> float:
+    """Issue slots of one vector of a statement: a product and the sum it goes into are one instruction. What mentions none of
+    `varying` (the innermost loops; none: everything counts) is computed before them."""
     fused = any(isinstance(n, Binary) and n.op == "mul" for n in values) and len(merge) == 1
-    return max(1.0, _weight((*values, *merge)) - (1.0 if fused else 0.0))
+    return max(1.0, _weight(values, varying) + _weight(merge, frozenset()) - (1.0 if fused else 0.0))
 
 
-def _weight(values: tuple[Expr, ...]) -> float:
+def _innermost(around: tuple[Loop, ...]) -> frozenset[str]:
+    """The trailing unrolled and vector loops, or the last one."""
+    found: list[str] = []
+    for loop in reversed(around):
+        if loop.kind not in ("vector", "unroll"):
+            break
+        found.append(loop.var)
+    return frozenset(found or [l.var for l in around[-1:]])
+
+
+def _weight(values: tuple[Expr, ...], varying: frozenset[str]) -> float:
     """Issue slots. Addresses, and conditions on places (they hold for whole stretches), cost nothing."""
     total = 0.0
     stack: list[Node] = list(values)
     while stack:
         node = stack.pop()
+        if varying and isinstance(node, Binary | Call | Cast) and not variables(node) & varying:
+            continue
         if isinstance(node, Binary) and node.a.dtype == INDEX and not any(isinstance(n, Load) for n in walk(node)):
             continue
         match node:
