@@ -22,7 +22,7 @@ from tridsl.autotune.predicted import Predictor
 from tridsl.autotune.search import Ask, Problem, Strategy, strategy
 from tridsl.autotune.space import Point, Space, describe, space_of
 from tridsl.autotune.worker import Prepare, prepare
-from tridsl.backend import Device
+from tridsl.backend import HOST_KINDS, Device
 from tridsl.diagnostics import TriError
 from tridsl.ir.op import Op
 from tridsl.personality import belief
@@ -152,9 +152,9 @@ class Request:
 
     @property
     def subject(self) -> Subject:
-        """What is measured. Its device has as many cores as the kernel has threads: with one thread, threads are no choice."""
+        """What is measured. A host's device has as many cores as the kernel has threads: with one thread, threads are no choice."""
         device = self.device
-        if self.threads is not None:
+        if self.threads is not None and device.spec.kind in HOST_KINDS:
             device = replace(device, spec=replace(device.spec, cores=self.threads))
         return Subject(op=self.op, device=device, sizes=self.sizes, arguments=self.arguments, threads=self.team)
 

@@ -52,6 +52,6 @@ def test_the_comparison_prints_its_verdicts() -> None:
     from tests.autotune.spaces import recording
 
     console = Console(record=True, width=200, quiet=True)
-    found = report([recording("cliff")], range(2), 20, console)
-    assert ("cliff0", "ranked") in found and all(len(s.trials) == 2 for s in found.values())
+    found = report([recording("cliff")], 2, 20, console, peer_seeds=1)
+    assert ("cliff0", "ranked") in found and all(len(s.trials) == s.seeds for s in found.values())
     assert subjects.SUBJECTS

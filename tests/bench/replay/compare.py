@@ -1,6 +1,6 @@
 """Our strategies and Kernel Tuner's on recorded spaces, under one budget, in one table.
 
-    python -m tests.bench.replay.compare [--folder DIR] [--seeds 100] [--budget 80] [--synthetic] [--only NAME …]
+    python -m tests.bench.replay.compare [--folder DIR] [--seeds 100] [--peer-seeds 20] [--budget 80] [--jobs 2] [--synthetic] [--only NAME …]
 
 Without Kernel Tuner (extra `bench`) its rows are left out, and the output says so. Every figure has its 95% interval over the seeds
 (bootstrap); `density` is the part of a space that is within 95% of its best. Losses are printed like wins.
@@ -12,7 +12,10 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, median
 
@@ -44,7 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tests.bench.replay.compare", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--folder", type=Path, default=HERE / "recordings")
     parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--peer-seeds", type=int, default=20, help="of Kernel Tuner's strategies, which take longer")
     parser.add_argument("--budget", type=int, default=80)
+    parser.add_argument("--jobs", type=int, default=1, help="spaces that are searched at a time; a replay measures nothing")
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--synthetic", action="store_true", help="made-up spaces, for trying the machinery")
     given = parser.parse_args(arguments)
@@ -55,29 +60,38 @@ def main(arguments: list[str] | None = None) -> int:
     recordings = [r for r in recordings if len(r.ratios) > 1 and (not given.only or r.name in given.only)]
     if not recordings:
         sys.exit(f"there are no recordings in {given.folder}; make them with tests.bench.replay.record, or say --synthetic")
-    report(recordings, range(given.seeds), given.budget, Console())
+    report(recordings, given.seeds, given.budget, Console(width=140), peer_seeds=given.peer_seeds, jobs=given.jobs)
     return 0
 
 
-def report(recordings: Sequence[Recording], seeds: Sequence[int], budget: int, console: Console) -> dict[tuple[str, str], Summary]:
+def report(
+    recordings: Sequence[Recording], seeds: int, budget: int, console: Console, *, peer_seeds: int = 20, jobs: int = 1
+) -> dict[tuple[str, str], Summary]:
     """Prints the table and the verdicts; the summaries by recording and strategy."""
-    players: dict[str, Player] = {name: partial(_ours, name) for name in OURS}
-    if importlib.util.find_spec("kernel_tuner") is not None:
-        players |= {f"kernel_tuner {name}": partial(_theirs, name) for name in PEERS}
-    else:
+    if importlib.util.find_spec("kernel_tuner") is None:
         console.print("Kernel Tuner is not installed (pip install tridsl[bench]): its strategies are left out")
     found: dict[tuple[str, str], Summary] = {}
-    for recording in recordings:
-        truth = recording.truth()
-        title = f"{recording.name}: {len(truth)} points, density {100 * density(truth):.1f}%, {len(recording.failed)} failed"
-        table = Table("strategy", "median trials", "p90", "gap mean %", "worst %", "P", "tried", title=title, title_justify="left")
-        for name, player in players.items():
-            one = _summary(player, name, recording, budget, seeds)
-            found[recording.name, name] = one
-            table.add_row(*_row(one, budget))
-        console.print(table)
+    work = partial(summaries, seeds=seeds, budget=budget, peer_seeds=peer_seeds)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) if jobs > 1 else nullcontext() as pool:
+        for recording, several in zip(recordings, pool.map(work, recordings) if pool else map(work, recordings)):
+            truth = recording.truth()
+            title = f"{recording.name}: {len(truth)} points, density {100 * density(truth):.1f}%, {len(recording.failed)} failed"
+            table = Table("strategy", "seeds", "median trials", "p90", "gap mean %", "worst %", "P", "tried", title=title, title_justify="left")
+            for one in several:
+                found[recording.name, one.strategy] = one
+                table.add_row(*_row(one, budget))
+            console.print(table)
     for line in verdicts(recordings, found, budget):
         console.print(line)
+    return found
+
+
+def summaries(recording: Recording, *, seeds: int, budget: int, peer_seeds: int) -> list[Summary]:
+    """Every strategy on one recording. Random search gets a budget in which it always arrives, so that its median is known."""
+    enough = len(recording.ratios)
+    found = [_summary(partial(_ours, name), name, recording, enough if name == "random" else budget, range(seeds)) for name in OURS]
+    if importlib.util.find_spec("kernel_tuner") is not None:
+        found += [_summary(partial(_theirs, name), f"kernel_tuner {name}", recording, budget, range(peer_seeds)) for name in PEERS]
     return found
 
 
@@ -95,12 +109,12 @@ def _summary(player: Player, name: str, recording: Recording, budget: int, seeds
 
 def _row(one: Summary, budget: int) -> tuple[str, ...]:
     def trials(value: float) -> str:
-        return f">{budget}" if value > budget else f"{value:.0f}"
+        return f">{budget}" if value == budget + 1 else f"{value:.0f}"
 
     low, high = bootstrap(one.trials, median)
     p_low, p_high = bootstrap(one.scores, fmean)
     return (
-        one.strategy, f"{trials(median(one.trials))} ({trials(low)}-{trials(high)})", trials(quantile(one.trials, 0.9)),
+        one.strategy, str(one.seeds), f"{trials(median(one.trials))} ({trials(low)}-{trials(high)})", trials(quantile(one.trials, 0.9)),
         f"{100 * fmean(one.gaps):.1f}", f"{100 * max(one.gaps):.1f}", f"{fmean(one.scores):.2f} ({p_low:.2f}-{p_high:.2f})",
         f"{fmean(one.used):.0f}",
     )  # fmt: skip
@@ -117,8 +131,14 @@ def verdicts(recordings: Sequence[Recording], found: dict[tuple[str, str], Summa
         TARGETS,
         f"ranked, all spaces: median {median(trials):.0f}, p90 {quantile(trials, 0.9):.0f} trials to 95% (never: {budget + 1})",
         f"gap at the stop {100 * fmean(gaps):.1f}% mean, {100 * max(gaps):.1f}% worst; {fmean(u for o in ours for u in o.used):.0f} points tried",
-        f"random needs {min(faster):.1f} to {max(faster):.1f} times as many (median {median(faster):.1f}); it is cut off at the budget",
+        f"random needs {min(faster):.1f} to {max(faster):.1f} times as many (median {median(faster):.1f}); at least 3 times on {sum(f >= 3 for f in faster)} of {len(faster)} spaces",
     ]
+    for recording, times, chance in zip(recordings, faster, luck):
+        if times < 3:
+            share = 100 * density(recording.truth())
+            lines.append(f"  less than 3 times on {recording.name}: {share:.0f}% of its points are within 95%, so random needs {median(chance.trials):.0f}")
+    worst = sorted(zip(recordings, ours), key=lambda pair: -median(pair[1].trials))[:3]
+    lines.append("most trials: " + ", ".join(f"{r.name} {median(o.trials):.0f} (p90 {quantile(o.trials, 0.9):.0f})" for r, o in worst))
     peers = sorted({name for _, name in found if name.startswith("kernel_tuner")})
     if peers:
         best = {r.name: max(peers, key=lambda p: fmean(found[r.name, p].scores)) for r in recordings}

@@ -2,6 +2,7 @@
 
     python -m tests.bench.replay.record --list
     python -m tests.bench.replay.record [NAME …] [--folder DIR] [--blocks 9] [--minutes 60] [--threads 1]
+    python -m tests.bench.replay.record --predict      # put today's predictions into recordings; measures nothing
 
 Every point is written as soon as it is measured; a run that was ended goes on where it was. Nothing may be measured beside it: it
 holds the machine-wide lock a block at a time, and refuses to begin when the machine is loaded (`--anyway`).
@@ -23,15 +24,14 @@ from typing import Any
 import msgspec
 
 from tests.bench.replay.subjects import SUBJECTS, Recorded, name_of, op_of
-from tridsl.autotune.cost import predict
 from tridsl.autotune.measure import VERSION, Bench, Failure, Limits, Runner, Subject
+from tridsl.autotune.predicted import Predictor
 from tridsl.autotune.replay import FORMAT, Header, Line, decode_point, encode_point
 from tridsl.autotune.space import Point, Space, automatic_space, describe
 from tridsl.backend import Device, load_backend
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError
 from tridsl.personality import fingerprint
-from tridsl.pipeline import SCHEDULE, TO_KERNEL, Build, run
 
 HERE = Path(__file__).parent
 BATCH = 4
@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--predict", action="store_true")
     parser.add_argument("--anyway", action="store_true")
     given = parser.parse_args(arguments)
     wanted = [(s, shape) for s in SUBJECTS for shape in s.shapes if not given.names or name_of(s, shape) in given.names]
@@ -57,6 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
         for subject, shape in wanted:
             space = space_of(subject, shape, device.spec)
             print(f"{name_of(subject, shape):32} {len(space.listing(20_000) or ()):6} points")
+        return 0
+    if given.predict:
+        for subject, shape in wanted:
+            predict_again(subject, shape, given.folder / f"{name_of(subject, shape)}.jsonl", device, given.threads)
         return 0
     if os.getloadavg()[0] > 0.7 and not given.anyway:
         sys.exit(f"the load is {os.getloadavg()[0]:.2f}: something else is running; wait, or say --anyway")
@@ -87,6 +92,7 @@ def record(
     todo = [p for p in (space.listing(20_000) or ()) if p not in done][:most]
     Random(path.stem).shuffle(todo)  # a drift of the machine must not look like a slope of the space
     what = Subject(op=op, device=device, sizes=shape, threads=threads)
+    predictor = Predictor(what)
     print(f"{path.stem}: {len(done)} points known, {len(todo)} to measure", flush=True)
     if not todo:
         return
@@ -98,7 +104,7 @@ def record(
             if time.monotonic() > end:
                 return
             batch = todo[first : first + BATCH]
-            for point, line in _measured(bench, anchor, space, batch, blocks, what, first).items():
+            for point, line in _measured(bench, anchor, space, batch, blocks, predictor, first).items():
                 file.write(msgspec.json.encode(line) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -106,8 +112,26 @@ def record(
                 print(f"  {describe(point)}: {said}", flush=True)
 
 
+def predict_again(subject: Recorded, shape: Mapping[str, int], path: Path, device: Device, threads: int) -> None:
+    """The predictions of a recording by the cost model as it is now. They are no measurements: any machine may do it, on the chip's
+    facts that the header keeps."""
+    if not path.exists():
+        return
+    first, *lines = path.read_bytes().splitlines()
+    header = msgspec.json.decode(first, type=Header)
+    if header.chip != _facts(device.spec):
+        sys.exit(f"{path.name} was recorded on another chip, whose predictions are made there")
+    space = space_of(subject, shape, device.spec)
+    what = Subject(op=op_of(subject.op, subject.overload, subject.types, subject.lift), device=device, sizes=shape, threads=threads)
+    predictor = Predictor(what)
+    again = [msgspec.json.decode(line, type=Line) for line in lines]
+    again = [msgspec.structs.replace(l, predicted=_predicted(predictor, space, encode_point(l.point))) for l in again]
+    path.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in (header, *again)))
+    print(f"{path.stem}: {len(again)} predictions")
+
+
 def _measured(
-    bench: Bench, anchor: Runner, space: Space, batch: list[Point], blocks: int, what: Subject, seed: int
+    bench: Bench, anchor: Runner, space: Space, batch: list[Point], blocks: int, predictor: Predictor, seed: int
 ) -> dict[Point, Line]:
     started = dict(zip(batch, bench.start([space.schedule(p) for p in batch])))
     runners = {p: r for p, r in started.items() if isinstance(r, Runner)}
@@ -117,7 +141,7 @@ def _measured(
     found: dict[Point, Line] = {}
     for point, runner in started.items():
         answer = runner if isinstance(runner, Failure) else times[runner]
-        common = {"point": decode_point(point), "predicted": _predicted(what, space, point)}
+        common = {"point": decode_point(point), "predicted": _predicted(predictor, space, point)}
         if isinstance(answer, Failure):
             found[point] = Line(outcome=answer.outcome, reason=answer.reason, **common)  # type: ignore[arg-type]
         else:
@@ -127,11 +151,9 @@ def _measured(
     return found
 
 
-def _predicted(what: Subject, space: Space, point: Point) -> float | None:
-    spec = what.device.spec
-    build = Build(spec=spec, backend=load_backend(what.device.backend), schedule=space.schedule(point), facts=what.facts)
+def _predicted(predictor: Predictor, space: Space, point: Point) -> float | None:
     try:
-        return predict(run(what.op, (*TO_KERNEL, *SCHEDULE), build), spec, what.sizes, threads=what.threads).seconds
+        return predictor.cost(space.schedule(point)).seconds
     except TriError:
         return None
 
