@@ -143,14 +143,14 @@ def _arithmetic(nests: tuple[Leaf, ...], rates: Machine, spread: float) -> tuple
         lanes = rates.spec.lanes(leaf.dtype)
         vectors = leaf.vectors(lanes)
         outside = math.prod(l.trips for l in leaf.outer)
-        operations = outside * vectors * leaf.weight
+        operations = outside * leaf.slots(lanes)
         loads = sum(outside * leaf.issues(a, lanes) for a in leaf.reads) / LOADS_PER_ISSUE
         stores = sum(leaf.visits(a) * leaf.issues(a, lanes) for a in leaf.writes)
         own = max(operations, loads) + stores
         if leaf.accumulates and leaf.chained:
             chains = max(1.0, min(vectors, 64.0)) if leaf.registered else 1.0
             if chains < CHAIN:
-                own = max(own, operations * CHAIN / chains)
+                own = max(own, outside * vectors * CHAIN / chains)
                 facts.append(f"{leaf.stage}: {chains:.0f} accumulators wait for each other, {CHAIN} would not")
             needed = vectors + leaf.columns(lanes) + 1
             over = needed - (rates.spec.vector_registers or 16)
@@ -160,8 +160,8 @@ def _arithmetic(nests: tuple[Leaf, ...], rates: Machine, spread: float) -> tuple
             elif len(leaf.inner) > 1:
                 facts.append(f"{leaf.stage}: a register tile of {vectors:.0f} vectors, {needed:.0f} of {rates.spec.vector_registers or 16} registers")
         slots += own
-        useful += leaf.points * leaf.weight
-        issued += operations * lanes
+        useful += leaf.points
+        issued += outside * vectors * lanes
         entries = outside / max(1.0, leaf.outer[-1].trips) if leaf.outer else 1.0
         control += LOOP_SLOTS * outside + ENTRY_SLOTS * entries
     if issued > useful * 1.02:

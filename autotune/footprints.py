@@ -74,12 +74,12 @@ class Access:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
     """One innermost statement. `loops` from the outermost; `inner` are the trailing unrolled and vector loops (the register tile),
-    `outer` the others. `weight`: issue slots of one vector's arithmetic."""
+    `outer` the others. `terms`: the arithmetic of one vector."""
 
     stage: str
     loops: tuple[Loop, ...]
     dtype: DType
-    weight: float
+    terms: tuple[Term, ...]
     reads: tuple[Access, ...]
     writes: tuple[Access, ...]
     accumulates: bool = False
@@ -113,6 +113,20 @@ class Leaf:
     def vectors(self, lanes: int) -> float:
         """Vector operations of one register tile, tails whole."""
         return math.prod(math.ceil(l.bound / lanes) if l.kind == "vector" else l.bound for l in self.inner)
+
+    def slots(self, lanes: int) -> float:
+        """Issue slots of the arithmetic of one register tile: what depends on some of its loops only is computed once for the others, what
+        depends on none of them (or of the innermost loop, where there is no tile) before it."""
+        innermost = frozenset(l.var for l in self.inner or self.loops[-1:])
+        total = 0.0
+        for cost, over in self.terms:
+            if over is None:
+                total += cost * self.vectors(lanes)
+            elif over & innermost:
+                total += cost * math.prod(
+                    math.ceil(l.bound / lanes) if l.kind == "vector" else l.bound for l in self.inner if l.var in over
+                )
+        return max(total, self.vectors(lanes))
 
     def columns(self, lanes: int) -> float:
         """Vectors in a row of the register tile."""
@@ -172,31 +186,30 @@ def _visit(
                     inside[axis.var] = trips = _trips(axis.extent, known, inside)
                     kind = "vector" if position == len(statement.axes) - 1 else "serial"
                     loops.append(Loop(var=axis.var, trips=trips, bound=axis.bound or max(1, math.ceil(trips)), kind=kind))
-                yield _leaf(statement.source.tensor, tuple(loops), places, [statement.source], [statement.target], 1.0, F32)
+                yield _leaf(statement.source.tensor, tuple(loops), places, [statement.source], [statement.target], (), F32)
             case Store(target=target, value=value, stream=stream):
-                weight = slots_of((value,), varying=_innermost(around))
-                yield _leaf(target.tensor, around, places, _loads((value,)), [target], weight, value.dtype, stream=stream)
+                yield _leaf(target.tensor, around, places, _loads((value,)), [target], terms_of((value,)), value.dtype, stream=stream)
             case Accumulate(targets=targets, values=values, reducer=reducer, intrinsic=intrinsic):
                 leaf = _leaf(
-                    targets[0].tensor, around, places, _loads(values), list(targets), slots_of(values, reducer.merge, _innermost(around)),
+                    targets[0].tensor, around, places, _loads(values), list(targets), terms_of(values, reducer.merge),
                     reducer.dtypes[0], accumulates=True,
                 )  # fmt: skip
                 yield _in_one_instruction(leaf, INTRINSICS[intrinsic].k) if intrinsic else leaf
             case Append(tensor=tensor, count=count, value=value, keep=keep):
-                yield _leaf(tensor, around, places, _loads((value, keep)), [count], slots_of((value, keep), varying=_innermost(around)), value.dtype)
+                yield _leaf(tensor, around, places, _loads((value, keep)), [count], terms_of((value, keep)), value.dtype)
             case Mma(target=target, a=a, b=b):
-                yield _leaf(target.tensor, around, places, [a, b], [target], 1.0, compute_type(a.dtype), accumulates=True)
+                yield _leaf(target.tensor, around, places, [a, b], [target], (), compute_type(a.dtype), accumulates=True)
 
 
 def _leaf(
     stage: str, loops: tuple[Loop, ...], places: Mapping[str, tuple[str, int, tuple[int, ...]]], reads: list[Load],
-    writes: list[Ref], weight: float, dtype: DType, *, accumulates: bool = False, stream: bool = False,
+    writes: list[Ref], terms: tuple[Term, ...], dtype: DType, *, accumulates: bool = False, stream: bool = False,
 ) -> Leaf:  # fmt: skip
     return Leaf(
         stage=stage,
         loops=loops,
         dtype=F32 if dtype in (BOOL, INDEX) else dtype,
-        weight=weight,
+        terms=terms,
         reads=tuple(dict.fromkeys(_access(l, places, False) for l in reads)),
         writes=tuple(dict.fromkeys(_access(w, places, stream) for w in writes)),
         accumulates=accumulates,
@@ -207,7 +220,7 @@ def _in_one_instruction(leaf: Leaf, depth: int) -> Leaf:
     """An instruction that adds `depth` products takes the innermost loop over them with it, and reads as many elements at once."""
     *others, last = leaf.loops
     if depth == 1 or not last.reduce or last.bound != depth:
-        return replace(leaf, weight=1.0)
+        return replace(leaf, terms=())
 
     def wider(access: Access) -> Access:
         if last.var not in access.variables:
@@ -217,7 +230,7 @@ def _in_one_instruction(leaf: Leaf, depth: int) -> Leaf:
         steps = tuple(None if s is None else {v: n for v, n in s.items() if v != last.var} for s in access.steps)
         return replace(access, item=access.item * depth, steps=steps)
 
-    return replace(leaf, loops=tuple(others), weight=1.0, reads=tuple(map(wider, leaf.reads)))
+    return replace(leaf, loops=tuple(others), terms=(), reads=tuple(map(wider, leaf.reads)))
 
 
 def _loads(values: tuple[Expr, ...]) -> list[Load]:
@@ -252,46 +265,44 @@ def _steps(expression: Expr) -> dict[str, int] | None:
     return steps
 
 
-def slots_of(values: tuple[Expr, ...], merge: tuple[Expr, ...] = (), varying: frozenset[str] = frozenset()) -> float:
-    """Issue slots of one vector of a statement: a product and the sum it goes into are one instruction. What mentions none of
-    `varying` (the innermost loops; none: everything counts) is computed before them."""
-    fused = any(isinstance(n, Binary) and n.op == "mul" for n in values) and len(merge) == 1
-    return max(1.0, _weight(values, varying) + _weight(merge, frozenset()) - (1.0 if fused else 0.0))
+Term = tuple[float, frozenset[str] | None]
+"""Issue slots of one vector, and the variables they are computed for; None: for every element of the tile."""
 
 
-def _innermost(around: tuple[Loop, ...]) -> frozenset[str]:
-    """The trailing unrolled and vector loops, or the last one."""
-    found: list[str] = []
-    for loop in reversed(around):
-        if loop.kind not in ("vector", "unroll"):
-            break
-        found.append(loop.var)
-    return frozenset(found or [l.var for l in around[-1:]])
-
-
-def _weight(values: tuple[Expr, ...], varying: frozenset[str]) -> float:
-    """Issue slots. Addresses, and conditions on places (they hold for whole stretches), cost nothing."""
-    total = 0.0
+def terms_of(values: tuple[Expr, ...], merge: tuple[Expr, ...] = ()) -> tuple[Term, ...]:
+    """The arithmetic of a statement, equal parts together. A product and the sum it goes into are one instruction. Addresses, and
+    conditions on places (they hold for whole stretches), cost nothing."""
+    found: dict[frozenset[str] | None, float] = {}
     stack: list[Node] = list(values)
+    seen: set[Node] = set()
     while stack:
         node = stack.pop()
-        if varying and isinstance(node, Binary | Call | Cast) and not variables(node) & varying:
+        if node in seen or (isinstance(node, Binary) and node.a.dtype == INDEX and not any(isinstance(n, Load) for n in walk(node))):
             continue
-        if isinstance(node, Binary) and node.a.dtype == INDEX and not any(isinstance(n, Load) for n in walk(node)):
-            continue
-        match node:
-            case Load() | Const() | Var() | Boundary():
-                continue
-            case Call():
-                total += CALL_WEIGHT
-            case Binary(op="div" | "floordiv" | "mod"):
-                total += DIVISION_WEIGHT
-            case Cast(a=a, dtype=dtype) if a.dtype == dtype:
-                pass
-            case _:
-                total += 1.0
+        seen.add(node)
         stack.extend(children(node))
-    return total
+        cost = _slots(node)
+        if cost:
+            over = variables(node)
+            found[over] = found.get(over, 0.0) + cost
+    merged = sum(_slots(n) for value in merge for n in walk(value))
+    if merged:
+        fused = len(merge) == 1 and any(isinstance(n, Binary) and n.op == "mul" for n in values)
+        found[None] = max(0.0, merged - (1.0 if fused else 0.0))
+    return tuple((cost, over) for over, cost in found.items())
+
+
+def _slots(node: Node) -> float:
+    match node:
+        case Load() | Const() | Var() | Boundary():
+            return 0.0
+        case Call():
+            return CALL_WEIGHT
+        case Binary(op="div" | "floordiv" | "mod"):
+            return DIVISION_WEIGHT
+        case Cast(a=a, dtype=dtype) if a.dtype == dtype:
+            return 0.0
+    return 1.0
 
 
 def operations(values: tuple[Expr, ...]) -> int:
