@@ -16,6 +16,7 @@ from rich.table import Table
 
 from tridsl.api.engine import Services
 from tridsl.autotune.answers import compare
+from tridsl.autotune.tune import tune
 from tridsl.backend import Device
 from tridsl.cli.bench.cases import Case
 from tridsl.cli.bench.contest import agreement, our_call, prepare, reference
@@ -25,9 +26,12 @@ from tridsl.cli.devices import find
 from tridsl.cli.images import read_image, write_image
 from tridsl.cli.output import OK, OUR_BUG, Report
 from tridsl.cli.settings import Settings
+from tridsl.cli.subjects import Question, subjects
 from tridsl.cli.targets import find_target, services_for
 from tridsl.diagnostics import TriError, error
 from tridsl.ir.evaluate import evaluate_op, infer_sizes
+from tridsl.personality.belief import percent
+from tridsl.personality.store import Store
 
 THRESHOLD = 40
 """Of the Laplacian, of 1020: what the eye calls an edge in a photograph."""
@@ -40,6 +44,8 @@ KERNELS = (
     Case(operation="stdlib:above", sizes={"N": 1_000_000}, scalars={"t": 0.5}),
     Case(operation="stdlib:cumsum", sizes={"N": 100_000}),
 )
+TUNED = "stdlib:rmsnorm x=256x256"
+TUNING_SECONDS = 4.0
 FFN = {"tokens": 8, "width": 640, "hidden": 1728}
 """A quarter of BitNet b1.58 2B's feed-forward network in each direction."""
 
@@ -78,6 +84,7 @@ def demo(folder: Path, image: Path | None, settings: Settings) -> Report:
             if place.exists():
                 written.append(str(place))
         rows.append(_guarded("ternary FFN", _ffn_title(), device, lambda device=device: _ffn(device, services, threads)))  # type: ignore[misc]
+        rows.append(_guarded("tridsl tune", TUNED, device, lambda device=device: _tuned(device, services, settings)))  # type: ignore[misc]
     write_image(folder / "photograph.png", picture)
     wrong = [row for row in rows if not row.right]
     data = {"devices": list(map(str, present)), "absent": absent, "rows": [r.data() for r in rows], "pictures": written}
@@ -162,6 +169,17 @@ def _problem(name: str, arguments: Mapping[str, Any], returned: Any, services: S
     return compare(ready.whole, {t.name: r for t, r in zip(ready.whole.outputs, results)}, exact).reason
 
 
+def _tuned(device: Device, services: Services, settings: Settings) -> Row:
+    """A few seconds of search; what is measured is kept, and the next start of any program uses it."""
+    (subject,) = subjects(Question(operation="stdlib:rmsnorm", shape=("x=256x256",), device=str(device)), services, settings)
+    found = tune(subject.request, budget_seconds=TUNING_SECONDS, store=Store(settings.personality))
+    standing = next((s for s in found.ranking.standings if s.candidate == found.winner), None)
+    said = found.state
+    if standing is not None and standing.against is not None and found.winner != found.incumbent:
+        said += f", {percent(standing.against.ratio)} against the default"
+    return Row(what="tridsl tune", case=TUNED, device=str(device), right=found.anything, answer=f"{said}, {found.trials} tried (measured)")
+
+
 def _ffn_title() -> str:
     return f"{FFN['tokens']} tokens, {FFN['width']}-{FFN['hidden']}-{FFN['width']}"
 
@@ -178,4 +196,5 @@ def _text(rows: list[Row], absent: list[dict[str, str]], written: list[str]) -> 
         times = (f"{seconds(r.median)} ({seconds(r.p10)}, {seconds(r.p90)})", "measured") if r else ("", "")
         table.add_row(row.device, row.what.removeprefix("stdlib:"), row.case, row.answer if row.right else f"WRONG: {row.answer}", *times)
     notes = [f"{a['kind']}: absent: {a['reason']}" for a in absent]
+    notes.append("What was tuned is kept: `tridsl personality show`, `tridsl why stdlib:rmsnorm --shape x=256x256`")
     return (table, "", *notes, "", "Pictures:", *(f"  {place}" for place in written))

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tests.bench.replay.compare", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--folder", type=Path, default=HERE / "recordings")
     parser.add_argument("--seeds", type=int, default=100)
-    parser.add_argument("--peer-seeds", type=int, default=20, help="of Kernel Tuner's strategies, which take longer")
+    parser.add_argument("--peer-seeds", type=int, default=20, help="of the evolutionary search and of Kernel Tuner's strategies, which take longer")
     parser.add_argument("--budget", type=int, default=80)
     parser.add_argument("--jobs", type=int, default=1, help="spaces that are searched at a time; a replay measures nothing")
     parser.add_argument("--only", nargs="*", default=[])
@@ -89,7 +89,8 @@ def report(
 def summaries(recording: Recording, *, seeds: int, budget: int, peer_seeds: int) -> list[Summary]:
     """Every strategy on one recording. Random search gets a budget in which it always arrives, so that its median is known."""
     enough = len(recording.ratios)
-    found = [_summary(partial(_ours, name), name, recording, enough if name == "random" else budget, range(seeds)) for name in OURS]
+    found = [_summary(partial(_ours, name), name, recording, budget, range(peer_seeds if name == "evolutionary" else seeds)) for name in OURS[::2]]
+    found.insert(1, _summary(partial(_ours, "random"), "random", recording, enough, range(seeds)))
     if importlib.util.find_spec("kernel_tuner") is not None:
         found += [_summary(partial(_theirs, name), f"kernel_tuner {name}", recording, budget, range(peer_seeds)) for name in PEERS]
     return found
