@@ -43,6 +43,8 @@ ALIVE = 12
 """Processes that are kept for another round."""
 RESERVED = 0.15
 """Part of the budget for the final comparison."""
+PREDICTING, MOST_LISTED = 0.1, 4000
+"""Part of the budget for ranking points before the first is measured, and points that are ranked at most."""
 
 
 class Evidence(Protocol):
@@ -286,9 +288,12 @@ class _Session:
             self._measure(old[:VERIFIED], NOISE_BLOCKS)
 
     def _search(self) -> None:
+        start = time.perf_counter()
+        self.predict(self.space.default())
+        affordable = int(PREDICTING * self.budget / max(1e-4, time.perf_counter() - start))
         problem = Problem(
             space=self.space, predict=self.predict, seed=self.seed, noise=self.noise, floor=max(self.floor, belief.SMALLEST_FLOOR),
-            limit=max(24, min(400, int(8 * self.budget))), sample=max(16, min(200, int(3 * self.budget))),
+            limit=max(24, min(MOST_LISTED, affordable)), sample=max(16, min(200, affordable // 3)),
         )  # fmt: skip
         self._tell("ranking by predicted time")
         chosen = strategy(self.name, problem)

@@ -11,13 +11,16 @@ from tridsl.ir.expr import Expr, Node, Var
 N = TypeVar("N")
 
 
+_PLAIN = frozenset({"str", "int", "float", "bool", "DType", "str | None", "int | None", "bool | None", "Span | None", "tuple[str, ...]"})
+"""Annotations of fields that hold no nodes. Whatever else a field is declared as, it is looked into."""
+
 _CHILD_FIELDS: dict[Any, tuple[str, ...]] = {}
 
 
 def _child_fields(kind: Any) -> tuple[str, ...]:
     names = _CHILD_FIELDS.get(kind)
     if names is None:
-        names = _CHILD_FIELDS[kind] = tuple(f.name for f in fields(kind) if f.name != "span")
+        names = _CHILD_FIELDS[kind] = tuple(f.name for f in fields(kind) if f.type not in _PLAIN)
     return names
 
 
@@ -37,7 +40,12 @@ def walk(node: Node | tuple[Node, ...]) -> Iterator[Node]:
     while stack:
         current = stack.pop()
         yield current
-        stack.extend(reversed(list(children(current))))
+        for name in reversed(_child_fields(current.__class__)):
+            value = getattr(current, name)
+            if isinstance(value, Node):
+                stack.append(value)
+            elif isinstance(value, tuple):
+                stack.extend(item for item in reversed(value) if isinstance(item, Node))
 
 
 def map_children(node: N, function: Callable[[Any], Any]) -> N:

@@ -38,7 +38,6 @@ from tridsl.autotune.replay import (
 )
 
 HERE = Path(__file__).parent
-OURS = ("ranked", "random", "evolutionary")
 TARGETS = "targets: median <= 16 and p90 <= 40 trials to 95%, 3 x fewer than random, gap at the stop <= 3% mean and <= 8% worst"
 Player = Callable[[Recording, int, int], Trace]
 
@@ -88,9 +87,8 @@ def report(
 
 def summaries(recording: Recording, *, seeds: int, budget: int, peer_seeds: int) -> list[Summary]:
     """Every strategy on one recording. Random search gets a budget in which it always arrives, so that its median is known."""
-    enough = len(recording.ratios)
-    found = [_summary(partial(_ours, name), name, recording, budget, range(peer_seeds if name == "evolutionary" else seeds)) for name in OURS[::2]]
-    found.insert(1, _summary(partial(_ours, "random"), "random", recording, enough, range(seeds)))
+    ours = {"ranked": (budget, seeds), "random": (len(recording.ratios), seeds), "evolutionary": (budget, peer_seeds)}
+    found = [_summary(partial(_ours, name), name, recording, most, range(count)) for name, (most, count) in ours.items()]
     if importlib.util.find_spec("kernel_tuner") is not None:
         found += [_summary(partial(_theirs, name), f"kernel_tuner {name}", recording, budget, range(peer_seeds)) for name in PEERS]
     return found
@@ -110,7 +108,7 @@ def _summary(player: Player, name: str, recording: Recording, budget: int, seeds
 
 def _row(one: Summary, budget: int) -> tuple[str, ...]:
     def trials(value: float) -> str:
-        return f">{budget}" if value == budget + 1 else f"{value:.0f}"
+        return f">{budget}" if value > budget >= max(one.used) else f"{value:.0f}"
 
     low, high = bootstrap(one.trials, median)
     p_low, p_high = bootstrap(one.scores, fmean)
