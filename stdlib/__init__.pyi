@@ -20,6 +20,7 @@ class _above(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 above: _above
@@ -34,6 +35,7 @@ class _argmax(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 argmax: _argmax
@@ -52,6 +54,7 @@ class _attention(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 attention: _attention
@@ -69,6 +72,7 @@ class _conv2d(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 conv2d: _conv2d
@@ -83,6 +87,7 @@ class _cumsum(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 cumsum: _cumsum
@@ -97,6 +102,7 @@ class _edges(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 edges: _edges
@@ -111,6 +117,7 @@ class _gelu(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 gelu: _gelu
@@ -129,6 +136,7 @@ class _layernorm(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 layernorm: _layernorm
@@ -145,6 +153,7 @@ class _linear(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 linear: _linear
@@ -163,6 +172,7 @@ class _lora(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 lora: _lora
@@ -180,6 +190,7 @@ class _matmul(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 matmul: _matmul
@@ -194,6 +205,7 @@ class _max(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 max: _max
@@ -209,6 +221,7 @@ class _mean(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 mean: _mean
@@ -223,6 +236,7 @@ class _quantise(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 quantise: _quantise
@@ -238,6 +252,7 @@ class _relu2_mul(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 relu2_mul: _relu2_mul
@@ -255,6 +270,7 @@ class _rmsnorm(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 rmsnorm: _rmsnorm
@@ -272,6 +288,7 @@ class _rmsnorm_quantise(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 rmsnorm_quantise: _rmsnorm_quantise
@@ -288,6 +305,7 @@ class _rope(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 rope: _rope
@@ -304,6 +322,7 @@ class _rope_interleaved(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 rope_interleaved: _rope_interleaved
@@ -320,6 +339,7 @@ class _saxpy(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 saxpy: _saxpy
@@ -334,6 +354,7 @@ class _silu(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 silu: _silu
@@ -349,6 +370,7 @@ class _silu_mul(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 silu_mul: _silu_mul
@@ -363,6 +385,7 @@ class _sobel_edges(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 sobel_edges: _sobel_edges
@@ -377,6 +400,7 @@ class _softmax(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 softmax: _softmax
@@ -393,6 +417,7 @@ class _sum(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 sum: _sum
@@ -409,6 +434,7 @@ class _tgemm(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 tgemm: _tgemm
@@ -425,6 +451,7 @@ class _tgemv(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 tgemv: _tgemv
@@ -440,6 +467,7 @@ class _topk(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 topk: _topk
@@ -454,6 +482,7 @@ class _transpose(OpObject):
         out: Any = ...,
         device: str = ...,
         threads: int | None = ...,
+        tune: bool = ...,
     ) -> Any: ...
 
 transpose: _transpose

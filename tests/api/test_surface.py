@@ -51,7 +51,7 @@ def test_help_and_signature(ops: Namespace) -> None:
         assert part in text
     assert "T in {f32, f64, f16, bf16}" in pydoc.plain(pydoc.render_doc(stdlib.softmax))
     signature = inspect.signature(ops.saxpy)
-    assert list(signature.parameters) == ["a", "x", "y", "out", "device", "threads"]
+    assert list(signature.parameters) == ["a", "x", "y", "out", "device", "threads", "tune"]
     assert signature.parameters["x"].annotation == "f32[N]" and signature.return_annotation == "f32[N]"
     assert repr(ops.saxpy) == "<op saxpy(a: f32, x: f32[N], y: f32[N]) -> z: f32[N]>"
     causal = inspect.signature(stdlib.attention).parameters["causal"]

@@ -12,7 +12,7 @@ from tridsl.api.arguments import Array, as_dtype
 from tridsl.api.calls import Given
 from tridsl.api.families import Family, make_family
 from tridsl.api.modules import TriModule
-from tridsl.api.signatures import Overload, bind
+from tridsl.api.signatures import OPTIONS, Overload, bind
 from tridsl.check.lift import lift
 from tridsl.check.sizes import Number, solve
 from tridsl.diagnostics import error
@@ -22,7 +22,7 @@ from tridsl.ir.op import Contract, Op, Tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray  # 5 ms of start-up time
 
-OPTION_NAMES = ("out", "device", "threads", "tune")
+OPTION_NAMES = tuple(name for name, _ in OPTIONS)
 
 
 class Options(NamedTuple):

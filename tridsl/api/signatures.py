@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from tridsl.diagnostics import TriError, error
 
 Role = Literal["scalar", "const", "input", "inout"]
-OPTIONS: tuple[tuple[str, str], ...] = (("out", "None"), ("device", "'auto'"), ("threads", "None"))
+OPTIONS: tuple[tuple[str, str], ...] = (("out", "None"), ("device", "'auto'"), ("threads", "None"), ("tune", "False"))
 """Keywords every call takes beside the op's own, with their defaults as help shows them."""
 
 

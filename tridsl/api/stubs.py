@@ -44,6 +44,7 @@ def _op(op: OpSummary) -> str:
             ("out", "out: Any = ..."),
             ("device", "device: str = ..."),
             ("threads", "threads: int | None = ..."),
+            ("tune", "tune: bool = ..."),
         )
         if name not in named
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from ast import literal_eval
 
 from tridsl.api.signatures import OPTIONS, OpSummary, signature_line
 
@@ -34,7 +35,7 @@ def python_signature(summary: OpSummary) -> inspect.Signature:
     used = {p.name for p in parameters}
     parameters += [kind(t, kind.KEYWORD_ONLY, default=None) for t in types if t not in used]
     parameters += [
-        kind(o, kind.KEYWORD_ONLY, default="auto" if o == "device" else None) for o, _ in OPTIONS if o not in used
+        kind(o, kind.KEYWORD_ONLY, default=literal_eval(default)) for o, default in OPTIONS if o not in used
     ]
     results = first.results[0].partition(":")[2].strip() if len(first.results) == 1 else f"({', '.join(first.results)})"
     return inspect.Signature(parameters, return_annotation=results)
@@ -51,7 +52,7 @@ def help_text(summary: OpSummary) -> str:
         ]
     out += [
         "",
-        "Options: out=array (or a tuple), device='auto', threads=None. Extra leading axes are mapped with NumPy's broadcasting.",
+        "Options: out=array (or a tuple), device='auto', threads=None, tune=False. Extra leading axes are mapped with NumPy's broadcasting.",
         "",
     ]
     for overload in summary.overloads:
