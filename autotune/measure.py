@@ -7,6 +7,7 @@ What is measured is the time of a call of the loaded kernel by the device's own 
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import signal
@@ -27,6 +28,7 @@ from tridsl.autotune import lock as machine_lock
 from tridsl.autotune.answers import compare
 from tridsl.autotune.lock import PATIENCE_SECONDS, bench_lock
 from tridsl.autotune.worker import (
+    Answer,
     Failed,
     Job,
     Place,
@@ -36,10 +38,12 @@ from tridsl.autotune.worker import (
     Turn,
     parameters,
     prepare,
+    read_answer,
     view,
 )
-from tridsl.autotune.zygote import zygote
+from tridsl.autotune.zygote import ZygoteGone, zygote
 from tridsl.backend import Device
+from tridsl.diagnostics import TriError
 from tridsl.dtypes import NUMPY_TYPES
 from tridsl.ir.affine import evaluate_index
 from tridsl.ir.evaluate import evaluate_op
@@ -58,7 +62,16 @@ is what the others must agree with, and the result says so."""
 SETTLE_SECONDS = 0.002
 """Between turns: the idle threads of an OpenMP team look for work for about a millisecond before they sleep."""
 
-Outcome = Literal["ok", "compile_error", "wrong_result", "timeout", "crash"]
+POISON = 0xAB
+"""What results, and the bytes around them, are filled with before the run that is checked."""
+
+SAID_BYTES = 4096
+"""Of what a candidate prints, that are kept: the first ones."""
+
+LAST_WORDS_SECONDS = 0.5
+"""How long a process that has closed its pipe may take to end."""
+
+Outcome = Literal["ok", "compile_error", "wrong_result", "timeout", "crash", "skipped"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +152,7 @@ class Bench:
             os.ftruncate(handle, size)
         self._inside, self._outside = (mmap.mmap(h, n) for h, n in zip(self._handles, sizes))
         self.size = sum(sizes)
+        self._guards = {where: np.frombuffer(self._outside, np.uint8, end - start, start) for where, start, end in _gaps(self._places, sizes[1])}
         for name, array in self._inputs.items():
             place = self._places[name]
             view(self._inside, place, place.fresh)[...] = array
@@ -207,13 +221,16 @@ class Bench:
         return runner
 
     def _check(self, runner: Runner) -> Failure | None:
-        """One run on poisoned results, compared with what is right."""
+        """One run on poisoned results, compared with what is right. Nothing beside the results may have changed."""
         results = {n: view(self._outside, p) for n, p in self._places.items() if p.role != "input"}
-        for array in results.values():
-            array.reshape(-1).view(np.uint8)[...] = 0xAB
+        for bytes_ in (*(a.reshape(-1).view(np.uint8) for a in results.values()), *self._guards.values()):
+            bytes_[...] = POISON
         turn = runner.turn(0.0, self.limits.run_seconds)
         if isinstance(turn, Failure):
             return turn
+        for where, guard in self._guards.items():
+            if changed := int(np.count_nonzero(guard != POISON)):
+                return Failure("wrong_result", f"it wrote outside of its results: {changed} bytes {where}")
         if self._expected is None:
             self._expected = self._right(results)
         agreement = compare(self.subject.op, results, self._expected)
@@ -233,7 +250,12 @@ class Runner:
         self.schedule = job.schedule
         self.compile_seconds = 0.0
         self.code = ""
-        self._process = zygote().fork(memory)
+        self._said = _small_file()
+        try:
+            self._process = zygote().fork((self._said, *memory))
+        except TriError:
+            os.close(self._said)
+            raise
         self._pipe = self._process.pipe
         with suppress(OSError):  # a process that is gone already is noticed when its answer is due
             self._pipe.send((job, make))
@@ -242,39 +264,69 @@ class Runner:
         """Wait until it is compiled."""
         answer = self._answer(seconds, "compiling")
         if isinstance(answer, Ready):
-            self.compile_seconds, self.code = answer
+            self.compile_seconds, self.code = answer.compile_seconds, answer.code
             return None
-        return answer if isinstance(answer, Failure) else Failure("crash", "an unexpected message")
+        return answer if isinstance(answer, Failure) else _NO_ANSWER
 
     def turn(self, seconds: float, most: float) -> tuple[float, ...] | Failure:
         """Its turn: seconds of each run. `timeout` after `most` seconds beside the turn."""
         try:
             self._pipe.send(Turn(seconds))
         except OSError:
-            return self._died()
+            return self._gone()
         answer = self._answer(seconds + most, "running")
         if isinstance(answer, Times):
             return answer.seconds
-        return answer if isinstance(answer, Failure) else Failure("crash", "an unexpected message")
+        return answer if isinstance(answer, Failure) else _NO_ANSWER
 
     def end(self) -> None:
         """Kill the process, whatever it is doing."""
         self._process.kill()
+        if self._said >= 0:
+            os.close(self._said)
+            self._said = -1
 
-    def _answer(self, seconds: float, doing: str) -> Any:
+    def _answer(self, seconds: float, doing: str) -> Ready | Times | Failure:
         try:
-            if not self._pipe.poll(seconds):
-                return Failure("timeout", f"still {doing} after {seconds:.3g} s")
-            answer = self._pipe.recv()
+            answer: Answer = read_answer(self._process.receive(seconds))
+        except TimeoutError:  # a pipe that it has passed on stays open when it ends
+            return self._ended(0.0) or Failure("timeout", f"still {doing} after {seconds:.3g} s")
         except (EOFError, OSError):
-            return self._died()
+            return self._gone()
+        except ValueError:
+            return _NO_ANSWER
         return Failure(answer.outcome, answer.reason) if isinstance(answer, Failed) else answer
 
-    def _died(self) -> Failure:
-        code = self._process.wait()
-        if code < 0:
-            return Failure("crash", f"killed by {signal.Signals(-code).name}")
-        return Failure("crash", f"the process ended with status {code}")
+    def _gone(self) -> Failure:
+        return self._ended(LAST_WORDS_SECONDS) or Failure("crash", "it closed its pipe and went on")
+
+    def _ended(self, seconds: float) -> Failure | None:
+        """How it ended within `seconds`, None if it has not. That the zygote was killed is no fault of the candidate."""
+        try:
+            code = self._process.wait(seconds)
+        except ZygoteGone:
+            return Failure("skipped", "the process that starts candidates was killed")
+        if code is None:
+            return None
+        ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"the process ended with status {code}"
+        return Failure("crash", ended + self._last_words())
+
+    def _last_words(self) -> str:
+        """The last line that it printed (`free(): invalid pointer`), without what a terminal would obey."""
+        lines = os.pread(self._said, SAID_BYTES, 0).rstrip(b"\0").decode(errors="replace").split("\n")
+        last = next((line for line in reversed(lines) if line.strip()), "")
+        return f": {''.join(c if c.isprintable() else '?' for c in last.strip())[:200]}" if last else ""
+
+
+_NO_ANSWER = Failure("crash", "it sent what is no answer")
+
+
+def _small_file() -> int:
+    """For what a candidate prints. It cannot grow: one that prints without end fills neither memory nor disk, and nobody has to read."""
+    handle = os.memfd_create("tridsl-said", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(handle, SAID_BYTES)
+    fcntl.fcntl(handle, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+    return handle
 
 
 def _layout(subject: Subject) -> tuple[dict[str, Place], tuple[int, int]]:
@@ -291,6 +343,14 @@ def _layout(subject: Subject) -> tuple[dict[str, Place], tuple[int, int]]:
         places[name] = Place(offset=starts[0], shape=shape, dtype=dtype, role=role, fresh=starts[1] if role == "inout" else None)
     inputs, results = (max(4096, -(-end // 4096) * 4096) for end in ends)
     return places, (inputs, results)
+
+
+def _gaps(places: Mapping[str, Place], size: int) -> list[tuple[str, int, int]]:
+    """Stretches of the memory for results that no result has, in bytes from its start: before the first and behind each."""
+    taken = sorted((p.offset, p.offset + int(np.prod(p.shape, dtype=np.int64)) * NUMPY_TYPES[p.dtype].itemsize, n) for n, p in places.items() if p.role != "input")
+    starts = [*(start for start, _, _ in taken), size]
+    gaps = [("before the first", 0, starts[0]), *((f"behind `{name}`", end, after) for (_, end, name), after in zip(taken, starts[1:]))]
+    return [gap for gap in gaps if gap[1] < gap[2]]
 
 
 def _iterations(subject: Subject) -> int:

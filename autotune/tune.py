@@ -45,6 +45,8 @@ RESERVED = 0.15
 """Part of the budget for the final comparison."""
 PREDICTING, MOST_LISTED = 0.1, 4000
 """Part of the budget for ranking points before the first is measured, and points that are ranked at most."""
+LOSSES = 3
+"""How often the incumbent's process is started again."""
 
 
 class Evidence(Protocol):
@@ -177,6 +179,10 @@ def tune(
         return session.run(bench)
 
 
+class _Unmeasurable(Exception):
+    """The incumbent, which everything is measured beside, does not run any more: the session ends with what it has."""
+
+
 class _Session:
     """The state of one call of `tune`."""
 
@@ -209,6 +215,8 @@ class _Session:
         self.noise = 0.0
         self.floor = stats.LEAST_FLOOR
         self.anchor: Runner | None = None
+        self.losses = 0
+        self.notes: list[str] = []
         self.bench: Bench | None = None
         self.best: tuple[Candidate, float] | None = None
 
@@ -220,17 +228,18 @@ class _Session:
     def _remembered(self) -> tuple[dict[Candidate, list[float]], dict[Candidate, str]]:
         """Log-ratios to this incumbent, and failures, that are evidence already, measured under this very software."""
         ratios: dict[Candidate, list[float]] = {}
-        broken: dict[Candidate, str] = {}
-        for trial in sorted(self.store.trials(self.key), key=lambda t: (t.time, t.id)):
-            if trial.key.fingerprint != self.key.fingerprint or trial.origin or trial.measurer != VERSION:
-                continue
+        here = self.key.fingerprint
+        mine = [t for t in self.store.trials(self.key) if t.key.fingerprint == here and not t.origin and t.measurer == VERSION]
+        for trial in sorted(mine, key=lambda t: (t.time, t.id)):
             if trial.outcome != "ok":
-                broken[trial.candidate] = trial.outcome
-            elif trial.candidate == self.incumbent and trial.pairing is None:
+                continue
+            if trial.candidate == self.incumbent and trial.pairing is None:
                 self.alone = trial.samples
             elif trial.pairing is not None and trial.pairing.incumbent == self.incumbent:
-                ratios.setdefault(trial.candidate, []).extend(stats.log_ratios(trial.samples, trial.pairing.samples))
-        return ratios, broken
+                pairs = min(len(trial.samples), len(trial.pairing.samples))  # a record need not be one of ours
+                ratios.setdefault(trial.candidate, []).extend(stats.log_ratios(trial.samples[:pairs], trial.pairing.samples[:pairs]))
+        # What is quarantined, and not whatever failed once: a time-out among many good trials is the machine's.
+        return ratios, {q.candidate: q.reasons[0] for q in belief.rank(mine, here).quarantined}
 
     def predict(self, point: Point) -> float | None:
         """Predicted seconds, None for a schedule that is not legal."""
@@ -255,6 +264,8 @@ class _Session:
                 self._verify()
                 self._search()
                 self._final()
+        except _Unmeasurable as problem:
+            self.notes.append(f"the search was ended: {problem}")
         except KeyboardInterrupt:
             interrupted = True
         return self._result(interrupted)
@@ -336,8 +347,23 @@ class _Session:
                 chosen.tell(point, answer)
 
     def _measure(self, wanted: Sequence[Candidate], blocks: int) -> dict[Candidate, Sequence[float] | Failure]:
-        """Log-ratios of candidates to the incumbent in interleaved blocks; every one is kept as evidence at once."""
-        assert self.bench is not None and self.anchor is not None
+        """Log-ratios of candidates to the incumbent in interleaved blocks; every one is kept as evidence at once.
+
+        When the incumbent's process, or the one that starts candidates, ends beside them (the system took it for its memory), that
+        is no fault of theirs: they are measured again. Raises _Unmeasurable when it has happened too often."""
+        found: dict[Candidate, Sequence[float] | Failure] = {}
+        while open_ := [one for one in wanted if one not in found]:
+            answers = self._measure_once(open_, blocks)
+            lost = {one: a for one, a in answers.items() if isinstance(a, Failure) and a.outcome == "skipped"}
+            found |= {one: a for one, a in answers.items() if one not in lost}
+            if lost:
+                self._lost(next(iter(lost.values())))
+        return found
+
+    def _measure_once(self, wanted: Sequence[Candidate], blocks: int) -> dict[Candidate, Sequence[float] | Failure]:
+        """`skipped` for those that could not be measured for no fault of theirs."""
+        assert self.bench is not None
+        self.anchor = self.anchor or self._started_again()
         found: dict[Candidate, Sequence[float] | Failure] = {}
         missing = [one for one in wanted if one not in self.runners]
         for one, started in zip(missing, self.bench.start([m.schedule for m in missing])):
@@ -352,13 +378,16 @@ class _Session:
             times = self.bench.blocks([self.anchor, *running.values()], blocks, Random(f"{self.seed}/{len(self.tried)}"))
             beside = times[self.anchor]
             if isinstance(beside, Failure):
-                raise RuntimeError(f"the incumbent, which ran before, failed: {beside.reason}")
+                self.anchor = None
             for one, runner in running.items():
                 mine = times[runner]
                 if isinstance(mine, Failure):
                     self._failed(one, mine)
                     self.runners.pop(one, None)
                     found[one] = mine
+                    continue
+                if isinstance(beside, Failure):
+                    found[one] = Failure("skipped", beside.reason)
                     continue
                 self._keep(one, runner, mine, beside)
                 found[one] = stats.log_ratios(mine, beside)
@@ -368,6 +397,18 @@ class _Session:
         for one in list(self.runners)[: max(0, len(self.runners) - ALIVE)]:
             self.bench.end(self.runners.pop(one))
         return found
+
+    def _lost(self, failure: Failure) -> None:
+        self.losses += 1
+        if self.losses > LOSSES:
+            raise _Unmeasurable(f"what candidates are measured beside ended {self.losses} times, the last time: {failure.reason}")
+
+    def _started_again(self) -> Runner:
+        assert self.bench is not None
+        (started,) = self.bench.start([self.incumbent.schedule])
+        if isinstance(started, Failure):
+            raise _Unmeasurable(f"the incumbent, which ran before, failed: {started.reason}")
+        return started
 
     def _final(self) -> None:
         """The few best once more, in turns, in more blocks."""
@@ -387,6 +428,8 @@ class _Session:
         )
 
     def _failed(self, one: Candidate, failure: Failure) -> None:
+        if failure.outcome == "skipped":  # no fault of the candidate: it is measured again
+            return
         self.failures[failure.outcome] += 1
         self.reasons[one.text] = f"{failure.outcome}: {failure.reason}"
         self.broken[one] = failure.reason
@@ -422,11 +465,11 @@ class _Session:
         won = ranking.winner
         better = won is not None and won.candidate.steps != self.incumbent.steps
         state: State = "tuned" if better else "kept"
-        if self.anchor is None or won is None:
+        if self.best is None or won is None:
             state = "nothing measured"
         elif interrupted:
             state = "interrupted"
-        notes = [f"the noise floor is {100 * self.floor:.1f}%"] if self.anchor else []
+        notes = [*self.notes, *([f"the noise floor is {100 * self.floor:.1f}%"] if self.best else [])]
         if self.ideal and won and won.seconds:
             notes.append(f"{time_text(won.seconds)} is {100 * self.ideal / won.seconds:.0f}% of the predicted roofline, {time_text(self.ideal)}")
         if self.bench is not None and not self.bench.locked:

@@ -1,7 +1,8 @@
 """The child's side of measuring: compiles, loads and runs one candidate in a process that may crash, hang or be killed.
 
 It is told what to do over a pipe, and works on arrays that all candidates of a session share, so that each runs on the same
-memory. Only the parent decides what an answer means.
+memory. Only the parent decides what an answer means. Answers are JSON of the types below: a candidate that ran wild may have sent
+anything, and what it sends must not be executed (`pickle`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import os
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,14 +68,29 @@ class Prepared(NamedTuple):
     code: str
 
 
-class Ready(NamedTuple):
-    compile_seconds: float
-    code: str
+MOST_RUNS, LEAST_RUNS = 2000, 3
+
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 
 
-class Failed(NamedTuple):
+class Ready(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    compile_seconds: Seconds
+    code: Annotated[str, msgspec.Meta(max_length=400)]
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     outcome: Literal["compile_error", "crash", "wrong_result"]
-    reason: str
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+
+
+class Times(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Of each run, in seconds, in order."""
+
+    seconds: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1, max_length=MOST_RUNS + LEAST_RUNS)]
+
+
+Answer: TypeAlias = Ready | Failed | Times
+_ANSWER: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Ready | Failed | Times)
 
 
 class Turn(NamedTuple):
@@ -81,15 +99,7 @@ class Turn(NamedTuple):
     seconds: float
 
 
-class Times(NamedTuple):
-    """Of each run, in seconds, in order."""
-
-    seconds: tuple[float, ...]
-
-
 Prepare = Callable[[Job], Prepared]
-
-MOST_RUNS, LEAST_RUNS = 2000, 3
 
 
 def prepare(job: Job) -> Prepared:
@@ -114,9 +124,9 @@ def serve(job: Job, pipe: Connection, make: Prepare, memory: Sequence[int]) -> N
         start = time.perf_counter()
         arrays, fresh = _arrays(job, memory)
         prepared = make(job)
-        pipe.send(Ready(time.perf_counter() - start, prepared.code))
+        _send(pipe, Ready(time.perf_counter() - start, prepared.code))
     except Exception as problem:  # noqa: BLE001 (whatever it is, the parent must hear of it)
-        pipe.send(_failed(problem, "compile_error"))
+        _send(pipe, _failed(problem, "compile_error"))
         return
     values: dict[str, Any] = {**arrays, **job.scalars, **job.sizes}
     slots = [values[name] for name in prepared.slots]
@@ -128,10 +138,34 @@ def serve(job: Job, pipe: Connection, make: Prepare, memory: Sequence[int]) -> N
         if turn is None:
             return
         try:
-            pipe.send(Times(_run(prepared.executable, slots, fresh, job.threads, turn.seconds)))
+            times = Times(_run(prepared.executable, slots, fresh, job.threads, turn.seconds))
         except Exception as problem:  # noqa: BLE001 (a kernel may raise anything, the parent must hear of it)
-            pipe.send(_failed(problem, "crash"))
+            _send(pipe, _failed(problem, "crash"))
             return
+        if _has_children():  # they would run beside everything that is measured from now on
+            _send(pipe, Failed("crash", "it started a process of its own"))
+            return
+        _send(pipe, times)
+
+
+def read_answer(message: bytes) -> Answer:
+    """Raises ValueError for what is none."""
+    try:
+        return _ANSWER.decode(message)
+    except (ValueError, RecursionError):
+        raise ValueError("no answer") from None
+
+
+def _send(pipe: Connection, answer: Answer) -> None:
+    pipe.send_bytes(msgspec.json.encode(answer))
+
+
+def _has_children() -> bool:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _run(executable: Executable, slots: list[Any], fresh: list[tuple[NDArray[Any], NDArray[Any]]], threads: int, seconds: float) -> tuple[float, ...]:
@@ -160,6 +194,8 @@ def _limit(more: int) -> None:
         now = int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (now + more, now + more))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as stream:
+        stream.write("1000")  # should the machine run out of memory, a candidate is ended and not who tunes
 
 
 def _arrays(job: Job, memory: Sequence[int]) -> tuple[dict[str, NDArray[Any]], list[tuple[NDArray[Any], NDArray[Any]]]]:
@@ -193,7 +229,7 @@ def _failed(problem: BaseException, outcome: Literal["compile_error", "crash"]) 
         return Failed("wrong_result", f"a check failed: {str(problem).splitlines()[0]}")
     if isinstance(problem, TriError):
         first = problem.diagnostics[0]
-        return Failed("compile_error", f"{first.code}: {first.message}")
+        return Failed("compile_error", f"{first.code}: {first.message}"[:1000])
     if isinstance(problem, MemoryError):
         return Failed("crash", "out of memory (above the limit of its process)")
     return Failed(outcome, f"{type(problem).__name__}: {problem}"[:400])
