@@ -10,6 +10,7 @@ import contextlib
 import io
 import math
 import random
+import sys
 import warnings
 from statistics import fmean
 from types import SimpleNamespace
@@ -124,5 +125,10 @@ def play_peer(name: str, recording: Recording, *, budget: int, seed: int) -> Tra
     silent = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(silent), contextlib.suppress(util.StopCriterionReached):
         warnings.simplefilter("ignore")
-        interface.strategy_map[name].tune(space, runner, options)
+        try:
+            interface.strategy_map[name].tune(space, runner, options)
+        except util.StopCriterionReached:
+            raise
+        except Exception as problem:  # noqa: BLE001 (what it found until it broke counts: its user would have that, too)
+            print(f"{recording.name}, seed {seed}: Kernel Tuner's {name} ended with {type(problem).__name__}: {problem}", file=sys.stderr)
     return server.trace(not server.spent)
