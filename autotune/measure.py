@@ -52,12 +52,17 @@ from tridsl.passes.specialise import Specialisation
 from tridsl.schedule.analyse import axes_of, over_of, points
 from tridsl.schedule.steps import Schedule
 
-VERSION = "2"
+VERSION = "3"
 """Of how things are measured: part of every trial, and changed whenever times would come out otherwise."""
 
 ORACLE_POINTS = 1 << 28
 """Iterations of an op up to which the oracle computes the answer (about a second per 2^26); beyond, the first candidate's answer
 is what the others must agree with, and the result says so."""
+
+MOST_COPIES, COPIED_BYTES = 8, 1 << 28
+"""Copies of the arrays that blocks take in turn, and what all of them may take. Which pages of the machine an array lies in decides how
+it falls into the sets of the caches: measured, the ratio of two candidates for a matrix of 256 KB moved by 9% from allocation to
+allocation, and by 0.3% within one."""
 
 SETTLE_SECONDS = 0.002
 """Between turns: the idle threads of an OpenMP team look for work for about a millisecond before they sleep."""
@@ -147,15 +152,19 @@ class Bench:
         self._expected: Mapping[str, NDArray[Any]] | None = None
         self._runners: list[Runner] = []
         self._places, sizes = _layout(subject)
+        self._sizes = sizes
+        self.copies = max(1, min(MOST_COPIES, COPIED_BYTES // max(1, sum(sizes))))
+        self._turns = 0
         self._handles = [os.memfd_create(f"tridsl-{name}", os.MFD_CLOEXEC) for name in ("inputs", "results")]
         for handle, size in zip(self._handles, sizes):
-            os.ftruncate(handle, size)
-        self._inside, self._outside = (mmap.mmap(h, n) for h, n in zip(self._handles, sizes))
-        self.size = sum(sizes)
+            os.ftruncate(handle, self.copies * size)
+        self._inside, self._outside = (mmap.mmap(h, self.copies * n) for h, n in zip(self._handles, sizes))
+        self.size = self.copies * sum(sizes)
         self._guards = {where: np.frombuffer(self._outside, np.uint8, end - start, start) for where, start, end in _gaps(self._places, sizes[1])}
         for name, array in self._inputs.items():
             place = self._places[name]
-            view(self._inside, place, place.fresh)[...] = array
+            for copy in range(self.copies):
+                view(self._inside, place, place.fresh, base=copy * sizes[0])[...] = array
 
     def __enter__(self) -> Self:
         return self
@@ -184,12 +193,14 @@ class Bench:
         return started
 
     def blocks(self, runners: Sequence[Runner], count: int, random: Random) -> dict[Runner, list[float] | Failure]:
-        """Median seconds of each runner's turn in each of `count` blocks; within a block, the order is random.
+        """Median seconds of each runner's turn in each of `count` blocks; within a block, the order is random and all work on the
+        same copy of the arrays; the next block takes the next copy.
 
         The lock of the machine is held for a block at a time. A runner that fails takes no further part; its process ends.
         """
         found: dict[Runner, list[float] | Failure] = {r: [] for r in runners}
         for _ in range(count):
+            self._turns += 1
             with bench_lock(self.lock, patience=self.limits.lock_seconds, waiting=self.on_wait) as held:
                 self.locked = self.locked and held
                 for runner in random.sample(list(runners), len(runners)):
@@ -197,7 +208,7 @@ class Bench:
                     if isinstance(times, Failure):
                         continue
                     time.sleep(SETTLE_SECONDS)
-                    turn = runner.turn(self.limits.turn_seconds, self.limits.run_seconds + self.limits.turn_seconds)
+                    turn = runner.turn(self.limits.turn_seconds, self.limits.run_seconds + self.limits.turn_seconds, self._turns % self.copies)
                     if isinstance(turn, Failure):
                         found[runner] = turn
                         self.end(runner)
@@ -214,7 +225,8 @@ class Bench:
         subject = self.subject
         job = Job(
             op=subject.op, device=subject.device, schedule=schedule, facts=subject.facts, sizes=dict(subject.sizes), scalars=self._scalars,
-            places=self._places, limit=self.limits.memory_bytes + self.size, threads=subject.threads,
+            places=self._places, limit=self.limits.memory_bytes + self.size, copies=self.copies, sizes_in_bytes=self._sizes,
+            threads=subject.threads,
         )  # fmt: skip
         runner = Runner(job, self.make, self._handles)
         self._runners.append(runner)
@@ -268,10 +280,10 @@ class Runner:
             return None
         return answer if isinstance(answer, Failure) else _NO_ANSWER
 
-    def turn(self, seconds: float, most: float) -> tuple[float, ...] | Failure:
+    def turn(self, seconds: float, most: float, copy: int = 0) -> tuple[float, ...] | Failure:
         """Its turn: seconds of each run. `timeout` after `most` seconds beside the turn."""
         try:
-            self._pipe.send(Turn(seconds))
+            self._pipe.send(Turn(seconds, copy))
         except OSError:
             return self._gone()
         answer = self._answer(seconds + most, "running")

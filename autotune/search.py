@@ -116,8 +116,8 @@ PATIENCE, HOPE = 4, 0.25
 
 def ranked(problem: Problem, history: History) -> Plan:
     """Ours. The analytic ranking picks a diverse first race; then a correction of the ranking, learned from what was measured,
-    picks by expected improvement among all points and the neighbours of the best; near the best, points are raced. It ends when
-    the expected gain is below the noise floor.
+    picks by expected improvement among all points and the neighbours of the best; near the best, points are raced. When the expected
+    gain is below the noise floor, it looks at more of a space that is too large to be listed, and ends where there is no more.
 
     Jones, Schonlau and Welch, "Efficient global optimization", 1998 (expected improvement); Maron and Moore, "Hoeffding races", 1993.
     """
@@ -126,13 +126,15 @@ def ranked(problem: Problem, history: History) -> Plan:
     yield Ask(points=pool.diverse(FIRST))
     yield from _race(problem, history)
     quiet = 0
-    while quiet < PATIENCE:
+    while quiet < PATIENCE or pool.grow():
+        quiet = 0 if quiet >= PATIENCE else quiet
         order = history.ranked()
         for point in order[:2]:
             pool.extend(problem.space.neighbours(point))
         open_ = [p for p in pool.points if not history.known(p)]
         if not open_:
-            return
+            quiet = PATIENCE
+            continue
         if not order:
             yield Ask(points=tuple(random.sample(open_, min(BATCH, len(open_)))))
             continue
@@ -173,9 +175,20 @@ class Pool:
         self.predicted: dict[Point, float] = {}
         self._refused: set[Point] = set()
         self._encoding: Encoding | None = None
-        listed = problem.space.listing(problem.limit)
+        self._random = random
+        self._whole = False
         self.extend([problem.space.default()])
+        listed = problem.space.listing(problem.limit)
+        self._whole = listed is not None
         self.extend(listed if listed is not None else self._sampled(random))
+
+    def grow(self) -> bool:
+        """More random points of a space that was not listed; whether there are any."""
+        if self._whole:
+            return False
+        before = len(self.predicted)
+        self.extend(self.problem.space.sample(self._random) for _ in range(self.problem.sample))
+        return len(self.predicted) > before
 
     def _sampled(self, random: Random) -> Iterator[Point]:
         """Random points, and descents on the predicted time from the best of them."""

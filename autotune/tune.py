@@ -33,17 +33,18 @@ from tridsl.personality.keys import here, key_of
 from tridsl.schedule.steps import Schedule
 from tridsl.syntax.nodes import ScheduleBlock
 
-FINAL, FINAL_BLOCKS = 4, 10
-"""Candidates that are compared once more at the end, and in how many blocks."""
+FINAL, FINAL_ROUNDS, FINAL_BLOCKS = 4, 2, 8
+"""Candidates that are compared once more at the end, in how many fresh processes each, and in how many blocks there: where code and
+data come to lie differs from process to process, and no number of blocks in one averages that."""
 NOISE_BLOCKS = 8
-"""Turns of the incumbent against itself, which say how noisy the machine is."""
+"""Turns of the incumbent beside itself, in two processes, which say how noisy the machine is."""
 VERIFIED = 3
 """Former winners that are tried before the search."""
 ALIVE = 12
 """Processes that are kept for another round."""
-RESERVED = 0.15
+RESERVED = 0.2
 """Part of the budget for the final comparison."""
-PREDICTING, MOST_LISTED = 0.1, 4000
+PREDICTING, MOST_LISTED = 0.25, 4000
 """Part of the budget for ranking points before the first is measured, and points that are ranked at most."""
 LOSSES = 3
 """How often the incumbent's process is started again."""
@@ -273,19 +274,24 @@ class _Session:
     def _begin(self) -> bool:
         """The incumbent, and how noisy it is against itself; False when it cannot be run."""
         assert self.bench is not None
-        (started,) = self.bench.start([self.incumbent.schedule])
+        started, twin = self.bench.start([self.incumbent.schedule] * 2)
         if isinstance(started, Failure):
             self._failed(self.incumbent, started)
             return False
         self.anchor = started
+        ratios = stats.against_itself(self.alone)
         if not self.alone:
-            times = self.bench.blocks([started], NOISE_BLOCKS, Random(self.seed))[started]
+            both = [started] if isinstance(twin, Failure) else [started, twin]
+            found = self.bench.blocks(both, NOISE_BLOCKS, Random(self.seed))
+            times, beside = found[started], found[both[-1]]
             if isinstance(times, Failure):
                 self._failed(self.incumbent, times)
                 return False
             self._keep(self.incumbent, started, times, None)
             self.alone = times
-        ratios = stats.against_itself(self.alone)
+            ratios = stats.against_itself(times) if len(both) == 1 or isinstance(beside, Failure) else stats.log_ratios(times, beside)
+        if not isinstance(twin, Failure):
+            self.bench.end(twin)
         self.noise = max(0.005, stats.spread(ratios))
         self.floor = stats.noise_floor(ratios, 2 * len(ratios))
         self.best = self.incumbent, sorted(self.alone)[len(self.alone) // 2]
@@ -411,12 +417,24 @@ class _Session:
         return started
 
     def _final(self) -> None:
-        """The few best once more, in turns, in more blocks."""
+        """The few best once more, in turns, each in processes of its own that are new."""
         self._tell("comparing the best once more")
         order = [s.candidate for s in self._ranking().standings if s.status == "fresh" and s.candidate != self.incumbent]
         best = [one for one in order if one.steps != self.incumbent.steps][:FINAL]
-        if best:
-            self._measure(best, FINAL_BLOCKS)
+        for number in range(FINAL_ROUNDS):
+            if not best or (number > 1 and self.left < 0):
+                return
+            self._leave(best)
+            found = self._measure(best, FINAL_BLOCKS)
+            best = [one for one in best if not isinstance(found[one], Failure)]
+
+    def _leave(self, wanted: Sequence[Candidate]) -> None:
+        """End the processes of these candidates and of the incumbent; the next measurement starts new ones."""
+        assert self.bench is not None
+        for runner in (self.anchor, *(self.runners.pop(one, None) for one in wanted)):
+            if runner is not None:
+                self.bench.end(runner)
+        self.anchor = None
 
     # What is kept and said.
 

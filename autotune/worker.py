@@ -47,7 +47,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A candidate and everything its process needs. `limit`: bytes of address space beyond what the process has when it begins."""
+    """A candidate and everything its process needs. `limit`: bytes of address space beyond what the process has when it begins.
+    `copies`: of all arrays, each `sizes_in_bytes` (inputs, results) long."""
 
     op: Op
     device: Device
@@ -57,6 +58,8 @@ class Job:
     scalars: Mapping[str, Number]
     places: Mapping[str, Place]
     limit: int
+    copies: int
+    sizes_in_bytes: tuple[int, int]
     threads: int
 
 
@@ -94,9 +97,10 @@ _ANSWER: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Ready | Failed | Ti
 
 
 class Turn(NamedTuple):
-    """Run again and again for about `seconds` (0: once), after a run or two that are not counted."""
+    """Run again and again for about `seconds` (0: once), after a run or two that are not counted, on copy number `copy` of the arrays."""
 
     seconds: float
+    copy: int = 0
 
 
 Prepare = Callable[[Job], Prepared]
@@ -122,14 +126,14 @@ def serve(job: Job, pipe: Connection, make: Prepare, memory: Sequence[int]) -> N
     try:
         _limit(job.limit)
         start = time.perf_counter()
-        arrays, fresh = _arrays(job, memory)
+        copies = _copies(job, memory)
         prepared = make(job)
         _send(pipe, Ready(time.perf_counter() - start, prepared.code))
     except Exception as problem:  # noqa: BLE001 (whatever it is, the parent must hear of it)
         _send(pipe, _failed(problem, "compile_error"))
         return
-    values: dict[str, Any] = {**arrays, **job.scalars, **job.sizes}
-    slots = [values[name] for name in prepared.slots]
+    values = [{**arrays, **job.scalars, **job.sizes} for arrays, _ in copies]
+    slots = [[given[name] for name in prepared.slots] for given in values]
     while True:
         try:
             turn: Turn | None = pipe.recv()
@@ -138,7 +142,7 @@ def serve(job: Job, pipe: Connection, make: Prepare, memory: Sequence[int]) -> N
         if turn is None:
             return
         try:
-            times = Times(_run(prepared.executable, slots, fresh, job.threads, turn.seconds))
+            times = Times(_run(prepared.executable, slots[turn.copy], copies[turn.copy][1], job.threads, turn.seconds))
         except Exception as problem:  # noqa: BLE001 (a kernel may raise anything, the parent must hear of it)
             _send(pipe, _failed(problem, "crash"))
             return
@@ -198,17 +202,21 @@ def _limit(more: int) -> None:
         stream.write("1000")  # should the machine run out of memory, a candidate is ended and not who tunes
 
 
-def _arrays(job: Job, memory: Sequence[int]) -> tuple[dict[str, NDArray[Any]], list[tuple[NDArray[Any], NDArray[Any]]]]:
+def _copies(job: Job, memory: Sequence[int]) -> list[tuple[dict[str, NDArray[Any]], list[tuple[NDArray[Any], NDArray[Any]]]]]:
+    """Of each copy: the arrays by name, and those that get fresh contents before a run, with them."""
     inputs, results = (mmap.mmap(h, 0, access=a) for h, a in zip(memory, (mmap.ACCESS_READ, mmap.ACCESS_WRITE)))
-    arrays = {name: view(inputs if place.role == "input" else results, place) for name, place in job.places.items()}
-    fresh = [(arrays[n], view(inputs, p, p.fresh)) for n, p in job.places.items() if p.fresh is not None]
-    return arrays, fresh
+    found = []
+    for copy in range(job.copies):
+        inside, outside = (copy * size for size in job.sizes_in_bytes)
+        arrays = {n: view(inputs, p, base=inside) if p.role == "input" else view(results, p, base=outside) for n, p in job.places.items()}
+        found.append((arrays, [(arrays[n], view(inputs, p, p.fresh, base=inside)) for n, p in job.places.items() if p.fresh is not None]))
+    return found
 
 
-def view(memory: mmap.mmap, place: Place, offset: int | None = None) -> NDArray[Any]:
-    """The array at a place (or of that shape at `offset`)."""
+def view(memory: mmap.mmap, place: Place, offset: int | None = None, *, base: int = 0) -> NDArray[Any]:
+    """The array at a place (or of that shape at `offset`) of the copy that begins at `base`."""
     count = int(np.prod(place.shape, dtype=np.int64))
-    flat = np.frombuffer(memory, NUMPY_TYPES[place.dtype], count, place.offset if offset is None else offset)
+    flat = np.frombuffer(memory, NUMPY_TYPES[place.dtype], count, base + (place.offset if offset is None else offset))
     return flat.reshape(place.shape)
 
 
