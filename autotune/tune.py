@@ -130,7 +130,7 @@ class Result:
     @property
     def exit_status(self) -> int:
         """0, or 3 when nothing was measured."""
-        return 3 if self.state == "nothing measured" else 0
+        return 0 if self.anything else 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -483,10 +483,10 @@ class _Session:
         won = ranking.winner
         better = won is not None and won.candidate.steps != self.incumbent.steps
         state: State = "tuned" if better else "kept"
-        if self.best is None or won is None:
-            state = "nothing measured"
-        elif interrupted:
+        if interrupted:
             state = "interrupted"
+        elif self.best is None or won is None:
+            state = "nothing measured"
         notes = [*self.notes, *([f"the noise floor is {100 * self.floor:.1f}%"] if self.best else [])]
         if self.ideal and won and won.seconds:
             notes.append(f"{time_text(won.seconds)} is {100 * self.ideal / won.seconds:.0f}% of the predicted roofline, {time_text(self.ideal)}")

@@ -53,7 +53,7 @@ FFN = {"tokens": 8, "width": 640, "hidden": 1728}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of the table. `error`: why there is no time, or what is wrong with the answer."""
+    """One line of the table. `answer`: whether it is right, or why there is none; `measured`: it has a figure, which is measured."""
 
     what: str
     case: str
@@ -61,10 +61,11 @@ class Row:
     right: bool
     answer: str
     reading: Reading | None = None
+    measured: bool = False
 
     def data(self) -> dict[str, Any]:
         basics = {"what": self.what, "case": self.case, "device": self.device, "right": self.right, "answer": self.answer}
-        return basics | (self.reading.data() if self.reading else {})
+        return basics | ({"label": "measured"} if self.measured else {}) | (self.reading.data() if self.reading else {})
 
 
 def demo(folder: Path, image: Path | None, settings: Settings) -> Report:
@@ -178,7 +179,7 @@ def _tuned(device: Device, services: Services, settings: Settings) -> Row:
     said: str = found.state
     if standing is not None and standing.against is not None and found.winner != found.incumbent:
         said += f", {percent(standing.against.ratio)} against the default"
-    return Row(what="tridsl tune", case=TUNED, device=str(device), right=True, answer=f"{said}, {found.trials} tried (measured)")
+    return Row(what="tridsl tune", case=TUNED, device=str(device), right=True, answer=f"{said}, {found.trials} tried (measured)", measured=found.anything)
 
 
 def _ffn_title() -> str:

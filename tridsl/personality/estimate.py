@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 USUAL_SPREAD = 0.05
 """Standard deviation of one log-ratio where nothing is known yet: a shared machine."""
 
-BLOCK_SPREAD = 0.01
+BLOCK_SPREAD = 0.003
 """Standard deviation between blocks that more pairs in one block do not lessen (placement of code and data)."""
 
 CLOCK_SPREAD = 0.10
