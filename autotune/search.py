@@ -110,6 +110,8 @@ CONTENDERS, RACED = 4, 12
 """Points that are raced against the best at a time, and blocks after which a point needs no more."""
 SURE = 6
 """Blocks that a leader needs before it is believed: of a hundred points the luckiest three blocks look good."""
+BRANCHES = 4
+"""Branches of a space whose best points' neighbours are looked at."""
 PATIENCE, HOPE = 4, 0.25
 """Questions in a row that may promise less than this part of the floor before the search ends."""
 
@@ -129,7 +131,7 @@ def ranked(problem: Problem, history: History) -> Plan:
     while quiet < PATIENCE or pool.grow():
         quiet = 0 if quiet >= PATIENCE else quiet
         order = history.ranked()
-        for point in order[:2]:
+        for point in _leaders(order):
             pool.extend(problem.space.neighbours(point))
         open_ = [p for p in pool.points if not history.known(p)]
         if not open_:
@@ -146,6 +148,15 @@ def ranked(problem: Problem, history: History) -> Plan:
         quiet = quiet + 1 if gain < HOPE * problem.floor else 0
         yield Ask(points=batch)
         yield from _race(problem, history)
+
+
+def _leaders(order: Sequence[Point]) -> tuple[Point, ...]:
+    """The two best points, and the best of every branch of the space (its points are asked the same choices): each branch is a hill of
+    its own, and the best one's foot may lie below another's top."""
+    branches: dict[tuple[str, ...], Point] = {}
+    for point in order:
+        branches.setdefault(tuple(name for name, _ in point), point)
+    return tuple(dict.fromkeys((*order[:2], *list(branches.values())[:BRANCHES])))
 
 
 def _race(problem: Problem, history: History) -> Plan:
