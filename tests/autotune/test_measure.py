@@ -178,3 +178,14 @@ def test_runs_are_timed_from_machine_code() -> None:
     z = np.zeros_like(x)
     times = executable.timed([2.0, x, x, z], 1, 0.001, 50)
     assert 3 <= len(times) <= 50 and all(0 < t < 1e-3 for t in times) and (z == 3).all()
+
+
+SUM = "op f(x: f32[N]) -> y: f32 {\n  y = sum[i](x[i])\n}\n"
+
+
+def test_sums_of_millions_that_cancel_are_judged_by_what_rounding_does(tmp_path: Path) -> None:
+    """The terms are up to 1 and the sum is small: no order of f32 sums is near the exact one. A wrong answer is still one."""
+    with Bench(subject(SUM, N=3_000_000), QUICK, make=make, lock=tmp_path / "lock") as bench:
+        good, bad = bench.start([None, planted("wrong")])
+        assert isinstance(good, Runner), good
+        assert isinstance(bad, Failure) and bad.outcome == "wrong_result"
