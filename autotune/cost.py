@@ -176,7 +176,7 @@ def _traffic(nests: tuple[Leaf, ...], rates: Machine, spread: float) -> tuple[di
     found: dict[str, float] = {}
     facts: list[str] = []
     for level, (name, size) in enumerate(rates.caches):
-        moved = sum(leaf_bytes(leaf, nests, size, level > 0) for leaf in nests)
+        moved = sum(leaf_bytes(leaf, nests, size) for leaf in nests)
         if not moved:
             continue
         behind = rates.caches[level + 1][0] if level + 1 < len(rates.caches) else "memory"
@@ -196,7 +196,7 @@ def streamed_bytes(leaf: Leaf) -> float:
     return sum(access.footprint(leaf.loops) for access in leaf.writes if access.stream)
 
 
-def leaf_bytes(leaf: Leaf, nests: tuple[Leaf, ...], size: int, compulsory: bool) -> float:
+def leaf_bytes(leaf: Leaf, nests: tuple[Leaf, ...], size: int) -> float:
     """Bytes that the accesses of one statement bring into a cache of `size` bytes; everything that fits as a whole is there already."""
     depth = _resident(leaf, nests, size)
     if depth == 0:

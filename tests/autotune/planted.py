@@ -34,7 +34,7 @@ def space_with(names: Sequence[str], steps: Callable[[str], Schedule] = planted)
     """One choice, `mistake`, among these names; the first is the default."""
 
     def schedule(given: object) -> Schedule:
-        return steps(dict(given)["mistake"])  # type: ignore[call-overload]
+        return steps(dict(given)["mistake"])  # type: ignore[call-overload]  # a space's answers are a mapping
 
     return Space(name="planted", ask=lambda given: (Asked(name="mistake", values=tuple(names)),), allows=lambda given: True, steps=schedule)
 

@@ -34,7 +34,7 @@ def matmul(size: int, spec: DeviceSpec = SPEC, **answers: Answer) -> Cost:
 
 def test_a_good_matmul_is_predicted_near_its_peak() -> None:
     found = matmul(512)
-    peak = 2 * 512**3 / SPEC.peak_f32_ops_per_second_per_core  # type: ignore[operator]
+    peak = 2 * 512**3 / SPEC.peak_f32_ops_per_second_per_core  # type: ignore[operator]  # this chip file has the fact
     assert found.bound == "arithmetic" and peak <= found.seconds <= 1.4 * peak
     assert found.ideal_seconds == pytest.approx(peak, rel=0.01)
 

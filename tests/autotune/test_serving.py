@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 from pathlib import Path
 
 import msgspec
@@ -166,3 +168,12 @@ def test_a_search_that_fails_says_so(ops: Namespace, serving: Serving, monkeypat
         ops.twice(x, tune=True)
         assert serving.wait(60)
     assert any("could not be tuned: OSError: no room" in str(w.message) for w in found)
+
+
+def test_a_remembered_kernel_keeps_nobodys_arrays(ops: Namespace) -> None:
+    given = np.ones(64, np.float32)
+    kept = weakref.ref(given)
+    ops.twice(given)
+    del given
+    gc.collect()
+    assert kept() is None

@@ -64,7 +64,7 @@ def test_bad_candidates_do_not_end_a_session(tmp_path: Path) -> None:
     names = ("none", "segfault", "hang", "wrong", "bug")
 
     def steps(given: object) -> Schedule:
-        mistake = dict(given)["mistake"]  # type: ignore[call-overload]
+        mistake = dict(given)["mistake"]  # type: ignore[call-overload]  # a space's answers are a mapping
         return good.schedule(good.default()) if mistake == "none" else planted(mistake)
 
     bad = Space(name="planted", ask=lambda given: (Asked(name="mistake", values=names),), allows=lambda given: True, steps=steps)

@@ -48,14 +48,13 @@ class Services(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """A kernel for calls of one shape on one device. `points` is the order of its iterations; `asked` what a tuner is asked."""
+    """A kernel for calls of one shape on one device; holds nobody's arrays. `points` is the order of its iterations."""
 
     resolved: Resolved
     loaded: Loaded
     target: Target
     points: int
     threads: int
-    asked: Asked
 
 
 class Answered(NamedTuple):
@@ -114,7 +113,8 @@ class Engine:
         if self.on_answer is not None:
             self.on_answer(Answered(ready=ready, call=call, options=options, threads=threads))
         if options.tune and self.services.tuner is not None:
-            self.services.tuner.train(ready.asked, lambda: self._renew(key, call, options))
+            asked = self.asked(call, ready.resolved, ready.target, options.threads)
+            self.services.tuner.train(asked, lambda: self._renew(key, call, options))
         return results
 
     def _renew(self, key: Any, call: Call, options: Options) -> None:
@@ -154,7 +154,7 @@ class Engine:
             return build_kernel(request, target)
 
         loaded = self.services.realiser.serve(self.choice(asked), parts, target, build)
-        return Ready(resolved=resolved, loaded=loaded, target=target, points=points, threads=threads, asked=asked)
+        return Ready(resolved=resolved, loaded=loaded, target=target, points=points, threads=threads)
 
     def choice(self, asked: Asked) -> Served:
         """The schedule of a call: what this op object was given, then the tuner's word, then None for text or automatic."""
