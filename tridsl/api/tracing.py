@@ -63,9 +63,13 @@ class Joined:
             self.tuner.train(self._asked(target), done)
 
     def _asked(self, target: Target) -> Asked:
-        from tridsl.personality.evidence import meaning  # start-up time: a process without evidence does not need it
-
         op = self.node.op
+
+        def kernel() -> str:
+            from tridsl.personality.evidence import meaning  # start-up time: a process without evidence does not need it
+
+            return meaning(op)
+
         return Asked(
             target=target,
             header=op,
@@ -73,7 +77,7 @@ class Joined:
             threads=default_threads(sum(points(stage) for stage in op.stages)),
             layouts={},
             arguments={p.name: given for p, given in zip(op.inputs, self.node.inputs) if isinstance(p, Scalar)},
-            kernel=lambda: meaning(op),
+            kernel=kernel,
             op=lambda: op,
             blocks=tuple,
         )
