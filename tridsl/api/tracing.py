@@ -66,7 +66,7 @@ class Joined:
         op = self.node.op
 
         def kernel() -> str:
-            from tridsl.personality.evidence import meaning  # start-up time: a process without evidence does not need it
+            from tridsl.personality.evidence import meaning  # start-up time: see `Engine._kernel_of`
 
             return meaning(op)
 
