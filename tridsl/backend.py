@@ -102,6 +102,34 @@ class Timed(Executable, Protocol):
         seconds a run, by the device's own clock, without transfers. Results lie in device memory afterwards, or in `slots`. Raises like a call."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """An array of a recorded program: the caller's (`upload`: it is read, `download`: it is written), or `bytes` at `offset` of the
+    program's own memory on the device."""
+
+    bytes: int
+    upload: bool = False
+    download: bool = False
+    offset: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedLaunch:
+    """One launch of a recorded program. `slots` follow the signature of `executable`; that of a tensor is the array's number."""
+
+    executable: Executable
+    slots: tuple[bool | int | float, ...]
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """A driver that runs several launches as one."""
+
+    def record(self, launches: Sequence[RecordedLaunch], arrays: Sequence[Held], memory_bytes: int, device: Device) -> Executable:
+        """`launches` in order, each seeing what those before it wrote. The executable takes the caller's `arrays`, in order; the
+        others share `memory_bytes` on the device."""
+
+
 class Driver(Protocol):
     """Hardware access; opened lazily, raises BackendUnavailable."""
 

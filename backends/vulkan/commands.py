@@ -37,25 +37,30 @@ def _copy_now(device: LogicalDevice, source: DeviceArray, target: DeviceArray) -
     if source.size == 0:
         return
     api = device.api
-    allocate = api.new(
-        "VkCommandBufferAllocateInfo",
-        commandPool=device.command_pool,
-        level=api.constant("VK_COMMAND_BUFFER_LEVEL_PRIMARY"),
-        commandBufferCount=1,
-    )
-    commands = api.create("vkAllocateCommandBuffers", "VkCommandBuffer", device.handle, allocate)
+    commands = device.command_buffer()
     api.check("vkBeginCommandBuffer", commands, api.new("VkCommandBufferBeginInfo"))
     record_copy(api, commands, source, target)
     record_barrier(api, commands, "TRANSFER", "HOST")
     api.check("vkEndCommandBuffer", commands)
     device.submit(commands)
-    api.lib.vkFreeCommandBuffers(device.handle, device.command_pool, 1, api.ffi.new("VkCommandBuffer[]", [commands]))
+    device.free_commands(commands)
 
 
-def record_copy(api: Api, commands: Any, source: DeviceArray, target: DeviceArray) -> None:
-    """All of `source` to the start of `target`."""
-    region = api.new("VkBufferCopy", srcOffset=source.offset, dstOffset=target.offset, size=source.size)
+def record_copy(api: Api, commands: Any, source: DeviceArray, target: DeviceArray, start: int = 0) -> None:
+    """`source` from byte `start` on to the start of `target`, as far as both reach."""
+    size = min(source.size - start, target.size)
+    region = api.new("VkBufferCopy", srcOffset=source.offset + start, dstOffset=target.offset, size=size)
     api.lib.vkCmdCopyBuffer(commands, source.block.buffer, target.block.buffer, 1, region)
+
+
+def record_fill(api: Api, commands: Any, target: DeviceArray, start: int, size: int, word: int) -> None:
+    """`size` bytes (a multiple of 4) of `target` from `start` on become copies of `word`."""
+    api.lib.vkCmdFillBuffer(commands, target.block.buffer, target.offset + start, size, word)
+
+
+def record_bytes(api: Api, commands: Any, target: DeviceArray, start: int, data: bytes) -> None:
+    """`data` (a multiple of 4, at most 64 KiB) to `target` from `start` on, each time the commands run."""
+    api.lib.vkCmdUpdateBuffer(commands, target.block.buffer, target.offset + start, len(data), api.ffi.from_buffer(data))
 
 
 _ACCESS = {

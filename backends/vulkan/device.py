@@ -23,6 +23,28 @@ from tridsl.diagnostics import TriError, error
 FATAL = ("VK_ERROR_DEVICE_LOST", "VK_ERROR_INITIALIZATION_FAILED")
 
 
+class Submission:
+    """The structures of a submit and of its wait, made once: `value` and `commands` are filled in each time."""
+
+    __slots__ = ("commands", "no_fence", "submit", "value", "wait")
+
+    def __init__(self, api: Api, timeline: Any) -> None:
+        semaphores = api.ffi.new("VkSemaphore[]", [timeline])
+        self.value = api.ffi.new("uint64_t[]", 1)
+        self.commands = api.ffi.new("VkCommandBuffer[]", 1)
+        self.no_fence = api.ffi.cast("VkFence", 0)
+        signal = api.new("VkTimelineSemaphoreSubmitInfo", signalSemaphoreValueCount=1, pSignalSemaphoreValues=self.value)
+        self.submit = api.new(
+            "VkSubmitInfo",
+            pNext=signal,
+            commandBufferCount=1,
+            pCommandBuffers=self.commands,
+            signalSemaphoreCount=1,
+            pSignalSemaphores=semaphores,
+        )
+        self.wait = api.new("VkSemaphoreWaitInfo", semaphoreCount=1, pSemaphores=semaphores, pValues=self.value)
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class LogicalDevice:
     """`name` is the device's name for users. One call at a time holds `lock`; `failure` is set once and for good.
@@ -45,32 +67,51 @@ class LogicalDevice:
     submitted: int = 0
     failure: str = ""
     process: int = field(default_factory=os.getpid)
+    _submission: Submission | None = None
 
     def submit(self, commands: Any) -> None:
         """Run a command buffer to completion. Raises TriError E0705 when the device fails or takes too long."""
-        api = self.api
+        self.enqueue(commands)
+        self.wait()
+
+    def enqueue(self, commands: Any) -> None:
+        """Start a command buffer; `wait` says when it is done. Raises TriError E0705."""
         self.require_alive()
+        api = self.api
         self.submitted += 1
-        signal = api.new(
-            "VkTimelineSemaphoreSubmitInfo", signalSemaphoreValueCount=1, pSignalSemaphoreValues=(self.submitted,)
-        )
-        submit = api.new(
-            "VkSubmitInfo",
-            pNext=signal,
-            commandBufferCount=1,
-            pCommandBuffers=(commands,),
-            signalSemaphoreCount=1,
-            pSignalSemaphores=(self.timeline,),
-        )
-        wait = api.new("VkSemaphoreWaitInfo", semaphoreCount=1, pSemaphores=(self.timeline,), pValues=(self.submitted,))
+        submission = self._submission = self._submission or Submission(api, self.timeline)
+        submission.value[0] = self.submitted
+        submission.commands[0] = commands
+        try:
+            api.check("vkQueueSubmit", self.queue, 1, submission.submit, submission.no_fence)
+        except VulkanError as problem:
+            raise self.fail(f"failed ({problem})") from None
+
+    def wait(self) -> None:
+        """Until all that was enqueued is done. Raises TriError E0705 when the device fails or takes too long."""
+        assert self._submission is not None
         seconds = self.settings.timeout_seconds
         try:
-            api.check("vkQueueSubmit", self.queue, 1, submit, api.ffi.cast("VkFence", 0))
-            late = api.check("vkWaitSemaphores", self.handle, wait, round(seconds * 1e9), allow=("VK_TIMEOUT",))
+            late = self.api.check("vkWaitSemaphores", self.handle, self._submission.wait, round(seconds * 1e9), allow=("VK_TIMEOUT",))
         except VulkanError as problem:
             raise self.fail(f"failed ({problem})") from None
         if late:
             raise self.fail(f"did not finish within {seconds:g} s")
+
+    def command_buffer(self) -> Any:
+        """A new primary command buffer; the caller holds the lock."""
+        info = self.api.new(
+            "VkCommandBufferAllocateInfo",
+            commandPool=self.command_pool,
+            level=self.api.constant("VK_COMMAND_BUFFER_LEVEL_PRIMARY"),
+            commandBufferCount=1,
+        )
+        return self.api.create("vkAllocateCommandBuffers", "VkCommandBuffer", self.handle, info)
+
+    def free_commands(self, commands: Any) -> None:
+        """Give a command buffer back that is not running; the caller holds the lock."""
+        buffers = self.api.ffi.new("VkCommandBuffer[]", [commands])
+        self.api.lib.vkFreeCommandBuffers(self.handle, self.command_pool, 1, buffers)
 
     def fail(self, what: str) -> TriError:
         """Take the device out of use; its memory is left alone, since it may still be written to."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from tridsl.backend import Binary, Device
+from tridsl.backend import Binary, Device, Held, RecordedLaunch
 from tridsl.backends.vulkan.api import open_api
 from tridsl.backends.vulkan.device import LogicalDevice, open_device
 from tridsl.backends.vulkan.executable import VulkanExecutable, load_executable
 from tridsl.backends.vulkan.facts import PhysicalDevice, query_device
 from tridsl.backends.vulkan.instance import Instance, no_driver, open_instance
+from tridsl.backends.vulkan.recording import VulkanRecording, load_recording
 from tridsl.backends.vulkan.settings import VulkanSettings
 from tridsl.diagnostics import error
 
@@ -42,6 +44,10 @@ class VulkanDriver:
     def load(self, binary: Binary, device: Device) -> VulkanExecutable:
         """`binary` on `device`. Raises TriError E0703 for a device that is not here, E0705 for one that failed."""
         return load_executable(self.open(device.name), binary)
+
+    def record(self, launches: Sequence[RecordedLaunch], arrays: Sequence[Held], memory_bytes: int, device: Device) -> VulkanRecording:
+        """`backend.Recorder`: one command buffer, replayed with one submit."""
+        return load_recording(self.open(device.name), launches, arrays, memory_bytes)
 
     def open(self, name: str) -> LogicalDevice:
         """The logical device behind a name, opened once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,7 @@ class VulkanExecutable:
                 if copy.upload:
                     record_copy(api, commands, copy.window, copy.array)
             record_barrier(api, commands, "TRANSFER", "COMPUTE_SHADER")
-        self.record_phases(recording, commands)
+        self.record_phases(recording.push, recording.groups, commands)
         if copies:
             record_barrier(api, commands, "COMPUTE_SHADER", "TRANSFER")
             for copy in copies:
@@ -83,18 +83,43 @@ class VulkanExecutable:
         api.check("vkEndCommandBuffer", commands)
         self.recorded = recording
 
-    def record_phases(self, recording: _Recording, commands: Any) -> None:
+    def record_phases(self, push: bytes, groups: Sequence[tuple[int, int, int]], commands: Any) -> None:
         """The kernel itself, once."""
         api = self.device.api
-        if recording.push:
-            push = api.ffi.new("char[]", recording.push)
+        if push:
             stage = api.constant("VK_SHADER_STAGE_COMPUTE_BIT")
-            api.lib.vkCmdPushConstants(commands, self.layout, stage, 0, len(recording.push), push)
-        for position, (pipeline, groups) in enumerate(zip(self.pipelines, recording.groups)):
+            api.lib.vkCmdPushConstants(commands, self.layout, stage, 0, len(push), api.ffi.new("char[]", push))
+        for position, (pipeline, counts) in enumerate(zip(self.pipelines, groups)):
             if position:
                 record_barrier(api, commands, "COMPUTE_SHADER", "COMPUTE_SHADER")
             api.lib.vkCmdBindPipeline(commands, api.constant("VK_PIPELINE_BIND_POINT_COMPUTE"), pipeline)
-            api.lib.vkCmdDispatch(commands, *groups)
+            api.lib.vkCmdDispatch(commands, *counts)
+
+    @property
+    def slot_count(self) -> int:
+        """8-byte words that the shader is given."""
+        return _slot_count(self.signature, self.facts)
+
+    def scratch_bytes(self, slots: Sequence[Any]) -> tuple[int, ...]:
+        """Bytes of each scratch buffer of a call with these slots."""
+        numbers = self._numbers(slots)
+        count = int(self.facts.get("scratches", 0))
+        return tuple(max(0, evaluate_extent(str(self.facts[f"scratch.{n}"]), numbers)) for n in range(count))
+
+    def groups(self, slots: Sequence[Any]) -> tuple[tuple[int, int, int], ...]:
+        """Workgroups of each phase. Emitted loops stride over the grid, so fewer than wanted are right, too."""
+        numbers, limits = self._numbers(slots), self.device.physical.max_groups
+
+        def counts(text: str) -> tuple[int, int, int]:
+            x, y, z = (max(1, min(evaluate_extent(part, numbers), limit)) for part, limit in zip(text.split(";"), limits))
+            return x, y, z
+
+        return tuple(counts(str(self.facts[f"groups.{phase}"])) for phase in range(len(self.pipelines)))
+
+    def _numbers(self, slots: Sequence[Any]) -> dict[str, int]:
+        params = self.signature.params
+        scalars = {p.name: int(slot) for p, slot in zip(params, slots) if isinstance(p, Scalar) and not p.dtype.is_float}
+        return scalars | dict(zip(self.signature.sizes, (int(size) for size in slots[len(params) :])))
 
     def timed(self, slots: Sequence[Any], threads: int, seconds: float, most: int) -> tuple[float, ...]:
         """`backend.Timed`."""
@@ -112,7 +137,7 @@ class VulkanExecutable:
             call = _Call(executable=self, slots=tuple(slots))
             try:
                 recording, staged, _ = call.prepare()
-                return timed_runs(self.device, lambda commands: self.record_phases(recording, commands), staged, runs)
+                return timed_runs(self.device, lambda commands: self.record_phases(recording.push, recording.groups, commands), staged, runs)
             finally:
                 call.release()
 
@@ -141,16 +166,11 @@ class _Call:
         """What to record, with all arguments where the host can put them already there."""
         executable, device = self.executable, self.executable.device
         facts, signature = executable.facts, executable.signature
-        numbers = self._numbers(signature)
         words = [self._slot(param, slot) for param, slot in zip(signature.params, self.slots)]
         words += [struct.pack("<q", int(size)) for size in self.slots[len(signature.params) :]]
-        for position in range(int(facts.get("scratches", 0))):
-            size = evaluate_extent(str(facts[f"scratch.{position}"]), numbers)
-            words.append(_address(self._take(device.memory, max(0, size))))
+        words += [_address(self._take(device.memory, size)) for size in executable.scratch_bytes(self.slots)]
         status = self._status(words) if facts.get("status") else None
-        groups = tuple(
-            self._groups(str(facts[f"groups.{phase}"]), numbers) for phase in range(len(executable.pipelines))
-        )
+        groups = executable.groups(self.slots)
         push = b"".join(words)
         if facts["arguments"] == "buffer":
             block = np.frombuffer(bytearray(push), np.uint8)
@@ -167,13 +187,9 @@ class _Call:
             for pool, array in reversed(self.taken):
                 pool.release(array)
 
-    def _numbers(self, signature: Signature) -> dict[str, int]:
-        scalars = {p.name: int(slot) for p, slot in zip(signature.params, self.slots) if _is_integer(p)}
-        return scalars | dict(zip(signature.sizes, (int(size) for size in self.slots[len(signature.params) :])))
-
     def _slot(self, param: Tensor | Scalar, slot: Any) -> bytes:
         if isinstance(param, Scalar):
-            return np.asarray(slot).astype(NUMPY_TYPES[param.dtype]).tobytes().ljust(8, b"\0")
+            return scalar_word(param, slot)
         if isinstance(slot, DeviceArray):
             return _address(slot)
         start, span = _span(slot, writable=param.role != "input")
@@ -200,41 +216,31 @@ class _Call:
         self.taken.append((pool, array))
         return array
 
-    def _groups(self, text: str, numbers: dict[str, int]) -> tuple[int, int, int]:
-        # Emitted loops stride over the grid, so fewer groups than wanted are right, too.
-        limits = self.executable.device.physical.max_groups
-        x, y, z = (max(1, min(evaluate_extent(part, numbers), limit)) for part, limit in zip(text.split(";"), limits))
-        return x, y, z
-
 
 def load_executable(device: LogicalDevice, binary: Binary) -> VulkanExecutable:
     """Pipelines of every phase of `binary` on `device`."""
     api, none, facts = device.api, device.api.ffi.NULL, dict(binary.facts)
     signature = binary.signature
-    slots = (
-        len(signature.params) + len(signature.sizes) + int(facts.get("scratches", 0)) + int(bool(facts.get("status")))
-    )
+    slots = _slot_count(signature, facts)
     size = 8 if facts["arguments"] == "buffer" else 8 * slots
     push = api.new("VkPushConstantRange", stageFlags=api.constant("VK_SHADER_STAGE_COMPUTE_BIT"), size=size)
     layout_info = api.new(
         "VkPipelineLayoutCreateInfo", pushConstantRangeCount=1 if size else 0, pPushConstantRanges=push
     )
-    allocate = api.new(
-        "VkCommandBufferAllocateInfo",
-        commandPool=device.command_pool,
-        level=api.constant("VK_COMMAND_BUFFER_LEVEL_PRIMARY"),
-        commandBufferCount=1,
-    )
     with device.lock:
         device.require_alive()
         layout = api.create("vkCreatePipelineLayout", "VkPipelineLayout", device.handle, layout_info, none)
         pipelines = tuple(_pipeline(device, layout, module) for module in unpack_modules(binary.blob))
-        commands = api.create("vkAllocateCommandBuffers", "VkCommandBuffer", device.handle, allocate)
+        commands = device.command_buffer()
     executable = VulkanExecutable(
         device=device, signature=signature, facts=facts, pipelines=pipelines, layout=layout, commands=commands
     )
     weakref.finalize(executable, _unload, device, pipelines, layout, commands)
     return executable
+
+
+def _slot_count(signature: Signature, facts: Mapping[str, int | str]) -> int:
+    return len(signature.params) + len(signature.sizes) + int(facts.get("scratches", 0)) + int(bool(facts.get("status")))
 
 
 def _unload(device: LogicalDevice, pipelines: tuple[Any, ...], layout: Any, commands: Any) -> None:
@@ -246,9 +252,7 @@ def _unload(device: LogicalDevice, pipelines: tuple[Any, ...], layout: Any, comm
         for pipeline in pipelines:
             api.lib.vkDestroyPipeline(device.handle, pipeline, none)
         api.lib.vkDestroyPipelineLayout(device.handle, layout, none)
-        api.lib.vkFreeCommandBuffers(
-            device.handle, device.command_pool, 1, api.ffi.new("VkCommandBuffer[]", [commands])
-        )
+        device.free_commands(commands)
 
 
 def _pipeline(device: LogicalDevice, layout: Any, spirv: bytes) -> Any:
@@ -269,8 +273,9 @@ def _pipeline(device: LogicalDevice, layout: Any, spirv: bytes) -> Any:
         api.lib.vkDestroyShaderModule(device.handle, module, none)
 
 
-def _is_integer(param: Tensor | Scalar) -> bool:
-    return isinstance(param, Scalar) and not param.dtype.is_float
+def scalar_word(param: Scalar, number: Any) -> bytes:
+    """A number in the low bytes of its slot."""
+    return np.asarray(number).astype(NUMPY_TYPES[param.dtype]).tobytes().ljust(8, b"\0")
 
 
 def _span(array: np.ndarray[Any, Any], writable: bool) -> tuple[int, np.ndarray[Any, Any]]:

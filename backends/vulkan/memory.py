@@ -13,6 +13,9 @@ from tridsl.diagnostics import error
 ALIGNMENT = 256
 """Bytes. At least every alignment Vulkan can ask of a storage buffer or a host read (`nonCoherentAtomSize` ≤ 256)."""
 
+KEPT_IDLE = 2
+"""What the last call used is kept for the next one; what it did not use is given back."""
+
 OUT_OF_MEMORY = ("VK_ERROR_OUT_OF_DEVICE_MEMORY", "VK_ERROR_OUT_OF_HOST_MEMORY")
 
 USAGE = (
@@ -25,7 +28,11 @@ USAGE = (
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Block:
-    """One `VkDeviceMemory` under one buffer. `free` are the gaps `(offset, bytes)`, sorted, never adjacent to each other."""
+    """One `VkDeviceMemory` under one buffer. `free` are the gaps `(offset, bytes)`, sorted, never adjacent to each other.
+
+    `serial` tells it from every other block of its pool, also from one that gets its address later; `idle` counts the times that the
+    whole pool came to rest since this block was last used.
+    """
 
     memory: Any
     buffer: Any
@@ -33,6 +40,8 @@ class Block:
     size: int
     mapped: Any
     free: list[tuple[int, int]]
+    serial: int
+    idle: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -87,8 +96,9 @@ class DeviceArray:
 class MemoryPool:
     """Memory of one type of one device.
 
-    Blocks start at `block_bytes` and double with the pool, up to 64 MiB; larger requests get a block of their own. At most
-    one empty block is kept. `available` tells the bytes still free on the device, for the message of E0602.
+    Blocks start at `block_bytes` and double with the pool, up to 64 MiB; larger requests get a block of their own. A block that the
+    last call did not use is given back, all but one; so is every empty one when memory is short. `available` tells the bytes
+    still free on the device, for the message of E0602.
     """
 
     api: Api
@@ -100,6 +110,7 @@ class MemoryPool:
     what: str
     blocks: list[Block] = field(default_factory=list)
     used_bytes: int = 0
+    _made: int = 0
 
     @property
     def reserved_bytes(self) -> int:
@@ -111,6 +122,7 @@ class MemoryPool:
         for block in self.blocks:
             offset = block.take(reserved)
             if offset is not None:
+                block.idle = 0
                 break
         else:
             block = self._grow(reserved)
@@ -124,7 +136,10 @@ class MemoryPool:
         array.host = None
         array.block.give(array.offset, array.reserved)
         self.used_bytes -= array.reserved
-        self._trim(keep=1)
+        if not self.used_bytes:  # a call is over
+            for block in self.blocks:
+                block.idle += 1
+            self._trim(keep=1, idle=KEPT_IDLE)
 
     def close(self) -> None:
         for block in self.blocks:
@@ -187,13 +202,16 @@ class MemoryPool:
             raise
         where = api.new("VkBufferDeviceAddressInfo", buffer=buffer)
         address = int(api.lib.vkGetBufferDeviceAddress(self.device, where))
-        return Block(memory=memory, buffer=buffer, address=address, size=size, mapped=mapped, free=[(0, size)])
+        self._made += 1
+        return Block(memory=memory, buffer=buffer, address=address, size=size, mapped=mapped, free=[(0, size)], serial=self._made)
 
-    def _trim(self, keep: int) -> None:
-        empty = sorted((block for block in self.blocks if block.is_empty), key=lambda block: block.size)
-        for block in empty[: len(empty) - keep] if len(empty) > keep else []:
-            self.blocks.remove(block)
-            self._free(block)
+    def _trim(self, keep: int, idle: int = 0) -> None:
+        """Give back empty blocks that were not used for `idle` calls, all but the `keep` last used."""
+        empty = sorted((block for block in self.blocks if block.is_empty), key=lambda block: (block.idle, -block.size))
+        for block in empty[keep:]:
+            if block.idle >= idle:
+                self.blocks.remove(block)
+                self._free(block)
 
     def _free(self, block: Block) -> None:
         self.api.lib.vkDestroyBuffer(self.device, block.buffer, self.api.ffi.NULL)

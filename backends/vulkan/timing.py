@@ -19,14 +19,8 @@ def timed_runs(device: LogicalDevice, record: Callable[[Any], None], uploads: Se
     if not period:
         raise error("E0711", f"device `{device.name}` has no time stamps", help="measure with the host's clock")
     query_info = api.new("VkQueryPoolCreateInfo", queryType=api.constant("VK_QUERY_TYPE_TIMESTAMP"), queryCount=runs + 1)
-    allocate = api.new(
-        "VkCommandBufferAllocateInfo",
-        commandPool=device.command_pool,
-        level=api.constant("VK_COMMAND_BUFFER_LEVEL_PRIMARY"),
-        commandBufferCount=1,
-    )
     queries = api.create("vkCreateQueryPool", "VkQueryPool", device.handle, query_info, none)
-    commands = api.create("vkAllocateCommandBuffers", "VkCommandBuffer", device.handle, allocate)
+    commands = device.command_buffer()
     finished = api.constant("VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT")
     try:
         api.check("vkBeginCommandBuffer", commands, api.new("VkCommandBufferBeginInfo"))
@@ -48,6 +42,5 @@ def timed_runs(device: LogicalDevice, record: Callable[[Any], None], uploads: Se
     finally:
         if not device.failure:
             api.lib.vkDestroyQueryPool(device.handle, queries, none)
-            buffers = api.ffi.new("VkCommandBuffer[]", [commands])
-            api.lib.vkFreeCommandBuffers(device.handle, device.command_pool, 1, buffers)
+            device.free_commands(commands)
     return tuple((stamps[run + 1] - stamps[run]) * period * 1e-9 for run in range(runs))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tridsl.backend import Binary
+from tridsl.backend import Binary, Recorder
 from tridsl.buffer import check_trits
 from tridsl.diagnostics import error
 from tridsl.dtypes import TRIT, U8
@@ -23,6 +23,8 @@ from tridsl.program.layouts import decode_layouts
 from tridsl.program.place import Placer, place
 from tridsl.program.planning import plan
 from tridsl.program.realise import Loaded, Realiser, Served, Target, default_threads
+from tridsl.program.record import recorded
+from tridsl.program.runs import runs
 from tridsl.runtime.execute import Program, Reference, Step, Temporary
 from tridsl.runtime.memory import allocate, require
 
@@ -104,16 +106,28 @@ def assemble(
         fused = replace(fused, nodes=tuple(n if n.origin else replace(n, origin=joined(n)) for n in fused.nodes))
     targets = [find(name) for name in placer(fused, device)]
     host = {t.device.name for t in targets if t.in_host_memory}
-    plan_ = plan(fused, [t.device.name for t in targets], host)
+    devices = [t.device.name for t in targets]
+    recording = {t.device.name for t in targets if t.device.name not in host and isinstance(t.backend.driver(), Recorder)}
+    plan_ = plan(fused, devices, host, recording)
     numbers = {v.name: n for n, v in enumerate(fused.values)}
     places = {**memory, **{name: m for name, (_, m) in constants.items()}}
-    steps = tuple(_step(node, target, fused, numbers, places, realiser) for node, target in zip(fused.nodes, targets))
+    launches = [_step(node, target, fused, numbers, places, realiser) for node, target in zip(fused.nodes, targets)]
+    steps: list[Step] = []
+    for run in runs(fused, devices, recording):
+        together = launches[run.first : run.end]
+        if len(together) == 1:
+            steps += together
+        else:
+            steps.append(recorded(together, run, targets[run.first], {numbers[p.name]: p for p in plan_.places}, plan_.arena_bytes))
+    used = {slot.number for step in steps for slot in step.slots if isinstance(slot, Reference)}
     temporaries = tuple(
         Temporary(number=numbers[p.name], dtype=p.dtype, shape=p.shape, offset=p.offset)
         for p in plan_.places
-        if p.offset is not None
+        if p.offset is not None and numbers[p.name] in used
     )
-    program = Program(steps=steps, temporaries=temporaries, table_size=len(fused.values), arena_bytes=plan_.arena_bytes)
+    program = Program(
+        steps=tuple(steps), temporaries=temporaries, table_size=len(fused.values), arena_bytes=plan_.arena_bytes if temporaries else 0
+    )
     trits = _trits(fused)
     for name, (array, _) in constants.items():
         if name in trits:
