@@ -217,7 +217,7 @@ def _group_counts(frame: Frame) -> list[str]:
 
 def _shader(frame: Frame, slots: list[Slot], in_push: bool) -> str:
     body = "\n".join(frame.lines)
-    helpers = ordered_helpers(frame.helpers)
+    helpers = ordered_helpers(frame.helpers, frame.features)
     lines = ["#version 460"]
     lines += [f"#extension {name} : require" for name in sorted(frame.extensions | set(BASE_EXTENSIONS))]
     lines += _float_controls(frame)

@@ -6,21 +6,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from tridsl.backends.vulkan.glsl_helper import Helper
 from tridsl.backends.vulkan.glsl_math import MATH
+from tridsl.backends.vulkan.glsl_native import native
 
 
-def ordered_helpers(names: Iterable[str]) -> list[Helper]:
-    """The helpers `names` and all they use, each after what it uses, in table order among equals."""
+def ordered_helpers(names: Iterable[str], features: Collection[str] = ()) -> list[Helper]:
+    """The helpers `names` and all they use, each after what it uses, in table order among equals; the device's own functions where
+    its `features` say that they will do."""
+    table = HELPERS | native(features)
     done: dict[str, Helper] = {}
 
     def visit(name: str) -> None:
         if name not in done:
-            for used in HELPERS[name].uses:
+            for used in table[name].uses:
                 visit(used)
-            done[name] = HELPERS[name]
+            done[name] = table[name]
 
     for name in sorted(names):
         visit(name)

@@ -1,8 +1,9 @@
 """Elementary functions of f32 in GLSL.
 
 The approximations are the polynomials of S. L. Moshier, Cephes Mathematical Library (netlib.org/cephes, files expf, logf, sinf,
-tanf, atanf, asinf, sinhf, tanhf, ndtrf); arguments of sin and cos are reduced after Payne and Hanek (SIGNUM 1983). `precise`
-keeps compilers from reassociating the error terms away. Errors are <= 3 ulp (`tan` 4) over all of f32.
+tanf, atanf, asinf, sinhf, tanhf); those of erf are our own (tests/bench/derive_polynomials.py, ERF and ERFC). Arguments of sin and
+cos are reduced after Payne and Hanek (SIGNUM 1983). `precise` keeps compilers from reassociating the error terms away. Errors are
+<= 3 ulp (`tan` 4) over all of f32.
 """
 
 from __future__ import annotations
@@ -310,45 +311,25 @@ _HYPERBOLIC = {
         ("exp", "is_nan"),
     ),
     "erf": Helper(
-        """float erfc_tail(float a) {                                          // a >= 1
-    float q = 1.0 / a, z = q * q, p;
-    if (a < 2.0) {
-        p = 2.326819970068386e-2;
-        p = fma(p, z, -1.387039388740657e-1);
-        p = fma(p, z, 3.687424674597105e-1);
-        p = fma(p, z, -5.824733027278666e-1);
-        p = fma(p, z, 6.210004621745983e-1);
-        p = fma(p, z, -4.944515323274145e-1);
-        p = fma(p, z, 3.404879937665872e-1);
-        p = fma(p, z, -2.741127028184656e-1);
-        p = fma(p, z, 5.638259427386472e-1);
-    } else {
-        p = -1.047766399936249e+1;
-        p = fma(p, z, 1.297719955372516e+1);
-        p = fma(p, z, -7.495518717768503e+0);
-        p = fma(p, z, 2.921019019210786e+0);
-        p = fma(p, z, -1.015265279202700e+0);
-        p = fma(p, z, 4.218463358204948e-1);
-        p = fma(p, z, -2.820767439740514e-1);
-        p = fma(p, z, 5.641895067754075e-1);
-    }
-    return exp_(-a * a) * q * p;
-}
-float erf_(float x) {
-    float a = abs(x);
-    if (is_nan(x)) return x;
-    if (a < 1.0) {
-        float z = x * x, p = 7.853861353153693e-5;
-        p = fma(p, z, -8.010193625184903e-4);
-        p = fma(p, z, 5.188327685732524e-3);
-        p = fma(p, z, -2.685381193529856e-2);
-        p = fma(p, z, 1.128358514861418e-1);
-        p = fma(p, z, -3.761262582423300e-1);
-        p = fma(p, z, 1.128379165726710e+0);
-        return x * p;
-    }
-    float y = a > 4.0 ? 1.0 : 1.0 - erfc_tail(a);
-    return x < 0.0 ? -y : y;
+        """float erf_(float x) {                                              // no branches: x + x P(x^2), 1 - exp(Q(|x| - 1))
+    float a = min(abs(x), 4.0), z = a * a, t = a - 1.0;
+    float p = 7.806903886375949e-5;
+    p = fma(p, z, -7.997853099368513e-4);
+    p = fma(p, z, 5.187162198126316e-3);
+    p = fma(p, z, -2.6853347197175026e-2);
+    p = fma(p, z, 1.1283578723669052e-1);
+    p = fma(p, z, -3.761262595653534e-1);
+    p = fma(p, z, 1.2837916612625122e-1);
+    float q = -2.1697611373383552e-5;                                // log(erfc(1 + t))
+    q = fma(q, t, 2.895893412642181e-4);
+    q = fma(q, t, -2.0120986737310886e-3);
+    q = fma(q, t, 1.0046589188277721e-2);
+    q = fma(q, t, -4.1563551872968674e-2);
+    q = fma(q, t, -8.431070446968079e-1);
+    q = fma(q, t, -2.638967514038086);
+    q = fma(q, t, -1.8496055603027344);
+    float y = a < 1.0 ? fma(a, p, a) : 1.0 - exp_(q);
+    return is_nan(x) ? x : uintBitsToFloat(floatBitsToUint(y) | (floatBitsToUint(x) & 0x80000000u));
 }
 """,
         ("exp", "is_nan"),

@@ -1,0 +1,37 @@
+"""Functions that some devices compute themselves, well enough and faster than any text: they take the place of helpers of the same name.
+
+`exp2_2ulp`: the driver's `exp2` is within 2 ulp over all of f32, where Vulkan asks for 3 + 2|x| only (`facts.DRIVER_FEATURES`). e^x is
+then 2^t, t = x log2 e rounded, times 2^(what the rounding lost), of which two terms are enough: 0.6 ulp more.
+`nan_preserve32`: NaN is kept as it is (SPV_KHR_float_controls), so that asking for it means something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from tridsl.backends.vulkan.glsl_helper import Helper
+
+_EXP2 = {
+    "exp": Helper(
+        """float exp_(float x) {
+    float c = x < -104.0 ? -104.0 : x;                               // NaN stays
+    precise float t = c * 1.44269502;
+    precise float lost = fma(c, 1.92596299e-8, fma(c, 1.44269502, -t));
+    float e = exp2(t);
+    precise float y = fma(e * lost, 0.693147181, e);
+    return x > 88.7228394 ? uintBitsToFloat(0x7f800000u) : y;
+}
+""",
+    ),
+    "exp2": Helper("float exp2_(float x) { return exp2(x); }\n"),
+}
+
+NATIVE: dict[str, dict[str, Helper]] = {
+    "exp2_2ulp": _EXP2,
+    "nan_preserve32": {"is_nan": Helper("bool is_nan(float x) { return isnan(x); }\n")},
+}
+"""Feature of the device → helpers it replaces."""
+
+
+def native(features: Collection[str]) -> dict[str, Helper]:
+    return {name: helper for feature, helpers in NATIVE.items() if feature in features for name, helper in helpers.items()}
