@@ -113,7 +113,11 @@ class JitFunction:
 
     def plan(self, *args: Any, **keywords: Any) -> Plan:
         """What a call with these arguments runs: op -> device, fences, bytes moved, buffers. Prints."""
-        return self._entry(self._given(args, keywords)).compiled.plan
+        return self.compiled(*args, **keywords).plan
+
+    def compiled(self, *args: Any, **keywords: Any) -> Assembled:
+        """The program of a call with these arguments, for tools that measure or show it."""
+        return self._entry(self._given(args, keywords)).compiled
 
     def __repr__(self) -> str:
         return f"<jit {self._function.__qualname__}{self._signature}>"
