@@ -18,7 +18,7 @@ _EXP2 = {
     precise float t = c * 1.44269502;
     precise float lost = fma(c, 1.92596299e-8, fma(c, 1.44269502, -t));
     float e = exp2(t);
-    precise float y = fma(e * lost, 0.693147181, e);
+    precise float y = fma(e, lost * 0.693147181, e);                 // not e * lost, which may be denormal
     return x > 88.7228394 ? uintBitsToFloat(0x7f800000u) : y;
 }
 """,
