@@ -35,8 +35,8 @@ float exp_rest(float x, float n) { precise float a = x - n * 0.693359375; precis
 """,
         ("exp_part",),
     ),
-    "exp": Helper(  # no branches: lanes of one subgroup seldom agree on them
-        """float exp_(float x) {
+    "exp_text": Helper(  # no branches: lanes of one subgroup seldom agree on them
+        """float exp_text(float x) {
     float c = clamp(x, -104.0, 89.0);
     precise float t = c * 1.44269504088896341 + 12582912.0;
     precise float n = t - 12582912.0;
@@ -48,6 +48,7 @@ float exp_rest(float x, float n) { precise float a = x - n * 0.693359375; precis
 """,
         ("is_nan", "exp_scaled"),
     ),
+    "exp": Helper("float exp_(float x) { return exp_text(x); }\n", ("exp_text",)),
     "exp2": Helper(
         """float exp2_(float x) {
     float c = clamp(x, -150.0, 128.0);
@@ -268,7 +269,7 @@ float acos_(float x) {
 }
 
 _HYPERBOLIC = {
-    "sinh": Helper(
+    "sinh": Helper(  # e^x itself has to be as good as it gets here: it is squared
         """float sinh_(float x) {
     float a = abs(x);
     if (a <= 1.0) {
@@ -277,20 +278,20 @@ _HYPERBOLIC = {
         p = p * z + 1.66667160211e-1;
         return p * z * x + x;
     }
-    float h = a > 88.0 ? exp_(0.5 * a) : 0.0, e = exp_(a);
+    float h = a > 88.0 ? exp_text(0.5 * a) : 0.0, e = exp_text(a);
     float y = a > 88.0 ? (0.5 * h) * h : 0.5 * e - 0.5 / e;
     return is_nan(x) ? x : x < 0.0 ? -y : y;
 }
 """,
-        ("exp", "is_nan"),
+        ("exp_text", "is_nan"),
     ),
     "cosh": Helper(
         """float cosh_(float x) {
-    float a = abs(x), h = a > 88.0 ? exp_(0.5 * a) : 0.0, e = exp_(a);
+    float a = abs(x), h = a > 88.0 ? exp_text(0.5 * a) : 0.0, e = exp_text(a);
     return is_nan(x) ? x : a > 88.0 ? (0.5 * h) * h : 0.5 * e + 0.5 / e;
 }
 """,
-        ("exp", "is_nan"),
+        ("exp_text", "is_nan"),
     ),
     "tanh": Helper(
         """float tanh_(float x) {
