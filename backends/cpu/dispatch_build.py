@@ -156,6 +156,9 @@ def _numpy_problem() -> str | None:
             want += numbers
         if seen != want:
             return "NumPy's arrays are laid out differently"
+    for number in (np.bool_(True), np.uint8(200), np.int16(-3), np.int32(-7), np.int64(-9), np.float32(1.5), np.float64(-2.25)):
+        if ctypes.string_at(id(number) + 16, number.itemsize) != number.tobytes():
+            return "NumPy's scalars are laid out differently"
     return None
 
 

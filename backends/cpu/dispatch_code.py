@@ -45,12 +45,13 @@ _TYPES = """
   i64,   ;  9 rank
   i64,   ; 10 alignment - 1
   i64,   ; 11 NumPy flags that must be set
-  i64,   ; 12 bytes of an element
+  i64,   ; 12 bytes of an element, or of a scalar as NumPy has it
   i64,   ; 13 1: C-contiguous, the step rules are unused
   i64,   ; 14 1: the kernel writes it
   ptr,   ; 15 rules of the extents, one per axis
   ptr,   ; 16 rules of the steps, one per axis
-  i64    ; 17 1: specialised for its value, field 4
+  i64,   ; 17 1: specialised for its value, field 4
+  ptr    ; 18 NumPy's type of such a scalar, null for a tensor
 }
 %Spec = type {
   ptr,   ;  0 entry of the kernel

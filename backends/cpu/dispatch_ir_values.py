@@ -1,9 +1,10 @@
-"""The native dispatcher's checks of one argument: a Python number (`@scalar`), an array (`@tensor`)."""
+"""The native dispatcher's checks of one argument: a Python or NumPy number (`@scalar`), an array (`@tensor`)."""
 
 from __future__ import annotations
 
 SCALAR = """
-; Convert a Python number to its slot. Only exact float, int and bool; a subclass may mean something else.
+; Convert a number to its slot. Only exact float, int and bool, and NumPy's scalar of the param's own type; a subclass may mean
+; something else.
 define internal i1 @scalar(ptr %object, ptr %param, ptr %bits) {
   %overflow = alloca i32
   %number = alloca double
@@ -12,6 +13,46 @@ define internal i1 @scalar(ptr %object, ptr %param, ptr %bits) {
   %kind.at = getelementptr %Param, ptr %param, i32 0, i32 1
   %kind = load i64, ptr %kind.at
   %is.int = icmp eq ptr %type, @PyLong_Type
+  %numpy.at = getelementptr %Param, ptr %param, i32 0, i32 18
+  %numpy.type = load ptr, ptr %numpy.at
+  %is.numpy = icmp eq ptr %type, %numpy.type
+  br i1 %is.numpy, label %numpy, label %python
+numpy:
+  ; the value lies behind the object's head; a type with negative values is extended by its sign
+  %payload = getelementptr i8, ptr %object, i64 16
+  %least.at = getelementptr %Param, ptr %param, i32 0, i32 6
+  %least = load i64, ptr %least.at
+  %signed = icmp slt i64 %least, 0
+  %bytes.at = getelementptr %Param, ptr %param, i32 0, i32 12
+  %bytes = load i64, ptr %bytes.at
+  switch i64 %bytes, label %eight [ i64 1, label %one
+                                    i64 2, label %two
+                                    i64 4, label %four ]
+one:
+  %n8 = load i8, ptr %payload
+  %s8 = sext i8 %n8 to i64
+  %u8 = zext i8 %n8 to i64
+  br label %numpy.store
+two:
+  %n16 = load i16, ptr %payload
+  %s16 = sext i16 %n16 to i64
+  %u16 = zext i16 %n16 to i64
+  br label %numpy.store
+four:
+  %n32 = load i32, ptr %payload
+  %s32 = sext i32 %n32 to i64
+  %u32 = zext i32 %n32 to i64
+  br label %numpy.store
+eight:
+  %n64 = load i64, ptr %payload
+  br label %numpy.store
+numpy.store:
+  %extended.s = phi i64 [ %s8, %one ], [ %s16, %two ], [ %s32, %four ], [ %n64, %eight ]
+  %extended.u = phi i64 [ %u8, %one ], [ %u16, %two ], [ %u32, %four ], [ %n64, %eight ]
+  %numpy.bits = select i1 %signed, i64 %extended.s, i64 %extended.u
+  store i64 %numpy.bits, ptr %bits
+  ret i1 true
+python:
   switch i64 %kind, label %boolean [ i64 1, label %float
                                      i64 2, label %integer ]
 float:

@@ -18,7 +18,7 @@ from tridsl.backend import Signature
 from tridsl.backends.cpu import dispatch_limits as native
 from tridsl.backends.cpu import openmp
 from tridsl.backends.cpu.driver import scalar_slot
-from tridsl.dtypes import BOOL, F32, F64, DType
+from tridsl.dtypes import BOOL, F32, F64, NUMPY_TYPES, DType
 from tridsl.ir.op import Role
 
 Scalar: TypeAlias = bool | int | float
@@ -55,7 +55,8 @@ class TensorArgument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScalarArgument(msgspec.Struct, frozen=True, kw_only=True):
-    """A Python number that fits: float or int for float types, int within range for integers, bool for bool.
+    """A number that fits: Python's float or int for float types, int within range for integers, bool for bool; NumPy's scalar
+    of exactly this type.
 
     f16 and bf16 are not taken (their rounding is the fallback's). `default` is used when the call leaves it out.
     `constant`: only this value fits, bit for bit; where the kernel has no param of this name, nothing is passed.
@@ -109,7 +110,7 @@ class ParamEntry(ctypes.Structure):
         ("value", ctypes.c_uint64), ("width", ctypes.c_int64), ("low", ctypes.c_int64), ("high", ctypes.c_int64),
         ("dtype", ctypes.c_void_p), ("rank", ctypes.c_int64), ("mask", ctypes.c_int64), ("flags", ctypes.c_int64),
         ("item", ctypes.c_int64), ("contiguous", ctypes.c_int64), ("written", ctypes.c_int64),
-        ("extents", ctypes.c_void_p), ("steps", ctypes.c_void_p), ("constant", ctypes.c_int64),
+        ("extents", ctypes.c_void_p), ("steps", ctypes.c_void_p), ("constant", ctypes.c_int64), ("number", ctypes.c_void_p),
     ]  # fmt: skip
 
 
@@ -216,6 +217,9 @@ class _Packer:
         param.kind = native.FLOAT if dtype.is_float else native.BOOLEAN if dtype == BOOL else native.INTEGER
         param.width = dtype.bits
         param.low, param.high = dtype.low or 0, dtype.high or 0
+        number = NUMPY_TYPES[dtype]
+        if dtype == BOOL or dtype.bits == 8 * number.itemsize:  # every bit pattern is a value
+            param.number, param.item = id(number.type), number.itemsize
         param.absent = native.REQUIRED if argument.default is None else native.DEFAULT
         if argument.default is not None:
             param.value = scalar_slot(argument.default, dtype)

@@ -32,7 +32,7 @@ from tridsl.backends.cpu.dispatch import (
     abi_problem,
 )
 from tridsl.backends.cpu.driver import CpuExecutable
-from tridsl.dtypes import BOOL, F16, F32, F64, I8, I32, I64, U32
+from tridsl.dtypes import BOOL, F16, F32, F64, I8, I16, I32, I64, TRIT, U8, U32
 from tridsl.ir.expr import Var, index
 from tridsl.ir.op import Scalar, Tensor
 from tridsl.runtime.artifacts import Artifacts
@@ -184,7 +184,7 @@ def misses() -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
         "out overlaps an input": ((2.0, wide[:5], y), {"out": wide[4:9]}),
         "bool for a float": ((True, x, y), {}),
         "subclass of float": ((MyFloat(2.0), x, y), {}),
-        "NumPy scalar": ((np.float32(2.0), x, y), {}),
+        "NumPy scalar of another type": ((np.float64(2.0), x, y), {}),
         "text for a float": (("2", x, y), {}),
         "int too large for a double": ((10**400, x, y), {}),
         "finite but infinite in f32": ((1e300, x, y), {}),
@@ -258,7 +258,13 @@ def storing(argument: ScalarArgument) -> tuple[Callable[..., Any], Slow]:
         (I8, [-128, 127, 0], [128, -129, 2**70, 1.0, True]),
         (U32, [0, 2**32 - 1], [-1, 2**32]),
         (I64, [-(2**63), 2**63 - 1], [2**63, -(2**63) - 1]),
-        (BOOL, [True, False], [1, 0.0, np.True_]),
+        (I8, [np.int8(-128), np.int8(127)], [np.int16(1), np.uint8(1), np.float32(1)]),
+        (U8, [np.uint8(255), np.uint8(0)], [np.int8(1)]),
+        (I16, [np.int16(-2), np.int16(32767)], [np.int32(1)]),
+        (U32, [np.uint32(2**32 - 1)], [np.int32(1), np.uint64(1)]),
+        (I64, [np.int64(-(2**63))], [np.int32(1)]),
+        (TRIT, [-1, 1], [np.int8(1)]),
+        (BOOL, [True, False, np.True_, np.False_], [1, 0.0, np.int8(1)]),
     ],
 )
 def test_integers_and_bools(dtype: Any, good: list[Any], bad: list[Any]) -> None:
@@ -274,6 +280,18 @@ def test_floats_fill_the_low_bytes() -> None:
     call, slow = storing(ScalarArgument(name="v", dtype=F64, default=2.5))
     assert call(0.1).view(np.float64)[0] == 0.1 and call().view(np.float64)[0] == 2.5
     assert call(10**300).view(np.float64)[0] == 1e300 and slow.calls == []
+
+
+def test_numpy_scalars_fit_a_param_of_their_own_type() -> None:
+    call, slow = storing(ScalarArgument(name="v", dtype=F32))
+    assert call(np.float32(-1.0))[0] == 0xBF80_0000 and slow.calls == []
+    assert call(np.float64(1.0)) == "slow" and call(np.float16(1.0)) == "slow"
+    call, slow = storing(ScalarArgument(name="v", dtype=F64))
+    assert np.isnan(call(np.float64("nan")).view(np.float64)[0]) and call(np.float64(0.1)).view(np.float64)[0] == 0.1 and slow.calls == []
+    assert call(np.float32(1.0)) == "slow"
+    call, slow = storing(ScalarArgument(name="v", dtype=I32, constant=-3))
+    assert call(np.int32(-3))[0] == -3 and slow.calls == []
+    assert call(np.int32(3)) == "slow"
 
 
 def test_a_constant_fits_only_its_value() -> None:

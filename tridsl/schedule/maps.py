@@ -1,0 +1,94 @@
+"""How the loops of one map run on a device with vectors: flat, by square blocks (transposes), or row by row."""
+
+from __future__ import annotations
+
+from tridsl.ir.expr import Load, Node, Var
+from tridsl.ir.op import Map
+from tridsl.ir.walk import children, walk
+from tridsl.schedule.analyse import unit_stride_axis
+from tridsl.schedule.decisions import Decider
+from tridsl.schedule.steps import Fuse, Order, Parallel, Split, Step, Vector
+
+BLOCK = 32
+"""Side of a block of a transpose: 32 rows of a 128-byte stretch each, read and written, are 8 KiB of f32."""
+
+
+def map_steps(stage: Map, shared: int, decide: Decider, *, threads: bool, strip: bool, moved: bool) -> list[Step]:
+    name, axes = stage.name, [a.name for a in stage.axes]
+    if not axes:
+        return []
+    steps: list[Step] = []
+    if strip:
+        if threads:
+            steps.append(Parallel(stage=name, axis=f"{axes[0]}.o"))
+        return [*steps, Vector(stage=name, axis=axes[-1])]
+    if moved:
+        return [Vector(stage=name, axis=axes[-1])]
+    if shared == 0 and len(axes) > 1 and _flat(stage) and decide(f"{name}.flat", True, (False,), "whether all axes become one"):
+        fused = axes[0]
+        for axis in axes[1:]:
+            steps.append(Fuse(stage=name, outer=fused, inner=axis))
+            fused = f"{fused}.{axis}"
+        axes = [fused]
+    if len(axes) == 1 and threads and shared == 0:
+        block = decide(f"{name}.block", 16384, (1024, 4096, 65536, 262144), "elements that a thread takes at a time")
+        steps.append(Split(stage=name, axis=axes[0], factor=block))
+        return [*steps, Parallel(stage=name, axis=f"{axes[0]}.o"), Vector(stage=name, axis=f"{axes[0]}.i")]
+    crossing = _crossing_axis(stage)
+    if crossing is not None and shared == 0 and decide(f"{name}.blocks", True, (False,), "whether a transpose goes by square blocks"):
+        return _square_blocks(name, axes, crossing, threads=threads)
+    if threads and len(axes) > 1:
+        outer = axes[0]
+        for axis in axes[1 : max(shared, 1)]:
+            steps.append(Fuse(stage=name, outer=outer, inner=axis))
+            outer = f"{outer}.{axis}"
+        steps.append(Parallel(stage=name, axis=outer))
+    if shared < len(axes):
+        free = axes[max(shared, 1) if threads else shared :] or axes[-1:]
+        lanes = decide(f"{name}.vector", axes[-1], free if _strided(stage) else (), "the axis along which vectors lie")
+        steps.append(Vector(stage=name, axis=lanes))
+    return steps
+
+
+def _crossing_axis(stage: Map) -> str | None:
+    """The axis along which an input is contiguous while the result is contiguous along another: a transpose."""
+    names = [a.name for a in stage.axes]
+    loads = [n for n in walk(stage.value) if isinstance(n, Load)]
+    found = [axis for n in loads if (axis := unit_stride_axis(n)) in names[:-1] and Var(name=names[-1]) in n.index]
+    return found[0] if found else None
+
+
+def _square_blocks(name: str, axes: list[str], crossing: str, *, threads: bool) -> list[Step]:
+    """Blocks whose rows and columns both fit the nearest cache, so that every line read or written is used whole."""
+    last = axes[-1]
+    steps: list[Step] = [Split(stage=name, axis=a, factor=BLOCK) for a in (crossing, last)]
+    outer = [f"{a}.o" if a in (crossing, last) else a for a in axes]
+    steps.append(Order(stage=name, axes=(*outer, f"{crossing}.i", f"{last}.i")))
+    if threads:
+        steps.append(Parallel(stage=name, axis=outer[0]))
+    return [*steps, Vector(stage=name, axis=f"{last}.i")]
+
+
+def _strided(stage: Map) -> bool:
+    """Whether some access is contiguous along another axis than the result is (a transposition, say)."""
+    votes = {unit_stride_axis(n) for n in walk(stage.value) if isinstance(n, Load)}
+    return bool(votes - {None, stage.axes[-1].name})
+
+
+def _flat(stage: Map) -> bool:
+    """Every access is at the stage's own point, in its own axis order, so all axes are one contiguous axis."""
+    axes = tuple(Var(name=a.name) for a in stage.axes)
+    loads = [n for n in walk(stage.value) if isinstance(n, Load)]
+    return all(n.index == axes and n.boundary is None for n in loads) and not _uses_axes(stage)
+
+
+def _uses_axes(stage: Map) -> bool:
+    """Whether the value uses an index as a number."""
+    names = {a.name for a in stage.axes}
+
+    def uses(node: Node) -> bool:
+        if isinstance(node, Load):
+            return False
+        return (isinstance(node, Var) and node.name in names) or any(uses(child) for child in children(node))
+
+    return uses(stage.value)

@@ -1,0 +1,46 @@
+"""What of an op's tensors should be fetched before it is needed, or stored around the caches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+from tridsl.devices.spec import DeviceSpec
+from tridsl.ir.affine import evaluate_index
+from tridsl.ir.expr import Var
+from tridsl.ir.op import Map, Stage
+from tridsl.schedule.analyse import Graph, axes_of, points
+from tridsl.schedule.decisions import Decider
+from tridsl.schedule.steps import Pipeline, Step
+
+
+def prefetches(
+    graph: Graph, root: str, depth: int, moved: set[str], spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider
+) -> list[Step]:
+    """Rows that several stages read one after the other come from memory while the first of them waits: fetch the next row's
+    while the others compute."""
+    steps: list[Step] = []
+    axis = axes_of(graph.stages[root])[depth - 1].name
+    for tensor in graph.op.tensors:
+        if tensor.role != "input":
+            continue
+        reads = [r for r in graph.reads if r.load.tensor == tensor.name and (r.reader == root or r.reader in moved)]
+        rows = all(len(r.load.index) > depth and r.load.index[depth - 1] == Var(name=axis) for r in reads)
+        if len({r.reader for r in reads}) < 2 or not rows:
+            continue
+        try:
+            size = tensor.dtype.storage_bytes * prod(evaluate_index(n, sizes) for n in tensor.shape)
+        except KeyError:
+            continue
+        if decide(f"{root}.prefetch.{tensor.name}", size > (spec.l2_bytes or size), (False, True), "whether the next row is prefetched"):
+            steps.append(Pipeline(stage=tensor.name, depth=1, at=axis, reader=root))
+    return steps
+
+
+def streams(stage: Stage, graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> bool:
+    """A result larger than the last cache, which nothing in the op reads again: storing it must not read it first."""
+    if not isinstance(stage, Map) or not graph.is_result(stage.name) or graph.readers(stage.name) or not spec.l3_bytes:
+        return False
+    count = points(stage.axes, sizes)
+    beyond = count is not None and count * stage.dtype.storage_bytes > spec.l3_bytes
+    return decide(f"{stage.name}.stream", beyond, (False, True), "whether the result is stored around the caches")
