@@ -36,7 +36,20 @@ from tridsl.schedule.analyse import (
 from tridsl.schedule.automatic_gpu import automatic_gpu
 from tridsl.schedule.contraction import DEEP, WIDE, contraction_steps, is_contraction, sweep_columns
 from tridsl.schedule.decisions import Answer, Choice, Decider
-from tridsl.schedule.steps import At, Fuse, Inline, Order, Parallel, Pipeline, Schedule, Split, Step, StoreIn, Vector
+from tridsl.schedule.steps import (
+    At,
+    Beside,
+    Fuse,
+    Inline,
+    Order,
+    Parallel,
+    Pipeline,
+    Schedule,
+    Split,
+    Step,
+    StoreIn,
+    Vector,
+)
 
 PARALLEL_WORK = 100_000
 """Scalar operations below which a second thread costs more than it brings (starting one takes a few microseconds)."""
@@ -93,6 +106,9 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     moved = {step.stage for step in placed if isinstance(step, At)}
     joined = {step.stage for step in placed if isinstance(step, At) and step.consumer in moved}  # their reader's loop is theirs
     strips = {step.stage for step in placed if isinstance(step, Split)}
+    together = _packed_together(graph, decide)
+    steps += together
+    joined |= {step.stage for step in together}
     busy = {name: work(graph.stages[name], sizes) for name in graph.stages}
     for root, depth in shared.items():
         steps += _prefetches(graph, root, depth, moved, spec, sizes, decide)
@@ -103,6 +119,30 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
         if _streams(stage, graph, spec, sizes, decide):
             steps.append(StoreIn(stage=name, space="stream"))
     return tuple(steps)
+
+
+def _packed_together(graph: Graph, decide: Decider) -> list[Beside]:
+    """Compactions that keep the same elements of the same points share one loop: the condition is looked at once."""
+    steps: list[Beside] = []
+    hosts: list[Compact] = []
+    for name, stage in graph.stages.items():
+        if not isinstance(stage, Compact):
+            continue
+        host = next((h for h in hosts if (h.along, h.keep) == (stage.along, stage.keep) and not _depends(graph, name, h)), None)
+        if host is None or any(step.other == host.name for step in steps):
+            hosts.append(stage)
+        elif decide(f"{name}.beside.{host.name}", True, (False,), "whether compactions of the same elements share a loop"):
+            steps.append(Beside(stage=name, other=host.name, axis=host.along.name))
+    return steps
+
+
+def _depends(graph: Graph, stage: str, host: Compact) -> bool:
+    """Whether `stage` needs the host, or what comes of it, before it can run."""
+    needed = {stage}
+    for name in reversed(list(graph.stages)):
+        if any(r.reader in needed for r in graph.readers(name)):
+            needed.add(name)
+    return host.name in needed
 
 
 def _prefetches(
