@@ -195,8 +195,8 @@ def _visit(
                     reducer.dtypes[0], accumulates=True,
                 )  # fmt: skip
                 yield _in_one_instruction(leaf, INTRINSICS[intrinsic].k) if intrinsic else leaf
-            case Append(tensor=tensor, count=count, value=value, keep=keep):
-                yield _leaf(tensor, around, places, _loads((value, keep)), [count], terms_of((value, keep)), value.dtype)
+            case Append(tensors=tensors, count=count, values=values, keep=keep):
+                yield _leaf(tensors[0], around, places, _loads((*values, keep)), [count], terms_of((*values, keep)), values[0].dtype)
             case Mma(target=target, a=a, b=b):
                 yield _leaf(target.tensor, around, places, [a, b], [target], (), compute_type(a.dtype), accumulates=True)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tridsl.backend import Code, Signature
+from tridsl.backends.cpu.emit_append import emit_append
 from tridsl.backends.cpu.emit_buffers import heap_allocations, heap_buffers, row_major
 from tridsl.backends.cpu.emit_cast import from_stored
 from tridsl.backends.cpu.emit_expr import (
@@ -27,7 +28,7 @@ from tridsl.backends.cpu.emit_llvm import INDEX_TYPE, POINTER, STORED, WORD, con
 from tridsl.backends.cpu.emit_memory import emit_load
 from tridsl.backends.cpu.emit_mma import emit_mma
 from tridsl.backends.cpu.emit_parallel import annotate, finish_frame
-from tridsl.backends.cpu.emit_reduce import emit_accumulate, emit_append
+from tridsl.backends.cpu.emit_reduce import emit_accumulate
 from tridsl.backends.cpu.emit_stmt import (
     emit_alloc,
     emit_barrier,

@@ -58,8 +58,10 @@ def _captured(frame: Frame, loop: For) -> tuple[list[str], list[str]]:
     tensors = set()
     for node in walk(loop.body):
         match node:
-            case Ref(tensor=tensor) | Load(tensor=tensor) | Append(tensor=tensor) | Prefetch(tensor=tensor):
+            case Ref(tensor=tensor) | Load(tensor=tensor) | Prefetch(tensor=tensor):
                 tensors.add(tensor)
+            case Append(tensors=appended):
+                tensors.update(appended)
     places = sorted(name for name in tensors if name in frame.places)
     names = set(variables(loop.body)) | {n for p in places for e in (*frame.places[p].shape, *frame.places[p].strides) for n in variables(e)}
     return sorted(n for n in names if n in frame.values and n not in frame.known), places

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from tridsl.backends.cpu.emit_cast import emit_cast, to_stored
-from tridsl.backends.cpu.emit_frame import Frame, allocate_on_stack, emit_branches, emit_if
+from tridsl.backends.cpu.emit_cast import emit_cast
+from tridsl.backends.cpu.emit_frame import Frame, emit_if
 from tridsl.backends.cpu.emit_index import access_of
 from tridsl.backends.cpu.emit_llvm import (
     BIT,
-    INDEX_TYPE,
-    POINTER,
-    STORED,
-    VOID,
-    WORD,
     Value,
     constant,
-    declare,
-    index_constant,
     intrinsic,
-    ir,
     lane,
     lanes_of,
-    mangle,
     shuffle,
     splat,
-    vector_constant,
 )
 from tridsl.backends.cpu.emit_memory import conjunction, emit_load, emit_store
-from tridsl.dtypes import BOOL, INDEX
+from tridsl.dtypes import BOOL
 from tridsl.ir.expr import Load
-from tridsl.ir.loop import Accumulate, Append, Ref
+from tridsl.ir.loop import Accumulate
 from tridsl.ir.op import Reducer
 
 States = list[Value]
@@ -154,105 +144,3 @@ def _tree(frame: Frame, reducer: Reducer, values: States) -> States:
         merged = _merge(frame, reducer, earlier, later)
         values = [splat(builder, m, size) for m in merged]
     return [lane(builder, v, 0) for v in values]
-
-
-def emit_append(frame: Frame, statement: Append) -> None:
-    """`if keep: tensor[count] = value; count += 1`, in lane order."""
-    place = frame.places[statement.tensor]
-    keep = frame.evaluate(statement.keep)
-    value = emit_cast(frame.builder, frame.evaluate(statement.value), statement.value.dtype, place.dtype)
-    stored = to_stored(frame.builder, value, place.dtype)
-    if frame.lane is None:
-        with emit_if(frame, keep):
-            count = _count(frame, statement.count)
-            _append_at(frame, statement, stored, count)
-            emit_store(frame, statement.count, frame.builder.add(count, index_constant(1), flags=("nsw",)))
-        return
-    lane_state = frame.lane
-    keep = splat(frame.builder, keep, lane_state.count)
-    active = conjunction(frame, keep, lane_state.tail, lane_state.condition)
-    stored = splat(frame.builder, stored, lane_state.count)
-    frame.lane = None
-    _append_lanes(frame, statement, stored, active)
-    frame.lane = lane_state
-
-
-def _count(frame: Frame, count: Ref) -> Value:
-    return emit_load(frame, Load(tensor=count.tensor, index=count.index, dtype=INDEX))
-
-
-def _append_at(frame: Frame, statement: Append, stored: Value, count: Value) -> None:
-    place = frame.places[statement.tensor]
-    pointer = _element(frame, statement.tensor, count)
-    frame.builder.store(stored, pointer, align=place.dtype.storage_bytes)
-
-
-def _element(frame: Frame, tensor: str, position: Value) -> Value:
-    place = frame.places[tensor]
-    step = frame.evaluate(place.strides[0])
-    offset = position if isinstance(step, ir.Constant) and step.constant == 1 else frame.builder.mul(position, step, flags=("nsw",))
-    return frame.builder.gep(place.pointer, [offset], source_etype=STORED[place.dtype])
-
-
-def _append_lanes(frame: Frame, statement: Append, stored: Value, active: Value) -> None:
-    """Compress to a register, one register at a time, then store.
-
-    Not `masked.compressstore`: its x86 instruction is microcoded on Zen 4. What lies past the count is unspecified, so a
-    register is stored whole wherever it does not run past the tensor's end.
-    """
-    builder, place = frame.builder, frame.places[statement.tensor]
-    needed = "avx512f" if place.dtype.storage_bits >= 32 else "avx512vbmi2"
-    if needed not in frame.chip.features:
-        _append_one_by_one(frame, statement, stored, active)
-        return
-    capacity = frame.evaluate(place.shape[0])
-    step = max(1, min(lanes_of(stored), frame.chip.vector_bits // place.dtype.storage_bits))
-    count = _count(frame, statement.count)
-    for start in range(0, lanes_of(stored), step):
-        part = list(range(start, min(start + step, lanes_of(stored))))
-        # LLVM compresses whole registers only: the missing lanes are switched off.
-        size = max(128 // place.dtype.storage_bits, 1 << (len(part) - 1).bit_length())
-        fill = size - len(part)
-        values = shuffle(builder, stored, [*part, *[-1] * fill])
-        mask = shuffle(builder, active, [*part, *[lanes_of(active)] * fill], constant(active.type, 0) if fill else None)
-        vector = values.type
-        if isinstance(vector.element, ir.HalfType):  # LLVM 22 cannot compress halves; the bits are all that matters
-            vector = ir.VectorType(ir.IntType(16), size)
-            values = builder.bitcast(values, vector)
-        packed = intrinsic(builder, "experimental.vector.compress", vector, [values, mask, constant(vector, 0)])
-        bits = builder.bitcast(mask, ir.IntType(size))
-        number = intrinsic(builder, "ctpop", bits.type, [bits])  # at most `size`, which fits `size` >= 2 bits
-        kept = builder.zext(number, INDEX_TYPE) if size < 64 else number
-        following = builder.add(count, kept, flags=("nsw",))
-        pointer = _element(frame, statement.tensor, count)
-        align = place.dtype.storage_bytes
-
-        def whole(packed: Value = packed, pointer: Value = pointer, align: int = align) -> None:
-            builder.store(packed, pointer, align=align)
-
-        def exact(packed: Value = packed, pointer: Value = pointer, kept: Value = kept, align: int = align) -> None:
-            numbers = vector_constant(WORD, range(lanes_of(packed)))
-            below = builder.icmp_signed("<", numbers, splat(builder, builder.trunc(kept, WORD), lanes_of(packed)))
-            name = f"llvm.masked.store.{mangle(packed.type)}.p0"
-            function = declare(builder.module, name, VOID, [packed.type, POINTER, WORD, below.type])
-            builder.call(function, [packed, pointer, constant(WORD, align), below])
-
-        end = builder.add(count, index_constant(size), flags=("nsw",))
-        emit_branches(frame, builder.icmp_signed("<=", end, capacity), whole, exact)
-        count = following
-    emit_store(frame, statement.count, count)
-
-
-
-
-def _append_one_by_one(frame: Frame, statement: Append, stored: Value, active: Value) -> None:
-    """Without a compress instruction: each lane stores, to its place or to a slot nobody reads, and nothing branches."""
-    builder, place = frame.builder, frame.places[statement.tensor]
-    nowhere = allocate_on_stack(frame, STORED[place.dtype], 1, place.dtype.storage_bytes)
-    count = _count(frame, statement.count)
-    for number in range(lanes_of(stored)):
-        kept = lane(builder, active, number)
-        pointer = builder.select(kept, _element(frame, statement.tensor, count), nowhere)
-        builder.store(lane(builder, stored, number), pointer, align=place.dtype.storage_bytes)
-        count = builder.add(count, builder.zext(kept, INDEX_TYPE), flags=("nsw",))
-    emit_store(frame, statement.count, count)

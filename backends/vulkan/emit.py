@@ -196,8 +196,8 @@ def _shares_global(phase: Phase) -> bool:
                 written.add(target.tensor)
             case Accumulate(targets=targets):
                 written.update(target.tensor for target in targets)
-            case Append(tensor=tensor, count=count):
-                written.update((tensor, count.tensor))
+            case Append(tensors=tensors, count=count):
+                written.update((*tensors, count.tensor))
     written -= {node.buffer.name for node in walk(phase) if isinstance(node, Alloc)}
     return any(isinstance(node, Load) and node.tensor in written for node in walk(phase))
 

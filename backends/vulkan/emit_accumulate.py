@@ -92,9 +92,10 @@ def _lane_writer(frame: Frame, places: Sequence[Place], reduced: Sequence[str]) 
 
 
 def emit_append(frame: Frame, statement: Append) -> None:
-    place, count = frame.places[statement.tensor], frame.places[statement.count.tensor]
-    conditions = [c for c in (write_condition(frame, place, None), emit_condition(frame, statement.keep)) if c]
+    places, count = [frame.places[tensor] for tensor in statement.tensors], frame.places[statement.count.tensor]
+    conditions = [c for c in (write_condition(frame, places[0], None), emit_condition(frame, statement.keep)) if c]
     with frame.braces(f"if ({' && '.join(conditions)})"):
         at = Load(tensor=statement.count.tensor, index=statement.count.index, dtype=count.dtype)
-        write_place(frame, place, (at,), emit_as(frame, statement.value, compute_type(place.dtype)))
+        for place, value in zip(places, statement.values):
+            write_place(frame, place, (at,), emit_as(frame, value, compute_type(place.dtype)))
         write_place(frame, count, statement.count.index, f"{read_place(frame, count, statement.count.index)} + 1L")

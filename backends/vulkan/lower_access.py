@@ -18,8 +18,9 @@ def written(node: Node | Block) -> Iterator[Ref]:
                 yield target
             case Accumulate(targets=targets):
                 yield from targets
-            case Append(tensor=tensor, count=count):
-                yield Ref(tensor=tensor, index=(Load(tensor=count.tensor, index=count.index, dtype=INDEX),))
+            case Append(tensors=tensors, count=count):
+                for tensor in tensors:
+                    yield Ref(tensor=tensor, index=(Load(tensor=count.tensor, index=count.index, dtype=INDEX),))
                 yield count
 
 

@@ -23,6 +23,7 @@ from tridsl.schedule.apply import apply_schedule
 from tridsl.schedule.nest import axis_of, loops_of, stage_of, stages, trip_bound
 from tridsl.schedule.steps import (
     At,
+    Beside,
     Bind,
     Fuse,
     Grid,
@@ -147,6 +148,11 @@ def _copied(n: _Nests) -> tuple[str, For] | None:
     return (tensor, loop) if isinstance(loop, For) else None
 
 
+def _beside(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    loop = n.random.choice([l for p in n.kernel.phases for l in p.body if isinstance(l, For)] or [None])
+    return () if loop is None else (Beside(stage=stage, other=stage_of(loop.var), axis=axis_of(loop.var)),)
+
+
 def _pack(n: _Nests, stage: str, loops: list[str]) -> Draft:
     found = _copied(n)
     if found is None:
@@ -215,7 +221,7 @@ def _grid(n: _Nests, stage: str, loops: list[str]) -> Draft:
 
 
 Maker = Callable[[_Nests, str, list[str]], Draft]
-_SHAPES: tuple[tuple[Maker, int], ...] = ((_tile, 2), (_split, 4), (_fuse, 2), (_order, 4), (_at, 6), (_inline, 1), (_store, 1))
+_SHAPES: tuple[tuple[Maker, int], ...] = ((_tile, 2), (_split, 4), (_fuse, 2), (_order, 4), (_at, 6), (_beside, 2), (_inline, 1), (_store, 1))
 _COPIES: tuple[tuple[Maker, int], ...] = ((_pack, 2), (_store_copy, 1), (_pipeline, 1), (_prefetch, 1))
 VERBS: dict[str, tuple[tuple[Maker, int], ...]] = {
     "cpu": (
@@ -318,6 +324,7 @@ _TEXTS: dict[type, Callable[[Step], str]] = {
     Unroll: lambda s: f"unroll({s.axis})",
     Bind: lambda s: f"bind({_pairs(s.axes)})",
     At: lambda s: f"at({s.consumer}, {s.axis})",
+    Beside: lambda s: f"beside({s.other}, {s.axis})",
     Inline: lambda s: "inline()",
     StoreIn: _stored,
     Pack: lambda s: f"pack(at={s.at}{f', reader={s.reader}' if s.reader else ''})",

@@ -304,7 +304,7 @@ def test_mma_widens_and_adds_in_the_accumulator() -> None:
 def test_append_counts_and_leaves_the_tail_unspecified() -> None:
     y = Tensor(name="y", dtype=F32, shape=(index(8),), role="output", length="y.len")
     length = h.tensor("y.len", dtype=I64, role="output")
-    append = loop.Append(tensor="y", count=ref("y.len"), value=at("x", i), keep=binary("gt", at("x", i), h.const(5.0)))
+    append = loop.Append(tensors=("y",), count=ref("y.len"), values=(at("x", i),), keep=binary("gt", at("x", i), h.const(5.0)))
     body = (loop.Store(target=ref("y.len"), value=index(0)), loop_over("C:i", 8, append, carried=True))
     got = evaluate_kernel(kernel(body, (X, y, length)), {"x": x}, {})
     assert got["y.len"] == 3 and got["y"][:3].tolist() == [6, 7, 8]

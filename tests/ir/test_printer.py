@@ -136,7 +136,7 @@ def test_statements() -> None:
         loop.Copy(axes=(axis,), target=loop.Ref(tensor="A.l1", index=(Var(name="A.l1:i"),)), source=source, pad=f32(0.0), cooperative=True, buffers=2),
         loop.Barrier(),
         loop.If(condition=binary("lt", x, M), then=(loop.Store(target=loop.Ref(tensor="C", index=(x,)), value=f32(1.0), mask=binary("lt", x, N)),), otherwise=(
-            loop.Append(tensor="y", count=loop.Ref(tensor="y.len", index=()), value=f32(2.0), keep=binary("gt", x, N)),)),
+            loop.Append(tensors=("y",), count=loop.Ref(tensor="y.len", index=()), values=(f32(2.0),), keep=binary("gt", x, N)),)),
         loop.Check(condition=binary("lt", x, N), number=0),
         loop.Mma(intrinsic="fma", axes=(("t:m", 4),), target=loop.Ref(tensor="C", index=(Var(name="t:m"),)), a=source, b=source),
     )  # fmt: skip

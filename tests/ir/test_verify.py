@@ -111,7 +111,7 @@ def test_well_formed_values_pass() -> None:
         (matmul(loop.Check(condition=truth, number=0)), "check 0 has no message"),
         (matmul(loop.If(condition=one, then=())), "the condition 1 is f32"),
         (matmul(loop.Barrier()), "outside a group"),
-        (matmul(loop.Append(tensor="C", count=loop.Ref(tensor="C", index=(i, j)), value=one, keep=one)), "C is appended to and has 2 axes"),
+        (matmul(loop.Append(tensors=("C",), count=loop.Ref(tensor="C", index=(i, j)), values=(one,), keep=one)), "C is appended to and has 2 axes"),
         (matmul(loop.Copy(axes=(loop.CopyAxis(var="C:i", extent=index(1)),), target=loop.Ref(tensor="C", index=(i, j)), source=load("A", i, k))), "C:i is bound twice"),
         (matmul(loop.Copy(axes=(), target=loop.Ref(tensor="C", index=(i, j)), source=load("A", i, k), pad=truth)), "padded with the bool"),
         (matmul(loop.Mma(intrinsic="fma", axes=(("t:m", 0),), target=loop.Ref(tensor="C", index=(i, j)), a=load("A", i, k), b=load("B", k, j))), "fma has an empty axis"),

@@ -21,6 +21,7 @@ from tridsl.personality.shapes import bucket
 from tridsl.schedule import steps
 from tridsl.schedule.steps import (
     At,
+    Beside,
     Bind,
     Fuse,
     Grid,
@@ -53,6 +54,7 @@ STEPS: tuple[st.SearchStrategy[Any], ...] = (
     st.builds(Unroll, stage=names, axis=names),
     st.builds(Bind, stage=names, axes=named),
     st.builds(At, stage=names, consumer=names, axis=names),
+    st.builds(Beside, stage=names, other=names, axis=names),
     st.builds(Inline, stage=names),
     st.builds(StoreIn, stage=names, space=names, at=st.none() | names, buffers=wholes, pad=wholes),
     st.builds(Pack, stage=names, at=names, reader=st.none() | names),

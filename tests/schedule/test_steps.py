@@ -34,7 +34,20 @@ ROWS_IN_PLACE = """op softmax(inout K: f32[R, N]) {
 }
 """
 
+BOTH = """op both(x: f32[N], t: f32) -> (y: f32[..N], pos: i32[..N], z: f32[N], w: f32[N]) {
+  y    = compact[i](x[i], x[i] >= t)
+  z[i] = 2 * x[i]
+  w[i] = z[N - 1 - i]
+  pos  = compact[i](i, x[i] >= t)
+}
+"""
+
 LEGAL = [
+    (BOTH, "pos.beside(y, i)\n y.vector(i)"),
+    (BOTH, "y.beside(pos, i)"),
+    (BOTH, "z.beside(y, i)\n y.split(i, 5)"),
+    (BOTH, "z.beside(y, i)\n pos.beside(y, i)"),
+    (BOTH, "y.beside(z, i)"),
     (MATMUL, "C.split(i, 4)"),
     (MATMUL, "C.split(k, 5)"),
     (MATMUL, "C.tile(i=4, j=3)"),
@@ -145,6 +158,15 @@ ILLEGAL = [
     (MATMUL, "C.grid(columns=4)", "E0419"),
     (MATMUL, "C.grid(columns=2, rows=2, columns=2)", "E0419"),
     (MATMUL, 'C.intrin("dot")', "E0420"),
+    (BOTH, "w.beside(z, i)", "E0422"),
+    (BOTH, "z.beside(w, i)", "E0422"),
+    (BOTH, "z.beside(z, i)", "E0422"),
+    (BOTH, "q.beside(y, i)", "E0401"),
+    (BOTH, "z.beside(y, k)", "E0402"),
+    (BOTH, "y.vector(i)\n z.beside(y, i)", "E0404"),
+    (MATMUL, "C.beside(C, i)", "E0422"),
+    (BLUR, "g.beside(y, j)", "E0422"),
+    (SOFTMAX, "y.sum.beside(m, r)", "E0422"),
     (MATMUL, "C.split(k, wide)", "E0431"),
     (MATMUL, "C.split(k, chip.wings)", "E0431"),
     (MATMUL, "param t in {4, 8} = 5\n C.split(k, t)", "E0432"),

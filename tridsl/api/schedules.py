@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from tridsl.diagnostics import error
 from tridsl.schedule.steps import (
     At,
+    Beside,
     Bind,
     Fuse,
     Grid,
@@ -73,6 +74,9 @@ class ScheduleBuilder:
 
     def at(self, consumer: str, axis: str) -> ScheduleBuilder:
         return self._then(At(stage=self.stage, consumer=consumer, axis=axis))
+
+    def beside(self, other: str, axis: str) -> ScheduleBuilder:
+        return self._then(Beside(stage=self.stage, other=other, axis=axis))
 
     def inline(self) -> ScheduleBuilder:
         return self._then(Inline(stage=self.stage))

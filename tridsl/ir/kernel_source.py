@@ -284,8 +284,9 @@ def _append(w: Writer, s: loop.Append) -> None:
         text = w.fresh("m")
         w.line(f"{text} = {load(w, count, 0)}")
         w.names[text] = text
-        value = converted(w, expression(w, s.value), s.value.dtype, w.places[s.tensor].dtype)
-        _assign(w, loop.Ref(tensor=s.tensor, index=(Var(name=text),)), value)
+        for tensor, value in zip(s.tensors, s.values):
+            stored = converted(w, expression(w, value), value.dtype, w.places[tensor].dtype)
+            _assign(w, loop.Ref(tensor=tensor, index=(Var(name=text),)), stored)
         _assign(w, s.count, f"{text} + 1")
 
 

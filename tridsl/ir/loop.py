@@ -107,14 +107,15 @@ class Accumulate(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Append(Node):
-    """If `keep`: `tensor[count] = value; count += 1`. In a vector loop the lanes append in lane order (compress).
+    """If `keep`: `tensors[n][count] = values[n]` for every n; `count += 1`. In a vector loop the lanes append in lane order
+    (compress).
 
-    `count` is a 0-d i64 place, 0 before the loop by an explicit store.
+    `count` is a 0-d i64 place, 0 before the loop by an explicit store. What lies past the count is unspecified.
     """
 
-    tensor: str
+    tensors: tuple[str, ...]
     count: Ref
-    value: Expr
+    values: tuple[Expr, ...]
     keep: Expr
 
 

@@ -385,7 +385,10 @@ def _accumulate(s: loop.Accumulate, names: Names) -> list[str]:
 
 
 def _append(s: loop.Append, names: Names) -> list[str]:
-    return [f"append {s.tensor}[{_ref(s.count, names)}++] = {_inner(s.value, 1, names)} if {print_expr(s.keep, names)}"]
+    count = _ref(s.count, names)
+    targets = ", ".join([*(f"{tensor}[{count}]" for tensor in s.tensors[:-1]), f"{s.tensors[-1]}[{count}++]"])
+    values = ", ".join(_inner(value, 1, names) for value in s.values)
+    return [f"append {targets} = {values} if {print_expr(s.keep, names)}"]
 
 
 def _prefetch(s: loop.Prefetch, names: Names) -> list[str]:

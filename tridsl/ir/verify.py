@@ -180,7 +180,7 @@ def _expressions(statement: loop.Stmt) -> Iterator[Expr]:
             yield from (i for target in statement.targets for i in target.index)
             yield from (*statement.values, *_present(statement.mask))
         case loop.Append():
-            yield from (*statement.count.index, statement.value, statement.keep)
+            yield from (*statement.count.index, *statement.values, statement.keep)
         case loop.Copy():
             yield from (a.extent for a in statement.axes)
             yield from (*statement.target.index, statement.source, *_present(statement.pad))

@@ -102,18 +102,22 @@ def _prefetch(s: loop.Prefetch, scope: Scope) -> Iterator[str]:
 def _append(s: loop.Append, scope: Scope) -> Iterator[str]:
     yield from _target(s.count, scope)
     yield from condition(s.keep, "condition of an append")
-    declared, count = scope.tensors.get(s.tensor), scope.tensors.get(s.count.tensor)
+    count = scope.tensors.get(s.count.tensor)
     if count is not None and count.dtype != INDEX:
         yield f"the count {s.count.tensor} is {count.dtype}"
-    if declared is None:
-        yield f"{s.tensor} is used where it is not declared"
-        return
-    if declared.rank != 1:
-        yield f"{s.tensor} is appended to and has {declared.rank} axes"
-    if not declared.writable:
-        yield f"the input {s.tensor} is written"
-    if compute_type(declared.dtype) != s.value.dtype:
-        yield f"{s.tensor} of {declared.dtype} is given the {s.value.dtype} {print_expr(s.value)}"
+    if len(s.tensors) != len(s.values) or not s.tensors:
+        yield f"an append of {len(s.values)} values to {len(s.tensors)} tensors"
+    for tensor, value in zip(s.tensors, s.values):
+        declared = scope.tensors.get(tensor)
+        if declared is None:
+            yield f"{tensor} is used where it is not declared"
+            continue
+        if declared.rank != 1:
+            yield f"{tensor} is appended to and has {declared.rank} axes"
+        if not declared.writable:
+            yield f"the input {tensor} is written"
+        if compute_type(declared.dtype) != value.dtype:
+            yield f"{tensor} of {declared.dtype} is given the {value.dtype} {print_expr(value)}"
 
 
 def _copy(s: loop.Copy, scope: Scope) -> Iterator[str]:

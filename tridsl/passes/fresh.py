@@ -29,7 +29,7 @@ def fresh(block: Block, suffix: str) -> Block:
         Var: lambda v: variables.get(v.name, v),
         Load: tensor,
         Ref: tensor,
-        Append: tensor,
+        Append: lambda a: replace(a, tensors=tuple(t + suffix if t in local else t for t in a.tensors)),
         For: loop,
         CopyAxis: loop,
         Mma: lambda m: replace(m, axes=tuple((v + suffix, n) for v, n in m.axes)),

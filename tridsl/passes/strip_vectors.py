@@ -70,7 +70,7 @@ def _types(loop: For, types: dict[str, DType]) -> list[DType]:
             elif isinstance(node, Accumulate):
                 found += node.reducer.dtypes
             elif isinstance(node, Append):
-                found.append(types[node.tensor])
+                found += [types[tensor] for tensor in node.tensors]
             elif isinstance(node, Cast) and node.dtype.bits > 8 and node.dtype.name != "i64":
                 found.append(node.dtype)
     return found

@@ -164,7 +164,7 @@ def _scan(stage: Scan, params: frozenset[str]) -> Block:
 
 def _compact(stage: Compact, params: frozenset[str]) -> Block:
     count = Ref(tensor=stage.length, index=())
-    append = Append(tensor=stage.name, count=count, value=stage.value, keep=stage.keep, span=stage.span)
+    append = Append(tensors=(stage.name,), count=count, values=(stage.value,), keep=stage.keep, span=stage.span)
     return (Store(target=count, value=index(0)), *_nest(stage.name, (stage.along,), (append,), carried=True))
 
 

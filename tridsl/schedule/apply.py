@@ -9,6 +9,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.loop import Kernel
 from tridsl.schedule.at import NotYet, at
+from tridsl.schedule.beside import beside
 from tridsl.schedule.bind import bind
 from tridsl.schedule.fuse import fuse
 from tridsl.schedule.grid import grid
@@ -21,6 +22,7 @@ from tridsl.schedule.pipeline import pipeline
 from tridsl.schedule.split import split
 from tridsl.schedule.steps import (
     At,
+    Beside,
     Bind,
     Fuse,
     Grid,
@@ -52,6 +54,7 @@ STEPS: dict[type, Callable[[Kernel, Any, DeviceSpec], Kernel]] = {
     Unroll: unroll,
     Bind: bind,
     At: at,
+    Beside: beside,
     Inline: inline,
     StoreIn: store,
     Pack: pack,

@@ -20,7 +20,7 @@ from tridsl.schedule.analyse import Graph, axes_of, work
 from tridsl.schedule.automatic_gpu import automatic_gpu
 from tridsl.schedule.contraction import contraction_steps, is_contraction
 from tridsl.schedule.decisions import Answer, Choice, Decider
-from tridsl.schedule.grouping import inlined_stages, placements
+from tridsl.schedule.grouping import inlined_stages, packed_together, placements
 from tridsl.schedule.maps import map_steps
 from tridsl.schedule.reductions import reduce_steps
 from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Split, Step, StoreIn, Vector
@@ -73,6 +73,9 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     moved = {step.stage for step in placed if isinstance(step, At)}
     joined = {step.stage for step in placed if isinstance(step, At) and step.consumer in moved}  # their reader's loop is theirs
     strips = {step.stage for step in placed if isinstance(step, Split)}
+    together = packed_together(graph, decide)
+    steps += together
+    joined |= {step.stage for step in together}
     busy = {name: work(graph.stages[name], sizes) for name in graph.stages}
     for root, depth in shared.items():
         steps += prefetches(graph, root, depth, moved, spec, sizes, decide)

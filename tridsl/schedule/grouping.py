@@ -8,7 +8,7 @@ from tridsl.ir.op import Compact, Map, Reduce
 from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import Graph, Read, axes_of, covers, is_cheap, over_of, pointwise
 from tridsl.schedule.decisions import Decider
-from tridsl.schedule.steps import At, Split, Step
+from tridsl.schedule.steps import At, Beside, Split, Step
 
 INLINED_READS = 9
 """Uses (a 3 x 3 stencil's) beyond which nobody need try to compute a value again at each."""
@@ -67,6 +67,30 @@ def placements(graph: Graph, inlined: list[str], decide: Decider) -> tuple[list[
         else:
             steps += _strips(graph, root, group, decide)
     return steps, shared
+
+
+def packed_together(graph: Graph, decide: Decider) -> list[Beside]:
+    """Compactions that keep the same elements of the same points share one loop: the condition is looked at once."""
+    steps: list[Beside] = []
+    hosts: list[Compact] = []
+    for name, stage in graph.stages.items():
+        if not isinstance(stage, Compact):
+            continue
+        host = next((h for h in hosts if (h.along, h.keep) == (stage.along, stage.keep) and not _depends(graph, name, h)), None)
+        if host is None or any(step.other == host.name for step in steps):
+            hosts.append(stage)
+        elif decide(f"{name}.beside.{host.name}", True, (False,), "whether compactions of the same elements share a loop"):
+            steps.append(Beside(stage=name, other=host.name, axis=host.along.name))
+    return steps
+
+
+def _depends(graph: Graph, stage: str, host: Compact) -> bool:
+    """Whether `stage` needs the host, or what comes of it, before it can run."""
+    needed = {stage}
+    for name in reversed(list(graph.stages)):
+        if any(r.reader in needed for r in graph.readers(name)):
+            needed.add(name)
+    return host.name in needed
 
 
 def _ancestors(graph: Graph, root: str, inlined: list[str], taken: set[str]) -> list[str]:

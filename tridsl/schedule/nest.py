@@ -184,7 +184,7 @@ def written(statement: Stmt) -> frozenset[str]:
         elif isinstance(node, Accumulate):
             names |= {target.tensor for target in node.targets}
         elif isinstance(node, Append):
-            names |= {node.tensor, node.count.tensor}
+            names |= {*node.tensors, node.count.tensor}
     return frozenset(names)
 
 

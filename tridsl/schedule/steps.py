@@ -82,6 +82,14 @@ class At(StepBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beside(StepBase):
+    """`pos.beside(y, i)`: stage `pos` shares the outermost loop `i` of stage `y`, point by point. Halide: compute_with."""
+
+    other: str
+    axis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inline(StepBase):
     """`gx.inline()`: substitute the stage's value into its readers."""
 
@@ -130,5 +138,5 @@ class Grid(StepBase):
     axes: tuple[tuple[str, int], ...]
 
 
-Step: TypeAlias = Tile | Split | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Inline | StoreIn | Pack | Intrin | Pipeline | Grid
+Step: TypeAlias = Tile | Split | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Beside | Inline | StoreIn | Pack | Intrin | Pipeline | Grid
 Schedule: TypeAlias = tuple[Step, ...]

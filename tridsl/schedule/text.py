@@ -11,6 +11,7 @@ from tridsl.diagnostics import error
 from tridsl.ir.op import Op
 from tridsl.schedule.steps import (
     At,
+    Beside,
     Bind,
     Fuse,
     Grid,
@@ -150,7 +151,7 @@ class Reader:
 EXAMPLES: dict[str, str] = {
     "tile": "`.tile(i=12, j=32)`", "split": "`.split(k, 256)`", "fuse": "`.fuse(i, j)`", "order": "`.order(j, i, k)`",
     "parallel": "`.parallel(i)`", "vector": "`.vector(j)`", "unroll": "`.unroll(i.i)`", "bind": '`.bind(i.o="group.x")`',
-    "at": "`.at(y, r)`", "inline": "`.inline()`", "store": "`.store(l1)`", "pack": "`.pack(at=k.o)`",
+    "at": "`.at(y, r)`", "beside": "`.beside(y, i)`", "inline": "`.inline()`", "store": "`.store(l1)`", "pack": "`.pack(at=k.o)`",
     "intrin": '`.intrin("vpdpbusd")`', "pipeline": "`.pipeline(1)`", "grid": "`.grid(columns=4)`",
 }  # fmt: skip
 
@@ -201,6 +202,12 @@ def _at(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(2, 2)
     read.only()
     return At(stage=stage, consumer=read.axis(0), axis=read.axis(1), span=call.span)
+
+
+def _beside(stage: str, call: VerbCall, read: Reader) -> Step:
+    read.count(2, 2)
+    read.only()
+    return Beside(stage=stage, other=read.axis(0), axis=read.axis(1), span=call.span)
 
 
 def _inline(stage: str, call: VerbCall, read: Reader) -> Step:
@@ -264,6 +271,7 @@ VERBS: dict[str, Callable[[str, VerbCall, Reader], Step]] = {
     "unroll": _axis_verb(Unroll),
     "bind": _bind,
     "at": _at,
+    "beside": _beside,
     "inline": _inline,
     "store": _store,
     "pack": _pack,

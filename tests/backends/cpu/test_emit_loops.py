@@ -249,7 +249,7 @@ def test_short_last_vector_leaves_the_other_lanes_alone(extent: int) -> None:
 def test_append_packs_in_order(lanes: int, dtype: DType) -> None:
     length = 150
     keep = op("gt", load("k", I32, "n"), const(0, I32))
-    body = Append(tensor="y", count=ref("y.len"), value=load("x", dtype, "n"), keep=keep)
+    body = Append(tensors=("y",), count=ref("y.len"), values=(load("x", dtype, "n"),), keep=keep)
     params = [tensor("x", dtype, length), tensor("k", I32, length), tensor("y", dtype, length, role="output"), tensor("y.len", I64, role="output")]
     if lanes:
         from tridsl.ir.walk import substitute

@@ -112,7 +112,7 @@ def everything() -> Kernel:
         store("y", i, value=op("max", op("add", value, gathered), Cast(a=load("q", U8, i), dtype=F32))),
         store("z", i, value=Cast(a=op("floordiv", load("ids", I32, i), const(3, I32)), dtype=F32)),
         accumulate(ref("s"), reducer("max", F32, -1e30), value),
-        Append(tensor="p", count=ref("p.len"), value=load("x", F32, i), keep=inside),
+        Append(tensors=("p",), count=ref("p.len"), values=(load("x", F32, i),), keep=inside),
         Check(condition=op("gt", load("ids", I32, i), const(-100, I32)), number=0),
     ]
     params = [

@@ -159,7 +159,7 @@ def test_compaction_stays_in_one_lane(run: Run) -> None:
     """Order matters, so nothing is bound: right, and slow."""
     x = load("x", F32, var("n"))
     keep = Binary(op="gt", a=x, b=Const(value=0.0, dtype=F32), dtype=BOOL)
-    append = Append(tensor="y", count=Ref(tensor="y.len", index=()), value=x, keep=keep)
+    append = Append(tensors=("y",), count=Ref(tensor="y.len", index=()), values=(x,), keep=keep)
     nest = replace(serial("n", index(100), append), carried=True)
     params = (tensor("x", F32, 100), tensor("y", F32, 100, role="output"), tensor("y.len", I64, role="output"))
     made = kernel("positive", params, store("y.len", index(0)), nest)
