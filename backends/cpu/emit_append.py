@@ -49,13 +49,28 @@ def emit_append(frame: Frame, statement: Append) -> None:
     active = conjunction(frame, keep, lane_state.tail, lane_state.condition)
     stored = [splat(frame.builder, value, lane_state.count) for value in stored]
     frame.lane = None
-    write = _compressed if all(_compresses(frame, place) for place in places) else _one_by_one
-    emit_store(frame, statement.count, write(frame, places, stored, active, _count(frame, statement.count)))
+    count = _count(frame, statement.count)
+    if all(_compresses(frame, place) for place in places):
+        after = _compressed(frame, places, stored, active, count, _limit(frame, statement, places))
+    else:
+        after = _one_by_one(frame, places, stored, active, count)
+    emit_store(frame, statement.count, after)
     frame.lane = lane_state
 
 
 def _count(frame: Frame, count: Ref) -> Value:
     return emit_load(frame, Load(tensor=count.tensor, index=count.index, dtype=INDEX))
+
+
+def _limit(frame: Frame, statement: Append, places: list[Place]) -> Value:
+    """Where the elements end that may be written."""
+    limits = [frame.evaluate(place.shape[0]) for place in places]
+    if statement.limit is not None:
+        limits.append(frame.evaluate(statement.limit))
+    low = limits[0]
+    for limit in limits[1:]:
+        low = intrinsic(frame.builder, "smin", INDEX_TYPE, [low, limit])
+    return low
 
 
 def _element(frame: Frame, place: Place, position: Value) -> Value:
@@ -69,19 +84,16 @@ def _compresses(frame: Frame, place: Place) -> bool:
     return ("avx512f" if place.dtype.storage_bits >= 32 else "avx512vbmi2") in frame.chip.features
 
 
-def _compressed(frame: Frame, places: list[Place], stored: list[Value], active: Value, count: Value) -> Value:
+def _compressed(frame: Frame, places: list[Place], stored: list[Value], active: Value, count: Value, limit: Value) -> Value:
     """Compress to a register, one register at a time, then store; the new count.
 
     Not `masked.compressstore`: its x86 instruction is microcoded on Zen 4. What lies past the count is unspecified, so a
-    register is stored whole wherever it does not run past the tensors' ends. The widest element decides how many lanes are
+    register is stored whole wherever it does not run past `limit`. The widest element decides how many lanes are
     taken together, so that all tensors advance by one count.
     """
     builder = frame.builder
     lanes = lanes_of(active)
     step = max(1, min(lanes, *(frame.chip.vector_bits // place.dtype.storage_bits for place in places)))
-    capacity = frame.evaluate(places[0].shape[0])
-    for place in places[1:]:
-        capacity = intrinsic(builder, "smin", INDEX_TYPE, [capacity, frame.evaluate(place.shape[0])])
     for start in range(0, lanes, step):
         part = list(range(start, min(start + step, lanes)))
         # LLVM compresses whole registers only: the missing lanes are switched off.
@@ -106,7 +118,7 @@ def _compressed(frame: Frame, places: list[Place], stored: list[Value], active: 
                 builder.call(function, [value, pointer, constant(WORD, place.dtype.storage_bytes), below])
 
         end = builder.add(count, index_constant(size), flags=("nsw",))
-        emit_branches(frame, builder.icmp_signed("<=", end, capacity), whole, exact)
+        emit_branches(frame, builder.icmp_signed("<=", end, limit), whole, exact)
         count = builder.add(count, kept, flags=("nsw",))
     return count
 

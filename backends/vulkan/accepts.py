@@ -15,7 +15,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Diagnostic
 from tridsl.dtypes import F64, DType
 from tridsl.ir.expr import Call, Cast, Const
-from tridsl.ir.loop import Alloc, Append, Block, For, Kernel, Stmt
+from tridsl.ir.loop import Alloc, Append, Block, For, Kernel
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import walk
 
@@ -107,17 +107,15 @@ def _typed(node: Cast | Const, spec: DeviceSpec) -> Iterator[Diagnostic]:
     yield from _features(node.dtype, spec, node)
 
 
-def _appends(block: Block, in_lanes: bool) -> Iterator[Diagnostic]:
+def _appends(block: Block, shared: bool, own: frozenset[str] = frozenset()) -> Iterator[Diagnostic]:
+    """`shared`: several lanes run the block; `own` are the buffers that each of them has for itself."""
+    own |= {statement.buffer.name for statement in block if isinstance(statement, Alloc) and statement.buffer.space == "reg"}
     for statement in block:
-        if isinstance(statement, Append) and in_lanes:
-            yield _cannot("appending from several lanes", "leave the compacted loop unbound", statement)
-        yield from _inner_appends(statement, in_lanes)
-
-
-def _inner_appends(statement: Stmt, in_lanes: bool) -> Iterator[Diagnostic]:
-    for name in ("body", "then", "otherwise"):
-        inner = getattr(statement, name, ())
-        yield from _appends(inner, in_lanes or getattr(statement, "kind", "") in ("lane", "group"))
+        if isinstance(statement, Append) and shared and statement.count.tensor not in own:
+            yield _cannot("appending from several lanes to one count", "divide the compacted loop: `.parts(i, 64)`", statement)
+        lanes = getattr(statement, "kind", "") in ("lane", "group")
+        for name in ("body", "then", "otherwise"):
+            yield from _appends(getattr(statement, name, ()), shared or lanes, frozenset() if lanes else own)
 
 
 _RULES: dict[type, Callable[[Any, DeviceSpec], Iterator[Diagnostic]]] = {

@@ -80,9 +80,11 @@ def is_parallel(loop: For) -> bool:
     if loop.reduce or loop.carried or loop.kind not in ("serial", "unroll"):
         return False
     own = allocated(loop.body)
-    if any(isinstance(node, Append) for node in walk(loop.body)):
+    appends = [node for node in walk(loop.body) if isinstance(node, Append)]
+    if any(node.count.tensor not in own for node in appends):
         return False
-    places = [(ref.tensor, ref.index) for ref in written(loop.body) if ref.tensor not in own]
+    appended = {tensor for node in appends for tensor in node.tensors}  # from a count of its own on, up to a limit
+    places = [(ref.tensor, ref.index) for ref in written(loop.body) if ref.tensor not in own | appended]
     if not all(any(loop.var in variables(position) for position in at) for _, at in places):
         return False
     tensors = {name for name, _ in places}

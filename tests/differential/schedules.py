@@ -32,6 +32,7 @@ from tridsl.schedule.steps import (
     Order,
     Pack,
     Parallel,
+    Parts,
     Pipeline,
     Schedule,
     Split,
@@ -90,6 +91,10 @@ def _tile(n: _Nests, stage: str, loops: list[str]) -> Draft:
 
 def _split(n: _Nests, stage: str, loops: list[str]) -> Draft:
     return (Split(stage=stage, axis=n.random.choice(loops), factor=n.random.choice(FACTORS)),)
+
+
+def _parts(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    return (Parts(stage=stage, axis=n.random.choice(loops), factor=n.random.choice(FACTORS)),)
 
 
 def _fuse(n: _Nests, stage: str, loops: list[str]) -> Draft:
@@ -221,7 +226,7 @@ def _grid(n: _Nests, stage: str, loops: list[str]) -> Draft:
 
 
 Maker = Callable[[_Nests, str, list[str]], Draft]
-_SHAPES: tuple[tuple[Maker, int], ...] = ((_tile, 2), (_split, 4), (_fuse, 2), (_order, 4), (_at, 6), (_beside, 2), (_inline, 1), (_store, 1))
+_SHAPES: tuple[tuple[Maker, int], ...] = ((_tile, 2), (_split, 4), (_parts, 3), (_fuse, 2), (_order, 4), (_at, 6), (_beside, 2), (_inline, 1), (_store, 1))
 _COPIES: tuple[tuple[Maker, int], ...] = ((_pack, 2), (_store_copy, 1), (_pipeline, 1), (_prefetch, 1))
 VERBS: dict[str, tuple[tuple[Maker, int], ...]] = {
     "cpu": (
@@ -317,6 +322,7 @@ def _stored(s: StoreIn) -> str:
 _TEXTS: dict[type, Callable[[Step], str]] = {
     Tile: lambda s: f"tile({_pairs(s.sizes)})",
     Split: lambda s: f"split({s.axis}, {s.factor})",
+    Parts: lambda s: f"parts({s.axis}, {s.factor})",
     Fuse: lambda s: f"fuse({s.outer}, {s.inner})",
     Order: lambda s: f"order({', '.join(s.axes)})",
     Parallel: lambda s: f"parallel({s.axis})",

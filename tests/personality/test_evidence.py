@@ -30,6 +30,7 @@ from tridsl.schedule.steps import (
     Order,
     Pack,
     Parallel,
+    Parts,
     Pipeline,
     Schedule,
     Split,
@@ -46,6 +47,7 @@ named = st.lists(st.tuples(names, names), max_size=4).map(tuple)
 
 STEPS: tuple[st.SearchStrategy[Any], ...] = (
     st.builds(Tile, stage=names, sizes=sized),
+    st.builds(Parts, stage=names, axis=names, factor=wholes),
     st.builds(Split, stage=names, axis=names, factor=wholes),
     st.builds(Fuse, stage=names, outer=names, inner=names),
     st.builds(Order, stage=names, axes=st.lists(names, max_size=4).map(tuple)),

@@ -42,7 +42,28 @@ BOTH = """op both(x: f32[N], t: f32) -> (y: f32[..N], pos: i32[..N], z: f32[N], 
 }
 """
 
+RUNNING = """op running(x: f32[R, N]) -> (s: f32[R, N], m: f32[R, N], e: f32[R, N]) {
+  s[r, i] = scan sum[i](x[r, i])
+  m[r, i] = scan max[i](x[r, i])
+  e[r, i] = scan sum[i; exclusive](x[r, i])
+}
+"""
+
+HALVES = """op halves(x: f32[N], t: f32) -> (low: f32[..N], high: f32[..N]) {
+  low  = compact[i](x[i], x[i] < t)
+  high = compact[i](x[i], x[i] >= t)
+}
+"""
+
 LEGAL = [
+    (MATMUL, "C.parts(k, 2)"),
+    (MATMUL, "C.parts(k, 2)\n C.part.order(k.o, i, k.i, j).vector(j)\n C.vector(j)"),
+    (SOFTMAX, "m.parts(n, 5)\n y.sum.parts(k, 16)\n m.part.parallel(n.o)\n y.sum.part.vector(k.i)"),
+    (RUNNING, "s.parts(i, 4)\n m.parts(i, 1).parallel(r)\n e.parts(i, 16).parallel(i.o)"),
+    (RUNNING, "s.parts(i, 3)\n s.carry.parts(i.o, 4)\n s.part.parallel(i.o)"),
+    (BOTH, "y.parts(i, 4).parallel(i.o)\n y.part.vector(i.i)\n pos.parts(i, 7).vector(i.i)"),
+    (BOTH, "pos.beside(y, i)\n y.parts(i, 20).parallel(i.o).vector(i.i)\n y.carry.parts(i.o, 2)"),
+    (BOTH, "z.beside(y, i)\n y.parts(i, 16).parallel(i.o)"),
     (BOTH, "pos.beside(y, i)\n y.vector(i)"),
     (BOTH, "y.beside(pos, i)"),
     (BOTH, "z.beside(y, i)\n y.split(i, 5)"),
@@ -101,6 +122,17 @@ def test_pack_on_narrow_vectors() -> None:
 
 
 ILLEGAL = [
+    (MATMUL, "C.parts(k, 0)", "E0403"),
+    (MATMUL, "C.parts(i, 4)", "E0424"),
+    (MATMUL, "C.split(k, 4).parts(k.i, 2)", "E0424"),
+    (MATMUL, "C.order(k, i, j).parts(k, 2)", "E0424"),
+    (MATMUL, "C.vector(k).parts(k, 2)", "E0404"),
+    (MATMUL, "D.parts(k, 2)", "E0401"),
+    (MATMUL, "C.parts(z, 2)", "E0402"),
+    (SOFTMAX, "y.sum.at(y, r)\n e.at(y, r)\n m.at(y, r)\n m.parts(n, 4)", "E0424"),
+    (SOFTMAX, "y.parts(n, 4)", "E0424"),
+    (HALVES, "high.beside(low, i)\n low.parts(i, 4)", "E0424"),
+    (RUNNING, "s.parts(r, 4)", "E0424"),
     (MATMUL, "D.split(i, 4)", "E0401"),
     (MATMUL, "D.at(C, i)", "E0401"),
     (MATMUL, "D.inline()", "E0401"),

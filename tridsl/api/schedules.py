@@ -20,6 +20,7 @@ from tridsl.schedule.steps import (
     Order,
     Pack,
     Parallel,
+    Parts,
     Pipeline,
     Schedule,
     Split,
@@ -53,6 +54,10 @@ class ScheduleBuilder:
     def split(self, axis: str, factor: int) -> ScheduleBuilder:
         _positive("split", axis, factor)
         return self._then(Split(stage=self.stage, axis=axis, factor=factor))
+
+    def parts(self, axis: str, factor: int) -> ScheduleBuilder:
+        _positive("parts", axis, factor)
+        return self._then(Parts(stage=self.stage, axis=axis, factor=factor))
 
     def fuse(self, outer: str, inner: str) -> ScheduleBuilder:
         return self._then(Fuse(stage=self.stage, outer=outer, inner=inner))

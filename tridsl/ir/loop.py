@@ -110,13 +110,15 @@ class Append(Node):
     """If `keep`: `tensors[n][count] = values[n]` for every n; `count += 1`. In a vector loop the lanes append in lane order
     (compress).
 
-    `count` is a 0-d i64 place, 0 before the loop by an explicit store. What lies past the count is unspecified.
+    `count` is a 0-d i64 place, stored before the loop. What lies past the count is unspecified up to `limit` (None: the end of
+    the tensor); from there on it belongs to somebody else.
     """
 
     tensors: tuple[str, ...]
     count: Ref
     values: tuple[Expr, ...]
     keep: Expr
+    limit: Expr | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -388,7 +388,8 @@ def _append(s: loop.Append, names: Names) -> list[str]:
     count = _ref(s.count, names)
     targets = ", ".join([*(f"{tensor}[{count}]" for tensor in s.tensors[:-1]), f"{s.tensors[-1]}[{count}++]"])
     values = ", ".join(_inner(value, 1, names) for value in s.values)
-    return [f"append {targets} = {values} if {print_expr(s.keep, names)}"]
+    below = "" if s.limit is None else f" below {print_expr(s.limit, names)}"
+    return [f"append {targets} = {values} if {print_expr(s.keep, names)}{below}"]
 
 
 def _prefetch(s: loop.Prefetch, names: Names) -> list[str]:

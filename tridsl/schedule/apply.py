@@ -18,6 +18,7 @@ from tridsl.schedule.intrin import intrin
 from tridsl.schedule.order import order
 from tridsl.schedule.pack import pack
 from tridsl.schedule.parallel import parallel
+from tridsl.schedule.parts import parts
 from tridsl.schedule.pipeline import pipeline
 from tridsl.schedule.split import split
 from tridsl.schedule.steps import (
@@ -31,6 +32,7 @@ from tridsl.schedule.steps import (
     Order,
     Pack,
     Parallel,
+    Parts,
     Pipeline,
     Schedule,
     Split,
@@ -47,6 +49,7 @@ from tridsl.schedule.vector import vector
 STEPS: dict[type, Callable[[Kernel, Any, DeviceSpec], Kernel]] = {
     Tile: tile,
     Split: split,
+    Parts: parts,
     Fuse: fuse,
     Order: order,
     Parallel: parallel,

@@ -35,6 +35,15 @@ class Split(StepBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parts(StepBase):
+    """`parts(i, 4096)`: what is reduced, scanned or compacted over `i` becomes independent parts, put together afterwards.
+    Halide: rfactor."""
+
+    axis: str
+    factor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fuse(StepBase):
     """`fuse(i, j)`: two directly nested loops become `i.j`. Exo: mult_loops."""
 
@@ -138,5 +147,5 @@ class Grid(StepBase):
     axes: tuple[tuple[str, int], ...]
 
 
-Step: TypeAlias = Tile | Split | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Beside | Inline | StoreIn | Pack | Intrin | Pipeline | Grid
+Step: TypeAlias = Tile | Split | Parts | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Beside | Inline | StoreIn | Pack | Intrin | Pipeline | Grid
 Schedule: TypeAlias = tuple[Step, ...]

@@ -20,6 +20,7 @@ from tridsl.schedule.steps import (
     Order,
     Pack,
     Parallel,
+    Parts,
     Pipeline,
     Schedule,
     Split,
@@ -149,7 +150,7 @@ class Reader:
 
 
 EXAMPLES: dict[str, str] = {
-    "tile": "`.tile(i=12, j=32)`", "split": "`.split(k, 256)`", "fuse": "`.fuse(i, j)`", "order": "`.order(j, i, k)`",
+    "tile": "`.tile(i=12, j=32)`", "split": "`.split(k, 256)`", "parts": "`.parts(k, 4096)`", "fuse": "`.fuse(i, j)`", "order": "`.order(j, i, k)`",
     "parallel": "`.parallel(i)`", "vector": "`.vector(j)`", "unroll": "`.unroll(i.i)`", "bind": '`.bind(i.o="group.x")`',
     "at": "`.at(y, r)`", "beside": "`.beside(y, i)`", "inline": "`.inline()`", "store": "`.store(l1)`", "pack": "`.pack(at=k.o)`",
     "intrin": '`.intrin("vpdpbusd")`', "pipeline": "`.pipeline(1)`", "grid": "`.grid(columns=4)`",
@@ -165,6 +166,12 @@ def _split(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(2, 2)
     read.only()
     return Split(stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), span=call.span)
+
+
+def _parts(stage: str, call: VerbCall, read: Reader) -> Step:
+    read.count(2, 2)
+    read.only()
+    return Parts(stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), span=call.span)
 
 
 def _fuse(stage: str, call: VerbCall, read: Reader) -> Step:
@@ -264,6 +271,7 @@ def _grid(stage: str, call: VerbCall, read: Reader) -> Step:
 VERBS: dict[str, Callable[[str, VerbCall, Reader], Step]] = {
     "tile": _tile,
     "split": _split,
+    "parts": _parts,
     "fuse": _fuse,
     "order": _order,
     "parallel": _axis_verb(Parallel),
