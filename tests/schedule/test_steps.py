@@ -49,6 +49,10 @@ RUNNING = """op running(x: f32[R, N]) -> (s: f32[R, N], m: f32[R, N], e: f32[R, 
 }
 """
 
+IN_ORDER = """op total(x: f32[N]) -> y: f32 {
+  y = sum[i; order=seq](x[i])
+}
+"""
 HALVES = """op halves(x: f32[N], t: f32) -> (low: f32[..N], high: f32[..N]) {
   low  = compact[i](x[i], x[i] < t)
   high = compact[i](x[i], x[i] >= t)
@@ -124,6 +128,7 @@ def test_pack_on_narrow_vectors() -> None:
 ILLEGAL = [
     (MATMUL, "C.parts(k, 0)", "E0403"),
     (MATMUL, "C.parts(i, 4)", "E0424"),
+    (IN_ORDER, "y.parts(i, 4)", "E0424"),
     (MATMUL, "C.split(k, 4).parts(k.i, 2)", "E0424"),
     (MATMUL, "C.order(k, i, j).parts(k, 2)", "E0424"),
     (MATMUL, "C.vector(k).parts(k, 2)", "E0404"),

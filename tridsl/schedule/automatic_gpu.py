@@ -5,6 +5,7 @@
 2. Independent results get a lane for every 16 bytes.
 3. Sums of products get tiles: panels of both factors in shared memory, fetched ahead, and a register tile for each lane, or fragments
    for each subgroup where the device has matrix instructions for the types.
+4. Scans, compactions and long reductions run in parts.
 What is left has no steps; the backend binds its loops one by one.
 """
 
@@ -15,11 +16,13 @@ from dataclasses import dataclass
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Load, Var
-from tridsl.ir.op import Axis, Map, Reduce, Stage
+from tridsl.ir.op import Axis, Compact, Map, Reduce, Scan, Stage
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, values_of
 from tridsl.schedule.contraction_gpu import contraction_gpu
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.grouping import packed_together
+from tridsl.schedule.parts_gpu import reduced_parts, running_parts
 from tridsl.schedule.steps import At, Bind, Fuse, Inline, Schedule, Split, Step, StoreIn, Unroll, Vector
 
 ACCESS_BYTES = 16
@@ -39,8 +42,9 @@ def automatic_gpu(
     sizes: Mapping[str, int], decide: Decider,
 ) -> Schedule:  # fmt: skip
     """A legal schedule. `placed` and `shared` say which stages may be computed inside which result, at how many leading axes."""
-    steps: list[Step] = [Inline(stage=name) for name in inlined]
-    done: set[str] = set(inlined)
+    together = packed_together(graph, decide)
+    steps: list[Step] = [*(Inline(stage=name) for name in inlined), *together]
+    done: set[str] = {*inlined, *(step.stage for step in together)}
     for root, depth in shared.items():
         group = [s.stage for s in placed if isinstance(s, At) and s.consumer == root]
         row = _row(graph, root, group, depth, spec, sizes)
@@ -51,7 +55,9 @@ def automatic_gpu(
         if name not in done and isinstance(stage, Map) and stage.axes:
             steps += _map_steps(stage, graph, spec, sizes, decide)
         elif name not in done and isinstance(stage, Reduce):
-            steps += contraction_gpu(stage, spec, sizes, decide)
+            steps += contraction_gpu(stage, spec, sizes, decide) or reduced_parts(stage, sizes, decide)
+        elif name not in done and isinstance(stage, Scan | Compact):
+            steps += running_parts(stage, sizes, decide)
     return tuple(steps)
 
 

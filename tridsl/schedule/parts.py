@@ -149,13 +149,15 @@ def _reduction(nest: _Nest, step: Parts) -> Made | None:
         return None
     if any(not l.reduce for l in inner) or any(isinstance(n, Store | Alloc | Append) for n in walk(nest.loop)):
         return None
+    if nest.loop.carried:
+        raise _refused(step, "its elements are combined one after the other, in order")
     whole, reducer = found[0], found[0].reducer
     partials = _partials(nest, step, "part", reducer.dtypes, reducer.states)
     (inside,) = divide(nest.loop, step.factor).body
     assert isinstance(inside, For)
     first = replace(inside, body=rewrite(inside.body, {Accumulate: lambda a: replace(a, targets=partials.refs(partials.part))}))
     combine = Accumulate(targets=whole.targets, reducer=reducer, values=partials.values(partials.part), init=True, span=whole.span)
-    second = replace(partials.over, body=(combine,), reduce=True, carried=nest.loop.carried)
+    second = replace(partials.over, body=(combine,), reduce=True)
     return partials.buffers, (
         _phase(nest, step, "part", (replace(partials.over, body=(first,)),)),
         Phase(name=step.stage, body=nest.around((second,))),
