@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -39,16 +40,34 @@ def lower(
     engine: Engine, args: tuple[Any, ...], keywords: Mapping[str, Any], until: str, schedule: Schedule | None
 ) -> str:
     """The text of stage `until` for these arguments; `op` is the checked op itself."""
+    request, target = _request(engine, args, keywords, schedule)
+    op, facts = _specialised(request)
+    return print_op(op) if until == "op" else _text(pipeline.lower(op, _side(request, target, facts), until=until))
+
+
+def stage_seconds(engine: Engine, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, float]:
+    """How long each stage of the compilation for these arguments takes, in order: `automatic` chooses the schedule, `build` is the
+    compiler of the target's own (LLVM, glslc)."""
+    request, target = _request(engine, args, keywords, None)
+    start = perf_counter()
+    op, facts = _specialised(request)
+    side = pipeline.complete(op, _side(request, target, facts))
+    seconds = {"automatic": perf_counter() - start}
+    pipeline.build(op, side, on_stage=lambda name, value, elapsed: seconds.update({name: elapsed}))
+    return seconds
+
+
+def _request(
+    engine: Engine, args: tuple[Any, ...], keywords: Mapping[str, Any], schedule: Schedule | None
+) -> tuple[Request, Target]:
+    """What a call with these arguments would have compiled, with `schedule` in place of the chosen one."""
     call, options = identify(engine.module, engine.name, engine.families, args, keywords)
     resolved = resolve(call)
     target = find(options.device)
     chosen = engine.choice(engine.asked(call, resolved, target, options.threads)).steps
     strides = engine.strides(call, resolved, options, target)
-    request = Request(
-        engine=engine, call=call, resolved=resolved, strides=strides, schedule=chosen if schedule is None else schedule
-    )
-    op, facts = _specialised(request)
-    return print_op(op) if until == "op" else _text(pipeline.lower(op, _side(request, target, facts), until=until))
+    steps = chosen if schedule is None else schedule
+    return Request(engine=engine, call=call, resolved=resolved, strides=strides, schedule=steps), target
 
 
 def reference(engine: Engine, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:

@@ -146,17 +146,28 @@ def explain(
 @app.command()
 def bench(
     operations: Annotated[list[str] | None, typer.Argument(metavar="[FILE:OP ...]", help="Ops, measured at the sizes of their bench blocks.")] = None,
-    suite: Annotated[str, typer.Option(help="A list of cases, when no op is named; `list` prints the names.")] = "cpu",
+    suite: Annotated[str, typer.Option(help="A list of rows, when no op is named; `list` prints their names.")] = "cpu",
+    only: Annotated[list[str] | None, typer.Option(metavar="WORD", help="Rows of the suite whose name contains it; may be given again.")] = None,
     device: Device = "cpu",
-    peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Also measure numpy, and torch, numba, onnxruntime, opencv where installed.")] = True,
+    peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Also measure the libraries that are installed and know the op.")] = True,
     threads: Annotated[int, typer.Option(min=1, help="Threads of everybody, each pinned to a core.")] = 1,
     samples: Annotated[int, typer.Option(min=30, help="Samples of each reading.")] = 30,
+    quick: Annotated[bool, typer.Option("--quick", help="To try it: five samples, and only the readings that the goals are for.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 when a floor is missed.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print tables for a file of results.")] = False,
+    read: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Measure nothing: show what `--json` wrote before; may be given again.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure ops beside their peers on this machine: interleaved, correctness first, fractions of the machine's peak."""
-    from tridsl.cli.bench.command import Options, bench
+    """Measure ops beside their peers on this machine: interleaved, correctness first, fractions of the machine's peak, goals."""
+    from tridsl.cli.bench.command import bench, shown
+    from tridsl.cli.bench.session import Options
 
-    options = Options(operations=tuple(operations or ()), suite=suite, device=device, peers=peers, threads=threads, samples=samples)
+    if read:
+        raise typer.Exit(present(lambda settings: shown(tuple(read), as_markdown=as_markdown, strict=strict), from_environment, as_json=as_json))
+    options = Options(
+        operations=tuple(operations or ()), suite=suite, device=device, peers=peers, threads=threads, samples=samples, only=tuple(only or ()),
+        quick=quick, strict=strict, markdown=as_markdown,
+    )  # fmt: skip
     raise typer.Exit(present(lambda settings: bench(options, settings), from_environment, as_json=as_json))
 
 

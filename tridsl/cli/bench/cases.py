@@ -1,4 +1,4 @@
-"""What is measured: ops at sizes, from a suite or from the `bench` blocks of the user's own ops."""
+"""An op at sizes, as a suite or a `bench` block of the user's own op names it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tridsl.check.sizes import Number
-from tridsl.cli.output import Report
 from tridsl.cli.targets import Given, Target
 from tridsl.diagnostics import error
-from tridsl.dtypes import BF16, DTYPES, F32, I8, DType
+from tridsl.dtypes import DTYPES, DType
 from tridsl.ir.op import Op, Reduce
 from tridsl.schedule.analyse import points
 from tridsl.schedule.contraction import is_contraction
@@ -34,52 +33,14 @@ class Case:
         return Given(sizes=self.sizes, shapes=self.shapes, types=self.types, scalars=self.scalars)
 
     @property
+    def is_ours(self) -> bool:
+        """Whether the op is one that the peers know by its name."""
+        return self.operation.startswith(("stdlib:", "bench:"))
+
+    @property
     def title(self) -> str:
         parts = [f"{n}={t}" for n, t in self.types.items()] + [f"{n}={v}" for n, v in self.sizes.items()]
         return ", ".join(parts + [f"{n}={'x'.join(map(str, s))}" for n, s in self.shapes.items()])
-
-
-def _matmul(size: int, dtype: DType = F32) -> Case:
-    return Case(operation="stdlib:matmul", sizes={"M": size, "K": size, "N": size}, types={"T": dtype})
-
-
-def _rows(op: str, rows: int, columns: int) -> Case:
-    return Case(operation=f"stdlib:{op}", shapes={"x": (rows, columns)})
-
-
-def _attention(heads: int, length: int, width: int, *, causal: bool) -> Case:
-    """Two products of 2 length^2 width FLOP per head; half of the scores are masked when causal."""
-    sizes = {"H": heads, "G": heads, "S": length, "L": length, "D": width, "E": width}
-    flop = 4 * heads * length * length * width // (2 if causal else 1)
-    return Case(operation="stdlib:attention", sizes=sizes, scalars={"scale": width**-0.5, "causal": causal}, flop=flop)
-
-
-CPU = (
-    *map(_matmul, (64, 512, 1024, 2048)), _matmul(1024, BF16), _matmul(1024, I8),
-    *(_rows(op, rows, columns) for op in ("softmax", "layernorm", "rmsnorm") for rows, columns in ((64, 512), (1024, 1024), (4096, 4096))),
-    _attention(16, 1024, 64, causal=False), _attention(16, 1024, 64, causal=True),
-    Case(operation="stdlib:tgemm", sizes={"M": 2560, "K": 6912, "N": 512}), Case(operation="stdlib:tgemm", sizes={"M": 2560, "K": 6912, "N": 8}),
-    Case(operation="stdlib:tgemv", sizes={"M": 2560, "K": 6912}, scalars={"sx": 0.01}), Case(operation="stdlib:tgemv", sizes={"M": 6912, "K": 2560}, scalars={"sx": 0.01}),
-    *(Case(operation=f"stdlib:{op}", sizes={"H": 1080, "W": 1920}, scalars={"threshold": 100}) for op in ("edges", "sobel_edges")),
-    Case(operation="stdlib:above", sizes={"N": 10_000_000}, scalars={"t": 0.5}), Case(operation="stdlib:cumsum", sizes={"N": 10_000_000}),
-    Case(operation="stdlib:saxpy", sizes={"N": 10_000_000}, scalars={"a": 2.0}), Case(operation="stdlib:gelu", sizes={"N": 10_000_000}),
-)  # fmt: skip
-SUITES: dict[str, tuple[Case, ...]] = {
-    "cpu": CPU,
-    "quick": (_matmul(64), _rows("softmax", 64, 512), Case(operation="stdlib:edges", sizes={"H": 270, "W": 480}, scalars={"threshold": 100})),
-}
-"""`cpu`: what the project measures itself by. `quick`: three small cases, to try the command."""
-
-
-def list_suites() -> Report:
-    return Report(data={n: [f"{c.operation} {c.title}" for c in cases] for n, cases in SUITES.items()}, text=tuple(f"{n}: {len(c)} cases" for n, c in SUITES.items()))
-
-
-def suite(name: str) -> tuple[Case, ...]:
-    """E0814."""
-    if name not in SUITES:
-        raise error("E0814", f"there is no suite `{name}`", help=f"suites: {', '.join(SUITES)}")
-    return SUITES[name]
 
 
 def bench_blocks(operation: str, target: Target) -> tuple[Case, ...]:

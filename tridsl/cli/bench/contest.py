@@ -14,7 +14,9 @@ from tridsl.autotune.answers import Agreement, compare
 from tridsl.buffer import pack
 from tridsl.check.sizes import solve
 from tridsl.cli.bench import peers
+from tridsl.cli.bench.arrays import aligned, rehomed
 from tridsl.cli.bench.cases import Case
+from tridsl.cli.bench.rows import own_kernels
 from tridsl.cli.targets import Target, choose, complete, find_target, lifted, scalar_values, with_all_axes
 from tridsl.diagnostics import error
 from tridsl.dtypes import NUMPY_TYPES, TRIT
@@ -23,12 +25,17 @@ from tridsl.ir.op import Op, Scalar
 from tridsl.schedule.analyse import work
 
 ORACLE_WORK = 2_000_000_000
-"""Scalar operations up to which the interpreter is the reference; past it a NumPy formula in f64 must be."""
+"""Scalar operations up to which the interpreter is the reference where there is no formula."""
+FORMULA_WORK = 20_000_000
+"""Scalar operations from which a NumPy formula in f64 is the reference, where there is one (tests compare the two at small sizes)."""
+OWN = "bench:"
+"""How a case names an op of `kernels.tri` of this package."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prepared:
-    """A case with its arguments. `sets` are copies of them for cold readings; `outs` the results' arrays of each set."""
+    """A case with its arguments and arrays for its results, each beginning at a cache line. `bytes`: of all of them; `written`: of the
+    results."""
 
     case: Case
     target: Target
@@ -38,11 +45,28 @@ class Prepared:
     arguments: Mapping[str, Any]
     outs: tuple[Any, ...]
     bytes: int
+    written: int
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The arguments as a library takes them: packed ones decoded."""
+        return plain(self.arguments)
+
+
+def plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Packed arguments decoded, the others as they are."""
+    return {n: rehomed(np.asarray(v)) if hasattr(v, "layout") else v for n, v in arguments.items()}
+
+
+def target_of(case: Case, services: Services) -> Target:
+    """The op of a case."""
+    text = case.operation
+    return find_target(f"{own_kernels()}:{text.removeprefix(OWN)}" if text.startswith(OWN) else text, services)
 
 
 def prepare(case: Case, services: Services, seed: int = 0) -> Prepared:
     """Random arguments of a case, trits packed, and arrays for its results. Scalars that the case leaves out have their default, or 1."""
-    target = find_target(case.operation, services)
+    target = target_of(case, services)
     said = case.given
     op = choose(target, said, {})
     unsaid = {p.name: 1.0 if p.dtype.is_float else int(p.dtype.is_integer) for p in op.params if isinstance(p, Scalar) and p.default is None}
@@ -54,10 +78,13 @@ def prepare(case: Case, services: Services, seed: int = 0) -> Prepared:
     sizes = solve(whole, tensors, numbers)
     shapes = result_shapes(whole, {**numbers, **sizes})
     packed = {n: pack(v, "t16") for t in op.tensors if t.dtype == TRIT and t.role != "output" for n, v in ((t.name, plain[t.name]),) if v.ndim == 2}
-    outs = tuple(np.zeros(shapes[t.name], NUMPY_TYPES[t.dtype]) for t in op.outputs)
-    arguments = {**plain, **numbers, **packed}
-    moved = sum(getattr(a, "array", a).nbytes for a in arguments.values() if hasattr(a, "array") or hasattr(a, "nbytes"))
-    return Prepared(case=case, target=target, op=op, whole=whole, sizes=sizes, arguments=arguments, outs=outs, bytes=moved + sum(o.nbytes for o in outs))
+    outs = tuple(aligned(shapes[t.name], NUMPY_TYPES[t.dtype]) for t in op.outputs)
+    arguments = {name: rehomed(value) for name, value in {**plain, **numbers, **packed}.items()}
+    read = sum(getattr(a, "array", a).nbytes for a in arguments.values() if hasattr(a, "array") or hasattr(a, "nbytes"))
+    return Prepared(
+        case=case, target=target, op=op, whole=whole, sizes=sizes, arguments=arguments, outs=outs,
+        bytes=read + sum(o.nbytes for o in outs), written=sum(o.nbytes for o in outs),
+    )  # fmt: skip
 
 
 def caller(ready: Prepared, services: Services, device: str, threads: int) -> Callable[[Mapping[str, Any], tuple[Any, ...]], Any]:
@@ -84,16 +111,18 @@ def our_call(ready: Prepared, services: Services, device: str, threads: int) -> 
 
 def reference(ready: Prepared) -> dict[str, Any]:
     """Results in f64 on the same (rounded) inputs."""
-    arguments = {n: np.asarray(v) if hasattr(v, "layout") else v for n, v in ready.arguments.items()}
+    arguments = ready.plain
     total = sum(work(stage, ready.sizes) or 0 for stage in ready.whole.stages)
-    formula = peers.NUMPY.get(ready.op.name) if ready.case.operation.startswith("stdlib:") else None
-    if total <= ORACLE_WORK or formula is None:
+    formula = peers.NUMPY.get(ready.op.name) if ready.case.is_ours else None
+    if total <= FORMULA_WORK or formula is None:
         if total > 50 * ORACLE_WORK:
             raise error("E0816", f"`{ready.op.name}` at {ready.case.title} is too large to be checked before it is timed", help="bench smaller sizes")
         return evaluate_op(ready.whole, with_all_axes(ready.op, ready.whole, arguments), ready.sizes, exact=True)
     wide = {n: v.astype(np.float64) if isinstance(v, np.ndarray) and v.dtype.kind not in "iu" else v for n, v in arguments.items()}
     outs = [np.zeros(o.shape, o.dtype if t.dtype.is_integer else np.float64) for o, t in zip(ready.outs, ready.op.outputs)]
-    return _named(ready, formula(wide, outs)())
+    call = formula(wide, outs)
+    assert call is not None, "a formula takes f64"
+    return _named(ready, call())
 
 
 def _named(ready: Prepared, results: Any) -> dict[str, Any]:

@@ -1,29 +1,40 @@
-"""What this machine can do at most, measured by kernels of our own: multiply-adds in registers, a copy past the caches."""
+"""What this machine can do at most, measured by kernels of our own beside every reading.
+
+`fma`, `bf16`, `vnni`, `vnni16`: products in registers, each multiply-add counted as two operations. `read`, `copy_plain`,
+`copy_around` (non-temporal stores): bytes read plus written, at the size of the reading that they stand beside, in the cache or
+rotated as it is. `copy` is the faster of the two copies.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tridsl.backend import Binary, Code, Device, Signature, load_backend
-from tridsl.cli.bench.sampling import Call
-from tridsl.devices.spec import DeviceSpec
+from tridsl.cli.bench.arrays import aligned
+from tridsl.cli.bench.peak_kernels import CHAINS, STREAMS, chains
+from tridsl.cli.bench.sampling import Call, Reading
 from tridsl.dtypes import F32
 from tridsl.ir.expr import Var
 from tridsl.ir.op import Tensor
 
-FMA_ROUNDS = 1 << 17
-LEAST_COPY_BYTES = 1 << 26
+CHAIN_LENGTH = 1 << 19
+"""Instructions of one chain in a call: some milliseconds. Behind a stream through memory the clock needs a part of one to come up
+again (measured: 0.3 ms of them reach 75 to 90% of what 3 ms do)."""
+LEAST_STREAM_BYTES = 4 << 20
+"""A stream in the cache goes over its bytes again until it has moved so many, one out of the cache takes so many at once."""
+TURN = 8 * 64
+"""Bytes that are a multiple of what every stream moves in one turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """A kernel that runs at one limit of the machine. One call does `amount` of `unit` (FLOP, or bytes read plus written)."""
+    """A kernel at one limit of the machine. One call does `amount` of `unit` (FLOP, OP, or bytes read plus written)."""
 
     name: str
     unit: str
@@ -31,92 +42,82 @@ class Probe:
     call: Call
 
 
-def probes(device: Device, threads: int) -> tuple[Probe, ...]:
-    """`fma`: f32 multiply-adds on registers, two operations each. `copy`: non-temporal stores, arrays twice the last-level cache.
+@dataclass(slots=True, kw_only=True, eq=False)
+class Peaks:
+    """The probes of one device on `threads` threads. `rotation`: bytes that cold streams go round in."""
 
-    With several threads each runs the kernel on its own part.
-    """
-    spec = device.spec
-    lanes = max(1, (spec.vector_bits or 128) // 32)
-    accumulators = 24 if (spec.vector_registers or 16) >= 32 else 12
-    pool = ThreadPoolExecutor(threads) if threads > 1 else None
-    fma = _load(_fma_text(lanes, accumulators), device)
-    copy = _load(_copy_text(lanes), device)
-    scratch = [np.full(2 * lanes + accumulators * lanes, 0.5, np.float32) for _ in range(threads)]
-    count = max(LEAST_COPY_BYTES, 2 * (spec.l3_bytes or spec.l2_bytes or 0)) // 4 // (4 * lanes * threads) * (4 * lanes)
-    arrays = [(_aligned(count), _aligned(count)) for _ in range(threads)]
-    return (
-        Probe(name="fma", unit="FLOP/s", amount=2.0 * FMA_ROUNDS * accumulators * lanes * threads,
-              call=_together(pool, [partial(fma, [s, s, FMA_ROUNDS], 1) for s in scratch])),
-        Probe(name="copy", unit="B/s", amount=8.0 * count * threads,
-              call=_together(pool, [partial(copy, [*a, count], 1) for a in arrays])),
-    )  # fmt: skip
+    device: Device
+    threads: int
+    rotation: int
+    _kernels: dict[str, Any] = field(default_factory=dict)
+    _arena: Any = None
+    _pool: ThreadPoolExecutor | None = None
+
+    def arithmetic(self, name: str) -> Probe | None:
+        """None where the processor lacks the instruction."""
+        spec = self.device.spec
+        chain = CHAINS[name]
+        lanes = max(1, (spec.vector_bits or 128) // 32)
+        if chain.feature and (chain.feature not in spec.features or lanes < 16):
+            return None
+        accumulators = 24 if (spec.vector_registers or 16) >= 32 else 12
+        kernel = self._kernel(name, lambda: chains(name, lanes, accumulators))
+        scratch = [np.full((2 + accumulators) * lanes, 0.5, np.float32) for _ in range(self.threads)]
+        amount = 2.0 * chain.deep * CHAIN_LENGTH * accumulators * lanes * self.threads
+        unit = "FLOP/s" if chain.accumulator == "float" else "OP/s"
+        return Probe(name=name, unit=unit, amount=amount, call=self._together([partial(kernel, [s, s, CHAIN_LENGTH, 1], 1) for s in scratch]))
+
+    def memory(self, moved: int, *, cold: bool) -> tuple[Probe, ...]:
+        """Streams of `moved` bytes in all, again and again the same ones, or (`cold`) the next ones of the rotation."""
+        share = max(2 * TURN, -(-(max(moved, LEAST_STREAM_BYTES) if cold else moved) // self.threads // (2 * TURN)) * 2 * TURN)
+        slots = max(1, self.rotation // (share * self.threads)) if cold else 1
+        if self._arena is None or self._arena.size < share * self.threads * slots:
+            self._arena = aligned((max(share * self.threads * slots, self.rotation if cold else 0),), np.uint8)
+            self._arena.fill(1)
+        rounds = 1 if cold else -(-LEAST_STREAM_BYTES // share)
+        return tuple(self._stream(name, share, slots, rounds) for name in STREAMS)
+
+    def _stream(self, name: str, share: int, slots: int, rounds: int) -> Probe:
+        lanes = max(1, (self.device.spec.vector_bits or 128) // 32)
+        kernel = self._kernel(name, lambda: STREAMS[name](lanes))
+        half = share if name == "read" else share // 2
+        sink = aligned((64,), np.float32)
+        parts = []
+        for slot in range(slots):
+            row = []
+            for thread in range(self.threads):
+                begin = (slot * self.threads + thread) * share
+                x = self._arena[begin : begin + half].view(np.float32)
+                y = sink if name == "read" else self._arena[begin + half : begin + share].view(np.float32)
+                row.append(partial(kernel, [x, y, half // 4, rounds], 1))
+            parts.append(self._together(row))
+        return Probe(name=name, unit="B/s", amount=float(share * rounds * self.threads), call=lambda number: parts[number % slots](number))
+
+    def _together(self, parts: Sequence[Callable[[], None]]) -> Call:
+        if len(parts) == 1:
+            (only,) = parts
+            return lambda number: only()
+        pool = self._pool = self._pool or ThreadPoolExecutor(self.threads)
+        return lambda number: [future.result() for future in [pool.submit(part) for part in parts]]
+
+    def _kernel(self, name: str, text: Callable[[], str]) -> Any:
+        if name not in self._kernels:
+            self._kernels[name] = _load(text(), self.device)
+        return self._kernels[name]
 
 
-def _together(pool: ThreadPoolExecutor | None, parts: list[Callable[[], None]]) -> Call:
-    if pool is None:
-        (only,) = parts
-        return lambda number: only()
-    return lambda number: [future.result() for future in [pool.submit(part) for part in parts]]
+def rates(probes: Iterable[Probe], readings: Mapping[str, Reading]) -> dict[str, float]:
+    """What was reached, per second; `copy` is the better of the two ways to copy."""
+    found = {p.name: p.amount / readings[p.name].median for p in probes}
+    copies = [found[name] for name in ("copy_plain", "copy_around") if name in found]
+    return found | ({"copy": max(copies)} if copies else {})
 
 
 def _load(text: str, device: Device) -> Any:
     n = Var(name="n")
     tensors = tuple(Tensor(name=name, dtype=F32, shape=(n,), role=role) for name, role in (("x", "input"), ("y", "output")))  # type: ignore[arg-type]
     backend = load_backend(device.backend)
-    code = Code(entry="probe", text=_header(device.spec) + text, extension="ll", signature=Signature(params=tensors, sizes=("n",)))
+    header = f'target triple = "{device.spec.target_triple}"\n'
+    code = Code(entry="probe", text=header + text, extension="ll", signature=Signature(params=tensors, sizes=("n", "rounds")))
     binary: Binary = backend.build(code, device.spec)
     return backend.driver().load(binary, device)
-
-
-def _header(spec: DeviceSpec) -> str:
-    return f'target triple = "{spec.target_triple}"\n'
-
-
-_ENTRY = """define i32 @probe(ptr %slots, i64 %threads) "prefer-vector-width"="{bits}" {{
-entry:
-  %x = load ptr, ptr %slots
-  %y.slot = getelementptr i64, ptr %slots, i64 1
-  %y = load ptr, ptr %y.slot
-  %n.slot = getelementptr i64, ptr %slots, i64 2
-  %n = load i64, ptr %n.slot
-{start}  br label %loop
-loop:
-  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
-{body}  %next = add i64 %i, {step}
-  %more = icmp ult i64 %next, %n
-  br i1 %more, label %loop, label %end
-end:
-{finish}  ret i32 0
-}}
-"""
-
-
-def _fma_text(lanes: int, accumulators: int) -> str:
-    """Independent chains `a = a * 0.5 + 0.5`, as many as registers allow, which is more than the latency of one needs."""
-    vector = f"<{lanes} x float>"
-    start = f"  %m = load {vector}, ptr %x, align 4\n  %c.at = getelementptr {vector}, ptr %x, i64 1\n  %c = load {vector}, ptr %c.at, align 4\n"
-    phis, body, finish = "", "", ""
-    for i in range(accumulators):
-        start += f"  %s{i}.at = getelementptr {vector}, ptr %x, i64 {2 + i}\n  %s{i} = load {vector}, ptr %s{i}.at, align 4\n"
-        phis += f"  %a{i} = phi {vector} [ %s{i}, %entry ], [ %b{i}, %loop ]\n"
-        body += f"  %b{i} = call {vector} @llvm.fma.v{lanes}f32({vector} %a{i}, {vector} %m, {vector} %c)\n"
-        finish += f"  store {vector} %b{i}, ptr %s{i}.at, align 4\n"
-    return _ENTRY.format(bits=32 * lanes, start=start, body=phis + body, finish=finish, step=1) + f"declare {vector} @llvm.fma.v{lanes}f32({vector}, {vector}, {vector})\n"
-
-
-def _copy_text(lanes: int) -> str:
-    """Four vectors a round, with stores that go around the caches."""
-    vector = f"<{lanes} x float>"
-    body = ""
-    for i in range(4):
-        body += f"  %p{i} = add i64 %i, {i * lanes}\n  %f{i} = getelementptr float, ptr %x, i64 %p{i}\n  %t{i} = getelementptr float, ptr %y, i64 %p{i}\n"
-        body += f"  %v{i} = load {vector}, ptr %f{i}, align {4 * lanes}\n  store {vector} %v{i}, ptr %t{i}, align {4 * lanes}, !nontemporal !0\n"
-    return _ENTRY.format(bits=32 * lanes, start="", body=body, finish="  fence seq_cst\n", step=4 * lanes) + "!0 = !{i32 1}\n"
-
-
-def _aligned(count: int) -> Any:
-    """Zeros that begin at a multiple of 64 bytes, every page touched."""
-    raw = np.ones(count + 16, np.float32)
-    skip = -raw.ctypes.data % 64 // 4
-    return raw[skip : skip + count]

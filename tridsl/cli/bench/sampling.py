@@ -11,14 +11,12 @@ from time import perf_counter_ns
 import numpy as np
 
 SAMPLES = 30
-LEAST_NANOSECONDS = 100_000
-"""A sample repeats its call until it lasts this long: a thousand times the clock's own cost."""
+LEAST_NANOSECONDS = 300_000
+"""A sample repeats its call until it lasts this long: some thousand times the clock's own cost, and a hundred times a timer's tick."""
 WARM_UP_NANOSECONDS = 20_000_000
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
 Call = Callable[[int], object]
-"""What is timed; the argument counts its calls, for whoever rotates buffers."""
+"""What is timed; the argument counts the calls of everybody, so that rotated buffers were used by nobody for a whole round."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,22 +28,31 @@ class Reading:
     p90: float
     samples: int
 
+    def over(self, calls: int) -> Reading:
+        """Of one call, where a sample was `calls` of them."""
+        return Reading(median=self.median / calls, p10=self.p10 / calls, p90=self.p90 / calls, samples=self.samples)
+
     def data(self) -> dict[str, float | int | str]:
         return {"median_seconds": self.median, "p10_seconds": self.p10, "p90_seconds": self.p90, "samples": self.samples, "label": "measured"}
 
 
-def interleave(calls: Mapping[str, Call], samples: int = SAMPLES) -> dict[str, Reading]:
-    """One sample of each call in turn, `samples` times, so that a change of the machine's speed meets everybody alike."""
-    counts = dict.fromkeys(calls, 0)
+def interleave(calls: Mapping[str, Call], samples: int = SAMPLES, *, warm: bool = True) -> dict[str, Reading]:
+    """One sample of each call in turn, `samples` times, so that a change of the machine's speed meets everybody alike. `warm`: short
+    calls are made once before their sample, so that it does not pay for what the one before has put out of the cache."""
+    count = 0
     repeats: dict[str, int] = {}
 
     def sample(name: str, times: int) -> int:
-        call, first = calls[name], counts[name]
+        nonlocal count
+        call = calls[name]
+        if warm and times > 1:
+            call(count)
+            count += 1
         start = perf_counter_ns()
-        for number in range(first, first + times):
+        for number in range(count, count + times):
             call(number)
         elapsed = perf_counter_ns() - start
-        counts[name] += times
+        count += times
         return elapsed
 
     for name in calls:
@@ -68,12 +75,12 @@ def reading(seconds: list[float]) -> Reading:
     return Reading(median=float(median), p10=float(p10), p90=float(p90), samples=len(seconds))
 
 
-def start_with_threads(threads: int, command: Sequence[str]) -> None:
-    """BLAS libraries read their number of threads when they are loaded, so a program that has other numbers in its environment is
-    started anew as `python *command`. Returns only when the numbers are right."""
-    if any(os.environ.get(name) != str(threads) for name in THREAD_VARIABLES):
+def start_with(environment: Mapping[str, str], command: Sequence[str]) -> None:
+    """Libraries read their number of threads when they are loaded, so a program with another environment is started anew as
+    `python *command`. Returns only when the variables are as wanted."""
+    if any(os.environ.get(name) != value for name, value in environment.items()):
         sys.stdout.flush()
-        os.execve(sys.executable, [sys.executable, *command], os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)))
+        os.execve(sys.executable, [sys.executable, *command], {**os.environ, **environment})
 
 
 def pin(threads: int) -> tuple[int, ...]:

@@ -1,9 +1,13 @@
-"""The rows of `tridsl bench` as text that fits 80 columns."""
+"""The rows of `tridsl bench` as text that fits 100 columns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from rich.table import Table
+
+from tridsl.cli.bench.measure import US
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
@@ -14,39 +18,114 @@ def seconds(value: float) -> str:
     return f"{value / size:.3g} {unit}"
 
 
-def table(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> tuple[str, ...]:
-    """A paragraph per case: a line per reading, and one with the times of first calls."""
+def amount(value: float) -> str:
+    """Bytes, in powers of 1024."""
+    size, unit = next(((s, u) for s, u in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")) if value >= s), (1, "bytes"))
+    return f"{value / size:.3g} {unit}"
+
+
+def figure(row: Mapping[str, Any], value: float) -> str:
+    """A value in the unit of the row's goal."""
+    unit = row["goal"]["unit"] if row.get("goal") else row.get("unit", "")
+    return f"{value:.3g}{unit}" if unit.startswith(("%", "x")) else f"{value:.3g} {unit}"
+
+
+def best_peer(row: Mapping[str, Any]) -> tuple[str, float] | None:
+    """The peer with the least time in the reading that the goal is for, and its time over ours."""
+    contestants = row.get("readings", {}).get(row.get("regime"), {}).get("contestants", {})
+    others = {n: one["median_seconds"] for n, one in contestants.items() if n != US and "value" in one}
+    if US not in contestants or not others:
+        return None
+    name = min(others, key=lambda n: others[n])
+    return name, others[name] / contestants[US]["median_seconds"]
+
+
+def described(machine: Mapping[str, Any]) -> str:
+    """The machine in a line."""
     cores = ", ".join(map(str, machine["cores"]))
-    lines = [f"{machine['description']}; {machine['threads']} thread(s), pinned to core(s) {cores}"]
-    lines.append("Fractions are of the peak beside them, probed in the same minute: fma in registers, copy past the caches.")
+    return f"{machine['description']}; {machine['threads']} thread(s), pinned to core(s) {cores}"
+
+
+def around(machine: Mapping[str, Any]) -> str:
+    """What cold means here."""
+    level = machine["caches"]["l3_bytes"] or machine["caches"]["l2_bytes"] or 0
+    told = f"cold: buffers go round in {amount(machine['rotation_bytes'])}"
+    return told + (f", bounded: the last-level cache is reported as {amount(level)}" if machine["rotation_bytes"] < 4 * level else "")
+
+
+def table(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A paragraph per row: a line per reading, and what compiling took; then the rows with goals in one table."""
+    lines = [f"{described(machine)}; {around(machine)}"]
+    lines.append("Fractions are of the peak beside them, probed in the same minute at the same size.")
     for row in rows:
-        lines += ["", f"{row['operation']}  {row['case']}", *(f"  {line}" for line in _case(row))]
+        title = f"{row['operation']}  {row['case']}" if row["operation"] != row["name"] else row["name"]
+        lines += ["", title, *(f"  {line}" for line in _case(row))]
     absent = [name for name, here in machine["peers"].items() if not here]
     if absent:
         lines += ["", f"Not installed, so not measured: {', '.join(absent)}. (pip install 'tridsl[bench]'; torch apart)"]
-    return ("\n".join(lines),)
+    judged = [row for row in rows if row.get("goal")]
+    return ("\n".join(lines), "", _summary(judged)) if judged else ("\n".join(lines),)
+
+
+def _summary(rows: Sequence[Mapping[str, Any]]) -> Table:
+    summary = Table("row", "", "ours, measured", "floor", "goal", "verdict", "as written", "best peer: its time over ours", box=None, pad_edge=False)
+    for row in rows:
+        if not row.get("correct", True):
+            summary.add_row(row["name"], row["regime"], "", "", "", "WRONG")
+            continue
+        summary.add_row(row["name"], row["regime"], *bounds(row))
+    return summary
+
+
+def bounds(row: Mapping[str, Any]) -> tuple[str, str, str, str, str, str]:
+    """Figure, floor, goal, verdict, the absolute verdict where it is another one's, best peer."""
+    goal, best = row["goal"], best_peer(row)
+    value = "" if row["value"] is None else figure(row, row["value"])
+    floor, aim = f"{goal['floor']:g}", "as peer" if goal["goal"] is None else f"{goal['goal']:g}"
+    absolute = ""
+    if row.get("floor_of_peer") is not None:
+        absolute = f"{row['absolute']} ({floor})"
+        scale = row["floor_of_peer"] / goal["floor"]
+        floor = f"{row['floor_of_peer']:.3g}"
+        aim = aim if goal["goal"] is None else f"{goal['goal'] * scale:.3g}"
+    return value, floor, aim, row["verdict"], absolute, "" if best is None else f"{best[0]} {best[1]:.2f}"
 
 
 def _case(row: Mapping[str, Any]) -> Iterator[str]:
     if "error" in row and "correct" not in row:
         yield str(row["error"]).replace("\n", "\n  ")
         return
-    if not row["correct"]:
+    if not row.get("correct", True):
         yield f"WRONG, so not timed: {row['error']}"
         return
-    yield f"{'':6}{'':12} {'median':>9} {'p10':>9} {'p90':>9}"
+    width = max(12, *(len(name) for found in row["readings"].values() for name in found["contestants"]))
+    yield f"{'':6}{'':{width}} {'median':>9} {'p10':>9} {'p90':>9}"
     for regime, found in row["readings"].items():
         for name, one in found["contestants"].items():
             times = " ".join(f"{seconds(one[key]):>9}" for key in ("median_seconds", "p10_seconds", "p90_seconds"))
-            yield f"{regime:6}{name:12} {times} {_share(one, found['peaks'])} {one['label']}"
-    times = row["compile"]
-    yield f"first call {seconds(times['cold_seconds'])} with an empty cache, {seconds(times['warm_seconds'])} with a warm one  {times['label']}"
-    if times["dispatch"]:
-        yield f"call of the smallest arrays {seconds(times['dispatch']['median_seconds'])}  {times['label']}"
-    yield f"largest error {row['error']:.2g}, checked in f64 before timing"
+            yield f"{regime:6}{name:{width}} {times} {_share(one, found['peaks'])} {one['label']}"
+    yield from _compiled(row)
+    if "error" in row:
+        yield f"largest error {row['error']:.2g}, checked in f64 before timing"
     for name, answer in row.get("peers", {}).items():
         if isinstance(answer, str):
-            yield f"{name} gives another answer, so it is not timed: {answer}"
+            yield f"{name} is not timed: {answer}"
+    for name, one in row.get("slow", {}).items():
+        yield f"{name} takes {seconds(one['seconds'])}, one call  {one['label']}"
+    if row.get("elsewhere"):
+        yield f"not in any package index, so not measured: {', '.join(row['elsewhere'])}"
+
+
+def _compiled(row: Mapping[str, Any]) -> Iterator[str]:
+    times = row.get("compile")
+    if not times:
+        return
+    yield f"first call {seconds(times['cold_seconds'])} with an empty cache, {seconds(times['warm_seconds'])} with a warm one  {times['label']}"
+    stages = sorted(times["stages"].items(), key=lambda pair: -pair[1])[:3]
+    longest = ", ".join(f"{name} {seconds(took)}" for name, took in stages if name != "build")
+    yield f"lowering {seconds(times['lowering_seconds'])} ({longest}), LLVM {seconds(times['build_seconds'])}  {times['label']}"
+    if times["dispatch"]:
+        yield f"call of the smallest arrays {seconds(times['dispatch']['median_seconds'])}  {times['label']}"
 
 
 def _share(one: Mapping[str, Any], peaks: Mapping[str, Any]) -> str:

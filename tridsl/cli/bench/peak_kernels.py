@@ -1,0 +1,109 @@
+"""The kernels of the peaks, as LLVM text: chains of multiply-adds in registers, and streams through memory.
+
+Every kernel is `probe(slots, threads)` with the slots x, y, n, rounds: two pointers, and how often what is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """An instruction of one kind of product: the processor's `feature` that it needs, its LLVM name and the types of accumulator and
+    operands for a number of 32-bit lanes, and the multiply-adds that it does in each lane."""
+
+    feature: str
+    intrinsic: str
+    accumulator: str
+    operand: str
+    deep: int
+
+    def types(self, lanes: int) -> tuple[str, str]:
+        return f"<{lanes} x {self.accumulator}>", f"<{lanes * (2 if self.operand == 'bfloat' else 1)} x {self.operand}>"
+
+
+CHAINS: dict[str, Chain] = {
+    "fma": Chain(feature="", intrinsic="llvm.fma.v{lanes}f32", accumulator="float", operand="float", deep=1),
+    "bf16": Chain(feature="avx512bf16", intrinsic="llvm.x86.avx512bf16.dpbf16ps.{bits}", accumulator="float", operand="bfloat", deep=2),
+    "vnni": Chain(feature="avx512vnni", intrinsic="llvm.x86.avx512.vpdpbusd.{bits}", accumulator="i32", operand="i32", deep=4),
+    "vnni16": Chain(feature="avx512vnni", intrinsic="llvm.x86.avx512.vpdpwssd.{bits}", accumulator="i32", operand="i32", deep=2),
+}
+"""Peaks of arithmetic. `vnni` is vpdpbusd (u8 by s8), `vnni16` vpdpwssd (s16 by s16), `bf16` vdpbf16ps."""
+
+_FRAME = """define i32 @probe(ptr %slots, i64 %threads) "prefer-vector-width"="{bits}" {{
+entry:
+  %x = load ptr, ptr %slots
+  %y.slot = getelementptr i64, ptr %slots, i64 1
+  %y = load ptr, ptr %y.slot
+  %n.slot = getelementptr i64, ptr %slots, i64 2
+  %n = load i64, ptr %n.slot
+  %rounds.slot = getelementptr i64, ptr %slots, i64 3
+  %rounds = load i64, ptr %rounds.slot
+{start}  br label %round
+round:
+  %r = phi i64 [ 0, %entry ], [ %r.next, %rounded ]
+{outer}  br label %loop
+loop:
+  %i = phi i64 [ 0, %round ], [ %next, %loop ]
+{body}  %next = add i64 %i, {step}
+  %more = icmp ult i64 %next, %n
+  br i1 %more, label %loop, label %rounded
+rounded:
+  %r.next = add i64 %r, 1
+  %again = icmp ult i64 %r.next, %rounds
+  br i1 %again, label %round, label %end
+end:
+{finish}  ret i32 0
+}}
+"""
+
+
+def chains(name: str, lanes: int, accumulators: int) -> str:
+    """`accumulators` independent chains of one instruction, which is more than its latency needs; n of each."""
+    chain = CHAINS[name]
+    total, operand = chain.types(lanes)
+    function = chain.intrinsic.format(lanes=lanes, bits=32 * lanes)
+    start = f"  %m = load {operand}, ptr %x, align 4\n  %c.at = getelementptr i8, ptr %x, i64 {4 * lanes}\n  %c = load {operand}, ptr %c.at, align 4\n"
+    outer, body, finish = "", "", ""
+    for i in range(accumulators):
+        start += f"  %s{i}.at = getelementptr {total}, ptr %x, i64 {2 + i}\n  %s{i} = load {total}, ptr %s{i}.at, align 4\n"
+        outer += f"  %o{i} = phi {total} [ %s{i}, %entry ], [ %b{i}, %rounded ]\n"
+        arguments = f"{total} %a{i}, {operand} %m, {operand} %c"
+        body += f"  %b{i} = call {total} @{function}({arguments})\n"
+        finish += f"  store {total} %b{i}, ptr %s{i}.at, align 4\n"
+    phis = "".join(f"  %a{i} = phi {total} [ %o{i}, %round ], [ %b{i}, %loop ]\n" for i in range(accumulators))
+    text = _FRAME.format(bits=32 * lanes, start=start, outer=outer, body=phis + body, finish=finish, step=1)
+    return text + f"declare {total} @{function}({total}, {operand}, {operand})\n"
+
+
+def copy(lanes: int, *, around: bool) -> str:
+    """x to y, four vectors a turn; `around`: with stores that go around the caches (non-temporal)."""
+    vector, hint = f"<{lanes} x float>", ", !nontemporal !0" if around else ""
+    body = ""
+    for i in range(4):
+        body += f"  %p{i} = add i64 %i, {i * lanes}\n  %f{i} = getelementptr float, ptr %x, i64 %p{i}\n  %t{i} = getelementptr float, ptr %y, i64 %p{i}\n"
+        body += f"  %v{i} = load {vector}, ptr %f{i}, align {4 * lanes}\n  store {vector} %v{i}, ptr %t{i}, align {4 * lanes}{hint}\n"
+    fence = "  fence seq_cst\n" if around else ""
+    return _FRAME.format(bits=32 * lanes, start="", outer="", body=body, finish=fence, step=4 * lanes) + ("!0 = !{i32 1}\n" if around else "")
+
+
+def read(lanes: int) -> str:
+    """x read, eight vectors a turn; what is seen is kept in one number, at the beginning of y, so that nothing is left out."""
+    vector = f"<{lanes} x i32>"
+    outer = "".join(f"  %o{i} = phi {vector} [ zeroinitializer, %entry ], [ %b{i}, %rounded ]\n" for i in range(8))
+    body = "".join(f"  %a{i} = phi {vector} [ %o{i}, %round ], [ %b{i}, %loop ]\n" for i in range(8))
+    for i in range(8):
+        body += f"  %p{i} = add i64 %i, {i * lanes}\n  %f{i} = getelementptr float, ptr %x, i64 %p{i}\n"
+        body += f"  %v{i} = load {vector}, ptr %f{i}, align {4 * lanes}\n  %b{i} = xor {vector} %a{i}, %v{i}\n"
+    finish, last = "", "%b0"
+    for i in range(1, 8):
+        finish += f"  %z{i} = xor {vector} {last}, %b{i}\n"
+        last = f"%z{i}"
+    finish += f"  store {vector} {last}, ptr %y, align 4\n"
+    return _FRAME.format(bits=32 * lanes, start="", outer=outer, body=body, finish=finish, step=8 * lanes)
+
+
+STREAMS: dict[str, Callable[[int], str]] = {"read": read, "copy_plain": lambda lanes: copy(lanes, around=False), "copy_around": lambda lanes: copy(lanes, around=True)}
+"""Peaks of memory. `copy_around` stores around the caches."""
