@@ -108,7 +108,7 @@ def test_a_row_of_the_document(name: str, tmp_path: Path) -> None:
     assert (reading["rotated_bytes"] > 0) == (regime == "cold")
     if found["value"] is not None:
         assert found["verdict"] in ("goal", "floor", "missed") and found["value"] > 0
-        assert all(one["value"] > 0 and 0 < one["fraction"] for one in reading["contestants"].values())
+        assert all(one["value"] > 0 and one["fraction"] > 0 for one in reading["contestants"].values())
     assert set(found["missing"]) == {who for who, library, _ in peers.peers_of(name_of(found)) if not peers.installed()[library]}
 
 
@@ -225,5 +225,5 @@ def test_rotation_is_bounded() -> None:
 def test_everybody_shares_one_count() -> None:
     """A buffer that one has used comes to the next one a whole round later."""
     seen: list[int] = []
-    interleave({name: seen.append for name in ("a", "b")}, 3, warm=False)
+    interleave(dict.fromkeys(("a", "b"), seen.append), 3, warm=False)
     assert seen == list(range(len(seen)))
