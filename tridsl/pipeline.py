@@ -118,19 +118,27 @@ def run(
     return value
 
 
-def complete(op: Op, build: Build) -> Build:
+def complete(op: Op, build: Build, *, shipped: bool = True) -> Build:
     """With the automatic schedule where none was given."""
     if build.schedule is not None:
         return build
-    return replace(build, schedule=automatic(op, build.spec, dict(build.facts.sizes)))
+    return replace(build, schedule=automatic(op, build.spec, dict(build.facts.sizes), shipped=shipped))
 
 
 def lower(
     op: Op, build: Build, *, until: str = "emit", on_stage: OnStage | None = None,
     overrides: Mapping[str, Callable[[Any], Any]] | None = None,
 ) -> Any:  # fmt: skip
-    """The value of stage `until`: a `Kernel`, `Code` or `Binary`."""
-    return run(op, stages(build.backend), complete(op, build), until=until, on_stage=on_stage, overrides=overrides)
+    """The value of stage `until`: a `Kernel`, `Code` or `Binary`. Where a chip's shipped answers give a schedule that is not legal
+    any more, the automatic one without them is taken."""
+    whole = complete(op, build)
+    try:
+        return run(op, stages(build.backend), whole, until=until, on_stage=on_stage, overrides=overrides)
+    except TriError:
+        plain = whole if build.schedule is not None else complete(op, build, shipped=False)
+        if plain.schedule == whole.schedule:
+            raise
+        return run(op, stages(build.backend), plain, until=until, on_stage=on_stage, overrides=overrides)
 
 
 def build(op: Op, build: Build, *, on_stage: OnStage | None = None) -> Binary:

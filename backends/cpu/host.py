@@ -27,7 +27,8 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 class _Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What LLVM said (the processor's name and features), and what the chip file that describes it adds: rates."""
+    """What LLVM said (the processor's name and features), and what the chip file that describes it adds: its name, by which shipped
+    answers are found, and rates."""
 
     cpu: str
     features: tuple[str, ...]
@@ -40,7 +41,7 @@ class _Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def host_spec(cache: Path | None = None) -> DeviceSpec:
     """This machine's processor. `cache` is the directory for LLVM's answer; None is the user's cache directory.
 
-    `name` is that of the chip file with the same `target_cpu`, else `host`. `cores` are those this process may use.
+    `name` is that of the chip file for its vendor, family and model, or with the same `target_cpu`, else `host`. `cores` are those this process may use.
     A cache that cannot be read or written only costs the time to ask again.
     """
     machine = platform.machine()
@@ -114,7 +115,7 @@ def _ask_llvm(machine: str) -> _Answer:
 
     features = llvm.get_host_cpu_features()
     cpu = llvm.get_host_cpu_name()
-    chip = _matching_chip(cpu, machine)
+    chip = _matching_chip(cpu, machine, _cpuid(_cpuinfo()))
     return _Answer(
         cpu=cpu,
         features=tuple(sorted(name for name, here in features.items() if here)),
@@ -125,12 +126,28 @@ def _ask_llvm(machine: str) -> _Answer:
     )
 
 
-def _matching_chip(cpu: str, machine: str) -> DeviceSpec | None:
-    """The first chip file, by name, with this `target_cpu` and architecture."""
-    for chip in map(load_chip, chip_names()):
-        if chip.kind == "cpu" and chip.target_cpu == cpu and chip.target_triple.split("-")[0] in ("", machine):
-            return chip
-    return None
+def _matching_chip(cpu: str, machine: str, cpuid: tuple[str, int, int] | None = None) -> DeviceSpec | None:
+    """The chip file, the first by name, that describes this vendor, family and model, else the one with this `target_cpu` (a virtual
+    machine may show any model, and an LLVM may not know it)."""
+    chips = [c for c in map(load_chip, chip_names()) if c.kind == "cpu" and c.target_triple.split("-")[0] in ("", machine)]
+    described = (c for c in chips if cpuid is not None and any(_describes(text, cpuid) for text in c.cpuid))
+    return next(described, None) or next((c for c in chips if c.target_cpu == cpu), None)
+
+
+def _cpuid(lines: tuple[str, ...]) -> tuple[str, int, int] | None:
+    """Vendor, family and model of an x86 processor; None where they are not told."""
+    said = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    try:
+        return said["vendor_id"], int(said["cpu family"]), int(said["model"])
+    except (KeyError, ValueError):
+        return None
+
+
+def _describes(text: str, cpuid: tuple[str, int, int]) -> bool:
+    """Whether `GenuineIntel 6 143` or `AuthenticAMD 25 16..31` is this processor; both ends of a range belong to it."""
+    vendor, family, models = text.split()
+    low, _, high = models.partition("..")
+    return (vendor, int(family)) == cpuid[:2] and int(low) <= cpuid[2] <= int(high or low)
 
 
 def _spec(machine: str, answer: _Answer) -> DeviceSpec:

@@ -17,8 +17,8 @@ from tridsl.ir.op import Op, Tensor
 from tridsl.personality.candidate import Candidate, candidate
 from tridsl.personality.evidence import Forget, Pin, Record, Trial, encode, identity, meaning
 from tridsl.personality.lines import Unusable, read, write
-from tridsl.personality.shapes import bucket
 from tridsl.schedule import steps
+from tridsl.schedule.shapes import bucket
 from tridsl.schedule.steps import (
     At,
     Beside,

@@ -46,7 +46,7 @@ def code_version() -> str:
         folder = folders.pop()
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.endswith(".py"):
+                if entry.name.endswith((".py", ".toml")):  # code, and facts and answers for chips
                     stat = entry.stat()
                     facts.append(f"{folder}/{entry.name} {stat.st_size} {stat.st_mtime_ns}")
                 elif "." not in entry.name and entry.name != "__pycache__" and entry.is_dir():  # also through links

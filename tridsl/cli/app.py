@@ -318,6 +318,23 @@ def personality_pin(
     raise typer.Exit(present(lambda settings: pin(question, candidate, settings), from_environment, as_json=as_json))
 
 
+@personality_app.command("ship")
+def personality_ship(
+    operation: Annotated[str, typer.Argument(metavar="FILE[:OP]", help="An op, or every op with a bench block of a file or of the library (`stdlib`).")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Add the rows to this file: tridsl/devices/answers/CHIP.toml.")] = None,
+    shape: Shapes = None,
+    values: Values = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Write winners as default answers for this family of chips (`devices/answers`). They come after schedule texts."""
+    from tridsl.cli.personality.ship import ship
+    from tridsl.cli.subjects import Question
+
+    question = Question(operation=operation, shape=tuple(shape or ()), values=tuple(values or ()), threads=threads)
+    raise typer.Exit(present(lambda settings: ship(question, settings, output), from_environment, as_json=as_json))
+
+
 @personality_app.command("forget")
 def personality_forget(
     operation: Subject,

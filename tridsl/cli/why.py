@@ -31,10 +31,14 @@ from tridsl.cli.output import Report
 from tridsl.cli.settings import Settings
 from tridsl.cli.subjects import Question, Subject, subjects
 from tridsl.cli.targets import services_for
+from tridsl.devices.answers import Row
 from tridsl.diagnostics import TriError
 from tridsl.personality import belief
 from tridsl.personality.belief import Quarantined, Standing, duration, percent
 from tridsl.personality.store import Store
+from tridsl.schedule.automatic import unused_answers
+from tridsl.schedule.shipped import row_for
+from tridsl.schedule.text import text_schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,7 @@ def _answer(store: Store, subject: Subject, question: Question) -> _Answer:
     command = command_line("tune", asked(question, subject))
     cost, stale = _cost(subject, found)
     sentences = [*_sentences(store, found, command)]
+    sentences += _shipped(subject)
     if stale:
         sentences.append("its schedule does not apply to the op any more, so the default schedule is used")
     return _Answer(
@@ -100,6 +105,25 @@ def _sentences(store: Store, found: Known, command: str) -> Iterator[str]:
         yield f"the default schedule is used until then; `{command}` tries it first"
     elif won.status == "suspect":
         yield f"`{command}` verifies it"
+
+
+def _row(subject: Subject) -> Row | None:
+    """The chip's shipped answers, where no schedule text goes before them."""
+    request = subject.request
+    op, spec = request.op, request.subject.device.spec
+    return row_for(op, spec, request.sizes) if text_schedule(request.blocks, op, spec, request.sizes) is None else None
+
+
+def _shipped(subject: Subject) -> Iterator[str]:
+    row = _row(subject)
+    if row is None:
+        return
+    op, spec, sizes = subject.request.op, subject.request.subject.device.spec, subject.request.sizes
+    told = " ".join(f"{name}={value}" for name, value in row.answers.items())
+    yield f"the default has the answers shipped for {spec.name}: {told} ({row.source}: {row.evidence})"
+    unused = unused_answers(op, spec, sizes)
+    if unused:
+        yield f"of these, {', '.join(unused)} {'is' if len(unused) == 1 else 'are'} not possible here any more and keep{'s' if len(unused) == 1 else ''} the scheduler's own default"
 
 
 def _cost(subject: Subject, found: Known) -> tuple[Cost | str, bool]:
@@ -145,6 +169,7 @@ def _data(answer: _Answer) -> dict[str, Any]:
         "share_of_roofline": None if answer.share is None else {"ratio": answer.share, "label": "predicted"},
         "prediction": _prediction(answer.cost),
         "command": answer.command,
+        "shipped": msgspec.to_builtins(_row(answer.subject)),
     }
 
 

@@ -22,7 +22,8 @@ class DeviceSpec:
 
     `vector_bits` x `vector_registers`: the CPU's SIMD file (masks: `has_masks`). `subgroup_sizes`, `shared_bytes`,
     `max_group_lanes`: the GPU's workgroups. `max_loop_iterations`: what one invocation may run in all its loops. `features`: lower-case names (`avx512vnni`, `cooperative_matrix`,
-    `float16`). `target_*`: what the code generator is told. Rates are per second and per device unless named otherwise.
+    `float16`). `target_*`: what the code generator is told. `cpuid`: in a chip
+    file, the processors that it describes: vendor, family, and a model or a range of them (`GenuineIntel 6 143`, `AuthenticAMD 25 16..31`). Rates are per second and per device unless named otherwise.
     """
 
     name: str
@@ -31,6 +32,7 @@ class DeviceSpec:
     target_triple: str = ""
     target_cpu: str = ""
     target_features: str = ""
+    cpuid: tuple[str, ...] = ()
     vector_bits: int | None = None
     vector_registers: int | None = None
     has_masks: bool = False

@@ -20,6 +20,6 @@ One trial is one candidate in one block, with the incumbent's samples of the sam
 it was run here). The tuner begins with a suspect winner or a prior as its incumbent, so that it is measured first; a trial
 that it adds here is the canary's result.
 
-Inside: `machine` reads /proc and /sys, `candidate` and `shapes` are values of keys and trials, `lines` and `journal` the files,
+Inside: `machine` reads /proc and /sys, `candidate` (and `schedule.shapes`) are values of keys and trials, `lines` and `journal` the files,
 `estimate` the statistics. Rules and drift will stand beside `belief`, on the same records.
 """

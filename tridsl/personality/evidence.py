@@ -33,7 +33,7 @@ Pairs: TypeAlias = Annotated[tuple[tuple[Name, Name], ...], msgspec.Meta(max_len
 class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What was measured. The candidates that were considered are not in it: one more keeps all evidence.
 
-    `kernel`: `meaning(op)`. `op`: its name, for reading only. `bucket`: of `shapes.bucket`. `dtypes` and `layouts`: by
+    `kernel`: `meaning(op)`. `op`: its name, for reading only. `bucket`: of `schedule.shapes.bucket`. `dtypes` and `layouts`: by
     parameter, in the op's order (a layout is `row`, a codec's name, or strides as text). `device`: as users name it.
     """
 

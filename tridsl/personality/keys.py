@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from tridsl.backend import HOST_KINDS, Device
 from tridsl.ir.op import Op
-from tridsl.personality import fingerprint, shapes
+from tridsl.personality import fingerprint
 from tridsl.personality.evidence import Key
 from tridsl.personality.fingerprint import Fingerprint
+from tridsl.schedule import shapes
 
 
 def key_of(op: Op, kernel: str, sizes: Mapping[str, int], device: Device, threads: int, layouts: Mapping[str, str] | None = None) -> Key:

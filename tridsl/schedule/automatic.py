@@ -7,6 +7,7 @@
 4. The outermost independent loop of each result is shared among threads when there is enough work.
 
 Each of these decisions has a name and a default (`schedule.decisions`); the space that a tuner searches is their other answers.
+Where a search has found better ones for a family of chips, they are the defaults there (`devices.answers`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tridsl.schedule.decisions import Answer, Choice, Decider
 from tridsl.schedule.grouping import inlined_stages, packed_together, placements
 from tridsl.schedule.maps import map_steps
 from tridsl.schedule.reductions import reduce_steps
+from tridsl.schedule.shipped import shipped_answers
 from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Split, Step, StoreIn, Vector
 from tridsl.schedule.traffic import prefetches, streams
 
@@ -32,9 +34,10 @@ BY_KIND: dict[DeviceKind, Callable[..., Schedule]] = {"gpu": automatic_gpu}
 """Devices whose nests are shaped by other rules than vectors and threads."""
 
 
-def automatic(op: Op, spec: DeviceSpec, sizes: Mapping[str, int]) -> Schedule:
-    """A legal schedule of `op` for a device with vectors; the empty one for a device without (it binds its own loops)."""
-    return _scheduled(op, spec, sizes, Decider())
+def automatic(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], *, shipped: bool = True) -> Schedule:
+    """A legal schedule of `op` for a device with vectors; the empty one for a device without (it binds its own loops). `shipped`:
+    with the chip's shipped answers as defaults; whether theirs is legal is known when it is applied."""
+    return _scheduled(op, spec, sizes, Decider(shipped=shipped_answers(op, spec, sizes) if shipped else None))
 
 
 def choose(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decisions: Mapping[str, Answer]) -> Schedule:
@@ -42,7 +45,7 @@ def choose(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decisions: Mappin
 
     E0950: a name that is not asked for here; E0951: an answer that is not possible.
     """
-    decide = Decider(decisions)
+    decide = Decider(decisions, shipped_answers(op, spec, sizes))
     steps = _scheduled(op, spec, sizes, decide)
     for name in decide.unasked():
         raise error(
@@ -52,11 +55,20 @@ def choose(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decisions: Mappin
     return steps
 
 
-def choices(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decisions: Mapping[str, Answer]) -> tuple[Choice, ...]:
+def choices(
+    op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decisions: Mapping[str, Answer], *, shipped: bool = True
+) -> tuple[Choice, ...]:
     """What is decided, in the order asked, when `decisions` are the answers so far and the rest are defaults."""
-    decide = Decider(decisions)
+    decide = Decider(decisions, shipped_answers(op, spec, sizes) if shipped else None)
     _scheduled(op, spec, sizes, decide)
     return tuple(decide.asked.values())
+
+
+def unused_answers(op: Op, spec: DeviceSpec, sizes: Mapping[str, int]) -> tuple[str, ...]:
+    """Decisions for which the chip has a shipped answer that does not fit any more, so that the scheduler's own default stands."""
+    decide = Decider(shipped=shipped_answers(op, spec, sizes))
+    _scheduled(op, spec, sizes, decide)
+    return decide.unused()
 
 
 def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> Schedule:

@@ -86,3 +86,27 @@ def test_the_chip_file_of_this_processor_names_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(host, "load_chip", chips.__getitem__)
     assert host._matching_chip("znver4", "x86_64") is chips["zen4"]
     assert host._matching_chip("znver5", "x86_64") is None
+
+
+INTEL, AMD = ("vendor_id\t: GenuineIntel", "cpu family\t: 6"), ("vendor_id\t: AuthenticAMD", "cpu family\t: 25")
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        ((*INTEL, "model\t\t: 143"), "sapphire_rapids"), ((*INTEL, "model\t\t: 207", "model name\t: Xeon"), "sapphire_rapids"),
+        ((*INTEL, "model\t\t: 106"), None), ((*AMD, "model\t\t: 17"), "zen4"), ((*AMD, "model\t\t: 97"), "zen4"),
+        ((*AMD, "model\t\t: 32"), None), ((*INTEL, "model\t\t: 17"), None), (INTEL, None), (("model: many", *INTEL), None), ((), None),
+    ],
+)  # fmt: skip
+def test_families_are_known_by_cpuid(lines: tuple[str, ...], name: str | None) -> None:
+    """Also where LLVM gives another name, as an old one does for a new processor."""
+    found = host._matching_chip("generic", "x86_64", host._cpuid(lines))
+    assert (found and found.name) == name
+
+
+def test_cpuid_goes_before_llvms_name() -> None:
+    found = host._matching_chip("znver4", "x86_64", ("GenuineIntel", 6, 207))
+    assert found is not None and found.name == "sapphire_rapids"
+    by_name = host._matching_chip("znver4", "x86_64", ("Hypervisor", 6, 207))
+    assert by_name is not None and by_name.name == "zen4"
