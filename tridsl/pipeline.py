@@ -58,7 +58,7 @@ LOWER: Stages = (
     ("place_init", lambda kernel, build: place_init(kernel)),  # what register_tiles left in memory
     ("pad_tiles", lambda kernel, build: pad_tiles(kernel)),  # sees the register tiles
     ("form_mma", lambda kernel, build: form_mma(kernel)),  # the tiles are whole now
-    ("expand_copies", lambda kernel, build: expand_copies(kernel)),
+    ("expand_copies", lambda kernel, build: expand_copies(kernel, build.spec)),
     ("strip_vectors", lambda kernel, build: strip_vectors(kernel, build.spec)),  # copies have vector loops too
     ("partition", lambda kernel, build: partition_loops(simplify(kernel))),  # the strips are the loops worth splitting
     ("finish", lambda kernel, build: simplify(kernel)),  # each part decides its clamps and masks

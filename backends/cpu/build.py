@@ -17,7 +17,7 @@ from tridsl.devices.spec import DeviceSpec
 llvm: Any = _binding
 
 SYMBOLS = frozenset(
-    {"memcpy", "memmove", "memset", "aligned_alloc", "free", "GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads"}
+    {"memcpy", "memmove", "memset", "aligned_alloc", "free", "tridsl_scratch", "GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads"}
 )
 """What an object may ask of the process that loads it."""
 

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from tridsl.backend import Binary, Device, Signature
-from tridsl.backends.cpu import openmp
+from tridsl.backends.cpu import openmp, scratch
 from tridsl.backends.cpu.code_memory import load_object
 from tridsl.backends.cpu.host import host_spec
 from tridsl.diagnostics import CheckFailed, error
@@ -21,7 +21,7 @@ from tridsl.dtypes import BF16, F16, F32, F64, NUMPY_TYPES, DType
 from tridsl.ir.op import Param, Tensor
 
 LIBC_SYMBOLS = ("memcpy", "memset", "memmove", "aligned_alloc", "free")
-"""What a kernel may call besides `openmp.SYMBOLS`."""
+"""What a kernel may call besides `openmp.SYMBOLS`; and it reads `scratch.SYMBOL`."""
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)  # releases the GIL while it runs
 
@@ -34,10 +34,10 @@ _PACK_SCALAR: dict[DType, Callable[[Any], bytes]] = {
 
 
 def resolve(name: str) -> int | None:
-    """Address of a function that kernels may call, or None."""
+    """Address of what kernels may call or read, or None."""
     if name in LIBC_SYMBOLS:
         return ctypes.cast(getattr(_libc(), name), ctypes.c_void_p).value
-    return openmp.resolve(name)
+    return scratch.resolve(name) or openmp.resolve(name)
 
 
 @cache

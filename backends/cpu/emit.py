@@ -38,9 +38,10 @@ from tridsl.backends.cpu.emit_stmt import (
     emit_prefetch,
     emit_store_node,
 )
+from tridsl.backends.cpu.emit_transpose import emit_transpose
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Binary, Call, Cast, Const, Load, Select, Unary, Var
-from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Check, For, If, Kernel, Mma, Prefetch, Store
+from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Check, Copy, For, If, Kernel, Mma, Prefetch, Store
 from tridsl.ir.op import Tensor
 
 EXPRESSIONS: Mapping[type, Callable[[Any, Any], Any]] = {
@@ -61,6 +62,7 @@ STATEMENTS: Mapping[type, Callable[[Any, Any], None]] = {
     Accumulate: emit_accumulate,
     Append: emit_append,
     Mma: emit_mma,
+    Copy: emit_transpose,
     If: emit_if_node,
     Barrier: emit_barrier,
     Check: emit_check,

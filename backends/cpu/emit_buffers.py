@@ -1,4 +1,4 @@
-"""Where buffers live: registers and small blocks on the stack, everything else from the heap, once a function call.
+"""Where buffers live: registers and small blocks on the stack, everything else in borrowed scratch blocks, once a function call.
 
 A buffer whose size is known when the function starts is made there, so that loops neither grow the stack nor call the
 allocator. A size that depends on a loop variable is taken at its bound by whoever lowered the kernel; should one remain, the
@@ -17,14 +17,13 @@ from tridsl.backends.cpu.emit_llvm import (
     INDEX_TYPE,
     POINTER,
     STORED,
-    VOID,
     Value,
     constant,
-    declare,
     index_constant,
     intrinsic,
     ir,
 )
+from tridsl.backends.cpu.emit_scratch import borrow, give_back
 from tridsl.ir.affine import constant as constant_value
 from tridsl.ir.expr import Expr, index, mul
 from tridsl.ir.loop import Alloc, Block, Buffer, For, If
@@ -104,13 +103,12 @@ def heap_buffers(frame: Frame, buffers: tuple[Buffer, ...]) -> Iterator[None]:
     yield
     builder.branch(release)
     builder.position_at_end(release)
-    free = declare(builder.module, "free", VOID, [POINTER])
     for pointer in pointers:
-        builder.call(free, [pointer])
+        give_back(frame, pointer)
 
 
 def _allocate(frame: Frame, buffer: Buffer) -> Value:
-    """`aligned_alloc` of at least one byte; a size that does not fit 63 bits asks for more than there is."""
+    """At least one byte from the scratch blocks or the heap; a size that does not fit 63 bits asks for more than there is."""
     builder = frame.builder
     total: Value = index_constant(STORED_BYTES[STORED[buffer.dtype]])
     overflow: Value = constant(BIT, 0)
@@ -122,9 +120,7 @@ def _allocate(frame: Frame, buffer: Buffer) -> Value:
     rounded = builder.and_(builder.add(total, index_constant(64)), index_constant(-64))
     too_much = builder.or_(overflow, builder.icmp_signed("<", total, index_constant(0)))
     size = builder.select(too_much, index_constant((1 << 63) - 64), rounded)
-    allocate = declare(builder.module, "aligned_alloc", POINTER, [INDEX_TYPE, INDEX_TYPE])
-    set.add(allocate.return_value.attributes, "noalias")
-    return builder.call(allocate, [index_constant(64), size])
+    return borrow(frame, size)
 
 
 def heap_allocations(block: Block) -> tuple[Buffer, ...]:

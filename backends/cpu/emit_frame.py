@@ -5,7 +5,7 @@ The kernel's values are frozen; a `Frame` is the writer's desk and changes as th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -136,6 +136,15 @@ class Frame:
     def contraction(self) -> tuple[str, ...]:
         """Flags of float arithmetic: fusing into FMA is allowed, except where the order of operations is promised."""
         return () if self.ordered else ("contract",)
+
+
+@contextmanager
+def known_numbers(frame: Frame, values: Iterable[tuple[str, int]]) -> Iterator[None]:
+    """Some loop variables as numbers, while something is written."""
+    known = dict(frame.known)
+    frame.known.update(values)
+    yield
+    frame.known = known
 
 
 def emit_loop(frame: Frame, begin: Value, end: Value, body: Callable[[Value], None]) -> None:

@@ -7,13 +7,12 @@ remaining axes are unrolled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 
 from tridsl.backends.cpu.emit_cast import from_stored
-from tridsl.backends.cpu.emit_frame import Frame, Lane, Place
+from tridsl.backends.cpu.emit_frame import Frame, Lane, Place, known_numbers
 from tridsl.backends.cpu.emit_index import STORED_BYTES, Access, access_of
 from tridsl.backends.cpu.emit_llvm import (
     BRAIN,
@@ -49,7 +48,7 @@ def emit_mma(frame: Frame, statement: Mma) -> None:
     points = list(product(*(range(n) for _, n in depth)))
     width = max(4, frame.chip.vector_bits // row.acc.bits)
     for outer in product(*(range(n) for _, n in others)):
-        with _numbers(frame, zip((v for v, _ in others), outer)):
+        with known_numbers(frame, zip((v for v, _ in others), outer)):
             place = frame.places[statement.target.tensor]
             target = _lanes(frame, lane_axis, place, statement.target.index)
             groups = [points[k : k + row.k] for k in range(0, len(points), row.k)]
@@ -64,15 +63,6 @@ def emit_mma(frame: Frame, statement: Mma) -> None:
                 assert part.offsets == tuple(range(part.offsets[0], part.offsets[0] + count)), "the target's lanes are not contiguous"
                 narrowed = shuffle(frame.builder, total, list(range(count)))
                 frame.builder.store(narrowed, pointer, align=STORED_BYTES[STORED[place.dtype]])
-
-
-@contextmanager
-def _numbers(frame: Frame, values: Iterable[tuple[str, int]]) -> Iterator[None]:
-    """Some loop variables as numbers."""
-    known = dict(frame.known)
-    frame.known.update(values)
-    yield
-    frame.known = known
 
 
 def _lanes(frame: Frame, axis: tuple[str, int], place: Place, position: tuple[Expr, ...]) -> Access:
@@ -98,7 +88,7 @@ def _operand(
     place = frame.places[load.tensor]
     accesses = []
     for point in group:
-        with _numbers(frame, zip((v for v, _ in depth), point)):
+        with known_numbers(frame, zip((v for v, _ in depth), point)):
             accesses.append(_lanes(frame, axis, place, load.index))
     base = accesses[0]
     shift = [a.constant - base.constant for a in accesses]

@@ -23,7 +23,7 @@ for i.o < ceil(M / 2)
 
 
 def test_tile_in_parts() -> None:
-    """Over several rounds it is loaded and stored; with no round at all the result is still started."""
+    """Over several rounds what each adds is added to memory; with no round at all the result is still started."""
     assert body("register_tiles", MATMUL, "C.split(k, 4).split(j, 16).order(k.o, i, j.o, k.i, j.i).vector(j.i)") == """\
 if ceil(K / 4) <= 0
   for i.start < M
@@ -34,17 +34,17 @@ for k.o < ceil(K / 4) reduce
   for i < M
     for j.o < ceil(N / 16)
       alloc C:acc.sum: f32[16] in reg padded
-      if k.o == 0
-        vector j.i.zero < 16
-          C:acc.sum[j.i.zero] = 0
-      else
-        vector j.i.in < 16
-          C:acc.sum[j.i.in] = if j.i.in < min(16, N - j.o*16) then C[i, j.i.in + j.o*16] else 0
+      vector j.i.zero < 16
+        C:acc.sum[j.i.zero] = 0
       for k.i < min(4, K - k.o*4) reduce
         vector j.i < min(16, N - j.o*16)
           C:acc.sum[j.i] += A[i, k.i + k.o*4] * B[k.i + k.o*4, j.i + j.o*16]
-      vector j.i.out < min(16, N - j.o*16)
-        C[i, j.i.out + j.o*16] = C:acc.sum[j.i.out]"""
+      if k.o == 0
+        vector j.i.out < min(16, N - j.o*16)
+          C[i, j.i.out + j.o*16] = C:acc.sum[j.i.out]
+      else
+        vector j.i.add < min(16, N - j.o*16)
+          C[i, j.i.add + j.o*16] += C:acc.sum[j.i.add]"""
 
 
 def test_lanes_that_add_to_one_result() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tridsl.diagnostics import error
+from tridsl.dtypes import DType
 from tridsl.schedule.steps import (
     At,
     Beside,
@@ -89,8 +90,8 @@ class ScheduleBuilder:
     def store(self, space: str, *, at: str | None = None, buffers: int = 1, pad: int = 0) -> ScheduleBuilder:
         return self._then(StoreIn(stage=self.stage, space=space, at=at, buffers=buffers, pad=pad))
 
-    def pack(self, *, at: str, reader: str | None = None) -> ScheduleBuilder:
-        return self._then(Pack(stage=self.stage, at=at, reader=reader))
+    def pack(self, *, at: str, reader: str | None = None, type: DType | None = None) -> ScheduleBuilder:
+        return self._then(Pack(stage=self.stage, at=at, reader=reader, type=type))
 
     def intrin(self, name: str) -> ScheduleBuilder:
         return self._then(Intrin(stage=self.stage, name=name))

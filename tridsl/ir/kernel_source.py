@@ -292,6 +292,7 @@ def _append(w: Writer, s: loop.Append) -> None:
 
 def _prefetch(w: Writer, s: loop.Prefetch) -> None:
     """A hint has no meaning."""
+    w.line("pass")
 
 
 def _copy(w: Writer, s: loop.Copy) -> None:

@@ -136,7 +136,9 @@ class Copy(Node):
 
     The index expressions of `target` and `source` mention the axes' variables: that is the layout. `cooperative`: all
     lanes of the group share the work and a barrier follows. `buffers` > 1: staged ahead of use (double buffering).
-    `source.mask`/`other` express what lies outside the source tensor.
+    `source.mask`/`other` express what lies outside the source tensor. `transposed`: the axes `t, s` (or `t, s, g`: groups of g that
+    stay together) are constant, whole and few; the source is contiguous along s, the target along t, so the elements change their places
+    in registers.
     """
 
     axes: tuple[CopyAxis, ...]
@@ -145,6 +147,7 @@ class Copy(Node):
     pad: Expr | None = None
     cooperative: bool = False
     buffers: int = 1
+    transposed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,46 +1,77 @@
 """Copies become loops, for devices that have nothing better.
 
-The innermost loop runs where both sides are contiguous, as a vector loop (unless one is around it already); when they are
-contiguous along different axes (a transposing pack) it runs along the source, with scalar stores: strided reads would miss a
-cache line each.
+The outer loops walk the source as it lies in memory. The innermost runs where both sides are contiguous, as a vector loop (unless one
+is around it already). When they are contiguous along different axes (a transposing pack) the middle of the copy goes through registers in
+square blocks (`passes.transpose_blocks`), and what is over runs along the source, with scalar stores: strided reads would miss a cache line each.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
+from typing import TypeVar
 
+from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import compute_type
 from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Cast, Const, Expr, Load, Var, add, index, sub
-from tridsl.ir.loop import Block, Copy, CopyAxis, For, Kernel, Store
+from tridsl.ir.loop import Alloc, Block, Copy, CopyAxis, For, Kernel, Phase, Stmt, Store
 from tridsl.ir.op import Tensor
-from tridsl.ir.walk import rewrite, substitute, variables
+from tridsl.ir.walk import rewrite, substitute, variables, walk
+from tridsl.passes.transpose_blocks import Blocking, blocking_of, transpose_blocks
+
+N = TypeVar("N", For, Phase)
+SHARED_ELEMENTS = 1 << 16
+"""Elements from which a copy takes longer than waking the threads (some microseconds)."""
 
 
-def expand_copies(kernel: Kernel) -> Kernel:
+def expand_copies(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     """Expands every copy that is not cooperative."""
     contiguous = {
         p.name: p.strides is None or (bool(p.strides) and p.strides[-1] == index(1)) for p in kernel.params if isinstance(p, Tensor)
     }
 
+    types = {n.buffer.name: n.buffer.dtype for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
+
     def expand(copy: Copy, in_lanes: bool) -> Copy | Block:
-        return copy if copy.cooperative else _expand(copy, contiguous.get(copy.source.tensor, True), in_lanes)
+        if copy.cooperative or copy.transposed:
+            return copy
+        along = _contiguous_axis(copy.source.index) if contiguous.get(copy.source.tensor, True) else None
+        dtype = types.get(copy.target.tensor)
+        blocking = None if in_lanes or along is None or dtype is None else blocking_of(copy, along, dtype, spec)
+        return _expand(copy, along, in_lanes, blocking)
 
     def lanes(loop: For) -> For:
         """Copies inside a vector loop: each lane makes its own, one element at a time."""
         return rewrite(loop, {Copy: lambda copy: expand(copy, True)}) if loop.kind == "vector" else loop
 
-    phases = rewrite(kernel.phases, {For: lanes})
+    def share(node: N) -> N:
+        """A copy in front of a loop that threads share is made by the same threads."""
+        last: int = max((n for n, s in enumerate(node.body) if isinstance(s, For) and s.kind == "parallel"), default=0)
+        body: list[Stmt] = []
+        for statement in node.body[:last]:
+            made = expand(statement, False) if isinstance(statement, Copy) and _elements(statement) >= SHARED_ELEMENTS else statement
+            body += (replace(s, kind="parallel") if isinstance(s, For) else s for s in made) if isinstance(made, tuple) else (made,)
+        return replace(node, body=(*body, *node.body[last:])) if last else node
+
+    phases = rewrite(kernel.phases, {For: share, Phase: share})
+    phases = rewrite(phases, {For: lanes})
     return replace(kernel, phases=rewrite(phases, {Copy: lambda copy: expand(copy, False)}))
 
 
-def _expand(copy: Copy, contiguous: bool, in_lanes: bool) -> Block:
+def _elements(copy: Copy) -> int:
+    """Elements of a copy at most; one where they are not known."""
+    return prod(int(a.extent.value) if isinstance(a.extent, Const) else a.bound or 1 for a in copy.axes)
+
+
+def _expand(copy: Copy, along: str | None, in_lanes: bool, blocking: Blocking | None) -> Block:
     last = copy.axes[-1].var if copy.axes else ""
-    along = _contiguous_axis(copy.source.index) if contiguous else None
-    axes = list(copy.axes)
+    if blocking is not None:
+        outer = _in_source_order([a for a in copy.axes if a not in blocking.axes], copy.source)
+        return _nest(copy, [*outer, *blocking.axes], False, {}, False, blocking)
     vector = along is not None and along == last and not in_lanes
-    if along is not None and not vector and _movable(along, axes):
-        axes.sort(key=lambda axis: axis.var == along)
+    axes = _in_source_order(copy.axes, copy.source, last if vector else along)
     return _nest(copy, axes, vector, {}, False)
 
 
@@ -55,12 +86,27 @@ def _contiguous_axis(place: tuple[Expr, ...]) -> str | None:
     return inner[-1] if inner else None
 
 
-def _movable(variable: str, axes: list[CopyAxis]) -> bool:
-    """No other axis's extent mentions it, so it may go innermost."""
-    return not any(variable in variables(axis.extent) for axis in axes)
+def _in_source_order(axes: Sequence[CopyAxis], source: Load, innermost: str | None = None) -> list[CopyAxis]:
+    """The axes as the source lies in memory, but none before an axis that its extent mentions, and `innermost` last where that may be."""
+
+    def distance(axis: CopyAxis) -> tuple[bool, int, int]:
+        for number, place in enumerate(source.index):
+            if axis.var in variables(place):
+                return axis.var == innermost, number, -(normal_form(place).coefficient(axis.var) or 0)
+        return axis.var == innermost, len(source.index), 0
+
+    left, order = list(axes), list[CopyAxis]()
+    while left:
+        names = {axis.var for axis in left}
+        chosen = min((axis for axis in left if not names & variables(axis.extent)), key=distance)
+        left.remove(chosen)
+        order.append(chosen)
+    return order
 
 
-def _nest(copy: Copy, axes: list[CopyAxis], vector: bool, done: dict[str, Expr], filling: bool) -> Block:
+def _nest(
+    copy: Copy, axes: list[CopyAxis], vector: bool, done: dict[str, Expr], filling: bool, blocking: Blocking | None = None
+) -> Block:
     if not axes:
         value: Expr = copy.source
         if filling:
@@ -71,6 +117,8 @@ def _nest(copy: Copy, axes: list[CopyAxis], vector: bool, done: dict[str, Expr],
         elif isinstance(value, Const) and compute_type(value.dtype) != value.dtype:
             value = replace(value, dtype=compute_type(value.dtype))
         return (substitute(Store(target=copy.target, value=value), done),)
+    if blocking is not None and not filling and len(axes) == len(blocking.axes):
+        return transpose_blocks(substitute(copy, done), blocking.inside(done), lambda part: _nest(part, list(part.axes), False, {}, False))
     axis, rest = axes[0], axes[1:]
     kind = "vector" if vector and not rest else "serial"
     suffix = ".fill" if filling else ""
@@ -80,7 +128,7 @@ def _nest(copy: Copy, axes: list[CopyAxis], vector: bool, done: dict[str, Expr],
         inner = _nest(copy, rest, vector, {**done, axis.var: Var(name=name)}, True)
         return (For(var=name, extent=extent, bound=axis.bound, kind=kind, body=inner),)  # type: ignore[arg-type]
     extent = substitute(axis.extent, done)
-    inner = _nest(copy, rest, vector, {**done, axis.var: Var(name=name)}, False)
+    inner = _nest(copy, rest, vector, {**done, axis.var: Var(name=name)}, False, blocking)
     loops: list[For] = [For(var=name, extent=extent, bound=axis.bound, kind=kind, body=inner)]  # type: ignore[arg-type]
     if axis.bound is not None and copy.pad is not None and extent != index(axis.bound):
         tail = f"{axis.var}.pad"

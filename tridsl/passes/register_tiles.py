@@ -1,11 +1,12 @@
 """Accumulate in registers (or the nearest cache) while the innermost reduction runs.
 
     for k.o: for i.o:                               for k.o: for i.o:
-      for k.i < 256:                                  alloc acc: f32[12, 32] in reg
-        unroll i.i < 12: vector j.i < 32:       ->    if k.o == 0: acc = 0   else: acc = C
-          C[i, j] += A * B                            for k.i < 256: … acc[i.i, j.i] += A * B
-                                                      C = acc
+      for k.i < 256:                                  alloc acc: f32[12, 32] in reg = 0;  prefetch C
+        unroll i.i < 12: vector j.i < 32:       ->    for k.i < 256: … acc[i.i, j.i] += A * B
+          C[i, j] += A * B                            if k.o == 0: C = acc   else: C += acc
 
+What earlier rounds left in `C` is added behind the loop: loaded before it, the loop would wait for it. (A reducer of several
+states, or whose merge is no single operation, continues from what is in memory.)
 The tile is made of the independent loops inside the innermost run of reduce loops. Its size must be constant and small;
 otherwise `place_init` lets the reduction work in memory.
 """
@@ -19,7 +20,7 @@ from itertools import takewhile
 from tridsl.dtypes import BOOL, DType, compute_type
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, binary, both, index
-from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Kernel, Ref, Stmt, Store
+from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Kernel, Prefetch, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, substitute, walk
 from tridsl.passes.place_init import start_nest
 from tridsl.schedule.nest import stage_of, trip_bound
@@ -27,6 +28,8 @@ from tridsl.schedule.nest import stage_of, trip_bound
 REGISTER_BYTES = 2048
 """A tile of unrolled and vector loops up to this size is held in registers (32 of 64 bytes)."""
 CACHE_BYTES = 16384
+PREFETCHED_BYTES = 512
+"""A tile from this size on (eight cache lines, which a core waits for in turns) is fetched while the loop runs."""
 
 
 def register_tiles(kernel: Kernel) -> Kernel:
@@ -143,7 +146,7 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType]) -> Bloc
     for loop, size in zip(tile, sizes):
         if loop.extent != index(size):
             valid = both(valid, binary("lt", Var(name=loop.var), loop.extent))
-    zero, load, store = [], [], []
+    zero, load, store, held = [], [], [], []
     for buffer, target, identity in zip(buffers, accumulate.targets, reducer.identity):
         here = Ref(tensor=buffer.name, index=place)
         zero.append(Store(target=here, value=identity))
@@ -151,15 +154,29 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType]) -> Bloc
         other = None if valid is None else Const(value=identity.value, dtype=dtype)
         before = Load(tensor=target.tensor, index=target.index, dtype=dtype, mask=valid, other=other)
         load.append(Store(target=here, value=_widened(before)))
-        store.append(Store(target=target, value=_widened(Load(tensor=buffer.name, index=place, dtype=buffer.dtype))))
+        held.append(_widened(Load(tensor=buffer.name, index=place, dtype=buffer.dtype)))
+        store.append(Store(target=target, value=held[-1]))
     entry = fill("zero", True, tuple(zero))
-    if starting is not None:
+    leave = fill("out", False, tuple(store))
+    if starting is not None and _joins(accumulate, types):
+        join = replace(accumulate, values=tuple(held), init=False, intrinsic=None)
+        leave = (If(condition=starting, then=leave, otherwise=fill("add", False, (join,))),)
+        if straight and total >= PREFETCHED_BYTES:
+            fetch = tuple(Prefetch(tensor=t.tensor, index=t.index) for t in accumulate.targets)
+            entry = (*entry, *fill("fetch", False, fetch))
+    elif starting is not None:
         entry = (If(condition=starting, then=entry, otherwise=fill("in", True, tuple(load))),)
     local = replace(
         accumulate, targets=tuple(Ref(tensor=b.name, index=place) for b in buffers), init=False
     )
     main = rewrite((root,), {Accumulate: lambda node: local if node == accumulate else node})
-    return (*(Alloc(buffer=b) for b in buffers), *entry, *main, *fill("out", False, tuple(store)))
+    return (*(Alloc(buffer=b) for b in buffers), *entry, *main, *leave)
+
+
+def _joins(accumulate: Accumulate, types: Mapping[str, DType]) -> bool:
+    """Whether a part's result can be merged into what is in memory: one operation, in the type that memory has."""
+    reducer = accumulate.reducer
+    return reducer.op is not None and all(types[t.tensor] == d for t, d in zip(accumulate.targets, reducer.dtypes))
 
 
 def _widened(load: Load) -> Expr:

@@ -27,7 +27,7 @@ INSTRUCTED = (30_000, 32, 16)
 and 64 cubed take 0.84, 0.66 and 0.63 of the time, i8 ones 0.68, 0.51 and 0.46."""
 TALLEST_TILE = 16
 """Rows of a register tile beyond which nobody need look: the code grows, and the reuse hardly."""
-DEPTHS, COLUMNS, HEIGHTS = (64, 128, 256, 384, 512, 1024), (64, 128, 256, 512, 1024, 2048, 4096), (48, 96, 192, 384, 768, 1536)
+DEPTHS, COLUMNS = (64, 128, 192, 256, 384, 512, 1024, 2048), (64, 128, 256, 512, 768, 1024, 2048, 4096)
 """Sizes of packed blocks worth trying."""
 
 
@@ -238,16 +238,18 @@ def _packed(
     stage: Reduce, roles: Factors, rows: int, width: int, spec: DeviceSpec, extents: Mapping[str, int | None], acc: DType,
     decide: Decider, *, threads: bool,
 ) -> list[Step]:  # fmt: skip
-    """Goto's loops: a block of B in L2, a panel of A in L1, a register tile in between."""
+    """A block of B in L2, one panel of A in L1, a register tile in between.
+
+    Each panel of A meets the whole block before the next is packed, so it is read from L1 and the block streams from L2, one row of
+    the tile's width for as many multiply-adds as the tile has. (Goto's order keeps a panel of B in L1 and streams A.)
+    """
     name, i, j, k = stage.name, roles.tile or "", roles.vector, stage.over[0].name
     batch = [a.name for a in stage.axes if a.name not in (i, j)]
     size = acc.storage_bytes
-    depth = _block((spec.l1_bytes or 32768) * 3 // 4 // (rows * size), extents[k], 8, 512)
+    depth = _block((spec.l1_bytes or 32768) // 4 // (rows * size), extents[k], 8, 1024)
     depth = decide(f"{name}.depth", depth, _blocks(DEPTHS, extents[k], 8), "terms of the sum per panel")
     columns = _block((spec.l2_bytes or 1 << 20) // 2 // (depth * size), extents[j], width, 4096)
     columns = decide(f"{name}.block_columns", columns, _blocks(COLUMNS, extents[j], width), "columns of a packed block")
-    height = _block((spec.l3_bytes or 4 << 20) // 4 // (depth * size), extents[i], rows, 1020)
-    height = decide(f"{name}.block_rows", height, _blocks(HEIGHTS, extents[i], rows), "rows of a packed block")
     row = _instruction(roles, acc, spec)
     if row is not None and not decide(f"{name}.instruction", True, (False,), f"whether {row.name} multiplies"):
         row = None
@@ -255,21 +257,20 @@ def _packed(
         Split(stage=name, axis=k, factor=depth),
         Split(stage=name, axis=j, factor=columns),
         Split(stage=name, axis=f"{j}.i", factor=width),
-        Split(stage=name, axis=i, factor=height),
-        Split(stage=name, axis=f"{i}.i", factor=rows),
+        Split(stage=name, axis=i, factor=rows),
     ]
-    inner: tuple[str, ...] = (f"{k}.i", f"{i}.i.i", f"{j}.i.i")
+    inner: tuple[str, ...] = (f"{k}.i", f"{i}.i", f"{j}.i.i")
     if row is not None:
         steps.append(Split(stage=name, axis=f"{k}.i", factor=row.k))
-        inner = (f"{k}.i.o", f"{i}.i.i", f"{j}.i.i", f"{k}.i.i")
-    steps.append(Order(stage=name, axes=(*batch, f"{i}.o", f"{k}.o", f"{j}.o", f"{i}.i.o", f"{j}.i.o", *inner)))
+        inner = (f"{k}.i.o", f"{i}.i", f"{j}.i.i", f"{k}.i.i")
+    steps.append(Order(stage=name, axes=(*batch, f"{j}.o", f"{k}.o", f"{i}.o", f"{j}.i.o", *inner)))
     if threads:
-        shared = (*batch[:1], f"{i}.i.o", f"{i}.o")
+        shared = (*batch[:1], f"{i}.o")
         steps.append(Parallel(stage=name, axis=decide(f"{name}.parallel", shared[0], shared, "the loop that threads share")))
-    steps += [Unroll(stage=name, axis=f"{i}.i.i"), Vector(stage=name, axis=f"{j}.i.i")]
+    steps += [Unroll(stage=name, axis=f"{i}.i"), Vector(stage=name, axis=f"{j}.i.i")]
     steps += [
-        Pack(stage=roles.a.tensor, at=f"{k}.o", reader=name),
-        Pack(stage=roles.b.tensor, at=f"{j}.o", reader=name),
+        Pack(stage=roles.a.tensor, at=f"{i}.o", reader=name),
+        Pack(stage=roles.b.tensor, at=f"{k}.o", reader=name),
     ]
     return steps if row is None else [*steps, Intrin(stage=name, name=row.name)]
 

@@ -7,9 +7,9 @@ from itertools import count
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Span, error
-from tridsl.dtypes import DType
+from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import interval
-from tridsl.ir.expr import Const, Load, Node, Var, binary, index
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Node, Var, binary, index
 from tridsl.ir.loop import Alloc, Barrier, Block, Buffer, Copy, CopyAxis, For, If, Kernel, Ref, Space, Stmt
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import map_children, substitute, variables, walk
@@ -23,6 +23,7 @@ from tridsl.schedule.nest import (
     replace_loop,
     stage_of,
     trip_bound,
+    written,
 )
 from tridsl.schedule.steps import Pack
 
@@ -39,27 +40,32 @@ def pack(kernel: Kernel, step: Pack, spec: DeviceSpec) -> Kernel:
 
     The panel has one axis per loop inside `at` that the access mentions, in nesting order, so it is read front to back.
     Tails are filled with zeros up to the loops' bounds. E0401/E0402: no such tensor or loop. E0412: the accesses inside
-    differ, or a loop inside has no constant bound, so there is no one panel.
+    differ, or a loop inside has no constant bound, so there is no one panel; or the tensor of a stage is written in the loop.
+
+    `type`: the panel's elements. A wider one holds every value; a narrower one rounds, which is legal where each element read is
+    multiplied by an element of that very type, whose products then are what an instruction for the type computes (E0423).
     """
-    return stage_copy(kernel, step.stage, step.reader, step.at, "l2", step.span)
+    return stage_copy(kernel, step.stage, step.reader, step.at, "l2", step.span, kind=step.type)
 
 
 def stage_copy(
     kernel: Kernel, tensor: str, reader: str | None, axis: str, space: Space, span: Span | None, *,
-    cooperative: bool = False, buffers: int = 1, pad: int = 0,
+    cooperative: bool = False, buffers: int = 1, pad: int = 0, kind: DType | None = None,
 ) -> Kernel:  # fmt: skip
     """Copy what the loop `axis` reads of parameter (or stage) `tensor` into `space`, in traversal order.
 
     A cooperative copy inside lanes is one panel for all of them: it has an axis for each lane loop that the access mentions,
     its storage stands around the lanes, and they wait for each other before it is filled again.
     """
-    dtype = next((p.dtype for p in kernel.params if isinstance(p, Tensor) and p.name == tensor), None)
-    if dtype is None:
+    source = _element_type(kernel, tensor)
+    if source is None:
         have = ", ".join(p.name for p in kernel.params if isinstance(p, Tensor) and p.role == "input")
         raise error("E0401", f"there is no input tensor `{tensor}` to copy", span, help=f"the input tensors are: {have}")
     stage = reader or _reader(kernel, tensor, axis, span)
     target = find_loop(kernel, stage, axis, span)
     reads = _reads(target.body, tensor)
+    if any(tensor in written(s) for s in target.body):
+        raise error("E0412", f"`{tensor}` is written inside the loop `{axis}` of `{stage}`", span, help="copy it at a loop behind the one that writes it")
     if not reads:
         raise error("E0412", f"the loop `{axis}` of `{stage}` does not read `{tensor}`", span, help="name a loop around the access")
     load, around = reads[0]
@@ -67,6 +73,9 @@ def stage_copy(
         raise error(
             "E0412", f"`{tensor}` is read at different places inside `{axis}`", span, help="copy it at an inner loop that reads one place"
         )
+    dtype = source if kind is None else kind
+    if dtype != source and not _exact(source, dtype):
+        _check_rounding(target, tensor, dtype, span)
     lanes = _lanes_around(kernel, target, axis, span) if cooperative else ()
     used = [loop for loop in (*lanes, *around) if loop.var in variables(load)]
     bounds = [_bound(loop, lanes, around, used, tensor, span) for loop in used]
@@ -105,8 +114,12 @@ def stage_copy(
 
     def read(node: Node) -> Node:
         if isinstance(node, Load) and node.tensor == tensor:
-            return Load(tensor=name, index=tuple(Var(name=l.var) for l in used), dtype=dtype, span=node.span)
-        return node if isinstance(node, Copy) else map_children(node, read)  # other panels are filled from where they were
+            load = Load(tensor=name, index=tuple(Var(name=l.var) for l in used), dtype=dtype, span=node.span)
+            return load if dtype == source or dtype == compute_type(source) else Cast(a=load, dtype=compute_type(source))
+        if isinstance(node, Copy):
+            return node  # other panels are filled from where they were
+        inner = map_children(node, read)
+        return inner.a if isinstance(inner, Cast) and inner.a.dtype == inner.dtype and inner is not node else inner
 
     def place(loop: For) -> For:
         before, behind = loop.body[:first], tuple(read(s) for s in loop.body[first:])
@@ -117,6 +130,39 @@ def stage_copy(
 
     placed = replace_loop(kernel, target.var, place)
     return replace_loop(placed, lanes[0].var, lambda loop: (alloc, loop)) if lanes else placed
+
+
+def _element_type(kernel: Kernel, tensor: str) -> DType | None:
+    """Of a tensor parameter, or of a stage's tensor that is kept inside the kernel's loops."""
+    parameters = {p.name: p.dtype for p in kernel.params if isinstance(p, Tensor)}
+    local = {n.buffer.name: n.buffer.dtype for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
+    return (local | parameters).get(tensor)
+
+
+def _exact(source: DType, panel: DType) -> bool:
+    return panel == compute_type(source)
+
+
+def _check_rounding(target: For, tensor: str, panel: DType, span: Span | None) -> None:
+    """E0423 unless every element of `tensor` read in the loop is a factor beside an element of the panel's type."""
+    loads = [n for n in walk(target) if isinstance(n, Load) and n.tensor == tensor]
+    products = [n for n in walk(target) if isinstance(n, Binary) and n.op == "mul"]
+    beside = 0
+    for product in products:
+        factors = [element(f) for f in (product.a, product.b)]
+        beside += any(a is not None and a.tensor == tensor and b is not None and b.dtype == panel for a, b in (factors, factors[::-1]))
+    if beside < len(loads) or compute_type(panel) != loads[0].dtype:
+        raise error(
+            "E0423", f"a panel of {panel} would round `{tensor}`, which is not only multiplied by elements of that type", span,
+            help=f"leave `type={panel}` out",
+        )  # fmt: skip
+
+
+def element(factor: Expr) -> Load | None:
+    """The element that a factor is, whatever type it is widened to."""
+    while isinstance(factor, Cast):
+        factor = factor.a
+    return factor if isinstance(factor, Load) else None
 
 
 def _private(lanes: tuple[For, ...], copy: Copy) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tridsl.diagnostics import Span
+from tridsl.dtypes import DType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +117,13 @@ class StoreIn(StepBase):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pack(StepBase):
-    """`A.pack(at=i.o)`: copy the part of parameter `A` that the loops inside `at` read into one contiguous panel, laid
-    out in the order in which those loops walk it; `reader` is the stage that reads it (when several do). TVM: cache_read."""
+    """`A.pack(at=i.o)`: copy the part of parameter (or local stage) `A` that the loops inside `at` read into one contiguous panel, laid
+    out in the order in which those loops walk it; `reader` is the stage that reads it (when several do), `type` that of the panel's
+    elements, where it is another. TVM: cache_read."""
 
     at: str
     reader: str | None = None
+    type: DType | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

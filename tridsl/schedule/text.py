@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
+from tridsl.dtypes import DType
 from tridsl.ir.op import Op
 from tridsl.schedule.steps import (
     At,
@@ -129,6 +130,12 @@ class Reader:
             self.fail(f"this is {value}, not an integer", node)
         return value
 
+    def dtype(self, node: Expression) -> DType:
+        found = evaluate(node, self.names, self.spec)
+        if not isinstance(found, DType):
+            self.fail("this is not an element type", node)
+        return found
+
     def text(self, position: int) -> str:
         self.count(1, 1)
         node = self.call.args[position]
@@ -240,9 +247,15 @@ def _store(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _pack(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(0, 0)
-    read.only("at", "reader")
-    reader = read.keyword("reader")
-    return Pack(stage=stage, at=read.path(read.keyword("at")), reader=None if reader is None else read.path(reader), span=call.span)
+    read.only("at", "reader", "type")
+    reader, kind = read.keyword("reader"), read.keyword("type")
+    return Pack(
+        stage=stage,
+        at=read.path(read.keyword("at")),
+        reader=None if reader is None else read.path(reader),
+        type=None if kind is None else read.dtype(kind),
+        span=call.span,
+    )
 
 
 def _intrin(stage: str, call: VerbCall, read: Reader) -> Step:

@@ -1,0 +1,118 @@
+"""Transposed copies: a register is loaded for each row of a block, the rows change places with the columns by interleaving, and the
+columns are stored.
+
+Interleaving the first half of the registers with the second moves the highest bit of an element's register number below its lane
+number. After as many rounds as that number has bits (four for sixteen registers) it has become the low part of the place: the transpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tridsl.backends.cpu.emit_cast import emit_cast, from_stored, to_stored
+from tridsl.backends.cpu.emit_frame import Frame, Place, known_numbers
+from tridsl.backends.cpu.emit_index import STORED_BYTES, access_of
+from tridsl.backends.cpu.emit_llvm import (
+    BIT,
+    POINTER,
+    STORED,
+    VOID,
+    WORD,
+    Value,
+    constant,
+    declare,
+    ir,
+    lanes_of,
+    mangle,
+    shuffle,
+    undefined,
+    vector_constant,
+)
+from tridsl.backends.cpu.emit_memory import address
+from tridsl.ir.affine import constant as constant_of
+from tridsl.ir.expr import Expr
+from tridsl.ir.loop import Copy
+
+
+def emit_transpose(frame: Frame, copy: Copy) -> None:
+    assert copy.transposed, "a copy is expanded before it is emitted"
+    (along, rows), (across, lanes), *group = [(axis.var, constant_of(axis.extent) or 0) for axis in copy.axes]
+    names, width = [along, across, *(name for name, _ in group)], group[0][1] if group else 1
+    registers = [_load(frame, copy, dict(zip(names, (row, 0, 0))), lanes * width) for row in range(rows)]
+    if width > 1:
+        word = ir.IntType(width * 8 * STORED_BYTES[registers[0].type.element])
+        registers = [frame.builder.bitcast(r, ir.VectorType(word, lanes)) for r in registers]
+    height = 1 << (rows - 1).bit_length()
+    transposed = _interleaved(frame, [*registers, *[undefined(registers[0].type)] * (height - rows)])
+    place = frame.places[copy.target.tensor]
+    for first, values in _columns(frame, transposed, rows, height, lanes, _is_dense(frame, copy, place, names, rows * width)):
+        with known_numbers(frame, zip(names, (first[0], first[1], 0))):
+            _store(frame, place, copy.target.index, values, width)
+
+
+def _load(frame: Frame, copy: Copy, at: dict[str, int], count: int) -> Value:
+    """`count` elements from one row, as the target holds them."""
+    place, target = frame.places[copy.source.tensor], frame.places[copy.target.tensor]
+    with known_numbers(frame, at.items()):
+        access = access_of(frame, place, copy.source.index)
+    stored = frame.builder.load(address(frame, place, access), align=access.align, typ=ir.VectorType(STORED[place.dtype], count))
+    if place.dtype == target.dtype:
+        return stored
+    held = from_stored(frame.builder, stored, place.dtype)
+    return to_stored(frame.builder, emit_cast(frame.builder, held, place.dtype, target.dtype), target.dtype)
+
+
+def _interleaved(frame: Frame, registers: Sequence[Value]) -> list[Value]:
+    count, lanes = len(registers), lanes_of(registers[0])
+    low = [n // 2 + (n % 2) * lanes for n in range(lanes)]
+    high = [n + lanes // 2 for n in low]
+    found = list(registers)
+    for _ in range(count.bit_length() - 1):
+        pairs = list(zip(found[: count // 2], found[count // 2 :]))
+        found = [shuffle(frame.builder, a, order, b) for a, b in pairs for order in (low, high)]
+    return found
+
+
+def _is_dense(frame: Frame, copy: Copy, place: Place, names: Sequence[str], step: int) -> bool:
+    """Whether one column of the block follows the other in the target."""
+    starts = []
+    for column in (0, 1):
+        with known_numbers(frame, zip(names, (0, column, 0))):
+            starts.append(access_of(frame, place, copy.target.index).constant)
+    return starts[1] - starts[0] == step
+
+
+def _columns(
+    frame: Frame, registers: Sequence[Value], rows: int, height: int, lanes: int, dense: bool
+) -> list[tuple[tuple[int, int], Value]]:
+    """((row, column) of the first element, elements) of each store. The registers hold column after column, `height` elements each."""
+    if rows == height and (dense or height >= lanes):
+        return [((n * lanes % height, n * lanes // height), value) for n, value in enumerate(registers)]
+    if height > lanes:
+        wide = height // lanes
+        parts = [(n % wide * lanes, n // wide, value) for n, value in enumerate(registers)]
+        return [((row, column), _first(frame, value, min(lanes, rows - row))) for row, column, value in parts if row < rows]
+    each = lanes // height
+    return [
+        ((0, n * each + part), _first(frame, shuffle(frame.builder, value, range(part * height, (part + 1) * height)), rows))
+        for n, value in enumerate(registers)
+        for part in range(each)
+    ]
+
+
+def _first(frame: Frame, value: Value, count: int) -> Value:
+    return shuffle(frame.builder, value, range(count))
+
+
+def _store(frame: Frame, place: Place, position: tuple[Expr, ...], value: Value, width: int) -> None:
+    access = access_of(frame, place, position)
+    pointer, count = address(frame, place, access), lanes_of(value)
+    full = 1 << (count - 1).bit_length()
+    bits = value.type.element.width if isinstance(value.type.element, ir.IntType) else 8 * STORED_BYTES[value.type.element]
+    if count == full or not frame.chip.masks or bits < 32:
+        frame.builder.store(value, pointer, align=STORED_BYTES[STORED[place.dtype]])
+        return
+    wide = shuffle(frame.builder, value, [*range(count), *[-1] * (full - count)])
+    mask = vector_constant(BIT, [int(n < count) for n in range(full)])
+    function = declare(frame.builder.module, f"llvm.masked.store.{mangle(wide.type)}.p0", VOID, [wide.type, POINTER, WORD, mask.type])
+    frame.builder.call(function, [wide, pointer, constant(WORD, STORED_BYTES[STORED[place.dtype]]), mask])

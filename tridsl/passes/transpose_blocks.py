@@ -1,0 +1,167 @@
+"""A copy between memory that is contiguous along different axes, cut into blocks that registers transpose.
+
+    copy A[i, k] -> A.pack[k, i] for i < 12, k < 500          ->    for k.b < 31: copy … for i < 12, k < 16, transposed
+                                                                    for i < 12: for k < 4: A.pack[k + 496, i] = A[i, k + 496]
+
+One register is loaded for each i and stored for each k, instead of 192 elements one by one. Where the elements next to each other belong
+together in the panel (four bytes for one dot-product instruction) whole groups change places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tridsl.devices.spec import DeviceSpec
+from tridsl.dtypes import DType
+from tridsl.ir.affine import normal_form
+from tridsl.ir.expr import Binary, Const, Expr, Var, add, binary, both, index, minimum, mul, sub
+from tridsl.ir.loop import Block, Copy, CopyAxis, For, If
+from tridsl.ir.walk import substitute, variables
+
+WIDEST_GROUP = 64
+"""Bits that move as one element."""
+FEWEST_LANES = 4
+SMALLEST_BLOCK = 32
+"""Elements of a block below which loads and shuffles are no fewer than elements."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocking:
+    """`across`: the axis along which the source is contiguous, `lanes` elements (or groups) at a time; `along`: the target's, `rows` at a
+    time; `group`: elements that are next to each other in both."""
+
+    across: CopyAxis
+    along: CopyAxis
+    group: CopyAxis | None
+    lanes: int
+    rows: int
+
+    @property
+    def axes(self) -> tuple[CopyAxis, ...]:
+        """Outer ones first; along the source innermost."""
+        return (self.along, self.across) if self.group is None else (self.along, self.across, self.group)
+
+    def inside(self, names: dict[str, Expr]) -> Blocking:
+        """With the loops around it under their final names."""
+        group = None if self.group is None else _renamed(self.group, names)
+        return replace(self, across=_renamed(self.across, names), along=_renamed(self.along, names), group=group)
+
+
+def _renamed(axis: CopyAxis, names: dict[str, Expr]) -> CopyAxis:
+    return replace(axis, extent=substitute(axis.extent, names))
+
+
+def blocking_of(copy: Copy, contiguous: str, dtype: DType, spec: DeviceSpec) -> Blocking | None:
+    """How `copy`, whose source is contiguous along the axis `contiguous` and whose target holds `dtype`, is cut; None where it is not worth it."""
+    if not spec.vector_bits or copy.source.mask is not None or len(copy.axes) < 2:
+        return None
+    axes = {axis.var: axis for axis in copy.axes}
+    last = [i.name for i in copy.target.index[-2:] if isinstance(i, Var)]
+    if len(last) < 2 or not set(last) <= axes.keys():
+        return None
+    group: CopyAxis | None = None
+    if last[1] == contiguous:
+        group, along, width = axes[last[1]], axes[last[0]], _size(axes[last[1]])
+        found = [a for a in copy.axes if a.var not in last and normal_form(copy.source.index[-1]).coefficient(a.var) == width]
+        if not width or width * dtype.storage_bits > WIDEST_GROUP or len(found) != 1 or _elsewhere(copy, found[0].var):
+            return None
+        across = found[0]
+    else:
+        width, along, across = 1, axes[last[1]], axes[contiguous]
+    size, rows = _size(across), _size(along)
+    if size is None or rows is None or not _independent(along, across, group):
+        return None
+    lanes = 1
+    while 2 * lanes <= min(size, spec.vector_bits // (width * dtype.storage_bits)):
+        lanes *= 2
+    rows = max(n for n in range(1, min(rows, lanes) + 1) if rows % n == 0)
+    if lanes < FEWEST_LANES or lanes * rows < SMALLEST_BLOCK:
+        return None
+    return Blocking(across=across, along=along, group=group, lanes=lanes, rows=rows)
+
+
+def _size(axis: CopyAxis) -> int | None:
+    return int(axis.extent.value) if isinstance(axis.extent, Const) else axis.bound
+
+
+def _elsewhere(copy: Copy, variable: str) -> bool:
+    """Whether another axis of the source moves with the variable."""
+    return any(variable in variables(place) for place in copy.source.index[:-1])
+
+
+def _independent(along: CopyAxis, across: CopyAxis, group: CopyAxis | None) -> bool:
+    """Whether the block's own axes do not bound each other, but for a group that gets shorter at the end of the axis it lies on."""
+    own = {along.var, across.var} | ({group.var} if group else set())
+    if own & (variables(along.extent) | variables(across.extent)):
+        return False
+    if group is None or not own & variables(group.extent):
+        return True
+    shrinking = group.extent
+    return isinstance(shrinking, Binary) and shrinking.op == "min" and own & variables(shrinking) == {across.var}
+
+
+def transpose_blocks(copy: Copy, blocking: Blocking, expand: Callable[[Copy], Block]) -> Block:
+    """`copy` over the blocking's axes; `expand` makes loops of the parts that are no whole block."""
+    across, along = blocking.across, blocking.along
+    lanes, rows = blocking.lanes, blocking.rows
+    size, height = _size(across) or 0, _size(along) or 0
+    row, block = Var(name=f"{along.var}.b"), Var(name=f"{across.var}.b")
+    first_row = index(0) if height == rows else mul(row, index(rows))
+    first = mul(block, index(lanes))
+    whole = _whole(blocking, first_row, first)
+    part = _part(copy, blocking, first_row, first, lanes, ".e")
+    body: Block = (_block(copy, blocking, first_row, first),)
+    if whole is not None:
+        body = (If(condition=whole, then=body, otherwise=expand(part)),)
+    count = size // lanes
+    blocks: Block = (For(var=block.name, extent=index(count), bound=count, body=body),)
+    if size % lanes:
+        blocks += expand(_part(copy, blocking, first_row, index(count * lanes), size % lanes, ".r"))
+    if height == rows:
+        return blocks
+    return (For(var=row.name, extent=index(height // rows), bound=height // rows, body=blocks),)
+
+
+def _whole(blocking: Blocking, first_row: Expr, first: Expr) -> Expr | None:
+    """Whether every element of the block is copied; None where that is always so."""
+    condition: Expr | None = None
+    for axis, start, length in ((blocking.along, first_row, blocking.rows), (blocking.across, first, blocking.lanes)):
+        if not isinstance(axis.extent, Const):
+            condition = both(condition, binary("le", add(start, index(length)), axis.extent))
+    group = blocking.group
+    if group is not None and not isinstance(group.extent, Const):  # a minimum falls towards one end: both ends tell
+        for place in (first, add(first, index(blocking.lanes - 1))):
+            extent = substitute(group.extent, {blocking.across.var: place})
+            condition = both(condition, binary("le", index(group.bound or 0), extent))
+    return condition
+
+
+def _block(copy: Copy, blocking: Blocking, first_row: Expr, first: Expr) -> Copy:
+    """A whole block."""
+    axes, places = [], {}
+    for axis, start, length in ((blocking.along, first_row, blocking.rows), (blocking.across, first, blocking.lanes)):
+        axes.append(CopyAxis(var=f"{axis.var}.t", extent=index(length)))
+        places[axis.var] = add(start, Var(name=f"{axis.var}.t"))
+    if blocking.group is not None:
+        axes.append(CopyAxis(var=f"{blocking.group.var}.t", extent=index(_size(blocking.group) or 0)))
+        places[blocking.group.var] = Var(name=f"{blocking.group.var}.t")
+    return replace(
+        copy, axes=tuple(axes), target=substitute(copy.target, places), source=substitute(copy.source, places), pad=None, transposed=True
+    )
+
+
+def _part(copy: Copy, blocking: Blocking, first_row: Expr, first: Expr, lanes: int, suffix: str) -> Copy:
+    """The same elements as a copy with its tails."""
+    places: dict[str, Expr] = {}
+    axes = []
+    for axis, start, length in ((blocking.along, first_row, blocking.rows), (blocking.across, first, lanes)):
+        left = binary("max", index(0), sub(axis.extent, start))
+        bound = length if axis.bound is not None else None
+        axes.append(CopyAxis(var=f"{axis.var}{suffix}", extent=minimum(index(length), left), bound=bound))
+        places[axis.var] = add(start, Var(name=f"{axis.var}{suffix}"))
+    if blocking.group is not None:
+        group = blocking.group
+        axes.append(CopyAxis(var=f"{group.var}{suffix}", extent=substitute(group.extent, places), bound=group.bound))
+        places[group.var] = Var(name=f"{group.var}{suffix}")
+    return replace(copy, axes=tuple(axes), target=substitute(copy.target, places), source=substitute(copy.source, places))
