@@ -38,9 +38,10 @@ def prefetches(
 
 
 def streams(stage: Stage, graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> bool:
-    """A result larger than the last cache, which nothing in the op reads again: storing it must not read it first."""
-    if not isinstance(stage, Map) or not graph.is_result(stage.name) or graph.readers(stage.name) or not spec.l3_bytes:
+    """A result too large for the caches, which nothing in the op reads again: storing it must not read it first."""
+    least = spec.stream_bytes or (spec.l3_bytes + 1 if spec.l3_bytes else None)
+    if not isinstance(stage, Map) or not graph.is_result(stage.name) or graph.readers(stage.name) or least is None:
         return False
     count = points(stage.axes, sizes)
-    beyond = count is not None and count * stage.dtype.storage_bytes > spec.l3_bytes
+    beyond = count is not None and count * stage.dtype.storage_bytes >= least
     return decide(f"{stage.name}.stream", beyond, (False, True), "whether the result is stored around the caches")
