@@ -27,6 +27,17 @@ EXP: dict[int, tuple[float, ...]] = {
     ),
 }
 
+# (exp(r) - 1) / r, |r| <= ln(2)/2; below 0, where a unit in the last place is half as large, so is the error
+EXP_SHORT: dict[int, tuple[float, ...]] = {
+    32: (  # 2**-22.9
+        0.999999463558197,
+        0.4999912977218628,
+        0.16668236255645752,
+        0.04190022498369217,
+        0.008255750872194767,
+    ),
+}
+
 # (exp(r) - 1 - r) / r**2, |r| <= ln(2)/2, for exp(r) - 1
 EXPM1: dict[int, tuple[float, ...]] = {
     32: (  # 2**-26.1
