@@ -17,8 +17,8 @@ from tridsl.schedule.steps import Pipeline, Step
 def prefetches(
     graph: Graph, root: str, depth: int, moved: set[str], spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider
 ) -> list[Step]:
-    """Rows that several stages read one after the other come from memory while the first of them waits: fetch the next row's
-    while the others compute."""
+    """Rows that several stages read one after the other come from a far cache or memory while the first of them waits: fetch the
+    next row's while the others compute."""
     steps: list[Step] = []
     axis = axes_of(graph.stages[root])[depth - 1].name
     for tensor in graph.op.tensors:
@@ -32,7 +32,7 @@ def prefetches(
             size = tensor.dtype.storage_bytes * prod(evaluate_index(n, sizes) for n in tensor.shape)
         except KeyError:
             continue
-        if decide(f"{root}.prefetch.{tensor.name}", size > (spec.l2_bytes or size), (False, True), "whether the next row is prefetched"):
+        if decide(f"{root}.prefetch.{tensor.name}", size > (spec.l1_bytes or size), (False, True), "whether the next row is prefetched"):
             steps.append(Pipeline(stage=tensor.name, depth=1, at=axis, reader=root))
     return steps
 
