@@ -23,7 +23,7 @@ from tridsl.backends.cpu.emit_llvm import (
 from tridsl.backends.cpu.emit_memory import address
 
 ALIGNED = 16
-"""Bytes of the pieces that are stored: what NumPy's allocations guarantee."""
+"""Bytes of the smallest pieces that are stored: what NumPy's allocations guarantee."""
 
 
 def can_stream(frame: Frame, place: Place, stored: Value) -> bool:
@@ -33,24 +33,31 @@ def can_stream(frame: Frame, place: Place, stored: Value) -> bool:
 
 
 def emit_stream(frame: Frame, place: Place, access: Access, stored: Value) -> None:
-    """All lanes of `stored` to consecutive elements: around the caches where the address allows it."""
+    """All lanes of `stored` to consecutive elements: around the caches where the address allows it, in the largest pieces it allows."""
     builder, kind = frame.builder, STORED[place.dtype]
     pointer = address(frame, place, access)
-    step = ALIGNED // STORED_BYTES[kind]
+    total = lanes_of(stored) * STORED_BYTES[kind]
+    register = min(total, frame.chip.vector_bits // 8)
+    number = builder.ptrtoint(pointer, INDEX_TYPE)
     frame.streams = True
 
-    def around() -> None:
+    def pieces(size: int) -> None:
         hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        step = size // STORED_BYTES[kind]
         for start in range(0, lanes_of(stored), step):
-            piece = shuffle(builder, stored, list(range(start, start + step)))
-            store = builder.store(piece, builder.gep(pointer, [index_constant(start)], source_etype=kind), align=ALIGNED)
+            piece = stored if size == total else shuffle(builder, stored, list(range(start, start + step)))
+            store = builder.store(piece, builder.gep(pointer, [index_constant(start)], source_etype=kind), align=size)
             store.set_metadata("nontemporal", hint)
 
-    def through() -> None:
-        builder.store(stored, pointer, align=access.align)
+    def largest(sizes: tuple[int, ...]) -> None:
+        if not sizes:
+            builder.store(stored, pointer, align=access.align)
+            return
+        low = builder.and_(number, constant(INDEX_TYPE, sizes[0] - 1))
+        aligned = builder.icmp_signed("==", low, constant(INDEX_TYPE, 0))
+        emit_branches(frame, aligned, lambda: pieces(sizes[0]), lambda: largest(sizes[1:]))
 
-    low = builder.and_(builder.ptrtoint(pointer, INDEX_TYPE), constant(INDEX_TYPE, ALIGNED - 1))
-    emit_branches(frame, builder.icmp_signed("==", low, constant(INDEX_TYPE, 0)), around, through)
+    largest((register, ALIGNED) if register > ALIGNED and total % register == 0 else (ALIGNED,))
 
 
 def emit_stream_end(frame: Frame) -> None:

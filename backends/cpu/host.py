@@ -21,14 +21,14 @@ import platformdirs
 from tridsl.devices import spec as facts_of_chips
 from tridsl.devices.spec import DeviceSpec, chip_names, load_chip
 
-_FORMAT = 1
+_FORMAT = 2
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 class _Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What LLVM said (the processor's name and features), and what the chip file that describes it adds: its name, by which shipped
-    answers are found, and rates."""
+    answers are found, and what was measured."""
 
     cpu: str
     features: tuple[str, ...]
@@ -36,6 +36,7 @@ class _Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chip: str
     peak_f32_ops_per_second_per_core: float | None = None
     peak_copy_bytes_per_second: float | None = None
+    stream_bytes: int | None = None
 
 
 def host_spec(cache: Path | None = None) -> DeviceSpec:
@@ -123,6 +124,7 @@ def _ask_llvm(machine: str) -> _Answer:
         chip=chip.name if chip else "host",
         peak_f32_ops_per_second_per_core=chip.peak_f32_ops_per_second_per_core if chip else None,
         peak_copy_bytes_per_second=chip.peak_copy_bytes_per_second if chip else None,
+        stream_bytes=chip.stream_bytes if chip else None,
     )
 
 
@@ -171,6 +173,7 @@ def _spec(machine: str, answer: _Answer) -> DeviceSpec:
         memory_bytes=_memory_bytes(),
         peak_f32_ops_per_second_per_core=answer.peak_f32_ops_per_second_per_core,
         peak_copy_bytes_per_second=answer.peak_copy_bytes_per_second,
+        stream_bytes=answer.stream_bytes,
     )
 
 

@@ -52,6 +52,8 @@ QUARTER_PI = 0.78540
 PROBLEMS = (
     Problem(name="EXP", about="(exp(r) - 1 - r) / r**2, |r| <= ln(2)/2", low=-HALF_LN2, high=(HALF_LN2, HALF_LN2), degrees=(4, 9),
             target=lambda r: (mp.expm1(r) - r) / r**2, weight=lambda r: r**2 / mp.exp(r)),
+    Problem(name="EXP_SHORT", about="(exp(r) - 1) / r, |r| <= ln(2)/2; below 0, where a unit in the last place is half as large, so is the error",
+            low=-HALF_LN2, high=(HALF_LN2, HALF_LN2), degrees=(4, None), target=lambda r: mp.expm1(r) / r, weight=lambda r: r * (2 if r < 0 else 1)),
     Problem(name="EXPM1", about="(exp(r) - 1 - r) / r**2, |r| <= ln(2)/2, for exp(r) - 1", low=-HALF_LN2, high=(HALF_LN2, HALF_LN2), degrees=(4, 10),
             target=lambda r: (mp.expm1(r) - r) / r**2, weight=lambda r: r**2 / mp.expm1(r)),
     Problem(name="EXP2", about="(2**r - 1) / r, |r| <= 1/2", low=-0.5, high=(0.5, 0.5), degrees=(5, 11),
@@ -72,7 +74,7 @@ PROBLEMS = (
             target=even(lambda t: (mp.atan(t) / t - 1) / t**2), weight=even(lambda t: t**3 / mp.atan(t))),
     Problem(name="SINH", about="(sinh(a) / a - 1) / z, z = a**2, a <= 1", low=0.0, high=(1.0, 1.0), degrees=(3, 6),
             target=even(lambda a: (mp.sinh(a) / a - 1) / a**2), weight=even(lambda a: a**3 / mp.sinh(a))),
-    Problem(name="TANH", about="(tanh(a) / a - 1) / z, z = a**2, a <= 0.55", low=0.0, high=(0.3026, 0.3026), degrees=(4, 9),
+    Problem(name="TANH", about="(tanh(a) / a - 1) / z, z = a**2, a <= 0.55", low=0.0, high=(0.3026, 0.3026), degrees=(None, 9),
             target=even(lambda a: (mp.tanh(a) / a - 1) / a**2), weight=even(lambda a: a**3 / mp.tanh(a))),
     Problem(name="ERF", about="erf(a) / a - 1, z = a**2, a <= 1", low=0.0, high=(1.0, 1.0), degrees=(6, 11),
             target=even(lambda a: mp.erf(a) / a - 1), weight=even(lambda a: a / mp.erf(a))),

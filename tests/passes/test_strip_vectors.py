@@ -25,14 +25,17 @@ def test_reduction() -> None:
 for r < R
   alloc y:acc.sum: f32 in reg
   y:acc.sum[] = 0
-  alloc y:n.part.sum: f32[4, 16] in reg padded
-  unroll n.part.u < 4
+  alloc y:n.part.sum: f32[8, 16] in reg padded
+  unroll n.part.u < 8
     vector n.part.w < 16
       y:n.part.sum[n.part.u, n.part.w] = 0
-  for n.v < 4 reduce
-    unroll n.u < 4
+  for n.v < 2 reduce
+    unroll n.u < 8
       vector n.w < 16
-        y:n.part.sum[n.u, n.w] += x[r, n.u*16 + n.v*64 + n.w]
+        y:n.part.sum[n.u, n.w] += x[r, n.u*16 + n.v*128 + n.w]
+  unroll n.part.j4 < 4
+    vector n.part.m4 < 16
+      y:n.part.sum[n.part.j4, n.part.m4] += y:n.part.sum[n.part.j4 + 4, n.part.m4]
   unroll n.part.j2 < 2
     vector n.part.m2 < 16
       y:n.part.sum[n.part.j2, n.part.m2] += y:n.part.sum[n.part.j2 + 2, n.part.m2]

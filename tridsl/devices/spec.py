@@ -21,9 +21,12 @@ class DeviceSpec:
     """One device.
 
     `vector_bits` x `vector_registers`: the CPU's SIMD file (masks: `has_masks`). `subgroup_sizes`, `shared_bytes`,
-    `max_group_lanes`: the GPU's workgroups. `max_loop_iterations`: what one invocation may run in all its loops. `features`: lower-case names (`avx512vnni`, `cooperative_matrix`,
-    `float16`). `target_*`: what the code generator is told. `cpuid`: in a chip
-    file, the processors that it describes: vendor, family, and a model or a range of them (`GenuineIntel 6 143`, `AuthenticAMD 25 16..31`). Rates are per second and per device unless named otherwise.
+    `max_group_lanes`: the GPU's workgroups. `stream_bytes`: the size from which a result is stored faster around the caches than
+    through them (absent: what is larger than the last of them; a core's part of one that many share can be far smaller).
+    `max_loop_iterations`: what one invocation may run in all its loops. `features`: lower-case names (`avx512vnni`,
+    `cooperative_matrix`, `float16`). `target_*`: what the code generator is told. `cpuid`: in a chip file, the processors that it
+    describes: vendor, family, and a model or a range of them (`GenuineIntel 6 143`, `AuthenticAMD 25 16..31`). Rates are per
+    second and per device unless named otherwise.
     """
 
     name: str
@@ -40,6 +43,7 @@ class DeviceSpec:
     l1_bytes: int | None = None
     l2_bytes: int | None = None
     l3_bytes: int | None = None
+    stream_bytes: int | None = None
     subgroup_sizes: tuple[int, ...] = ()
     shared_bytes: int | None = None
     max_group_lanes: int | None = None

@@ -11,18 +11,20 @@ allocates gets a lane axis and moves in front of the loop.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tridsl.devices.spec import DeviceSpec
-from tridsl.dtypes import DType, compute_type
+from tridsl.dtypes import BOOL, DType, compute_type
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Call, Cast, Const, Expr, Load, Var, add, binary, ceildiv, index, minimum, mul, sub
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Kernel, LoopKind, Ref, Stmt, Store
+from tridsl.ir.op import Reducer
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.fresh import fresh
+from tridsl.passes.partials import partial_of
 
-REDUCE_UNROLL = 4
-"""Independent partial results: enough to hide the latency of an addition (4 cycles) with one a cycle."""
+REDUCE_UNROLL = 8
+"""Independent partial results: enough to hide the latency of an addition (4 cycles) with two a cycle."""
 HEAVY_UNROLL = 2
 """The same for bodies that call transcendental functions: they have latency to hide of their own."""
 TILE_REGISTERS = 4
@@ -53,13 +55,13 @@ def strip_vectors(kernel: Kernel, spec: DeviceSpec) -> Kernel:
 
 def _lanes(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> int:
     """Lanes of the widest type in the body; twice that when narrow memory is widened (two registers a step)."""
-    bits = {t.storage_bits for t in _types(loop, types)}
+    bits = {t.storage_bits for t in _types(loop, spec, types)}
     widest, narrowest = max(bits, default=32), min(bits, default=32)
     lanes = max(1, (spec.vector_bits or 0) // widest)
     return lanes * 2 if narrowest * 4 <= widest else lanes
 
 
-def _types(loop: For, types: dict[str, DType]) -> list[DType]:
+def _types(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> list[DType]:
     found: list[DType] = []
     for statement in loop.body:
         for node in walk(statement):
@@ -68,7 +70,8 @@ def _types(loop: For, types: dict[str, DType]) -> list[DType]:
             elif isinstance(node, Ref) and node.tensor in types and any(loop.var in variables(i) for i in node.index):
                 found += [types[node.tensor], compute_type(types[node.tensor])]
             elif isinstance(node, Accumulate):
-                found += node.reducer.dtypes
+                reducer = partial_of(node, loop, spec).reducer if _across(node, loop) and not _in_place(loop) else node.reducer
+                found += [d for d in reducer.dtypes if d != BOOL]
             elif isinstance(node, Append):
                 found += [types[tensor] for tensor in node.tensors]
             elif isinstance(node, Cast) and node.dtype.bits > 8 and node.dtype.name != "i64":
@@ -78,6 +81,7 @@ def _types(loop: For, types: dict[str, DType]) -> list[DType]:
 
 def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> Block:
     lanes = _lanes(loop, spec, types)
+    states = sum(len(n.reducer.states) for n in _reductions(loop))
     size = int(loop.extent.value) if isinstance(loop.extent, Const) else loop.bound
     while size is not None and lanes >= 2 * size > 0:
         lanes //= 2  # a short loop gets a short vector
@@ -85,14 +89,16 @@ def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> Block:
         return _with_lane_axis(loop, loop.bound or 0)
     appends = any(isinstance(n, Append) for s in loop.body for n in walk(s))
     factor = 1
-    if _reduces(loop) and not _in_place(loop):
-        heavy = any(isinstance(n, Call) for s in loop.body for n in walk(s))
+    if states and not _in_place(loop):
+        heavy = any(isinstance(n, Call) and n.dtype != BOOL for s in loop.body for n in walk(s))
         factor = HEAVY_UNROLL if heavy else REDUCE_UNROLL
+        while factor > HEAVY_UNROLL and factor * states > (spec.vector_registers or REDUCE_UNROLL) // 2:
+            factor //= 2
     if appends:
         factor = 1
     while factor > 1 and size is not None and size < lanes * factor * 2:
         factor //= 2
-    body, before, after = _partials(loop, lanes, factor)
+    body, before, after = _partials(loop, lanes, factor, spec)
     width, step = index(lanes), index(lanes * factor)
     whole = simplify_index(binary("floordiv", loop.extent, step))
     done = mul(whole, step)
@@ -127,7 +133,7 @@ def _is_tile(loop: For, lanes: int, size: int | None) -> bool:
     """A few whole registers, of which at most the last has idle lanes."""
     if loop.bound is None or size is None or loop.bound % lanes or loop.bound - size >= lanes:
         return False
-    return loop.bound <= lanes * (1 if _reduces(loop) else TILE_REGISTERS)
+    return loop.bound <= lanes * (1 if _reductions(loop) else TILE_REGISTERS)
 
 
 def _across(node: Accumulate, loop: For) -> bool:
@@ -136,18 +142,17 @@ def _across(node: Accumulate, loop: For) -> bool:
     return not any(t.tensor in local or any(loop.var in variables(i) for i in t.index) for t in node.targets)
 
 
-def _reduces(loop: For) -> bool:
-    return any(isinstance(n, Accumulate) and _across(n, loop) for s in loop.body for n in walk(s))
+def _reductions(loop: For) -> list[Accumulate]:
+    return [n for s in loop.body for n in walk(s) if isinstance(n, Accumulate) and _across(n, loop)]
 
 
 def _in_place(loop: For) -> bool:
     """Whether lanes are combined at once, in order or into a target for each iteration of a loop in the body."""
     inner = {n.var for s in loop.body for n in walk(s) if isinstance(n, For)}
-    found = [n for s in loop.body for n in walk(s) if isinstance(n, Accumulate) and _across(n, loop)]
-    return any(not n.reducer.commutative or inner & variables(tuple(n.targets)) for n in found)
+    return any(not n.reducer.commutative or inner & variables(tuple(n.targets)) for n in _reductions(loop))
 
 
-def _partials(loop: For, lanes: int, factor: int) -> tuple[Block, Block, Block]:
+def _partials(loop: For, lanes: int, factor: int, spec: DeviceSpec) -> tuple[Block, Block, Block]:
     """The body with reductions across the lanes turned into partial results; statements before and after the loop."""
     before: list[Stmt] = []
     after: list[Stmt] = []
@@ -162,33 +167,61 @@ def _partials(loop: For, lanes: int, factor: int) -> tuple[Block, Block, Block]:
             return node
         count += 1
         name = f"{loop.var}.part{count if count > 1 else ''}"
-        buffers = [
-            Buffer(name=f"{name}.{s}", dtype=d, shape=(index(factor), index(lanes)), space="reg", padded=(True, True))
-            for s, d in zip(node.reducer.states, node.reducer.dtypes)
-        ]
-        start = tuple(
-            Store(target=Ref(tensor=b.name, index=(Var(name=f"{name}.u"), Var(name=f"{name}.w"))), value=identity)
-            for b, identity in zip(buffers, node.reducer.identity)
-        )
-        before.extend(Alloc(buffer=b) for b in buffers)
-        before.append(_over(f"{name}.u", factor, "unroll", _over(f"{name}.w", lanes, "vector", start)))
-
-        def part(u: Expr, w: Expr) -> tuple[Load, ...]:
-            return tuple(Load(tensor=b.name, index=(u, w), dtype=b.dtype) for b in buffers)
-
+        form = partial_of(node, loop, spec)
+        parts = _Parts.of(name, form.reducer, lanes, factor, form.shared)
+        before.extend(Alloc(buffer=b) for b in parts.buffers)
+        u, w = Var(name=f"{name}.u"), Var(name=f"{name}.w")
+        start = form.start(simplify_index(add(mul(u, index(lanes)), w)))
+        before.append(_over(f"{name}.u", factor, "unroll", _over(f"{name}.w", lanes, "vector", _stores(parts.at(u, w), start))))
+        merged, merging = parts, form.reducer
+        if not form.mergeable:
+            merged, merging = _Parts.of(f"{name}.own", node.reducer, lanes, factor, (False,) * len(node.reducer.states)), node.reducer
+            after.extend(Alloc(buffer=b) for b in merged.buffers)
+            u, w = Var(name=f"{name}.f"), Var(name=f"{name}.v")
+            own = _stores(merged.at(u, w), form.finish(parts.loads(u, w)))
+            after.append(_over(u.name, factor, "unroll", _over(w.name, lanes, "vector", own)))
         stride = factor // 2
         while stride:
             u, w = Var(name=f"{name}.j{stride}"), Var(name=f"{name}.m{stride}")
-            merge = replace(node, targets=tuple(Ref(tensor=b.name, index=(u, w)) for b in buffers), values=part(add(u, index(stride)), w), mask=None)
+            merge = replace(node, reducer=merging, targets=merged.at(u, w), values=merged.loads(add(u, index(stride)), w), mask=None)
             after.append(_over(u.name, stride, "unroll", _over(w.name, lanes, "vector", (merge,))))
             stride //= 2
         w = Var(name=f"{name}.x")
-        final = replace(node, values=part(index(0), w), mask=None)
+        states = merged.loads(index(0), w)
+        final = replace(node, values=form.finish(states) if form.mergeable else states, mask=None)
         after.append(_over(w.name, lanes, "vector", (final,), reduce=True))
-        return replace(node, targets=tuple(Ref(tensor=b.name, index=(copy, lane)) for b in buffers))
+        return replace(node, reducer=form.reducer, targets=parts.at(copy, lane), values=form.values)
 
     body = rewrite(loop.body, {Accumulate: visit})
     return body, tuple(before), tuple(after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """Register storage for the states of a reducer: one element for each lane and copy, or for each lane and two copies."""
+
+    buffers: tuple[Buffer, ...]
+    shared: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, name: str, reducer: Reducer, lanes: int, factor: int, shared: tuple[bool, ...]) -> _Parts:
+        copies = [max(1, factor // 2) if together else factor for together in shared]
+        buffers = tuple(
+            Buffer(name=f"{name}.{s}", dtype=d, shape=(index(n), index(lanes)), space="reg", padded=(True, True))
+            for s, d, n in zip(reducer.states, reducer.dtypes, copies)
+        )
+        return cls(buffers=buffers, shared=shared)
+
+    def at(self, copy: Expr, lane: Expr) -> tuple[Ref, ...]:
+        return tuple(Ref(tensor=load.tensor, index=load.index) for load in self.loads(copy, lane))
+
+    def loads(self, copy: Expr, lane: Expr) -> tuple[Load, ...]:
+        places = [simplify_index(binary("mod", copy, b.shape[0])) if together else copy for b, together in zip(self.buffers, self.shared)]
+        return tuple(Load(tensor=b.name, index=(place, lane), dtype=b.dtype) for b, place in zip(self.buffers, places))
+
+
+def _stores(targets: tuple[Ref, ...], values: tuple[Expr, ...]) -> Block:
+    return tuple(Store(target=t, value=v) for t, v in zip(targets, values))
 
 
 def _over(variable: str, size: int, kind: LoopKind, body: Stmt | Block, *, reduce: bool = False) -> For:

@@ -17,8 +17,8 @@ from tridsl.schedule.steps import Pipeline, Step
 def prefetches(
     graph: Graph, root: str, depth: int, moved: set[str], spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider
 ) -> list[Step]:
-    """Rows that several stages read one after the other come from memory while the first of them waits: fetch the next row's
-    while the others compute."""
+    """Rows that several stages read one after the other come from a far cache or memory while the first of them waits: fetch the
+    next row's while the others compute."""
     steps: list[Step] = []
     axis = axes_of(graph.stages[root])[depth - 1].name
     for tensor in graph.op.tensors:
@@ -32,15 +32,16 @@ def prefetches(
             size = tensor.dtype.storage_bytes * prod(evaluate_index(n, sizes) for n in tensor.shape)
         except KeyError:
             continue
-        if decide(f"{root}.prefetch.{tensor.name}", size > (spec.l2_bytes or size), (False, True), "whether the next row is prefetched"):
+        if decide(f"{root}.prefetch.{tensor.name}", size > (spec.l1_bytes or size), (False, True), "whether the next row is prefetched"):
             steps.append(Pipeline(stage=tensor.name, depth=1, at=axis, reader=root))
     return steps
 
 
 def streams(stage: Stage, graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> bool:
-    """A result larger than the last cache, which nothing in the op reads again: storing it must not read it first."""
-    if not isinstance(stage, Map) or not graph.is_result(stage.name) or graph.readers(stage.name) or not spec.l3_bytes:
+    """A result too large for the caches, which nothing in the op reads again: storing it must not read it first."""
+    least = spec.stream_bytes or (spec.l3_bytes + 1 if spec.l3_bytes else None)
+    if not isinstance(stage, Map) or not graph.is_result(stage.name) or graph.readers(stage.name) or least is None:
         return False
     count = points(stage.axes, sizes)
-    beyond = count is not None and count * stage.dtype.storage_bytes > spec.l3_bytes
+    beyond = count is not None and count * stage.dtype.storage_bytes >= least
     return decide(f"{stage.name}.stream", beyond, (False, True), "whether the result is stored around the caches")

@@ -32,7 +32,7 @@ def emit_function(builder: Any, name: str, args: Sequence[Any], features: frozen
     """Instructions for `name(*args)` of `ir.expr.FUNCTIONS` at the place of `builder`, a `llvmlite.ir.IRBuilder`.
 
     `args`: `llvmlite.ir` floats or doubles, or vectors of them, all of one type. The result has that type; for isnan and
-    isinf it is i1 or a vector of i1. `features` are `DeviceSpec.features`: with `avx512f` and `avx512vl` the code is
+    isinf it is i1 or a vector of i1. `features` are `DeviceSpec.features`: with `avx512dq`, `avx512f` and `avx512vl` the code is
     shorter, without them portable; the results are the same bits. The builder stays in its block.
     """
     of = args[0].type

@@ -1,7 +1,7 @@
 """The arithmetic in which the vector functions are written, apart from any code generator.
 
 A formula sees only `Value`s: Python's operators build instructions. What an instruction is, a `Target` says:
-`llvm.LLVMTarget` builds `llvmlite.ir`; a writer of textual IR or of GLSL is a second class with these eight methods. The shape (scalar or
+`llvm.LLVMTarget` builds `llvmlite.ir`; a writer of textual IR or of GLSL is a second class with these methods. The shape (scalar or
 so many lanes) belongs to the target and is never mentioned by a formula.
 """
 
@@ -18,6 +18,9 @@ Number = int | float
 
 SIGNIFICAND = {"f32": 24, "f64": 53}
 """Bits of precision, with the hidden one."""
+
+FLOATS: dict[int, Kind] = {32: "f32", 64: "f64"}
+"""The kind of a float by its width."""
 
 BIAS = {"f32": 127, "f64": 1023}
 """Exponent bias, which is also the exponent of the greatest finite number."""
@@ -46,6 +49,9 @@ class Target(Protocol):
 
     def scale(self, kind: Kind, a: Any, n: Any) -> Any | None:
         """`a * 2**n` for a float `n` of whole value, rounded once, saturating; None where no one instruction does it."""
+
+    def bound(self, kind: Kind, a: Any, limit: float) -> Any | None:
+        """`a` where |a| <= limit, else +limit or -limit; NaN becomes limit. None where no one instruction does it."""
 
     def rarely(
         self,
@@ -220,6 +226,16 @@ def polynomial(x: Value, coefficients: Sequence[float]) -> Value:
     out = x.constant(coefficients[-1])
     for c in reversed(coefficients[:-1]):
         out = fma(out, x, c)
+    return out
+
+
+def paired_polynomial(x: Value, square: Value, coefficients: Sequence[float]) -> Value:
+    """The same in half the latency where `square`, x * x, is there already: pairs of terms, then Horner's scheme in the square. For
+    long functions, of which few vectors fit a processor's window at the same time."""
+    pairs = [fma(x, odd[0], even) if odd else x.constant(even) for even, odd in ((coefficients[k], coefficients[k + 1 : k + 2]) for k in range(0, len(coefficients), 2))]
+    out = pairs[-1]
+    for pair in reversed(pairs[:-1]):
+        out = fma(out, square, pair)
     return out
 
 

@@ -10,11 +10,23 @@ from __future__ import annotations
 import math
 
 from tridsl.backends.cpu.functions import coefficients as table
-from tridsl.backends.cpu.functions.arithmetic import BIAS, SIGNIFICAND, Value, fma, polynomial, select
+from tridsl.backends.cpu.functions.arithmetic import (
+    BIAS,
+    FLOATS,
+    SIGNIFICAND,
+    Value,
+    fma,
+    paired_polynomial,
+    polynomial,
+    select,
+)
 from tridsl.backends.cpu.functions.constants import LN2, LOG2_E
 
 _EXP_RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
 """exp is 0 below (less than half the smallest denormal) and inf above."""
+
+_REDUCED = 0.5
+"""More than any |r| of a result between 0 and inf."""
 
 _EXP2_RANGE = {"f32": (-151.0, 129.0), "f64": (-1076.0, 1025.0)}
 
@@ -25,15 +37,28 @@ _ERF_LIMIT = {"f32": 4.0, "f64": 6.0}
 """erf rounds to 1 from here on; the f32 and f64 polynomials ERFC end here."""
 
 
+def _unit_shift(x: Value) -> float:
+    """1.5 * 2**p: added to a number below 2**(p - 1), it leaves no bits for a fraction."""
+    return 1.5 * 2.0 ** (SIGNIFICAND[x.kind] - 1)
+
+
 def whole_bits(n: Value) -> Value:
     """The bits of 1.5 * 2**p + n: their low part is n in two's complement. Defined for NaN too, unlike a conversion."""
-    return (n + 1.5 * 2.0 ** (SIGNIFICAND[n.kind] - 1)).bitcast()
+    return (n + _unit_shift(n)).bitcast()
 
 
-def power_of_two(n: Value) -> Value:
-    """2**n for whole n from the smallest to the greatest normal exponent."""
-    shift = SIGNIFICAND[n.kind] - 1
-    return ((whole_bits(n) << shift) + (BIAS[n.kind] << shift)).bitcast()
+def nearest(x: Value, factor: float) -> tuple[Value, Value]:
+    """The whole number n nearest to x * factor, and `whole_bits(n)`, for products below 2**(p - 1). A fused multiply-add rounds in half
+    the instructions that a product and a rounding take (x86: the rounding alone is two)."""
+    shifted = fma(x, factor, _unit_shift(x))
+    return shifted - _unit_shift(x), shifted.bitcast()
+
+
+def power_of_two(bits: Value) -> Value:
+    """2**n from `whole_bits(n)`, for whole n from the smallest to the greatest normal exponent."""
+    kind = FLOATS[bits.bits]
+    shift = SIGNIFICAND[kind] - 1
+    return ((bits << shift) + (BIAS[kind] << shift)).bitcast()
 
 
 def scale(a: Value, n: Value) -> Value:
@@ -50,21 +75,31 @@ def scale(a: Value, n: Value) -> Value:
     return a * ((half << shift) + one).bitcast() * (((whole - half) << shift) + one).bitcast()
 
 
-def reduce(x: Value) -> tuple[Value, Value]:
-    """(n, r) with x = n ln(2) + r."""
+def reduce(x: Value) -> tuple[Value, Value, Value]:
+    """(n, its `whole_bits`, r) with x = n ln(2) + r, for x so far from overflow that n is small."""
     high, low = LN2[x.kind]
-    n = (x * LOG2_E[x.kind][0]).round()
-    return n, fma(n, -low, fma(n, -high, x))
+    n, bits = nearest(x, LOG2_E[x.kind][0])
+    return n, bits, fma(n, -low, fma(n, -high, x))
 
 
 def _exp(x: Value, shift: int = 0) -> Value:
     """exp(x) * 2**shift for x within the range limits."""
-    n, r = reduce(x)
+    n, _, r = reduce(x)
     return scale(polynomial(r, (1.0, 1.0, *table.EXP[x.bits])), n + shift if shift else n)
 
 
 def exp(x: Value) -> Value:
-    return _exp(x.clamp(*_EXP_RANGE[x.kind]))
+    """Where one instruction limits r and another scales by any 2**n, x itself needs no limits: whatever r an infinite or huge x has,
+    2**n makes it 0, inf or NaN as it must be. f32 has a polynomial of its own, one degree less, whose error is spread as the units
+    in the last place are."""
+    n, _, r = reduce(x)
+    limited = x.target.bound(x.kind, r.raw, _REDUCED)
+    if limited is None:
+        n, _, r = reduce(x.clamp(*_EXP_RANGE[x.kind]))
+    else:
+        r = r.of(limited)
+    coefficients = (1.0, *table.EXP_SHORT[32]) if x.kind == "f32" else (1.0, 1.0, *table.EXP[64])
+    return scale(polynomial(r, coefficients), n)
 
 
 def exp2(x: Value) -> Value:
@@ -83,8 +118,8 @@ def expm1(x: Value) -> Value:
     Tiny arguments are their own result (halving a denormal would lose a bit, and a sum the sign of -0).
     """
     low = -(SIGNIFICAND[x.kind] + 2) * math.log(2)  # -1 from here on
-    n, r = reduce(x.clamp(low, _EXP_RANGE[x.kind][1]))
-    half = power_of_two(n - 1.0)
+    n, _, r = reduce(x.clamp(low, _EXP_RANGE[x.kind][1]))
+    half = power_of_two(whole_bits(n - 1.0))
     result = fma(_expm1_reduced(r), half, half - 0.5) * 2.0
     return select(x.abs() < 2.0 ** -(SIGNIFICAND[x.kind] + 3), x, result)
 
@@ -103,14 +138,31 @@ def cosh(x: Value) -> Value:
 
 
 def tanh(x: Value) -> Value:
-    """An odd polynomial up to 0.55; then 1 - 2 / (exp(2|x|) + 1)."""
-    a = x.abs()
+    return (_tanh_f32 if x.kind == "f32" else _tanh_f64)(x.abs().clamp(high=_TANH_LIMIT[x.kind])).copysign(x)
+
+
+def _tanh_f32(a: Value) -> Value:
+    """h / (1 - h) with h = (1 - exp(-2a)) / 2, which has all its digits also where it is tiny.
+
+    a = r - n ln(2)/2 for a whole n <= 0, so h = 2**n (1 - exp(-2r))/2 + (1 - 2**n)/2; 1 - h is not made from the rounded h. The f32
+    nearest to ln(2) is so good that its second part does not matter: as -n grows so does the error, but h needs the power less.
+    """
+    n, bits = nearest(a, -2.0 * LOG2_E[a.kind][0])
+    r = fma(n, 0.5 * LN2[a.kind][0], a)
+    square = r * r
+    tail = paired_polynomial(r, square, [-c * (-2.0) ** k * 2.0 for k, c in enumerate(table.EXPM1[a.bits])])
+    power = power_of_two(bits)
+    g = fma(tail, square, r)
+    return fma(g, power, fma(power, -0.5, 0.5)) / fma(-g, power, fma(power, 0.5, 0.5))
+
+
+def _tanh_f64(a: Value) -> Value:
+    """An odd polynomial up to 0.55; then 1 - 2 / (exp(2a) + 1). The form of f32 is shorter, and worse than 2 ulp in f64."""
     z = a * a
-    small = fma(a * z, polynomial(z, table.TANH[x.bits]), a)
-    n, r = reduce(a.clamp(high=_TANH_LIMIT[x.kind]) * 2.0)
-    power = power_of_two(n)
-    large = 1.0 - 2.0 / fma(polynomial(r, (1.0, 1.0, *table.EXP[x.bits])), power, 1.0)
-    return select(a > 0.55, large, small).copysign(x)
+    small = fma(a * z, polynomial(z, table.TANH[a.bits]), a)
+    _, bits, r = reduce(a * 2.0)
+    large = 1.0 - 2.0 / fma(polynomial(r, (1.0, 1.0, *table.EXP[a.bits])), power_of_two(bits), 1.0)
+    return select(a > 0.55, large, small)
 
 
 def erf(x: Value) -> Value:
@@ -118,6 +170,6 @@ def erf(x: Value) -> Value:
     a = x.abs()
     z = a * a
     small = fma(a, polynomial(z, table.ERF[x.bits]), a)
-    n, r = reduce(polynomial(a.clamp(high=_ERF_LIMIT[x.kind]) - 1.0, table.ERFC[x.bits]))
-    large = fma(polynomial(r, (1.0, 1.0, *table.EXP[x.bits])), -power_of_two(n), 1.0)
+    _, bits, r = reduce(polynomial(a.clamp(high=_ERF_LIMIT[x.kind]) - 1.0, table.ERFC[x.bits]))
+    large = fma(polynomial(r, (1.0, 1.0, *table.EXP[x.bits])), -power_of_two(bits), 1.0)
     return select(a < 1.0, small, large).copysign(x)

@@ -20,7 +20,9 @@ _ELEMENTS = {
     "i64": ir.IntType(64),
     "i1": ir.IntType(1),
 }
-_SCALE = {"f32": ("ps", 32), "f64": ("pd", 64)}
+_LETTERS = {"f32": ("ps", 32), "f64": ("pd", 64)}
+Form = Callable[[str, int, list[Any]], tuple[str, list[Any]]]
+"""The intrinsic and its operands, from the type's letters, the register's bits and what goes in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +69,25 @@ class LLVMTarget:
         return self._call(f"llvm.{name}.{suffix}", of, operands)
 
     def scale(self, kind: Kind, a: Any, n: Any) -> Any | None:
-        """AVX-512's vscalef (with AVX512VL for the narrow forms); wider vectors are cut into registers."""
-        letters, bits = _SCALE[kind]
+        """AVX-512's vscalef (with AVX512VL for the narrow forms)."""
+        return self._by_register(kind, (a, n), frozenset({"avx512f", "avx512vl"}), _scalef)
+
+    def bound(self, kind: Kind, a: Any, limit: float) -> Any | None:
+        """AVX-512's vrange, which takes the operand of less magnitude, with the first one's sign."""
+        return self._by_register(kind, (a, self.constant(kind, limit)), frozenset({"avx512dq", "avx512vl"}), _range)
+
+    def _by_register(self, kind: Kind, operands: Sequence[Any], features: frozenset[str], form: Form) -> Any | None:
+        """One instruction for each register that the operands fill; None without the features, or where they fill none."""
+        letters, bits = _LETTERS[kind]
         lanes = self.lanes or 1
         width = min(lanes * bits, 512)
-        if not {"avx512f", "avx512vl"} <= self.features or width not in (128, 256, 512) or lanes * bits % width:
+        if not features <= self.features or width not in (128, 256, 512) or lanes * bits % width:
             return None
         each = width // bits
-        parts = [
-            self._scale_register(kind, letters, width, *(self._part(v, p, each) for v in (a, n)))
-            for p in range(lanes // each)
-        ]
+        parts = []
+        for part in range(lanes // each):
+            name, arguments = form(letters, width, [self._part(v, part, each) for v in operands])
+            parts.append(self._call(name, arguments[0].type, arguments))
         while len(parts) > 1:
             parts = [self._join(low, high) for low, high in zip(parts[::2], parts[1::2], strict=True)]
         return parts[0]
@@ -133,14 +143,6 @@ class LLVMTarget:
         inside.builder.ret(out)
         return function
 
-    def _scale_register(self, kind: Kind, letters: str, width: int, a: Any, n: Any) -> Any:
-        lanes = width // int(kind[1:])
-        mask = ir.IntType(max(8, lanes))
-        operands = [a, n, ir.Constant(a.type, ir.Undefined), ir.Constant(mask, -1)]
-        if width == 512:
-            operands.append(ir.Constant(ir.IntType(32), 4))  # rounding as the mode register says
-        return self._call(f"llvm.x86.avx512.mask.scalef.{letters}.{width}", a.type, operands)
-
     def _part(self, value: Any, part: int, lanes: int) -> Any:
         if lanes == self.lanes:
             return value
@@ -162,3 +164,21 @@ class LLVMTarget:
 
 
 _PREDICATES = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+
+
+def _scalef(letters: str, width: int, operands: list[Any]) -> tuple[str, list[Any]]:
+    a, n = operands
+    rounding = [ir.Constant(ir.IntType(32), 4)] if width == 512 else []  # as the mode register says
+    return f"llvm.x86.avx512.mask.scalef.{letters}.{width}", [a, n, *_unmasked(a), *rounding]
+
+
+def _range(letters: str, width: int, operands: list[Any]) -> tuple[str, list[Any]]:
+    a, limit = operands
+    control = ir.Constant(ir.IntType(32), 0b0010)  # the lesser magnitude, the first operand's sign
+    rounding = [ir.Constant(ir.IntType(32), 4)] if width == 512 else []
+    return f"llvm.x86.avx512.mask.range.{letters}.{width}", [a, limit, control, *_unmasked(a), *rounding]
+
+
+def _unmasked(a: Any) -> list[Any]:
+    """The last operands of a masked intrinsic that writes every lane."""
+    return [ir.Constant(a.type, ir.Undefined), ir.Constant(ir.IntType(max(8, a.type.count)), -1)]

@@ -56,7 +56,7 @@ def _payne_hanek(x: Value) -> tuple[Value, Value, Value]:
     exponent = (biased | whole_bits(x.constant(0.0))).bitcast() - (1.5 * 2.0**52 + 1023)
     # a digit is skipped when its product with the last bit of x is a multiple of 4
     skipped = ((exponent - 53.5) * (1.0 / _DIGIT)).intrinsic("floor").clamp(low=0.0)
-    scaled = x * power_of_two(skipped * -_DIGIT)
+    scaled = x * power_of_two(whole_bits(skipped * -_DIGIT))
     high = (scaled.bitcast() & -(1 << 27)).bitcast()
     halves = high, scaled - high
     total = middle = low = x.constant(0.0)

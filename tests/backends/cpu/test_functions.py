@@ -18,7 +18,7 @@ from tridsl.ir.expr import FUNCTIONS
 binding.initialize_all_targets()
 binding.initialize_all_asmprinters()
 
-AVX512 = frozenset({"avx512f", "avx512vl"})
+AVX512 = frozenset({"avx512f", "avx512vl", "avx512dq"})
 PREDICATES = ("isnan", "isinf")
 EXACT = ("floor", "ceil", "trunc", "round_even", "round_away")
 LANES = {"f32": 16, "f64": 8}
