@@ -102,18 +102,23 @@ def covers(read: Load, reader: Stage) -> bool:
 
 def unit_stride_axis(load: Load, strides: Mapping[str, tuple[int, ...]] | None = None) -> str | None:
     """The variable along which this access advances by one element (row-major, or by the given strides)."""
+    inner = unit_stride_axes(load, strides)
+    return inner[-1] if inner else None
+
+
+def unit_stride_axes(load: Load, strides: Mapping[str, tuple[int, ...]] | None = None) -> tuple[str, ...]:
+    """All variables along which this access advances by one element: of `x[i + r, j + s]` both `j` and `s`."""
     if not load.index:
-        return None
+        return ()
     known = (strides or {}).get(load.tensor)
     position = len(load.index) - 1
     if known is not None:
         position = next((n for n, s in enumerate(known) if s == 1), -1)
         if position < 0:
-            return None
+            return ()
     poly = normal_form(load.index[position])
     found = [m[0].name for m, c in poly.terms if c == 1 and len(m) == 1 and isinstance(m[0], Var)]
-    inner = [v for v in found if not any(_mentions(i, v) for n, i in enumerate(load.index) if n != position)]
-    return inner[-1] if inner else None
+    return tuple(v for v in found if not any(_mentions(i, v) for n, i in enumerate(load.index) if n != position))
 
 
 def _mentions(expression: Expr, variable: str) -> bool:

@@ -88,13 +88,15 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     together = packed_together(graph, decide)
     steps += together
     joined |= {step.stage for step in together}
+    inside = {step.stage: shared[step.consumer] for step in placed if isinstance(step, At) and step.consumer in shared}
     busy = {name: work(graph.stages[name], sizes) for name in graph.stages}
     for root, depth in shared.items():
         steps += prefetches(graph, root, depth, moved, spec, sizes, decide)
     for name, stage in graph.stages.items():
         if name in inlined or name in joined:
             continue
-        steps += _shape(stage, spec, sizes, moved, shared.get(name, 0), busy, decide, strip=name in strips)
+        fixed = frozenset(a.name for a in axes_of(stage)[: inside.get(name, 0)])
+        steps += _shape(stage, spec, sizes, moved, shared.get(name, 0), busy, decide, strip=name in strips, fixed=fixed)
         if streams(stage, graph, spec, sizes, decide):
             steps.append(StoreIn(stage=name, space="stream"))
     return tuple(steps)
@@ -102,9 +104,9 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
 
 def _shape(
     stage: Stage, spec: DeviceSpec, sizes: Mapping[str, int], moved: set[str], shared: int, busy: Mapping[str, int | None],
-    decide: Decider, *, strip: bool,
+    decide: Decider, *, strip: bool, fixed: frozenset[str],
 ) -> list[Step]:  # fmt: skip
-    """Vector, tile and thread the loops of one stage."""
+    """Vector, tile and thread the loops of one stage; of the axes in `fixed` it makes one point at a time."""
     name = stage.name
     threads = name not in moved and _worth_threads(stage, moved, busy)
     if name not in moved and axes_of(stage) and spec.cores != 1:
@@ -115,19 +117,12 @@ def _shape(
         return map_steps(stage, shared, decide, threads=threads, strip=strip, moved=name in moved)
     if isinstance(stage, Compact):
         return [Vector(stage=name, axis=stage.along.name)]
-    steps: list[Step] = []
-    axes = axes_of(stage)
     if isinstance(stage, Reduce) and not stage.ordered and stage.reducer.commutative and len({t.axes for t in stage.targets}) == 1:
-        steps += reduce_steps(stage, spec, sizes, decide, whole=name not in moved)
+        return reduce_steps(stage, spec, sizes, decide, whole=name not in moved, fixed=fixed, threads=threads)
+    axes = axes_of(stage)
     if isinstance(stage, Reduce | Scan):  # states over fewer axes are combined outside the loops of the others
         axes = tuple(a for a in axes if all(a.name in t.axes for t in stage.targets))
-    if threads and axes:
-        outer = axes[0].name
-        if any(isinstance(s, Split) and s.axis == outer for s in steps):
-            outer = f"{outer}.o"
-        if not any(isinstance(s, Vector) and s.axis == outer for s in steps):
-            steps.append(Parallel(stage=name, axis=outer))
-    return steps
+    return [Parallel(stage=name, axis=axes[0].name)] if threads and axes else []
 
 
 def _worth_threads(stage: Stage, moved: set[str], busy: Mapping[str, int | None]) -> bool:

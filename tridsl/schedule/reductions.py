@@ -1,41 +1,191 @@
-"""How the loops of one reduction that is no contraction run on a device with vectors."""
+"""How the loops of one reduction that is no contraction run on a device with vectors.
+
+The lanes lie along the axis that costs least per point: one load each where memory is contiguous, one load a lane where it is not, and
+along a reduced axis the lanes are combined at the end. Where lanes lie along an axis of the result and some element is read for
+several results, these make a register tile: a window of a picture, a masked product, distances between points.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, log2, prod
 
 from tridsl.devices.spec import DeviceSpec
-from tridsl.ir.expr import Load
+from tridsl.ir.expr import Boundary, Cast, Const, Load, Var
 from tridsl.ir.op import Reduce
-from tridsl.ir.walk import walk
-from tridsl.schedule.analyse import extent_of, unit_stride_axis
+from tridsl.ir.walk import variables, walk
+from tridsl.schedule.analyse import extent_of, unit_stride_axes
 from tridsl.schedule.contraction import DEEP, WIDE, sweep_columns
 from tridsl.schedule.decisions import Decider
-from tridsl.schedule.steps import Order, Split, Step, Vector
+from tridsl.schedule.steps import Order, Pack, Parallel, Split, Step, Unroll, Vector
+
+UNKNOWN = 1024
+"""Points of an axis whose size is not known: enough for every choice that needs many."""
+BROADCAST, PACKING = 0.5, 4.0
+"""Costs beside that of a contiguous load: an element for all lanes; an element's share of a panel's copy, per use of the panel."""
+TALLEST_TILE = 8
+"""Rows of a register tile: with two vectors in a row enough chains to hide an addition's latency (8) twice."""
+FREE_REGISTERS = 8
+"""Registers of a tile's loop that hold no results: loaded values and what is computed of them."""
+WINDOW, UNROLLED = 16, 160
+"""Points of a window up to which its loops are written out, and vectors that the written-out body may combine."""
 
 
-def reduce_steps(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider, *, whole: bool) -> list[Step]:
-    """Vector along the contiguous axis: a reduced one holds partial results, an output one is tiled around the reduction."""
-    over = [a.name for a in stage.over]
-    axes = [a.name for a in stage.axes]
-    loads = [n for v in stage.values for n in walk(v) if isinstance(n, Load)]
-    votes = [unit_stride_axis(n) for n in loads]
-    best = max((v for v in votes if v in over or v in axes), key=votes.count, default=over[-1])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lanes:
+    """Lanes along `axis`, at `cost` per point in units of a contiguous load; the tensors in `packed` are copied to be read in lanes."""
+
+    axis: str
+    cost: float
+    packed: tuple[str, ...] = ()
+
+
+def reduce_steps(
+    stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider, *, whole: bool, fixed: frozenset[str], threads: bool
+) -> list[Step]:
+    """Steps for one reduction; `whole`: it has a phase of its own, `fixed`: axes of which it makes one point at a time."""
+    extents = {a.name: extent_of(a, sizes) for a in (*stage.axes, *stage.over)}
+    over, axes = [a.name for a in stage.over], [a.name for a in stage.axes if a.name not in fixed]
+    found = {c.axis: c for c in _candidates(stage, spec, extents, axes, packable=whole)}
+    best = min(found.values(), key=lambda c: c.cost).axis
     best = decide(f"{stage.name}.vector", best, (over[-1], *axes[-1:]), "the axis along which vectors lie")
     if best in over:
-        return [Vector(stage=stage.name, axis=best)]
-    lanes = spec.lanes(stage.reducer.dtypes[0])
-    width = decide(f"{stage.name}.columns", 64, (n * lanes for n in (1, 2, 4, 8, 16)), "columns reduced at the same time")
-    deep, wide = extent_of(stage.over[-1], sizes), extent_of(next(a for a in stage.axes if a.name == best), sizes)
-    if (deep or 0) >= DEEP and (wide or 0) >= WIDE and whole:
-        return sweep_columns(stage, best, threads=False)
-    return _column_steps(stage, best, width)
+        return [*_parallel(stage, threads), Vector(stage=stage.name, axis=best)]
+    tile = _tile_axis(stage, axes, best)
+    if tile is None and not found[best].packed:
+        return _columns(stage, best, spec, extents, decide, whole=whole, threads=threads)
+    return _register_tile(stage, found[best], tile, spec, extents, decide, threads=threads)
 
 
-def _column_steps(stage: Reduce, axis: str, width: int) -> list[Step]:
+def _loads(stage: Reduce) -> list[Load]:
+    """The different accesses."""
+    return list(dict.fromkeys(n for v in stage.values for n in walk(v) if isinstance(n, Load)))
+
+
+def _candidates(
+    stage: Reduce, spec: DeviceSpec, extents: Mapping[str, int | None], axes: list[str], *, packable: bool
+) -> list[Lanes]:
+    """Every axis that lanes can lie along; of equal ones the innermost reduced axis comes first."""
     over = [a.name for a in stage.over]
-    return [
-        Split(stage=stage.name, axis=axis, factor=width),
-        Order(stage=stage.name, axes=(f"{axis}.o", *over, f"{axis}.i")),
-        Vector(stage=stage.name, axis=f"{axis}.i"),
-    ]
+    loads = _loads(stage)
+    lanes = spec.lanes(stage.reducer.dtypes[0])
+    size = {name: max(1, UNKNOWN if extent is None else extent) for name, extent in extents.items()}
+    terms = prod(size[o] for o in over)
+    work = sum(1 for v in stage.values for n in walk(v) if not isinstance(n, Load | Var | Const | Cast | Boundary))
+    found: list[Lanes] = []
+    for axis in (*reversed(over), *reversed(axes)):
+        cost, packed = float(max(1, work)), []
+        for load in loads:
+            if axis not in _mentioned(load):
+                cost += BROADCAST
+            elif axis in unit_stride_axes(load):
+                cost += 1
+            else:
+                panel = terms * 2 * lanes * load.dtype.storage_bytes
+                reuse = prod(size[a] for a in axes if a not in _mentioned(load))
+                copied = 1 + lanes * PACKING / reuse
+                plain = load.boundary is None and all(isinstance(i, Var) for i in load.index)
+                if packable and axis in axes and plain and panel <= (spec.l1_bytes or 32768) and copied < lanes:
+                    packed.append(load.tensor)
+                    cost += copied
+                else:
+                    cost += lanes
+        used = size[axis] / ceil(size[axis] / lanes)
+        combined = len(stage.reducer.dtypes) * (2 * log2(max(lanes, 2)) + 4) / terms if axis in over else 0.0
+        found.append(Lanes(axis=axis, cost=cost / used + combined, packed=tuple(dict.fromkeys(packed))))
+    return found
+
+
+def _mentioned(load: Load) -> frozenset[str]:
+    return frozenset(v for i in load.index for v in variables(i))
+
+
+def _tile_axis(stage: Reduce, axes: list[str], lanes: str) -> str | None:
+    """The axis whose points use what is loaded several times: first of all the vectors, else the single elements, or a window that
+    the next row's overlaps."""
+    loads = _loads(stage)
+    best: tuple[float, str] | None = None
+    for axis in reversed(axes):
+        if axis == lanes:
+            continue
+        gain = 0.0
+        for load in loads:
+            if axis not in _mentioned(load):
+                gain += 1 if lanes in _mentioned(load) else BROADCAST
+            elif any(axis in variables(i) and variables(i) & {o.name for o in stage.over} for i in load.index):
+                gain += BROADCAST
+        if gain and (best is None or gain > best[0]):
+            best = gain, axis
+    return None if best is None else best[1]
+
+
+def _parallel(stage: Reduce, threads: bool, axis: str | None = None) -> list[Step]:
+    return [Parallel(stage=stage.name, axis=axis or stage.axes[0].name)] if threads and stage.axes else []
+
+
+def _columns(
+    stage: Reduce, axis: str, spec: DeviceSpec, extents: Mapping[str, int | None], decide: Decider, *, whole: bool, threads: bool
+) -> list[Step]:
+    """Every element is read once: columns side by side, or blocks of rows added to a stretch of results."""
+    name, over = stage.name, [a.name for a in stage.over]
+    lanes = spec.lanes(stage.reducer.dtypes[0])
+    width = decide(f"{name}.columns", 64, (n * lanes for n in (1, 2, 4, 8, 16)), "columns reduced at the same time")
+    if (extents[over[-1]] or 0) >= DEEP and (extents[axis] or 0) >= WIDE and whole:
+        steps: list[Step] = sweep_columns(stage, axis, threads=False)
+    else:
+        steps = [
+            Split(stage=name, axis=axis, factor=width),
+            Order(stage=name, axes=(f"{axis}.o", *over, f"{axis}.i")),
+            Vector(stage=name, axis=f"{axis}.i"),
+        ]
+    outer = stage.axes[0].name
+    return [*steps, *_parallel(stage, threads, f"{outer}.o" if outer == axis else outer)]
+
+
+def _register_tile(
+    stage: Reduce, lanes: Lanes, tile: str | None, spec: DeviceSpec, extents: Mapping[str, int | None], decide: Decider, *,
+    threads: bool,
+) -> list[Step]:  # fmt: skip
+    name, axis, over = stage.name, lanes.axis, [a.name for a in stage.over]
+    width = spec.lanes(stage.reducer.dtypes[0])
+    extent = extents[axis]
+    columns = 1 if extent is not None and extent <= width else 2
+    columns = decide(f"{name}.vectors", columns, (1, 2, 4), "vectors in a row of the register tile")
+    registers = max(1, ((spec.vector_registers or 16) - FREE_REGISTERS) // len(stage.reducer.dtypes))
+    rows = _even(min(TALLEST_TILE, max(1, registers // columns)), extents.get(tile or ""))
+    if tile is not None:
+        rows = decide(f"{name}.rows", rows, (1, 2, 4, 6, 8, 12), "rows of the register tile")
+    steps: list[Step] = [Split(stage=name, axis=axis, factor=columns * width)]
+    if tile is not None:
+        steps.append(Split(stage=name, axis=tile, factor=rows))
+    cut = (axis, tile)
+    outer = [f"{a.name}.o" if a.name in cut else a.name for a in stage.axes]
+    if lanes.packed:
+        outer.sort(key=lambda a: a == f"{tile}.o")  # a panel serves all rows
+    inner = [f"{a}.i" for a in (tile, axis) if a is not None]
+    steps.append(Order(stage=name, axes=(*outer, *over, *inner)))
+    steps += _parallel(stage, threads, outer[0])
+    steps += [Unroll(stage=name, axis=a) for a in _window(over, rows * columns, extents)]
+    steps += [Unroll(stage=name, axis=a) for a in inner[:-1]]
+    steps.append(Vector(stage=name, axis=inner[-1]))
+    return [*steps, *(Pack(stage=tensor, at=f"{axis}.o", reader=name) for tensor in lanes.packed)]
+
+
+def _window(over: list[str], vectors: int, extents: Mapping[str, int | None]) -> list[str]:
+    """The innermost reduced axes whose points are few enough to be written out."""
+    found: list[str] = []
+    count = 1
+    for axis in reversed(over):
+        count *= max(1, extents[axis] or UNKNOWN)
+        if count > WINDOW or count * vectors > UNROLLED:
+            break
+        found.append(axis)
+    return found
+
+
+def _even(most: int, extent: int | None) -> int:
+    """Rows in even parts: 9 rows are 5 + 4, not 8 + 1."""
+    if extent is None or extent < 1:
+        return most
+    return ceil(extent / ceil(extent / most))
