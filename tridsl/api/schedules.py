@@ -90,8 +90,8 @@ class ScheduleBuilder:
     def store(self, space: str, *, at: str | None = None, buffers: int = 1, pad: int = 0) -> ScheduleBuilder:
         return self._then(StoreIn(stage=self.stage, space=space, at=at, buffers=buffers, pad=pad))
 
-    def pack(self, *, at: str, reader: str | None = None, type: DType | None = None) -> ScheduleBuilder:
-        return self._then(Pack(stage=self.stage, at=at, reader=reader, type=type))
+    def pack(self, *, at: str, reader: str | None = None, type: DType | None = None, place: int | None = None) -> ScheduleBuilder:
+        return self._then(Pack(stage=self.stage, at=at, reader=reader, type=type, place=place))
 
     def intrin(self, name: str) -> ScheduleBuilder:
         return self._then(Intrin(stage=self.stage, name=name))

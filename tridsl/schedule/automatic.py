@@ -13,19 +13,20 @@ Where a search has found better ones for a family of chips, they are the default
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from tridsl.devices.spec import DeviceKind, DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.op import Compact, Map, Op, Reduce, Scan, Stage
 from tridsl.schedule.analyse import Graph, axes_of, work
 from tridsl.schedule.automatic_gpu import automatic_gpu
-from tridsl.schedule.contraction import contraction_steps, is_contraction
+from tridsl.schedule.contraction import contraction_steps, is_contraction, roles_of, worth_packing
 from tridsl.schedule.decisions import Answer, Choice, Decider
-from tridsl.schedule.grouping import inlined_stages, packed_together, placements
+from tridsl.schedule.grouping import Inside, Placed, inlined_stages, packed_together, placements
 from tridsl.schedule.maps import map_steps
-from tridsl.schedule.reductions import reduce_steps
+from tridsl.schedule.reductions import reduce_steps, tile_axis
 from tridsl.schedule.shipped import shipped_answers
-from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Split, Step, StoreIn, Vector
+from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Step, StoreIn, Vector
 from tridsl.schedule.traffic import prefetches, streams
 
 PARALLEL_WORK = 100_000
@@ -76,53 +77,73 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     if not spec.vector_bits and own is None:
         return ()
     graph = Graph(op)
-    inlined = inlined_stages(graph, decide)
-    placed, shared = placements(graph, inlined, decide)
+    inlined = inlined_stages(graph, sizes, decide, factors=own is not None)
     if own is not None:
-        return own(graph, inlined, placed, shared, spec, sizes, decide)
-    steps: list[Step] = [Inline(stage=name) for name in inlined]
-    steps += placed
-    moved = {step.stage for step in placed if isinstance(step, At)}
-    joined = {step.stage for step in placed if isinstance(step, At) and step.consumer in moved}  # their reader's loop is theirs
-    strips = {step.stage for step in placed if isinstance(step, Split)}
+        where = placements(graph, inlined, sizes, decide, rows_of=lambda stage: None, alone=lambda stage: False)
+        return own(graph, inlined, where.steps, where.shared, spec, sizes, decide)
+    tile, alone = partial(rows_of, spec=spec, sizes=sizes), partial(packs, spec=spec, sizes=sizes)
+    where = placements(graph, inlined, sizes, decide, rows_of=tile, alone=alone)
+    steps: list[Step] = [*(Inline(stage=name) for name in inlined), *where.steps]
+    moved = {step.stage for step in where.steps if isinstance(step, At)}
+    joined = {step.stage for step in where.steps if isinstance(step, At) and step.consumer in moved}  # their reader's loop is theirs
     together = packed_together(graph, decide)
     steps += together
     joined |= {step.stage for step in together}
-    inside = {step.stage: shared[step.consumer] for step in placed if isinstance(step, At) and step.consumer in shared}
     busy = {name: work(graph.stages[name], sizes) for name in graph.stages}
-    for root, depth in shared.items():
+    for root, depth in where.shared.items():
         steps += prefetches(graph, root, depth, moved, spec, sizes, decide)
     for name, stage in graph.stages.items():
         if name in inlined or name in joined:
             continue
-        fixed = frozenset(a.name for a in axes_of(stage)[: inside.get(name, 0)])
-        steps += _shape(stage, spec, sizes, moved, shared.get(name, 0), busy, decide, strip=name in strips, fixed=fixed)
+        threads = name not in moved and _worth_threads(stage, moved, busy)
+        if name not in moved and axes_of(stage) and spec.cores != 1:
+            threads = decide(f"{name}.threads", threads, (False, True), "whether the outermost loop is shared among threads")
+        steps += _shape(stage, spec, sizes, where, decide, threads=threads, moved=name in moved)
         if streams(stage, graph, spec, sizes, decide):
             steps.append(StoreIn(stage=name, space="stream"))
     return tuple(steps)
 
 
 def _shape(
-    stage: Stage, spec: DeviceSpec, sizes: Mapping[str, int], moved: set[str], shared: int, busy: Mapping[str, int | None],
-    decide: Decider, *, strip: bool, fixed: frozenset[str],
-) -> list[Step]:  # fmt: skip
-    """Vector, tile and thread the loops of one stage; of the axes in `fixed` it makes one point at a time."""
+    stage: Stage, spec: DeviceSpec, sizes: Mapping[str, int], where: Placed, decide: Decider, *, threads: bool, moved: bool
+) -> list[Step]:
+    """Vector, tile and thread the loops of one stage."""
     name = stage.name
-    threads = name not in moved and _worth_threads(stage, moved, busy)
-    if name not in moved and axes_of(stage) and spec.cores != 1:
-        threads = decide(f"{name}.threads", threads, (False, True), "whether the outermost loop is shared among threads")
-    if isinstance(stage, Reduce) and is_contraction(stage):
-        return contraction_steps(stage, spec, sizes, decide, threads=threads, whole=name not in moved)
     if isinstance(stage, Map):
-        return map_steps(stage, shared, decide, threads=threads, strip=strip, moved=name in moved)
+        return map_steps(stage, where.shared.get(name, 0), decide, threads=threads, strip=where.strips.get(name), moved=moved)
     if isinstance(stage, Compact):
         return [Vector(stage=name, axis=stage.along.name)]
-    if isinstance(stage, Reduce) and not stage.ordered and stage.reducer.commutative and len({t.axes for t in stage.targets}) == 1:
-        return reduce_steps(stage, spec, sizes, decide, whole=name not in moved, fixed=fixed, threads=threads)
+    if isinstance(stage, Reduce) and _free(stage):
+        inside = where.inside.get(name, Inside())
+        part = inside.part(stage)
+        if is_contraction(stage):
+            return contraction_steps(part, spec, sizes, decide, threads=threads, whole=not moved)
+        fixed = frozenset(a.name for a in stage.axes[: inside.fixed])
+        return reduce_steps(part, spec, sizes, decide, whole=not moved, fixed=fixed, threads=threads)
     axes = axes_of(stage)
     if isinstance(stage, Reduce | Scan):  # states over fewer axes are combined outside the loops of the others
         axes = tuple(a for a in axes if all(a.name in t.axes for t in stage.targets))
     return [Parallel(stage=name, axis=axes[0].name)] if threads and axes else []
+
+
+def _free(stage: Reduce) -> bool:
+    """Whether the points may be combined in any order, all states at once."""
+    return not stage.ordered and stage.reducer.commutative and len({t.axes for t in stage.targets}) == 1
+
+
+def rows_of(stage: Stage, *, spec: DeviceSpec, sizes: Mapping[str, int]) -> str | None:
+    """The axis of a reduction whose points a register tile takes together."""
+    if not isinstance(stage, Reduce) or not _free(stage):
+        return None
+    roles = roles_of(stage) if is_contraction(stage) else None
+    if roles is not None:
+        return None if roles.strided else roles.tile
+    return tile_axis(stage, spec, sizes)
+
+
+def packs(stage: Stage, *, spec: DeviceSpec, sizes: Mapping[str, int]) -> bool:
+    """Whether the stage is a contraction large enough to copy panels of its factors."""
+    return isinstance(stage, Reduce) and is_contraction(stage) and worth_packing(stage, spec, sizes)
 
 
 def _worth_threads(stage: Stage, moved: set[str], busy: Mapping[str, int | None]) -> bool:

@@ -106,6 +106,15 @@ def _mentioned(load: Load) -> frozenset[str]:
     return frozenset(v for i in load.index for v in variables(i))
 
 
+def worth_packing(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int]) -> bool:
+    """Whether panels are copied by default, where the stage has a phase of its own and its sizes are known."""
+    roles = roles_of(stage)
+    extents = {a.name: extent_of(a, sizes) for a in (*stage.axes, *stage.over)}
+    if roles is None or None in extents.values():
+        return False
+    return _packable(stage, roles) and _pays(roles, extents, _instruction(roles, stage.reducer.dtypes[0], spec))
+
+
 def contraction_steps(
     stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider, *, threads: bool, whole: bool
 ) -> list[Step]:
@@ -268,8 +277,10 @@ def _packed(
         shared = (*batch[:1], f"{i}.o")
         steps.append(Parallel(stage=name, axis=decide(f"{name}.parallel", shared[0], shared, "the loop that threads share")))
     steps += [Unroll(stage=name, axis=f"{i}.i"), Vector(stage=name, axis=f"{j}.i.i")]
+    twice = roles.a.tensor == roles.b.tensor  # A times A transposed: the first panel takes one of the two places
+    first = None if not twice else 0 if _factors(stage.values[0]) == (roles.a, roles.b) else 1
     steps += [
-        Pack(stage=roles.a.tensor, at=f"{i}.o", reader=name),
+        Pack(stage=roles.a.tensor, at=f"{i}.o", reader=name, place=first),
         Pack(stage=roles.b.tensor, at=f"{k}.o", reader=name),
     ]
     return steps if row is None else [*steps, Intrin(stage=name, name=row.name)]

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
 from tridsl.ir.affine import normal_form
-from tridsl.ir.expr import Boundary, Load, Var
-from tridsl.ir.op import Compact, Map, Reduce
-from tridsl.ir.walk import walk
-from tridsl.schedule.analyse import Graph, Read, axes_of, covers, is_cheap, over_of, pointwise
+from tridsl.ir.expr import Boundary, Cast, Load, Var, add, index
+from tridsl.ir.op import Compact, Map, Reduce, Stage
+from tridsl.ir.walk import variables, walk
+from tridsl.schedule.analyse import Graph, Read, axes_of, covers, extent_of, is_cheap, over_of, points, pointwise
+from tridsl.schedule.contraction import is_contraction
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import At, Beside, Split, Step
 
 INLINED_READS = 9
 """Uses (a 3 x 3 stencil's) beyond which nobody need try to compute a value again at each."""
+FACTOR_USES = 4
+"""Uses of a contraction's factor from which keeping it costs less than computing it again in the innermost loop."""
 STRIP_ROWS = 32
 """Rows of a strip that share their neighbours' values; two of them are computed twice."""
+TILE_STRIP = 24
+"""Rows of sums that are made ahead of what reads them: two register tiles of twelve, four of six."""
 
 
-def inlined_stages(graph: Graph, decide: Decider) -> list[str]:
-    """Maps whose value is as cheap as a load, or is used once, at the reader's own point."""
+def inlined_stages(graph: Graph, sizes: Mapping[str, int], decide: Decider, *, factors: bool) -> list[str]:
+    """Maps whose value is as cheap as a load, or is used once, at the reader's own point. `factors`: also those that are factors of
+    a contraction, which uses each value many times."""
     names: list[str] = []
     for name, stage in graph.stages.items():
         if not isinstance(stage, Map) or graph.is_result(name) or _may_fail(stage) or graph.before_update(name):
@@ -29,7 +38,8 @@ def inlined_stages(graph: Graph, decide: Decider) -> list[str]:
         once = len(reads) == 1 and all(
             pointwise(r.load, stage, graph.stages[r.reader]) and covers(r.load, graph.stages[r.reader]) for r in reads
         )
-        free = once or (is_cheap(stage) and loads <= 2 and len(reads) <= 4 and not _stencil(reads))
+        again = not factors and any(_is_factor(r.load, graph.stages[r.reader], sizes) for r in reads) and not _only_cast(stage)
+        free = once or (is_cheap(stage) and loads <= 2 and len(reads) <= 4 and not _stencil(reads) and not again)
         others = (False, True) if len(reads) <= INLINED_READS else ()
         if decide(f"{name}.inline", free, others, "whether the value is computed again at each use instead of kept"):
             names.append(name)
@@ -41,32 +51,91 @@ def _may_fail(stage: Map) -> bool:
     return any(isinstance(n, Boundary) and n.mode == "raise" for n in walk(stage.value))
 
 
+def _is_factor(read: Load, reader: Stage, sizes: Mapping[str, int]) -> bool:
+    """Whether the reader is a contraction that uses the value for several results."""
+    if not isinstance(reader, Reduce) or not is_contraction(reader):
+        return False
+    mentioned = {v for i in read.index for v in variables(i)}
+    uses = points(tuple(a for a in reader.axes if a.name not in mentioned), sizes)
+    return uses is None or uses >= FACTOR_USES
+
+
+def _only_cast(stage: Map) -> bool:
+    """Whether the value is an element as it is, or in another type."""
+    return all(isinstance(n, Cast | Load | Var) for n in walk(stage.value))
+
+
 def _stencil(reads: list[Read]) -> bool:
     """Several reads at shifted places: computing the value at each of them again costs more than keeping it."""
     return len({r.load.index for r in reads}) > 2
 
 
-def placements(graph: Graph, inlined: list[str], decide: Decider) -> tuple[list[Step], dict[str, int]]:
-    """`at` steps, and per result the number of leading axes that its producers share."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """`steps`: `at`s, and the splits that they need. `shared`: per result the number of leading axes whose loops the stages before
+    it share, point by point. `strips`: the axis of a result of which they make some rows ahead. `inside`: for each stage that is
+    computed inside another's loops, what of its leading axes is made at a time."""
+
+    steps: tuple[Step, ...]
+    shared: Mapping[str, int]
+    strips: Mapping[str, str]
+    inside: Mapping[str, Inside]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inside:
+    """One point of each of the first `fixed` axes, and `rows` (None: all) of the next."""
+
+    fixed: int = 0
+    rows: int | None = None
+
+    def part(self, stage: Reduce) -> Reduce:
+        """The stage over the points that are made at a time, for whoever chooses tiles by their number."""
+        counts = [*[1] * self.fixed, self.rows]
+        axes = [a if n is None else replace(a, hi=add(a.lo, index(n))) for a, n in zip(stage.axes, counts)]
+        return replace(stage, axes=(*axes, *stage.axes[len(axes) :]))
+
+
+Rows = Callable[[Stage], str | None]
+"""The axis of a reduction whose points a register tile of it takes together, if it has one."""
+
+
+def placements(
+    graph: Graph, inlined: list[str], sizes: Mapping[str, int], decide: Decider, *, rows_of: Rows, alone: Callable[[Stage], bool]
+) -> Placed:
+    """Where stages are computed. Those that `alone` is true of are finished before what reads them begins."""
     steps: list[Step] = []
     shared: dict[str, int] = {}
+    strips: dict[str, str] = {}
+    inside: dict[str, Inside] = {}
     live = [n for n in graph.stages if n not in inlined]
+    apart = {n for n in live if alone(graph.stages[n])}
     for root in reversed(live):
         if not isinstance(graph.stages[root], Map) or root in {s.stage for s in steps}:
             continue
-        group = _ancestors(graph, root, inlined, {s.stage for s in steps})
+        group = _ancestors(graph, root, inlined, {s.stage for s in steps}, apart)
         depth = _common_depth(graph, root, group, inlined)
         if group and depth:
             depth = decide(f"{root}.shared", depth, range(depth, -1, -1), "leading axes whose loops the stages before it share")
-        if group and depth:
-            axes = axes_of(graph.stages[root])
+        axes = [a.name for a in axes_of(graph.stages[root])]
+        tiled = _tiled_axis(graph, group, depth, rows_of)
+        ahead: list[Step] = []
+        if tiled is not None:
+            rows = _even_strip(extent_of(axes_of(graph.stages[root])[tiled], sizes))
+            ahead = _strip(root, axes[tiled], group, rows, decide)
+            inside |= {s.stage: Inside(fixed=tiled, rows=f.factor) for f in ahead[:1] if isinstance(f, Split) for s in ahead[1:]}
+        elif not (group and depth):
+            ahead = _neighbours(graph, root, group, decide)
+        if ahead:
+            steps += ahead
+            strips[root] = axes[tiled or 0]
+        elif group and depth:
             shared[root] = depth
+            inside |= dict.fromkeys(group, Inside(fixed=depth))
             for name in reversed(group):
-                steps.append(At(stage=name, consumer=root, axis=axes[depth - 1].name))
+                steps.append(At(stage=name, consumer=root, axis=axes[depth - 1]))
             steps += _joined(graph, group, decide)
-        else:
-            steps += _strips(graph, root, group, decide)
-    return steps, shared
+    return Placed(steps=tuple(steps), shared=shared, strips=strips, inside=inside)
 
 
 def packed_together(graph: Graph, decide: Decider) -> list[Beside]:
@@ -93,12 +162,29 @@ def _depends(graph: Graph, stage: str, host: Compact) -> bool:
     return host.name in needed
 
 
-def _ancestors(graph: Graph, root: str, inlined: list[str], taken: set[str]) -> list[str]:
+def _tiled_axis(graph: Graph, group: list[str], depth: int, rows_of: Rows) -> int | None:
+    """The outermost of the shared axes whose points some reduction of the group takes together: made point by point, it would read
+    everything anew for each. (A monoid of several parts takes its points as they come.)"""
+    found: list[int] = []
+    for name in group:
+        stage = graph.stages[name]
+        if not isinstance(stage, Reduce):
+            continue
+        if len({t.axes for t in stage.targets}) > 1:
+            return None
+        axes = [a.name for a in stage.axes[:depth]]
+        rows = rows_of(stage)
+        if rows in axes:
+            found.append(axes.index(rows))
+    return min(found, default=None)
+
+
+def _ancestors(graph: Graph, root: str, inlined: list[str], taken: set[str], apart: set[str]) -> list[str]:
     """Live intermediate stages that only `root` and the group itself (through inlined ones) read, in op order."""
     group: set[str] = set()
     passing = {root}
     for name in reversed(list(graph.stages)):
-        if name == root or graph.is_result(name):
+        if name == root or name in apart or graph.is_result(name):
             continue
         readers = {r.reader for r in graph.readers(name)}
         held = any(r.writer != root for r in graph.before_update(name))
@@ -151,21 +237,33 @@ def _joined(graph: Graph, group: list[str], decide: Decider) -> list[Step]:
     return steps
 
 
-def _strips(graph: Graph, root: str, group: list[str], decide: Decider) -> list[Step]:
+def _neighbours(graph: Graph, root: str, group: list[str], decide: Decider) -> list[Step]:
     """Producers read at neighbouring rows are computed for a strip of rows at a time."""
     axes = axes_of(graph.stages[root])
     if len(axes) < 2 or not group:
         return []
     outer = axes[0].name
     near = [n for n in group if not graph.before_update(n) and all(_near(r.load, outer) for r in graph.readers(n))]
-    if not near:
+    return _strip(root, outer, near, STRIP_ROWS, decide)
+
+
+def _strip(root: str, axis: str, group: list[str], rows: int, decide: Decider) -> list[Step]:
+    """The stages of the group for some rows of `root` at a time."""
+    if not group:
         return []
-    rows = decide(f"{root}.strip_rows", STRIP_ROWS, (4, 8, 16, 64, 128, 0), "rows for which the stages before it are made ahead (0: all)")
+    rows = decide(f"{root}.strip_rows", rows, (4, 8, 16, 64, 128, 0), "rows for which the stages before it are made ahead (0: all)")
     if not rows:
         return []
-    steps: list[Step] = [Split(stage=root, axis=outer, factor=rows)]
-    steps += [At(stage=n, consumer=root, axis=f"{outer}.o") for n in reversed(near)]
-    return steps
+    steps: list[Step] = [Split(stage=root, axis=axis, factor=rows)]
+    return [*steps, *(At(stage=n, consumer=root, axis=f"{axis}.o") for n in reversed(group))]
+
+
+def _even_strip(extent: int | None) -> int:
+    """At most `TILE_STRIP` rows, in even parts: of 64 rows 16, not 24 + 24 + 16."""
+    if extent is None or extent < 1:
+        return TILE_STRIP
+    most = min(TILE_STRIP, extent)
+    return next((n for n in range(most, most // 2, -1) if extent % n == 0), -(-extent // -(-extent // most)))
 
 
 def _near(load: Load, axis: str) -> bool:

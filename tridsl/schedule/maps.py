@@ -13,14 +13,14 @@ BLOCK = 32
 """Side of a block of a transpose: 32 rows of a 128-byte stretch each, read and written, are 8 KiB of f32."""
 
 
-def map_steps(stage: Map, shared: int, decide: Decider, *, threads: bool, strip: bool, moved: bool) -> list[Step]:
+def map_steps(stage: Map, shared: int, decide: Decider, *, threads: bool, strip: str | None, moved: bool) -> list[Step]:
     name, axes = stage.name, [a.name for a in stage.axes]
     if not axes:
         return []
     steps: list[Step] = []
-    if strip:
+    if strip is not None:
         if threads:
-            steps.append(Parallel(stage=name, axis=f"{axes[0]}.o"))
+            steps.append(Parallel(stage=name, axis=f"{strip}.o" if strip == axes[0] else axes[0]))
         return [*steps, Vector(stage=name, axis=axes[-1])]
     if moved:
         return [Vector(stage=name, axis=axes[-1])]

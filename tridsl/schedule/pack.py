@@ -41,16 +41,17 @@ def pack(kernel: Kernel, step: Pack, spec: DeviceSpec) -> Kernel:
     The panel has one axis per loop inside `at` that the access mentions, in nesting order, so it is read front to back.
     Tails are filled with zeros up to the loops' bounds. E0401/E0402: no such tensor or loop. E0412: the accesses inside
     differ, or a loop inside has no constant bound, so there is no one panel; or the tensor of a stage is written in the loop.
+    `place=0`: the first of several places at which the tensor is read there (both factors of A times A transposed).
 
     `type`: the panel's elements. A wider one holds every value; a narrower one rounds, which is legal where each element read is
     multiplied by an element of that very type, whose products then are what an instruction for the type computes (E0423).
     """
-    return stage_copy(kernel, step.stage, step.reader, step.at, "l2", step.span, kind=step.type)
+    return stage_copy(kernel, step.stage, step.reader, step.at, "l2", step.span, kind=step.type, place=step.place)
 
 
 def stage_copy(
     kernel: Kernel, tensor: str, reader: str | None, axis: str, space: Space, span: Span | None, *,
-    cooperative: bool = False, buffers: int = 1, pad: int = 0, kind: DType | None = None,
+    cooperative: bool = False, buffers: int = 1, pad: int = 0, kind: DType | None = None, place: int | None = None,
 ) -> Kernel:  # fmt: skip
     """Copy what the loop `axis` reads of parameter (or stage) `tensor` into `space`, in traversal order.
 
@@ -68,11 +69,19 @@ def stage_copy(
         raise error("E0412", f"`{tensor}` is written inside the loop `{axis}` of `{stage}`", span, help="copy it at a loop behind the one that writes it")
     if not reads:
         raise error("E0412", f"the loop `{axis}` of `{stage}` does not read `{tensor}`", span, help="name a loop around the access")
-    load, around = reads[0]
-    if any((other.index, other.mask, other.other) != (load.index, load.mask, load.other) for other, _ in reads):
+    places = list(dict.fromkeys((read.index, read.mask, read.other) for read, _ in reads))
+    if place is None and len(places) > 1:
         raise error(
-            "E0412", f"`{tensor}` is read at different places inside `{axis}`", span, help="copy it at an inner loop that reads one place"
-        )
+            "E0412", f"`{tensor}` is read at different places inside `{axis}`", span,
+            help=f"copy it at an inner loop that reads one place, or say which: place=0 to {len(places) - 1}",
+        )  # fmt: skip
+    if place is not None and not 0 <= place < len(places):
+        raise error(
+            "E0412", f"`{tensor}` is not read at {place + 1} different places inside `{axis}`", span,
+            help=f"the places there are 0 to {len(places) - 1}",
+        )  # fmt: skip
+    here = places[place or 0]
+    load, around = next((read, loops) for read, loops in reads if (read.index, read.mask, read.other) == here)
     dtype = source if kind is None else kind
     if dtype != source and not _exact(source, dtype):
         _check_rounding(target, tensor, dtype, span)
@@ -113,7 +122,7 @@ def stage_copy(
     )
 
     def read(node: Node) -> Node:
-        if isinstance(node, Load) and node.tensor == tensor:
+        if isinstance(node, Load) and node.tensor == tensor and (node.index, node.mask, node.other) == here:
             load = Load(tensor=name, index=tuple(Var(name=l.var) for l in used), dtype=dtype, span=node.span)
             return load if dtype == source or dtype == compute_type(source) else Cast(a=load, dtype=compute_type(source))
         if isinstance(node, Copy):
@@ -121,20 +130,20 @@ def stage_copy(
         inner = map_children(node, read)
         return inner.a if isinstance(inner, Cast) and inner.a.dtype == inner.dtype and inner is not node else inner
 
-    def place(loop: For) -> For:
+    def placed(loop: For) -> For:
         before, behind = loop.body[:first], tuple(read(s) for s in loop.body[first:])
         start: Block = () if lanes else (alloc,)
         if lanes and loop is not lanes[-1]:
             start = (Barrier(),)  # all lanes are done with what the panel held
         return replace(loop, body=(*before, *start, fetch, *behind))  # type: ignore[arg-type]
 
-    placed = replace_loop(kernel, target.var, place)
-    return replace_loop(placed, lanes[0].var, lambda loop: (alloc, loop)) if lanes else placed
+    filled = replace_loop(kernel, target.var, placed)
+    return replace_loop(filled, lanes[0].var, lambda loop: (alloc, loop)) if lanes else filled
 
 
 def _element_type(kernel: Kernel, tensor: str) -> DType | None:
-    """Of a tensor parameter, or of a stage's tensor that is kept inside the kernel's loops."""
-    parameters = {p.name: p.dtype for p in kernel.params if isinstance(p, Tensor)}
+    """Of a tensor parameter, or of a stage's tensor."""
+    parameters = {p.name: p.dtype for p in kernel.params if isinstance(p, Tensor)} | {b.name: b.dtype for b in kernel.scratch}
     local = {n.buffer.name: n.buffer.dtype for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
     return (local | parameters).get(tensor)
 

@@ -58,6 +58,14 @@ def reduce_steps(
     return _register_tile(stage, found[best], tile, spec, extents, decide, threads=threads)
 
 
+def tile_axis(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int]) -> str | None:
+    """The rows of the register tile that the stage has where it is computed on its own."""
+    extents = {a.name: extent_of(a, sizes) for a in (*stage.axes, *stage.over)}
+    axes = [a.name for a in stage.axes]
+    best = min(_candidates(stage, spec, extents, axes, packable=False), key=lambda c: c.cost).axis
+    return _tile_axis(stage, axes, best) if best in axes else None
+
+
 def _loads(stage: Reduce) -> list[Load]:
     """The different accesses."""
     return list(dict.fromkeys(n for v in stage.values for n in walk(v) if isinstance(n, Load)))

@@ -247,13 +247,14 @@ def _store(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _pack(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(0, 0)
-    read.only("at", "reader", "type")
-    reader, kind = read.keyword("reader"), read.keyword("type")
+    read.only("at", "reader", "type", "place")
+    reader, kind, place = read.keyword("reader"), read.keyword("type"), read.keyword("place")
     return Pack(
         stage=stage,
         at=read.path(read.keyword("at")),
         reader=None if reader is None else read.path(reader),
         type=None if kind is None else read.dtype(kind),
+        place=None if place is None else read.integer(place),
         span=call.span,
     )
 
