@@ -109,6 +109,8 @@ def _shape(
 ) -> list[Step]:
     """Vector, tile and thread the loops of one stage."""
     name = stage.name
+    if isinstance(stage, Map) and where.inside.get(name, Inside()).fixed == len(stage.axes) > 0:
+        return []  # a single value where it is used
     if isinstance(stage, Map):
         return map_steps(stage, where.shared.get(name, 0), decide, threads=threads, strip=where.strips.get(name), moved=moved)
     if isinstance(stage, Compact):

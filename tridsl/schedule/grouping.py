@@ -214,6 +214,8 @@ def _common_depth(graph: Graph, root: str, group: list[str], inlined: list[str])
             ):
                 agree += 1
             depth = min(depth, agree)
+    if depth == len(axes) and all(isinstance(graph.stages[n], Map) for n in group):
+        return depth  # each value is made in a register, where it is used
     # at least the innermost axis stays with each stage, to be its vector
     longest = max(len(axes_of(graph.stages[n])) + len(over_of(graph.stages[n])) for n in group)
     return min(depth, max(len(axes) - 1, 0) if longest > depth or len(axes) > 1 else depth)

@@ -24,18 +24,21 @@ def map_steps(stage: Map, shared: int, decide: Decider, *, threads: bool, strip:
         return [*steps, Vector(stage=name, axis=axes[-1])]
     if moved:
         return [Vector(stage=name, axis=axes[-1])]
-    if shared == 0 and len(axes) > 1 and _flat(stage) and decide(f"{name}.flat", True, (False,), "whether all axes become one"):
+    group = shared > 0
+    if not group and len(axes) > 1 and _flat(stage) and decide(f"{name}.flat", True, (False,), "whether all axes become one"):
         fused = axes[0]
         for axis in axes[1:]:
             steps.append(Fuse(stage=name, outer=fused, inner=axis))
             fused = f"{fused}.{axis}"
         axes = [fused]
+    if shared == len(stage.axes):
+        shared -= 1  # what the stages before it make are single values: they lie in the lanes with the result
     if len(axes) == 1 and threads and shared == 0:
         block = decide(f"{name}.block", 16384, (1024, 4096, 65536, 262144), "elements that a thread takes at a time")
         steps.append(Split(stage=name, axis=axes[0], factor=block))
         return [*steps, Parallel(stage=name, axis=f"{axes[0]}.o"), Vector(stage=name, axis=f"{axes[0]}.i")]
     crossing = _crossing_axis(stage)
-    if crossing is not None and shared == 0 and decide(f"{name}.blocks", True, (False,), "whether a transpose goes by square blocks"):
+    if crossing is not None and not group and decide(f"{name}.blocks", True, (False,), "whether a transpose goes by square blocks"):
         return _square_blocks(name, axes, crossing, threads=threads)
     if threads and len(axes) > 1:
         outer = axes[0]
