@@ -208,7 +208,7 @@ def _rows(registers: int, tile: int | None, columns: int) -> int:
 
 def _packable(stage: Reduce, roles: Factors) -> bool:
     """Whether the access is plain enough to copy panels."""
-    return roles.tile is not None and len(stage.over) == 1 and all(isinstance(i, Var) for load in (roles.a, roles.b) for i in load.index)
+    return roles.tile is not None and all(isinstance(i, Var) for load in (roles.a, roles.b) for i in load.index)
 
 
 def _pays(roles: Factors, extents: Mapping[str, int | None], row: Intrinsic | None) -> bool:
@@ -252,7 +252,9 @@ def _packed(
     Each panel of A meets the whole block before the next is packed, so it is read from L1 and the block streams from L2, one row of
     the tile's width for as many multiply-adds as the tile has. (Goto's order keeps a panel of B in L1 and streams A.)
     """
-    name, i, j, k = stage.name, roles.tile or "", roles.vector, stage.over[0].name
+    name, i, j = stage.name, roles.tile or "", roles.vector
+    k = max(reversed(stage.over), key=lambda axis: extents[axis.name] or 0).name
+    rest = [a.name for a in stage.over if a.name != k]  # panels are of one reduced axis, for each point of the others
     batch = [a.name for a in stage.axes if a.name not in (i, j)]
     size = acc.storage_bytes
     depth = _block((spec.l1_bytes or 32768) // 4 // (rows * size), extents[k], 8, 1024)
@@ -272,7 +274,7 @@ def _packed(
     if row is not None:
         steps.append(Split(stage=name, axis=f"{k}.i", factor=row.k))
         inner = (f"{k}.i.o", f"{i}.i", f"{j}.i.i", f"{k}.i.i")
-    steps.append(Order(stage=name, axes=(*batch, f"{j}.o", f"{k}.o", f"{i}.o", f"{j}.i.o", *inner)))
+    steps.append(Order(stage=name, axes=(*batch, f"{j}.o", *rest, f"{k}.o", f"{i}.o", f"{j}.i.o", *inner)))
     if threads:
         shared = (*batch[:1], f"{i}.o")
         steps.append(Parallel(stage=name, axis=decide(f"{name}.parallel", shared[0], shared, "the loop that threads share")))
