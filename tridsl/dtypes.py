@@ -96,6 +96,10 @@ COMPUTE: dict[DType, DType] = {F16: F32, BF16: F32, TRIT: I8, I4: I8, U4: U8}
 """The type arithmetic is carried out in, where it is not the element type itself (language.md, Floating point)."""
 
 
+FLIPPED: dict[DType, DType] = {I8: U8, I16: U16, I32: U32}
+"""What a signed integer becomes when its sign bit is flipped: the unsigned number that is greater by half the range."""
+
+
 def compute_type(dtype: DType) -> DType:
     return COMPUTE.get(dtype, dtype)
 

@@ -26,6 +26,7 @@ from tridsl.passes.simplify import simplify
 from tridsl.passes.specialise import Specialisation, specialise
 from tridsl.passes.strip_vectors import strip_vectors
 from tridsl.passes.to_loops import to_loops
+from tridsl.passes.unsigned_dots import unsigned_dots
 from tridsl.schedule.apply import apply_schedule
 from tridsl.schedule.automatic import automatic
 from tridsl.schedule.steps import Schedule
@@ -58,6 +59,7 @@ LOWER: Stages = (
     ("place_init", lambda kernel, build: place_init(kernel)),  # what register_tiles left in memory
     ("pad_tiles", lambda kernel, build: pad_tiles(kernel)),  # sees the register tiles
     ("form_mma", lambda kernel, build: form_mma(kernel)),  # the tiles are whole now
+    ("unsigned_dots", lambda kernel, build: unsigned_dots(kernel)),  # sees how tiles start and which copies fill panels
     ("expand_copies", lambda kernel, build: expand_copies(kernel, build.spec)),
     ("strip_vectors", lambda kernel, build: strip_vectors(kernel, build.spec)),  # copies have vector loops too
     ("partition", lambda kernel, build: partition_loops(simplify(kernel))),  # the strips are the loops worth splitting

@@ -56,6 +56,8 @@ def _load(frame: Frame, copy: Copy, at: dict[str, int], count: int) -> Value:
     with known_numbers(frame, at.items()):
         access = access_of(frame, place, copy.source.index)
     stored = frame.builder.load(address(frame, place, access), align=access.align, typ=ir.VectorType(STORED[place.dtype], count))
+    if copy.flipped:
+        return frame.builder.xor(stored, constant(stored.type, 1 << place.dtype.bits - 1))
     if place.dtype == target.dtype:
         return stored
     held = from_stored(frame.builder, stored, place.dtype)

@@ -35,6 +35,7 @@ class _Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     missing: tuple[str, ...]
     chip: str
     peak_f32_ops_per_second_per_core: float | None = None
+    peak_bf16_ops_per_second_per_core: float | None = None
     peak_copy_bytes_per_second: float | None = None
     stream_bytes: int | None = None
 
@@ -123,6 +124,7 @@ def _ask_llvm(machine: str) -> _Answer:
         missing=tuple(sorted(name for name, here in features.items() if not here)),
         chip=chip.name if chip else "host",
         peak_f32_ops_per_second_per_core=chip.peak_f32_ops_per_second_per_core if chip else None,
+        peak_bf16_ops_per_second_per_core=chip.peak_bf16_ops_per_second_per_core if chip else None,
         peak_copy_bytes_per_second=chip.peak_copy_bytes_per_second if chip else None,
         stream_bytes=chip.stream_bytes if chip else None,
     )
@@ -172,6 +174,7 @@ def _spec(machine: str, answer: _Answer) -> DeviceSpec:
         l3_bytes=l3,
         memory_bytes=_memory_bytes(),
         peak_f32_ops_per_second_per_core=answer.peak_f32_ops_per_second_per_core,
+        peak_bf16_ops_per_second_per_core=answer.peak_bf16_ops_per_second_per_core,
         peak_copy_bytes_per_second=answer.peak_copy_bytes_per_second,
         stream_bytes=answer.stream_bytes,
     )

@@ -13,7 +13,10 @@ from tridsl.dtypes import BF16, F16, F32, I8, I16, I32, U8, DType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intrinsic:
-    """`m` x `n` x `k` multiply-accumulate; `lanes`: n is the vector width of the device (the row's n is then 1 lane)."""
+    """`m` x `n` x `k` multiply-accumulate; `lanes`: n is the vector width of the device (the row's n is then 1 lane).
+
+    `shifted`: the row that computes the same of `a` with its sign bits flipped, but for what that adds (`passes.unsigned_dots`).
+    """
 
     name: str
     a: DType
@@ -24,6 +27,7 @@ class Intrinsic:
     k: int
     feature: str
     lanes: bool = False
+    shifted: str | None = None
 
 
 INTRINSICS: dict[str, Intrinsic] = {
@@ -31,7 +35,7 @@ INTRINSICS: dict[str, Intrinsic] = {
     for row in (
         Intrinsic(name="fma", a=F32, b=F32, acc=F32, m=1, n=1, k=1, feature="", lanes=True),
         Intrinsic(name="vpdpbusd", a=U8, b=I8, acc=I32, m=1, n=1, k=4, feature="avx512vnni", lanes=True),
-        Intrinsic(name="vpdpbssd", a=I8, b=I8, acc=I32, m=1, n=1, k=4, feature="avx512vnni", lanes=True),
+        Intrinsic(name="vpdpbssd", a=I8, b=I8, acc=I32, m=1, n=1, k=4, feature="avx512vnni", lanes=True, shifted="vpdpbusd"),
         Intrinsic(name="vpdpwssd", a=I16, b=I16, acc=I32, m=1, n=1, k=2, feature="avx512vnni", lanes=True),
         Intrinsic(name="vdpbf16ps", a=BF16, b=BF16, acc=F32, m=1, n=1, k=2, feature="avx512bf16", lanes=True),
         Intrinsic(name="coopmat_16x16x16", a=F16, b=F16, acc=F32, m=16, n=16, k=16, feature="cooperative_matrix"),

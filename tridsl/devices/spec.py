@@ -26,7 +26,8 @@ class DeviceSpec:
     `max_loop_iterations`: what one invocation may run in all its loops. `features`: lower-case names (`avx512vnni`,
     `cooperative_matrix`, `float16`). `target_*`: what the code generator is told. `cpuid`: in a chip file, the processors that it
     describes: vendor, family, and a model or a range of them (`GenuineIntel 6 143`, `AuthenticAMD 25 16..31`). Rates are per
-    second and per device unless named otherwise.
+    second and per device unless named otherwise; `peak_bf16_…`: of the instructions that multiply pairs of bf16 (on some chips less
+    than that of f32).
     """
 
     name: str
@@ -53,6 +54,7 @@ class DeviceSpec:
     memory_bytes: int | None = None
     software: bool = False
     peak_f32_ops_per_second_per_core: float | None = None
+    peak_bf16_ops_per_second_per_core: float | None = None
     peak_copy_bytes_per_second: float | None = None
 
     def lanes(self, dtype: DType) -> int:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from tridsl.dtypes import INDEX, DType
+from tridsl.dtypes import FLIPPED, INDEX, DType
 from tridsl.ir import kernel_values as kv
 from tridsl.ir import loop
-from tridsl.ir.expr import Expr, Load, Var
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var
 from tridsl.ir.kernel_expressions import converted, expression, flat, load, operation, shared
 from tridsl.ir.kernel_writer import Place, Writer
 from tridsl.ir.op import Reducer, Scalar, Tensor
@@ -306,6 +306,14 @@ def _copy(w: Writer, s: loop.Copy) -> None:
     _copy_nest(w, s)
 
 
+def _flipped(s: loop.Copy, value: Expr) -> Expr:
+    """What the copy writes for an element or the pad."""
+    if not s.flipped:
+        return value
+    half = Const(value=1 << value.dtype.bits - 1, dtype=INDEX)
+    return Cast(a=Binary(op="add", a=Cast(a=value, dtype=INDEX), b=half, dtype=INDEX), dtype=FLIPPED[value.dtype])
+
+
 def _copy_nest(w: Writer, s: loop.Copy) -> None:
     start, tests = w.indent, []
     for axis in s.axes:
@@ -317,13 +325,15 @@ def _copy_nest(w: Writer, s: loop.Copy) -> None:
         if padded:
             tests.append(f"{w.names[axis.var]} < {extent}")
     target = w.places[s.target.tensor].dtype
+    source = _flipped(s, s.source)
     if tests and s.pad is not None:
+        pad = _flipped(s, s.pad)
         with w.block(f"if {' and '.join(tests)}:"):
-            _assign(w, s.target, converted(w, expression(w, s.source), s.source.dtype, target))
+            _assign(w, s.target, converted(w, expression(w, source), source.dtype, target))
         with w.block("else:"):
-            _assign(w, s.target, converted(w, expression(w, s.pad), s.pad.dtype, target))
+            _assign(w, s.target, converted(w, expression(w, pad), pad.dtype, target))
     else:
-        _assign(w, s.target, converted(w, expression(w, s.source), s.source.dtype, target))
+        _assign(w, s.target, converted(w, expression(w, source), source.dtype, target))
     w.indent = start
 
 

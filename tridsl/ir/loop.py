@@ -138,7 +138,8 @@ class Copy(Node):
     lanes of the group share the work and a barrier follows. `buffers` > 1: staged ahead of use (double buffering).
     `source.mask`/`other` express what lies outside the source tensor. `transposed`: the axes `t, s` (or `t, s, g`: groups of g that
     stay together) are constant, whole and few; the source is contiguous along s, the target along t, so the elements change their places
-    in registers.
+    in registers. `flipped`: the sign bits of signed elements (and of the pad) are flipped, which makes each the unsigned number that is
+    greater by half the range.
     """
 
     axes: tuple[CopyAxis, ...]
@@ -148,6 +149,7 @@ class Copy(Node):
     cooperative: bool = False
     buffers: int = 1
     transposed: bool = False
+    flipped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

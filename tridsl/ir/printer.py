@@ -406,6 +406,7 @@ def _copy(s: loop.Copy, names: Names) -> list[str]:
     notes += ["cooperative"] if s.cooperative else []
     notes += [f"buffers {s.buffers}"] if s.buffers != 1 else []
     notes += ["transposed"] if s.transposed else []
+    notes += ["flipped"] if s.flipped else []
     return [f"copy {_inner(s.source, 1, names)} -> {_ref(s.target, names)}" + (f" {', '.join(notes)}" if notes else "")]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tridsl.dtypes import INDEX, compute_type
+from tridsl.dtypes import FLIPPED, INDEX, compute_type
 from tridsl.ir import loop
 from tridsl.ir.expr import Const, Load
 from tridsl.ir.printer import print_expr
@@ -127,9 +127,10 @@ def _copy(s: loop.Copy, scope: Scope) -> Iterator[str]:
         if axis.extent.dtype != INDEX:
             yield f"the extent of {axis.var} is {axis.extent.dtype}"
     if declared is not None:
-        if compute_type(declared.dtype) != compute_type(s.source.dtype):
+        source = FLIPPED.get(s.source.dtype) if s.flipped else s.source.dtype
+        if source is None or compute_type(declared.dtype) != compute_type(source):
             yield f"{s.target.tensor} of {declared.dtype} is a copy of {s.source.dtype}"
-        if s.pad is not None and s.pad.dtype not in (declared.dtype, compute_type(declared.dtype)):
+        if s.pad is not None and s.pad.dtype not in (declared.dtype, compute_type(declared.dtype)) and not s.flipped:
             yield f"{s.target.tensor} of {declared.dtype} is padded with the {s.pad.dtype} {print_expr(s.pad)}"
     if s.buffers < 1:
         yield f"the copy to {s.target.tensor} has {s.buffers} buffers"

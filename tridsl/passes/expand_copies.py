@@ -13,9 +13,9 @@ from math import prod
 from typing import TypeVar
 
 from tridsl.devices.spec import DeviceSpec
-from tridsl.dtypes import compute_type
+from tridsl.dtypes import I32, DType, compute_type
 from tridsl.ir.affine import normal_form
-from tridsl.ir.expr import Cast, Const, Expr, Load, Var, add, index, sub
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, add, index, sub
 from tridsl.ir.loop import Alloc, Block, Copy, CopyAxis, For, Kernel, Phase, Stmt, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, substitute, variables, walk
@@ -40,7 +40,7 @@ def expand_copies(kernel: Kernel, spec: DeviceSpec) -> Kernel:
         along = _contiguous_axis(copy.source.index) if contiguous.get(copy.source.tensor, True) else None
         dtype = types.get(copy.target.tensor)
         blocking = None if in_lanes or along is None or dtype is None else blocking_of(copy, along, dtype, spec)
-        return _expand(copy, along, in_lanes, blocking)
+        return _expand(copy, along, in_lanes, blocking, dtype or copy.source.dtype)
 
     def lanes(loop: For) -> For:
         """Copies inside a vector loop: each lane makes its own, one element at a time."""
@@ -65,14 +65,14 @@ def _elements(copy: Copy) -> int:
     return prod(int(a.extent.value) if isinstance(a.extent, Const) else a.bound or 1 for a in copy.axes)
 
 
-def _expand(copy: Copy, along: str | None, in_lanes: bool, blocking: Blocking | None) -> Block:
+def _expand(copy: Copy, along: str | None, in_lanes: bool, blocking: Blocking | None, held: DType) -> Block:
     last = copy.axes[-1].var if copy.axes else ""
     if blocking is not None:
         outer = _in_source_order([a for a in copy.axes if a not in blocking.axes], copy.source)
-        return _nest(copy, [*outer, *blocking.axes], False, {}, False, blocking)
+        return _nest(copy, [*outer, *blocking.axes], False, {}, False, held, blocking)
     vector = along is not None and along == last and not in_lanes
     axes = _in_source_order(copy.axes, copy.source, last if vector else along)
-    return _nest(copy, axes, vector, {}, False)
+    return _nest(copy, axes, vector, {}, False, held)
 
 
 def _contiguous_axis(place: tuple[Expr, ...]) -> str | None:
@@ -105,34 +105,38 @@ def _in_source_order(axes: Sequence[CopyAxis], source: Load, innermost: str | No
 
 
 def _nest(
-    copy: Copy, axes: list[CopyAxis], vector: bool, done: dict[str, Expr], filling: bool, blocking: Blocking | None = None
+    copy: Copy, axes: list[CopyAxis], vector: bool, done: dict[str, Expr], filling: bool, held: DType, blocking: Blocking | None = None
 ) -> Block:
     if not axes:
         value: Expr = copy.source
         if filling:
             assert copy.pad is not None
             value = copy.pad
-        if isinstance(value, Load) and compute_type(value.dtype) != value.dtype:
-            value = Cast(a=value, dtype=compute_type(value.dtype))
-        elif isinstance(value, Const) and compute_type(value.dtype) != value.dtype:
-            value = replace(value, dtype=compute_type(value.dtype))
+        wide = compute_type(held)
+        if copy.flipped:
+            half = Const(value=1 << value.dtype.bits - 1, dtype=I32)
+            value = Cast(a=Binary(op="add", a=Cast(a=value, dtype=I32), b=half, dtype=I32), dtype=held)
+        elif isinstance(value, Const):
+            value = replace(value, dtype=wide)
+        elif value.dtype != wide:
+            value = Cast(a=value, dtype=wide)
         return (substitute(Store(target=copy.target, value=value), done),)
     if blocking is not None and not filling and len(axes) == len(blocking.axes):
-        return transpose_blocks(substitute(copy, done), blocking.inside(done), lambda part: _nest(part, list(part.axes), False, {}, False))
+        return transpose_blocks(substitute(copy, done), blocking.inside(done), lambda part: _nest(part, list(part.axes), False, {}, False, held))
     axis, rest = axes[0], axes[1:]
     kind = "vector" if vector and not rest else "serial"
     suffix = ".fill" if filling else ""
     name = f"{axis.var}{suffix}"
     if filling:
         extent = index(axis.bound) if axis.bound is not None else substitute(axis.extent, done)
-        inner = _nest(copy, rest, vector, {**done, axis.var: Var(name=name)}, True)
+        inner = _nest(copy, rest, vector, {**done, axis.var: Var(name=name)}, True, held)
         return (For(var=name, extent=extent, bound=axis.bound, kind=kind, body=inner),)  # type: ignore[arg-type]
     extent = substitute(axis.extent, done)
-    inner = _nest(copy, rest, vector, {**done, axis.var: Var(name=name)}, False, blocking)
+    inner = _nest(copy, rest, vector, {**done, axis.var: Var(name=name)}, False, held, blocking)
     loops: list[For] = [For(var=name, extent=extent, bound=axis.bound, kind=kind, body=inner)]  # type: ignore[arg-type]
     if axis.bound is not None and copy.pad is not None and extent != index(axis.bound):
         tail = f"{axis.var}.pad"
-        beyond = _nest(copy, [replace(a, var=a.var) for a in rest], vector, {**done, axis.var: add(extent, Var(name=tail))}, True)
+        beyond = _nest(copy, [replace(a, var=a.var) for a in rest], vector, {**done, axis.var: add(extent, Var(name=tail))}, True, held)
         beyond = _renamed(beyond, f".{len(axes)}")
         loops.append(For(var=tail, extent=sub(index(axis.bound), extent), bound=axis.bound, kind=kind, body=beyond))  # type: ignore[arg-type]
     return tuple(loops)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
-from tridsl.dtypes import DType
+from tridsl.dtypes import DType, compute_type
 from tridsl.ir.expr import Binary, Cast, Expr, Load, Var
 from tridsl.ir.op import Reduce
 from tridsl.ir.walk import variables
@@ -256,14 +256,14 @@ def _packed(
     k = max(reversed(stage.over), key=lambda axis: extents[axis.name] or 0).name
     rest = [a.name for a in stage.over if a.name != k]  # panels are of one reduced axis, for each point of the others
     batch = [a.name for a in stage.axes if a.name not in (i, j)]
-    size = acc.storage_bytes
+    row = _instruction(roles, acc, spec)
+    if row is not None and not decide(f"{name}.instruction", _is_faster(row, spec), (True, False), f"whether {row.name} multiplies"):
+        row = None
+    size = (_panel_type(roles.b.dtype, row) or roles.b.dtype).storage_bytes
     depth = _block((spec.l1_bytes or 32768) // 4 // (rows * size), extents[k], 8, 1024)
     depth = decide(f"{name}.depth", depth, _blocks(DEPTHS, extents[k], 8), "terms of the sum per panel")
     columns = _block((spec.l2_bytes or 1 << 20) // 2 // (depth * size), extents[j], width, 4096)
     columns = decide(f"{name}.block_columns", columns, _blocks(COLUMNS, extents[j], width), "columns of a packed block")
-    row = _instruction(roles, acc, spec)
-    if row is not None and not decide(f"{name}.instruction", True, (False,), f"whether {row.name} multiplies"):
-        row = None
     steps: list[Step] = [
         Split(stage=name, axis=k, factor=depth),
         Split(stage=name, axis=j, factor=columns),
@@ -282,19 +282,33 @@ def _packed(
     twice = roles.a.tensor == roles.b.tensor  # A times A transposed: the first panel takes one of the two places
     first = None if not twice else 0 if _factors(stage.values[0]) == (roles.a, roles.b) else 1
     steps += [
-        Pack(stage=roles.a.tensor, at=f"{i}.o", reader=name, place=first),
-        Pack(stage=roles.b.tensor, at=f"{k}.o", reader=name),
+        Pack(stage=roles.a.tensor, at=f"{i}.o", reader=name, place=first, type=_panel_type(roles.a.dtype, row)),
+        Pack(stage=roles.b.tensor, at=f"{k}.o", reader=name, type=_panel_type(roles.b.dtype, row)),
     ]
     return steps if row is None else [*steps, Intrin(stage=name, name=row.name)]
 
 
+def _panel_type(dtype: DType, row: Intrinsic | None) -> DType | None:
+    """Elements are widened once each as they are packed, not at every use, unless an instruction multiplies them as they are."""
+    wide = compute_type(dtype)
+    return None if row is not None or wide == dtype else wide
+
+
 def _instruction(roles: Factors, acc: DType, spec: DeviceSpec) -> Intrinsic | None:
-    """An exact dot-product instruction for these types. (Those of floats flush denormals: a schedule must ask for them.)"""
+    """A dot-product instruction for these types."""
     for row in INTRINSICS.values():
         fits = (row.a, row.b, row.acc) == (roles.a.dtype, roles.b.dtype, acc) and row.lanes and row.k > 1
-        if fits and row.feature in spec.features and not acc.is_float:
+        if fits and row.feature in spec.features:
             return row
     return None
+
+
+def _is_faster(row: Intrinsic, spec: DeviceSpec) -> bool:
+    """Those of integers are exact and fast everywhere. `vdpbf16ps` takes denormals for zeros, and does less per cycle than two f32
+    multiply-adds on some chips (a quarter of a register's products on Golden Cove): it serves where a chip's facts say that it is faster."""
+    if not row.acc.is_float:
+        return True
+    return (spec.peak_bf16_ops_per_second_per_core or 0) > (spec.peak_f32_ops_per_second_per_core or 0)
 
 
 def _blocks(most: Iterable[int], extent: int | None, step: int) -> Iterator[int]:
