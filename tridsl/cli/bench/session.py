@@ -27,7 +27,7 @@ class Options:
 
 
 QUICK_SAMPLES = 5
-SLOW_SECONDS, QUICK_SLOW_SECONDS = 1.0, 0.1
+SLOW_SECONDS, QUICK_SLOW_SECONDS = 0.25, 0.05
 """A peer's call that takes longer is taken once and not in turns."""
 
 
