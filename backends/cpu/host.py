@@ -43,7 +43,7 @@ class _Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def host_spec(cache: Path | None = None) -> DeviceSpec:
     """This machine's processor. `cache` is the directory for LLVM's answer; None is the user's cache directory.
 
-    `name` is that of the chip file for its vendor, family and model, or with the same `target_cpu`, else `host`. `cores` are those this process may use.
+    `name` is that of the chip file with the same `target_cpu`, or for its vendor, family and model, else `host`. `cores` are those this process may use.
     A cache that cannot be read or written only costs the time to ask again.
     """
     machine = platform.machine()
@@ -131,11 +131,11 @@ def _ask_llvm(machine: str) -> _Answer:
 
 
 def _matching_chip(cpu: str, machine: str, cpuid: tuple[str, int, int] | None = None) -> DeviceSpec | None:
-    """The chip file, the first by name, that describes this vendor, family and model, else the one with this `target_cpu` (a virtual
-    machine may show any model, and an LLVM may not know it)."""
+    """The chip file, the first by name, with this `target_cpu`, else one that describes this vendor, family and model: of a family under
+    several names, or too new for this LLVM."""
     chips = [c for c in map(load_chip, chip_names()) if c.kind == "cpu" and c.target_triple.split("-")[0] in ("", machine)]
     described = (c for c in chips if cpuid is not None and any(_describes(text, cpuid) for text in c.cpuid))
-    return next(described, None) or next((c for c in chips if c.target_cpu == cpu), None)
+    return next((c for c in chips if c.target_cpu == cpu), None) or next(described, None)
 
 
 def _cpuid(lines: tuple[str, ...]) -> tuple[str, int, int] | None:

@@ -6,6 +6,7 @@ Those modules are imported by the command that runs: `tridsl --help` loads neith
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,15 @@ Shapes = Annotated[
 Values = Annotated[list[str] | None, typer.Option("--set", metavar="eps=1e-5,T=f16", help="Scalars and type parameters by name.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="The most threads (default: as many as a call would use).")]
 Subject = Annotated[str, typer.Argument(metavar="FILE:OP", help="An op; without sizes, at those of its bench blocks.")]
+
+
+class Regime(StrEnum):
+    """Where the arrays of a measurement are."""
+
+    both = "both"
+    goal = "goal"
+    hot = "hot"
+    cold = "cold"
 
 
 def run(arguments: Sequence[str] | None) -> int:
@@ -152,7 +162,8 @@ def bench(
     peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Also measure the libraries that are installed and know the op.")] = True,
     threads: Annotated[int, typer.Option(min=1, help="Threads of everybody, each pinned to a core.")] = 1,
     samples: Annotated[int, typer.Option(min=30, help="Samples of each reading.")] = 30,
-    quick: Annotated[bool, typer.Option("--quick", help="To try it: five samples, and only the readings that the goals are for.")] = False,
+    regime: Annotated[Regime, typer.Option(help="Readings with the arrays in the cache, out of it, both, or the one that a row's goal is for.")] = Regime.both,
+    quick: Annotated[bool, typer.Option("--quick", help="To try it: five samples of the readings that the goals are for.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 when a floor is missed.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print tables for a file of results.")] = False,
     read: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Measure nothing: show what `--json` wrote before; may be given again.")] = None,
@@ -166,7 +177,7 @@ def bench(
         raise typer.Exit(present(lambda settings: shown(tuple(read), as_markdown=as_markdown, strict=strict), from_environment, as_json=as_json))
     options = Options(
         operations=tuple(operations or ()), suite=suite, device=device, peers=peers, threads=threads, samples=samples, only=tuple(only or ()),
-        quick=quick, strict=strict, markdown=as_markdown,
+        regime=regime.value, quick=quick, strict=strict, markdown=as_markdown,
     )  # fmt: skip
     raise typer.Exit(present(lambda settings: bench(options, settings), from_environment, as_json=as_json))
 

@@ -25,7 +25,6 @@ from tridsl.schedule.decisions import Answer, Choice, Decider
 from tridsl.schedule.grouping import Inside, Placed, inlined_stages, packed_together, placements
 from tridsl.schedule.maps import map_steps
 from tridsl.schedule.reductions import reduce_steps, tile_axis
-from tridsl.schedule.shipped import shipped_answers
 from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Step, StoreIn, Vector
 from tridsl.schedule.traffic import prefetches, streams
 
@@ -38,7 +37,7 @@ BY_KIND: dict[DeviceKind, Callable[..., Schedule]] = {"gpu": automatic_gpu}
 def automatic(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], *, shipped: bool = True) -> Schedule:
     """A legal schedule of `op` for a device with vectors; the empty one for a device without (it binds its own loops). `shipped`:
     with the chip's shipped answers as defaults; whether theirs is legal is known when it is applied."""
-    return _scheduled(op, spec, sizes, Decider(shipped=shipped_answers(op, spec, sizes) if shipped else None))
+    return _scheduled(op, spec, sizes, Decider(shipped=_shipped(op, spec, sizes) if shipped else None))
 
 
 def choose(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decisions: Mapping[str, Answer]) -> Schedule:
@@ -46,7 +45,7 @@ def choose(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decisions: Mappin
 
     E0950: a name that is not asked for here; E0951: an answer that is not possible.
     """
-    decide = Decider(decisions, shipped_answers(op, spec, sizes))
+    decide = Decider(decisions, _shipped(op, spec, sizes))
     steps = _scheduled(op, spec, sizes, decide)
     for name in decide.unasked():
         raise error(
@@ -60,16 +59,22 @@ def choices(
     op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decisions: Mapping[str, Answer], *, shipped: bool = True
 ) -> tuple[Choice, ...]:
     """What is decided, in the order asked, when `decisions` are the answers so far and the rest are defaults."""
-    decide = Decider(decisions, shipped_answers(op, spec, sizes) if shipped else None)
+    decide = Decider(decisions, _shipped(op, spec, sizes) if shipped else None)
     _scheduled(op, spec, sizes, decide)
     return tuple(decide.asked.values())
 
 
 def unused_answers(op: Op, spec: DeviceSpec, sizes: Mapping[str, int]) -> tuple[str, ...]:
     """Decisions for which the chip has a shipped answer that does not fit any more, so that the scheduler's own default stands."""
-    decide = Decider(shipped=shipped_answers(op, spec, sizes))
+    decide = Decider(shipped=_shipped(op, spec, sizes))
     _scheduled(op, spec, sizes, decide)
     return decide.unused()
+
+
+def _shipped(op: Op, spec: DeviceSpec, sizes: Mapping[str, int]) -> Mapping[str, Answer]:
+    from tridsl.schedule.shipped import shipped_answers  # start-up time: a warm process makes no schedules
+
+    return shipped_answers(op, spec, sizes)
 
 
 def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> Schedule:

@@ -105,8 +105,6 @@ def test_families_are_known_by_cpuid(lines: tuple[str, ...], name: str | None) -
     assert (found and found.name) == name
 
 
-def test_cpuid_goes_before_llvms_name() -> None:
+def test_llvms_name_goes_before_cpuid() -> None:
     found = host._matching_chip("znver4", "x86_64", ("GenuineIntel", 6, 207))
-    assert found is not None and found.name == "sapphire_rapids"
-    by_name = host._matching_chip("znver4", "x86_64", ("Hypervisor", 6, 207))
-    assert by_name is not None and by_name.name == "zen4"
+    assert found is not None and found.name == "zen4"

@@ -56,13 +56,15 @@ def test_exit_status(rows: tuple[dict[str, Any], ...], strict: bool, status: int
 
 
 def test_markdown_shows_losses() -> None:
-    by_peer = _row("b", "missed", goal={"unit": "ns/pixel", "floor": 0.4, "goal": 0.2, "peers": {"halide": 0.25}}, value=0.9, absolute="missed", floor_of_peer=0.8, by_peer="missed")
-    (text,) = report(_data(_row("a"), by_peer, WRONG, FAILED), as_markdown=True).text
+    by_peer = _row("b", "missed", goal={"unit": "ns/pixel", "floor": 0.4, "goal": 0.2, "peers": {"halide": 0.25}}, value=0.9, absolute="missed", floor_of_peer=0.8, by_peer="missed", through="halide")
+    other = by_peer | {"name": "c", "through": "opencv", "goal": by_peer["goal"] | {"peers": {"halide": 0.25, "opencv": 0.5}}}
+    (text,) = report(_data(_row("a"), by_peer, other, WRONG, FAILED), as_markdown=True).text
     lines = text.splitlines()
     assert "a chip; 1 thread(s), pinned to core(s) 1 (target `znver4`), *measured*; cold: buffers go round in 128 MiB." in lines[0]
     assert "Not measured: halide, ggml (in no package index)." in text
     assert "| a | hot | 2 ms | 80% of fma | 70 | 90 | floor |  | **numpy 0.50** | numpy 1 ms |" in lines
     assert "| b | hot | 2 ms | 0.9 ns/pixel | 0.8 | 0.4 | **missed** | missed (0.4) | **numpy 0.50** | numpy 1 ms |" in lines
+    assert "| c | hot | 2 ms | 0.9 ns/pixel | 0.8 by opencv | 0.4 | **missed** | missed (0.4) | **numpy 0.50** | numpy 1 ms |" in lines
     assert any(line.startswith("| w ") and "**wrong**" in line for line in lines) and any(line.startswith("| f ") and "not measured" in line for line in lines)
     assert "| a | 100 ms | 10 ms | 2 ms | 40 ms | 50 ms | 100 ns |" in lines
     columns = {line.count("|") for line in lines if line.startswith(("| a | hot", "| b | hot", "| row |", "| w |", "| f |"))}

@@ -116,6 +116,12 @@ def name_of(found: dict[str, Any]) -> str:
     return str(found["operation"].partition(":")[2])
 
 
+@pytest.mark.parametrize(("regime", "taken"), [("goal", ["cold"]), ("hot", ["hot"]), ("cold", ["cold"]), ("both", ["hot", "cold"])])
+def test_which_readings_are_taken(regime: str, taken: list[str], tmp_path: Path) -> None:
+    found = measure(_tiny("ternary vector 2560x6912"), _session(tmp_path, samples=3, regime=regime, peers=False))
+    assert list(found["readings"]) == taken and ("verdict" in found) == ("cold" in taken)
+
+
 def test_both_regimes_and_the_stages_without_quick(tmp_path: Path) -> None:
     found = measure(_tiny("rmsnorm 64x512"), _session(tmp_path, samples=3))
     assert list(found["readings"]) == ["hot", "cold"] and found["readings"]["hot"]["contestants"][US]["samples"] == 3

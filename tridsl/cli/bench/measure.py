@@ -64,7 +64,7 @@ def measure(row: Row, session: Session) -> dict[str, Any]:
 
 def verdict(row: Row, readings: Mapping[str, Any]) -> dict[str, Any]:
     """The figure of our reading in the goal's regime, the goal, and what to think of it."""
-    if row.goal is None:
+    if row.goal is None or row.regime not in readings:
         return {}
     found = readings[row.regime]["contestants"]
     value = found[US].get("value")

@@ -12,7 +12,8 @@ from tridsl.cli.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The arguments of the command, as written. `quick`: few samples, only what the goals ask for."""
+    """The arguments of the command, as written. `regime`: which readings are taken, `goal` those that the goals are for. `quick`: few
+    samples of those, and no times of compiling."""
 
     operations: tuple[str, ...] = ()
     suite: str = "cpu"
@@ -21,13 +22,14 @@ class Options:
     threads: int = 1
     samples: int = 30
     only: tuple[str, ...] = ()
+    regime: str = "both"
     quick: bool = False
     strict: bool = False
     markdown: bool = False
 
 
 QUICK_SAMPLES = 5
-SLOW_SECONDS, QUICK_SLOW_SECONDS = 1.0, 0.1
+SLOW_SECONDS, QUICK_SLOW_SECONDS = 0.25, 0.05
 """A peer's call that takes longer is taken once and not in turns."""
 
 
@@ -53,4 +55,5 @@ class Session:
 
     def regimes(self, row: Row) -> tuple[Regime, ...]:
         """Which readings of a row are taken."""
-        return (row.regime,) if self.options.quick else REGIMES
+        named = {"both": REGIMES, "goal": (row.regime,), "hot": REGIMES[:1], "cold": REGIMES[1:]}
+        return named["goal" if self.options.quick else self.options.regime]

@@ -78,7 +78,8 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def bounds(row: Mapping[str, Any]) -> tuple[str, str, str, str, str, str]:
-    """Figure, floor, goal, verdict, the absolute verdict where it is another one's, best peer."""
+    """Figure, floor, goal, verdict, the absolute verdict where that is another one, best peer. A floor that was carried over by another
+    than the best of the table's peers, which is not here, says by whom."""
     goal, best = row["goal"], best_peer(row)
     value = "" if row["value"] is None else figure(row, row["value"])
     floor, aim = f"{goal['floor']:g}", "as peer" if goal["goal"] is None else f"{goal['goal']:g}"
@@ -86,7 +87,7 @@ def bounds(row: Mapping[str, Any]) -> tuple[str, str, str, str, str, str]:
     if row.get("floor_of_peer") is not None:
         absolute = f"{row['absolute']} ({floor})"
         scale = row["floor_of_peer"] / goal["floor"]
-        floor = f"{row['floor_of_peer']:.3g}"
+        floor = f"{row['floor_of_peer']:.3g}" + (f" by {row['through']}" if row["through"] != next(iter(goal["peers"])) else "")
         aim = aim if goal["goal"] is None else f"{goal['goal'] * scale:.3g}"
     return value, floor, aim, row["verdict"], absolute, "" if best is None else f"{best[0]} {best[1]:.2f}"
 
