@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from tridsl.codecs import CODECS
 from tridsl.diagnostics import error
 from tridsl.dtypes import NUMPY_TYPES, TRIT, DType
 
@@ -91,38 +92,8 @@ class Layout:
     decode: Callable[[NDArray[np.uint8], tuple[int, ...]], NDArray[Any]]
 
 
-T16_ROWS = 16
-T16_COLUMNS = 16
-
-
-def _t16_encode(elements: NDArray[Any]) -> NDArray[np.uint8]:
-    """(M, K) trits to (ceil(M/16), ceil(K/16), 16, 4) bytes.
-
-    A block of 16 rows x 16 columns takes 64 bytes, row by row: byte kk of a row holds the columns 4g + kk for g = 0..3
-    in the bit pairs g, as u = w + 1 (0, 1, 2). Rows and columns past the end are the trit 0 (code 1).
-    """
-    m, k = elements.shape
-    rows, columns = -(-m // T16_ROWS), -(-k // T16_COLUMNS)
-    codes = np.ones((rows * T16_ROWS, columns * T16_COLUMNS), np.uint8)
-    np.add(elements, 1, out=codes[:m, :k], casting="unsafe")
-    blocks = codes.reshape(rows, T16_ROWS, columns, 4, 4).transpose(
-        0, 2, 1, 3, 4
-    )  # block row, block column, row, g, kk
-    return np.ascontiguousarray(
-        blocks[..., 0, :] | blocks[..., 1, :] << 2 | blocks[..., 2, :] << 4 | blocks[..., 3, :] << 6
-    )
-
-
-def _t16_decode(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[Any]:
-    m, k = shape
-    rows, columns = packed.shape[:2]
-    pairs = packed[:, :, :, None, :] >> np.array([0, 2, 4, 6], np.uint8)[:, None] & 3
-    codes = pairs.transpose(0, 2, 1, 3, 4).reshape(rows * T16_ROWS, columns * T16_COLUMNS)
-    return codes[:m, :k].astype(np.int8) - np.int8(1)
-
-
-LAYOUTS: dict[str, Layout] = {"t16": Layout(name="t16", dtype=TRIT, encode=_t16_encode, decode=_t16_decode)}
-"""Codecs by name. `t16`: native 2-bit ternary for 16 dword lanes (reference: T16, AND-mask unpacking without shifts)."""
+LAYOUTS: dict[str, Layout] = {c.name: Layout(name=c.name, dtype=TRIT, encode=c.encode, decode=c.decode) for c in CODECS.values()}
+"""Layouts of bytes by name; `ir.packings` has the table of what each is."""
 
 
 def pack(elements: Any, layout: str) -> Buffer:

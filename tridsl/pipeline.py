@@ -16,6 +16,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError, error
 from tridsl.ir.op import Op
 from tridsl.passes.boundaries import boundaries
+from tridsl.passes.decode_packings import decode_packings
 from tridsl.passes.expand_copies import expand_copies
 from tridsl.passes.form_mma import form_mma
 from tridsl.passes.pad_tiles import pad_tiles
@@ -61,6 +62,7 @@ LOWER: Stages = (
     ("form_mma", lambda kernel, build: form_mma(kernel)),  # the tiles are whole now
     ("unsigned_dots", lambda kernel, build: unsigned_dots(kernel)),  # sees how tiles start and which copies fill panels
     ("expand_copies", lambda kernel, build: expand_copies(kernel, build.spec)),
+    ("decode_packings", lambda kernel, build: decode_packings(kernel)),  # panels are filled by plain stores now
     ("strip_vectors", lambda kernel, build: strip_vectors(kernel, build.spec)),  # copies have vector loops too
     ("partition", lambda kernel, build: partition_loops(simplify(kernel))),  # the strips are the loops worth splitting
     ("finish", lambda kernel, build: simplify(kernel)),  # each part decides its clamps and masks

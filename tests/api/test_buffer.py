@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,17 +12,45 @@ from hypothesis import strategies as st
 import tridsl
 from tridsl.buffer import LAYOUTS
 from tridsl.diagnostics import TriError
-from tridsl.dtypes import BF16, F32, U8
+from tridsl.dtypes import BF16, F32, I8, TRIT, U8
+from tridsl.ir.evaluate_op import evaluate_op
+from tridsl.ir.expr import Load, Var, index
+from tridsl.ir.op import Axis, Map, Op, Tensor
+from tridsl.ir.packings import PACKINGS
 from tridsl.runtime.memory import ALIGNMENT, allocate, available_bytes, require
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 9))
-def test_t16_gives_back_what_was_packed(m: int, k: int, seed: int) -> None:
+BLOCKS = {"t16": (16, ()), "t20": (20, ()), "t96": (96, (5,))}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(BLOCKS)), st.integers(0, 40), st.integers(0, 200), st.integers(0, 9))
+def test_packing_gives_back_what_was_packed(layout: str, m: int, k: int, seed: int) -> None:
     w = np.random.default_rng(seed).integers(-1, 2, (m, k)).astype(np.int8)
-    packed = tridsl.pack(w, "t16")
-    assert packed.array.shape == (-(-m // 16), -(-k // 16), 16, 4) and packed.shape == (m, k)
+    packed = tridsl.pack(w, layout)
+    columns, stretches = BLOCKS[layout]
+    assert packed.array.shape == (-(-m // 16), -(-k // columns), *stretches, 16, 4) and packed.shape == (m, k)
     assert np.array_equal(np.asarray(packed), w)
+
+
+@pytest.mark.parametrize("layout", sorted(BLOCKS))
+def test_kernels_read_the_bytes_that_were_packed(layout: str) -> None:
+    """The codec as expressions (`ir.packings`) and in NumPy (`codecs`): every code in every group."""
+    columns, _ = BLOCKS[layout]
+    rows = np.array(list(product((-1, 0, 1), repeat=columns // 4 if columns < 96 else 3)), np.int8)
+    groups = np.resize(rows, (len(rows), columns // 4)) if columns < 96 else np.tile(rows, (1, 8))
+    w = np.repeat(groups[:, :, None], 4, axis=2).reshape(len(rows), -1)  # (243 or 81 or 27 rows, columns)
+    raw = PACKINGS[layout]
+    stretches = {"W": tridsl.pack(w, layout).array}
+    m, k = Var(name="m"), Var(name="k")
+    element = raw.element(Load(tensor="W", index=(m, k), dtype=TRIT))
+    op = Op(
+        name="f", types=(), sizes=(), intermediates=(), checks=(),
+        params=(Tensor(name="W", dtype=U8, shape=tuple(map(index, stretches["W"].shape)), role="input"),
+                Tensor(name="y", dtype=I8, shape=(index(len(rows)), index(columns)), role="output")),
+        stages=(Map(name="y", dtype=I8, value=element, axes=(Axis(name="m", lo=index(0), hi=index(len(rows))), Axis(name="k", lo=index(0), hi=index(columns)))),),
+    )  # fmt: skip
+    assert np.array_equal(evaluate_op(op, stretches, {})["y"], w)
 
 
 def test_t16_places_each_element_where_the_kernels_expect_it() -> None:

@@ -24,7 +24,6 @@ from tridsl.ir.op import Op, Scalar, Tensor
 from tridsl.ir.printer import print_kernel, print_op
 from tridsl.passes.specialise import Specialisation
 from tridsl.program.compose import with_constants
-from tridsl.program.layouts import decode_layouts
 from tridsl.program.realise import Target
 from tridsl.schedule.steps import Schedule
 from tridsl.schedule.text import text_schedule
@@ -107,7 +106,7 @@ def _specialised(request: Request) -> tuple[Op, Specialisation]:
     op = with_constants(whole_op(call, resolved), call.constants)
     params = tuple(_laid_out(p, request.strides, layouts) for p in op.params)
     fixed = tuple((name, value) for name, value in sorted(resolved.sizes.items()) if name not in request.dynamic)
-    return decode_layouts(replace(op, params=params)), Specialisation(sizes=fixed)
+    return replace(op, params=params), Specialisation(sizes=fixed)
 
 
 def _text(value: Any) -> str:

@@ -32,7 +32,7 @@ class Tensor(Node):
 
     `length` names the 0-d i64 tensor with the run-time extent of axis 0 of a `..N` tensor (its `shape` is the capacity).
     `strides`, in elements, one per axis, may be negative or zero; None is row-major contiguous. `layout` is `row` or the
-    name of a codec (`t16`, …), whose bytes `passes.layouts` decodes.
+    name of a codec (`t16`, …), whose bytes `passes.decode_packings` reads (`ir.packings`).
     """
 
     name: str

@@ -19,7 +19,6 @@ from tridsl.ir.op import Op, Scalar, Tensor
 from tridsl.plan import Plan
 from tridsl.program.fuse import fuse, points
 from tridsl.program.graph import Graph, Node, Operand, Origin
-from tridsl.program.layouts import decode_layouts
 from tridsl.program.place import Placer, place
 from tridsl.program.planning import plan
 from tridsl.program.realise import Loaded, Realiser, Served, Target, default_threads
@@ -215,7 +214,7 @@ def _laid_out(node: Node, graph: Graph, places: Mapping[str, Memory], target: Ta
         )
         return parameter if strides is None else replace(parameter, strides=tuple(map(index, strides)))
 
-    return decode_layouts(replace(node.op, params=tuple(laid_out(p) for p in node.op.params)))
+    return replace(node.op, params=tuple(laid_out(p) for p in node.op.params))
 
 
 def _broadcast_strides(

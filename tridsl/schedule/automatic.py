@@ -13,11 +13,13 @@ Where a search has found better ones for a family of chips, they are the default
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from tridsl.devices.spec import DeviceKind, DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.op import Compact, Map, Op, Reduce, Scan, Stage
+from tridsl.ir.packings import bytes_of, is_packed, unpacked
 from tridsl.schedule.analyse import Graph, axes_of, work
 from tridsl.schedule.automatic_gpu import automatic_gpu
 from tridsl.schedule.contraction import contraction_steps, is_contraction, roles_of, worth_packing
@@ -81,7 +83,7 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     own = BY_KIND.get(spec.kind)
     if not spec.vector_bits and own is None:
         return ()
-    graph = Graph(op)
+    graph = Graph(op if own is None else _by_bytes(op))
     inlined = inlined_stages(graph, sizes, decide, factors=own is not None)
     if own is not None:
         where = placements(graph, inlined, sizes, decide, rows_of=lambda stage: None, alone=lambda stage: False)
@@ -107,6 +109,14 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
         if streams(stage, graph, spec, sizes, decide):
             steps.append(StoreIn(stage=name, space="stream"))
     return tuple(steps)
+
+
+def _by_bytes(op: Op) -> Op:
+    """The op as a device sees it whose lanes read packed parameters byte by byte: there are no elements to share a panel of."""
+    packed = {t.name: t for t in op.tensors if is_packed(t)}
+    if not packed:
+        return op
+    return replace(op, params=tuple(bytes_of(packed[p.name]) if p.name in packed else p for p in op.params), stages=unpacked(op.stages, packed))
 
 
 def _shape(

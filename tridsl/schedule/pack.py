@@ -12,6 +12,7 @@ from tridsl.ir.affine import interval
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Node, Var, binary, index
 from tridsl.ir.loop import Alloc, Barrier, Block, Buffer, Copy, CopyAxis, For, If, Kernel, Ref, Space, Stmt
 from tridsl.ir.op import Tensor
+from tridsl.ir.packings import is_packed
 from tridsl.ir.walk import map_children, substitute, variables, walk
 from tridsl.schedule.nest import (
     axis_of,
@@ -62,6 +63,11 @@ def stage_copy(
     if source is None:
         have = ", ".join(p.name for p in kernel.params if isinstance(p, Tensor) and p.role == "input")
         raise error("E0401", f"there is no input tensor `{tensor}` to copy", span, help=f"the input tensors are: {have}")
+    if cooperative and any(isinstance(p, Tensor) and p.name == tensor and is_packed(p) for p in kernel.params):
+        raise error(
+            "E0412", f"`{tensor}` is packed: its lanes read bytes, so they share no panel of elements", span,
+            help="leave the step out, or pass the matrix unpacked: np.asarray(buffer)",
+        )  # fmt: skip
     stage = reader or _reader(kernel, tensor, axis, span)
     target = find_loop(kernel, stage, axis, span)
     reads = _reads(target.body, tensor)
