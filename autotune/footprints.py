@@ -198,7 +198,7 @@ def _visit(
             case Append(tensors=tensors, count=count, values=values, keep=keep):
                 yield _leaf(tensors[0], around, places, _loads((*values, keep)), [count], terms_of((*values, keep)), values[0].dtype)
             case Mma(target=target, a=a, b=b):
-                yield _leaf(target.tensor, around, places, [a, b], [target], (), compute_type(a.dtype), accumulates=True)
+                yield _leaf(target.tensor, around, places, _loads((a, b)), [target], (), compute_type(a.dtype), accumulates=True)
 
 
 def _leaf(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
     Bytes = NDArray[np.uint8]
 
 ROWS, BYTES = 16, 4
+LINE = 64
+"""A stretch of 16 rows x 4 bytes is one cache line and one register, so the bytes begin on a line."""
+
+
+def on_lines(shape: tuple[int, ...]) -> Bytes:
+    """Uninitialised bytes that begin on a cache line."""
+    size = math.prod(shape)
+    block = np.empty(size + LINE, np.uint8)
+    address: int = block.__array_interface__["data"][0]
+    return block[-address % LINE :][:size].reshape(shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +49,9 @@ class Codec:
         codes = np.ones((rows * ROWS, columns * self.columns), np.uint8)
         np.add(elements, 1, out=codes[:m, :k], casting="unsafe")
         groups = codes.reshape(rows, ROWS, columns, self.columns // BYTES, BYTES).transpose(0, 2, 3, 1, 4)
-        return np.ascontiguousarray(self.join(groups)).reshape(self.shape(m, k))
+        packed = on_lines(self.shape(m, k))
+        np.copyto(packed, self.join(groups).reshape(packed.shape))
+        return packed
 
     def decode(self, packed: Bytes, shape: tuple[int, ...]) -> NDArray[Any]:
         m, k = shape

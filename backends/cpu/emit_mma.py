@@ -8,10 +8,11 @@ remaining axes are unrolled.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 from tridsl.backends.cpu.emit_cast import from_stored
+from tridsl.backends.cpu.emit_codec import emit_codec
 from tridsl.backends.cpu.emit_frame import Frame, Lane, Place, known_numbers
 from tridsl.backends.cpu.emit_index import STORED_BYTES, Access, access_of
 from tridsl.backends.cpu.emit_llvm import (
@@ -28,9 +29,9 @@ from tridsl.backends.cpu.emit_llvm import (
 )
 from tridsl.backends.cpu.emit_memory import address, load_lanes
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
-from tridsl.ir.expr import Expr, Load
+from tridsl.ir.expr import Expr, Load, index
 from tridsl.ir.loop import Mma
-from tridsl.ir.walk import variables
+from tridsl.ir.walk import substitute, variables, walk
 
 Step = Callable[[Frame, Value, Value, Value], Value]
 """(accumulator lanes, a, b) -> new accumulator; a and b hold k elements for each lane, k fastest."""
@@ -81,41 +82,60 @@ def _rebased(access: Access) -> Access:
 
 
 def _operand(
-    frame: Frame, statement: Mma, row: Intrinsic, load: Load, depth: list[tuple[str, int]], group: list[tuple[int, ...]], axis: tuple[str, int]
+    frame: Frame, statement: Mma, row: Intrinsic, operand: Expr, depth: list[tuple[str, int]], group: list[tuple[int, ...]], axis: tuple[str, int]
 ) -> Callable[[int, int], Value]:
     """A function of (first lane, lanes) that gives the operand's register."""
+    assert len(group) == row.k, f"{row.name} needs a multiple of {row.k} products"
+    offset = OFFSET.get(row.name, 0) if operand is statement.a else 0
+    operand = substitute(operand, {name: index(number) for name, number in frame.known.items()})
+    elements = {load: _elements(frame, load, depth, group, axis) for load in walk(operand) if isinstance(load, Load)}
+
+    def register(start: int, count: int) -> Value:
+        values = emit_codec(frame, operand, {load: read(start, count) for load, read in elements.items()})
+        return frame.builder.xor(values, constant(values.type, offset)) if offset else values
+
+    if all(read.uniform for read in elements.values()):
+        values = register(0, 1)
+        return lambda start, count: _repeat(frame, values, _full(count))
+    return register
+
+
+@dataclass(frozen=True, slots=True)
+class _Elements:
+    """The k elements of each lane, k fastest: `accesses` are those of the k steps over the lanes. `uniform`: the same in all lanes."""
+
+    frame: Frame
+    place: Place
+    accesses: tuple[Access, ...]
+
+    @property
+    def uniform(self) -> bool:
+        return self.accesses[0].uniform
+
+    def __call__(self, start: int, count: int) -> Value:
+        """Those of the lanes from `start`, filled up to a whole register."""
+        base = self.accesses[0]
+        shift = [a.constant - base.constant for a in self.accesses]
+        if self.uniform:
+            return self._read(shift, 1)
+        offsets = [a.offsets[n] + s for n in range(start, start + count) for a, s in zip(self.accesses, shift)]
+        values = self._read(offsets, count)
+        lanes = _full(count) * len(self.accesses)
+        return values if lanes_of(values) == lanes else shuffle(self.frame.builder, values, [*range(len(offsets)), *[-1] * (lanes - len(offsets))])
+
+    def _read(self, offsets: list[int], lanes: int) -> Value:
+        flat = replace(self.accesses[0], offsets=tuple(offsets), align=1)
+        return from_stored(self.frame.builder, load_lanes(self.frame, self.place, _rebased(flat), None), self.place.dtype)
+
+
+def _elements(frame: Frame, load: Load, depth: list[tuple[str, int]], group: list[tuple[int, ...]], axis: tuple[str, int]) -> _Elements:
     assert load.mask is None, "an operand of a matrix instruction is masked"
     place = frame.places[load.tensor]
     accesses = []
     for point in group:
         with known_numbers(frame, zip((v for v, _ in depth), point)):
             accesses.append(_lanes(frame, axis, place, load.index))
-    base = accesses[0]
-    shift = [a.constant - base.constant for a in accesses]
-    missing = row.k - len(group)
-    assert not missing, f"{row.name} needs a multiple of {row.k} products"
-
-    def read(offsets: list[int], lanes: int) -> Value:
-        flat = replace(base, offsets=tuple(offsets), align=1)
-        values = from_stored(frame.builder, load_lanes(frame, place, _rebased(flat), None), place.dtype)
-        offset = OFFSET.get(row.name, 0) if load is statement.a else 0
-        return frame.builder.xor(values, constant(values.type, offset)) if offset else values
-
-    if base.uniform:
-        values = read(shift, 1)
-
-        def broadcast(start: int, count: int) -> Value:
-            return _repeat(frame, values, _full(count))
-
-        return broadcast
-
-    def across(start: int, count: int) -> Value:
-        offsets = [a.offsets[n] + s for n in range(start, start + count) for a, s in zip(accesses, shift)]
-        values = read(offsets, count)
-        lanes = _full(count) * row.k
-        return values if lanes_of(values) == lanes else shuffle(frame.builder, values, [*range(len(offsets)), *[-1] * (lanes - len(offsets))])
-
-    return across
+    return _Elements(frame, place, tuple(accesses))
 
 
 def _full(count: int) -> int:

@@ -12,8 +12,8 @@ from tridsl.backends.vulkan.lower_fragments import WholeUse, whole_use
 from tridsl.backends.vulkan.ranges import range_of
 from tridsl.backends.vulkan.words import layout_of, matrix_layout
 from tridsl.dtypes import F16, F32, I8, I32, U8, U32, DType
-from tridsl.ir.expr import Const, Expr, add, index, mul
-from tridsl.ir.loop import Block, Buffer, Copy, For, Mma
+from tridsl.ir.expr import Const, Expr, Load, add, index, mul
+from tridsl.ir.loop import Block, Buffer, Copy, For, Mma, Ref
 from tridsl.ir.walk import walk
 
 _ELEMENTS: dict[DType, tuple[str, str]] = {
@@ -34,7 +34,8 @@ def fragment_uses(block: Block) -> Mapping[str, str]:
     uses: dict[str, str] = {}
     for node in walk(block):
         if isinstance(node, Mma):
-            uses |= {node.a.tensor: "A", node.b.tensor: "B", node.target.tensor: "Accumulator"}
+            parts = ((node.a, "A"), (node.b, "B"), (node.target, "Accumulator"))
+            uses |= {part.tensor: use for part, use in parts if isinstance(part, Load | Ref)}
     return uses
 
 
@@ -86,8 +87,8 @@ def emit_fragment_load(frame: Frame, copy: Copy) -> None:
 
 def emit_fragment_mma(frame: Frame, mma: Mma) -> bool:
     """The instruction, where all three operands are fragments."""
-    parts = (mma.a, mma.b, mma.target)
-    if any(frame.places[part.tensor].kind != "fragment" for part in parts):
+    parts = [part for part in (mma.a, mma.b, mma.target) if isinstance(part, Load | Ref)]
+    if len(parts) < 3 or any(frame.places[part.tensor].kind != "fragment" for part in parts):
         return False
     a, b, acc = (_fragment(frame, part.tensor, part.index) for part in parts)
     frame.line(f"{acc} = coopMatMulAdd({a}, {b}, {acc});")

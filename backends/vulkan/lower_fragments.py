@@ -56,7 +56,7 @@ def _is_whole(block: Block, name: str) -> bool:
                 if not (_is_whole(then, name) and _is_whole(otherwise, name)):
                     return False
             case Mma(a=a, b=b):
-                if name in (a.tensor, b.tensor):
+                if not all(isinstance(operand, Load) and operand.tensor != name for operand in (a, b)):
                     return False
             case _:
                 if any(isinstance(n, Load | Ref) and n.tensor == name for n in walk(statement)):

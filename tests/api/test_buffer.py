@@ -19,7 +19,6 @@ from tridsl.ir.op import Axis, Map, Op, Tensor
 from tridsl.ir.packings import PACKINGS
 from tridsl.runtime.memory import ALIGNMENT, allocate, available_bytes, require
 
-
 BLOCKS = {"t16": (16, ()), "t20": (20, ()), "t96": (96, (5,))}
 
 

@@ -23,6 +23,7 @@ from tridsl.schedule.steps import (
     Parallel,
     Parts,
     Pipeline,
+    Planes,
     Schedule,
     Split,
     Step,
@@ -92,6 +93,9 @@ class ScheduleBuilder:
 
     def pack(self, *, at: str, reader: str | None = None, type: DType | None = None, place: int | None = None) -> ScheduleBuilder:
         return self._then(Pack(stage=self.stage, at=at, reader=reader, type=type, place=place))
+
+    def planes(self, parts: int) -> ScheduleBuilder:
+        return self._then(Planes(stage=self.stage, parts=parts))
 
     def intrin(self, name: str) -> ScheduleBuilder:
         return self._then(Intrin(stage=self.stage, name=name))

@@ -43,3 +43,23 @@ INTRINSICS: dict[str, Intrinsic] = {
         Intrinsic(name="coopmat_i8_16x16x16", a=I8, b=I8, acc=I32, m=16, n=16, k=16, feature="cooperative_matrix_i8_k16"),
     )
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByteFunction:
+    """An instruction that maps every byte of a register by itself: `affine`, any function that is linear over the bits (GF(2)) plus a
+    constant; otherwise a table of `entries`, the byte's low bits the index. Codecs of operands are made of these."""
+
+    name: str
+    feature: str
+    entries: int = 256
+    affine: bool = False
+
+
+BYTE_FUNCTIONS: tuple[ByteFunction, ...] = (
+    ByteFunction(name="vpandd", feature="avx512bw", affine=True),
+    ByteFunction(name="vgf2p8affineqb", feature="gfni", affine=True),
+    ByteFunction(name="vpermb", feature="avx512vbmi", entries=64),
+    ByteFunction(name="vpermi2b", feature="avx512vbmi", entries=128),
+)
+"""Cheapest first. `vpandd` keeps some bits and no others; two `vpermi2b` make a table of 256."""

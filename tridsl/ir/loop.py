@@ -156,14 +156,15 @@ class Copy(Node):
 class Mma(Node):
     """For all points m, n, k of the intrinsic's shape: `target += cast(a) * cast(b)`, in the accumulator's type.
 
-    `intrinsic` is a row of `devices.intrinsics`; the operands' index expressions mention `axes` (variable, constant extent).
+    `intrinsic` is a row of `devices.intrinsics`; the operands' index expressions mention `axes` (variable, constant extent). An
+    operand is an element, or what a codec makes of the bytes at one place of a few arrays: `W[…] >> 4 & 3`.
     """
 
     intrinsic: str
     axes: tuple[tuple[str, int], ...]
     target: Ref
-    a: Load
-    b: Load
+    a: Expr
+    b: Expr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

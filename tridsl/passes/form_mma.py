@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
-from tridsl.ir.expr import Const, Load
+from tridsl.ir.expr import Const, Expr
 from tridsl.ir.loop import Accumulate, For, Kernel, Mma
 from tridsl.ir.walk import rewrite, variables
 from tridsl.schedule.intrin import factors_of
@@ -50,8 +50,8 @@ def _perfect(loop: For) -> tuple[list[For], Accumulate | None]:
     return nest, None
 
 
-def _sides(factors: tuple[Load, Load], row: Intrinsic, lane: str) -> tuple[Load, Load]:
+def _sides(factors: tuple[Expr, Expr], row: Intrinsic, lane: str) -> tuple[Expr, Expr]:
     """The operand that the lanes walk is `b`, as the row's shape has it; possible where both have one type."""
     a, b = factors
-    walks = any(lane in variables(i) for i in a.index)
+    walks = lane in variables(a)
     return (b, a) if row.lanes and walks and row.a == row.b else (a, b)

@@ -20,6 +20,7 @@ from tridsl.schedule.pack import pack
 from tridsl.schedule.parallel import parallel
 from tridsl.schedule.parts import parts
 from tridsl.schedule.pipeline import pipeline
+from tridsl.schedule.planes import planes
 from tridsl.schedule.split import split
 from tridsl.schedule.steps import (
     At,
@@ -34,6 +35,7 @@ from tridsl.schedule.steps import (
     Parallel,
     Parts,
     Pipeline,
+    Planes,
     Schedule,
     Split,
     StoreIn,
@@ -61,6 +63,7 @@ STEPS: dict[type, Callable[[Kernel, Any, DeviceSpec], Kernel]] = {
     Inline: inline,
     StoreIn: store,
     Pack: pack,
+    Planes: planes,
     Intrin: intrin,
     Pipeline: pipeline,
     Grid: grid,

@@ -9,9 +9,12 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError, error
 from tridsl.ir.expr import Binary, Cast, Expr, Load
 from tridsl.ir.loop import Accumulate, For, Kernel
-from tridsl.ir.walk import variables
+from tridsl.ir.walk import variables, walk
 from tridsl.schedule.nest import axis_of, loops_of, replace_loop, stages, trip_bound, unknown_stage
 from tridsl.schedule.steps import Intrin
+
+CODED_BITS = 8
+"""Codecs are functions of bytes."""
 
 
 def intrin(kernel: Kernel, step: Intrin, spec: DeviceSpec) -> Kernel:
@@ -54,7 +57,7 @@ def intrin(kernel: Kernel, step: Intrin, spec: DeviceSpec) -> Kernel:
     if not nest[-1].reduce:
         raise _misfit(row, step, f"`{axis_of(nest[-1].var)}` is not reduced over")
     k = nest[-1].var
-    if not all(any(k in variables(i) for i in load.index) for load in factors):
+    if not all(k in variables(factor) for factor in factors):
         raise _misfit(row, step, f"`{axis_of(k)}` does not index both factors")
     marked = replace(innermost, body=(replace(statement, intrinsic=row.name),))
     return replace_loop(kernel, innermost.var, lambda _: marked)
@@ -69,21 +72,26 @@ def _wraps(loop: For, variable: str) -> bool:
     return False
 
 
-def factors_of(statement: Accumulate, row: Intrinsic) -> tuple[Load, Load] | None:
-    """The two elements whose products `statement` sums, in the row's types; None when it is anything else."""
+def factors_of(statement: Accumulate, row: Intrinsic) -> tuple[Expr, Expr] | None:
+    """The two operands whose products `statement` sums, in the row's types; None when it is anything else."""
     value = statement.values[0]
     if statement.reducer.op != "add" or not isinstance(value, Binary) or value.op != "mul" or value.dtype != row.acc:
         return None
-    a, b = _operand(value.a), _operand(value.b)
+    a, b = _operand(value.a, row), _operand(value.b, row)
     if a is None or b is None or {a.dtype, b.dtype} != {row.a, row.b}:
         return None
     return (a, b) if a.dtype == row.a else (b, a)
 
 
-def _operand(factor: Expr) -> Load | None:
-    while isinstance(factor, Cast):
+def _operand(factor: Expr, row: Intrinsic) -> Expr | None:
+    """An element, or (in lanes) what a codec makes of bytes: values as wide as what is stored."""
+    while isinstance(factor, Cast) and factor.dtype.bits > CODED_BITS:
         factor = factor.a
-    return factor if isinstance(factor, Load) else None
+    if isinstance(factor, Load):
+        return factor
+    stored = [n for n in walk(factor) if isinstance(n, Load)]
+    coded = row.lanes and stored and all(n.dtype.storage_bits == CODED_BITS and n.mask is None for n in stored)
+    return factor if coded and factor.dtype.storage_bits == CODED_BITS else None
 
 
 def _misfit(row: Intrinsic, step: Intrin, why: str) -> TriError:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeGuard
 
+from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
-from tridsl.ir.expr import Load, Var, add, index
-from tridsl.ir.loop import Copy, For, If, Kernel, Prefetch
+from tridsl.ir.expr import Expr, Load, Var, add, index
+from tridsl.ir.loop import Accumulate, Copy, For, If, Kernel, Prefetch
 from tridsl.ir.op import Tensor
-from tridsl.ir.walk import rewrite, substitute, walk
+from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.nest import axis_of, find_loop, loops_of, nested_loops, replace_loop, stages, unknown_stage
 from tridsl.schedule.steps import Pipeline
+
+MOST_BUFFERS, MOST_AHEAD = 3, 256
+"""Iterations ahead: copies need storage for each, hints do not."""
 
 
 def pipeline(kernel: Kernel, step: Pipeline, spec: DeviceSpec) -> Kernel:
@@ -26,14 +30,17 @@ def pipeline(kernel: Kernel, step: Pipeline, spec: DeviceSpec) -> Kernel:
     before:  for r: for n: m max= x[r, n]; for n: e[n] = exp(x[r, n] - m)               x.pipeline(1, at=r)
     after:   for r: for n: m max= x[r, n]; for n: e[n] = exp(x[r, n] - m); prefetch x[r + 1, n]
 
-    in the second loop inside `at` that reads the parameter: the first one waits for memory, the second computes. E0403: depth
-    is not 1..3. E0418: nothing is copied in the stage's loops; the loop does not read the parameter.
+    in the second loop inside `at` that reads the parameter: the first one waits for memory, the second computes. Beside loops that
+    are an instruction's (`.intrin` came before) the hint is a nest of its own, one for each register that the instruction reads, and
+    `depth` may be many short iterations. E0403: depth is not 1..3 (1..256 on a parameter). E0418: nothing is copied in the stage's
+    loops; the loop does not read the parameter.
     """
     parameters = {p.name for p in kernel.params if isinstance(p, Tensor)}
     if step.stage not in stages(kernel) and step.stage not in parameters:
         raise unknown_stage(kernel, step.stage, step.span)
-    if not 1 <= step.depth <= 3:
-        raise error("E0403", f"cannot fetch {step.depth} iterations ahead", step.span, help="use a depth of 1, 2 or 3")
+    most = MOST_BUFFERS if step.at is None else MOST_AHEAD
+    if not 1 <= step.depth <= most:
+        raise error("E0403", f"cannot fetch {step.depth} iterations ahead", step.span, help=f"use a depth from 1 to {most}")
     if step.at is not None:
         return _prefetch(kernel, step, step.at)
     holding = [l for l in loops_of(kernel, step.stage) if any(isinstance(s, Copy) for s in l.body)]
@@ -71,7 +78,24 @@ def _prefetch(kernel: Kernel, step: Pipeline, axis: str) -> Kernel:
         )  # fmt: skip
     ahead = {target.var: add(Var(name=target.var), index(step.depth))}
     hint = Prefetch(tensor=step.stage, index=tuple(substitute(i, ahead) for i in load.index), span=step.span)
-    return replace_loop(kernel, chosen.var, lambda loop: replace(loop, body=(*loop.body, hint)))
+    row = next((INTRINSICS[n.intrinsic] for n in chosen.body if isinstance(n, Accumulate) and n.intrinsic), None)
+    if row is None:
+        return replace_loop(kernel, chosen.var, lambda loop: replace(loop, body=(*loop.body, hint)))
+    nest = _beside(target, chosen, hint, 2 if row.lanes else 3)
+    return replace_loop(kernel, target.var, lambda loop: replace(loop, body=(*loop.body, nest)))
+
+
+def _beside(target: For, innermost: For, hint: Prefetch, depth: int) -> For | Prefetch:
+    """The hint for every register that the instruction (the `depth` innermost loops) reads in one iteration of `target`."""
+    path = next(above for loop, above in nested_loops(target.body) if loop is innermost)
+    around, own = (*path, innermost)[:-depth], (*path, innermost)[-depth:]
+    suffix = ".ahead"
+    places: dict[str, Expr] = {l.var: index(0) for l in own} | {l.var: Var(name=l.var + suffix) for l in around}
+    nest: For | Prefetch = replace(hint, index=substitute(hint.index, places))
+    for loop in reversed(around):
+        if loop.var + suffix in variables(nest):
+            nest = replace(loop, var=loop.var + suffix, extent=substitute(loop.extent, places), body=(nest,), reduce=False)
+    return nest
 
 
 def _direct(loop: For, tensor: str) -> list[Load]:

@@ -128,6 +128,13 @@ class Pack(StepBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Planes(StepBase):
+    """`y.sum.planes(4)`: a sum of products with packed trits works on the bytes that hold them, with `parts` partial sums of each result."""
+
+    parts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Intrin(StepBase):
     """`intrin("vpdpbusd")`: the innermost loops become a matrix instruction. Halide/TVM: tensorize."""
 
@@ -151,5 +158,5 @@ class Grid(StepBase):
     axes: tuple[tuple[str, int], ...]
 
 
-Step: TypeAlias = Tile | Split | Parts | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Beside | Inline | StoreIn | Pack | Intrin | Pipeline | Grid
+Step: TypeAlias = Tile | Split | Parts | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Beside | Inline | StoreIn | Pack | Planes | Intrin | Pipeline | Grid
 Schedule: TypeAlias = tuple[Step, ...]

@@ -23,6 +23,7 @@ from tridsl.schedule.steps import (
     Parallel,
     Parts,
     Pipeline,
+    Planes,
     Schedule,
     Split,
     Step,
@@ -160,7 +161,7 @@ EXAMPLES: dict[str, str] = {
     "tile": "`.tile(i=12, j=32)`", "split": "`.split(k, 256)`", "parts": "`.parts(k, 4096)`", "fuse": "`.fuse(i, j)`", "order": "`.order(j, i, k)`",
     "parallel": "`.parallel(i)`", "vector": "`.vector(j)`", "unroll": "`.unroll(i.i)`", "bind": '`.bind(i.o="group.x")`',
     "at": "`.at(y, r)`", "beside": "`.beside(y, i)`", "inline": "`.inline()`", "store": "`.store(l1)`", "pack": "`.pack(at=k.o)`",
-    "intrin": '`.intrin("vpdpbusd")`', "pipeline": "`.pipeline(1)`", "grid": "`.grid(columns=4)`",
+    "planes": "`.planes(4)`", "intrin": '`.intrin("vpdpbusd")`', "pipeline": "`.pipeline(1)`", "grid": "`.grid(columns=4)`",
 }  # fmt: skip
 
 
@@ -259,6 +260,12 @@ def _pack(stage: str, call: VerbCall, read: Reader) -> Step:
     )
 
 
+def _planes(stage: str, call: VerbCall, read: Reader) -> Step:
+    read.count(1, 1)
+    read.only()
+    return Planes(stage=stage, parts=read.integer(call.args[0]), span=call.span)
+
+
 def _intrin(stage: str, call: VerbCall, read: Reader) -> Step:
     read.only()
     return Intrin(stage=stage, name=read.text(0), span=call.span)
@@ -297,6 +304,7 @@ VERBS: dict[str, Callable[[str, VerbCall, Reader], Step]] = {
     "inline": _inline,
     "store": _store,
     "pack": _pack,
+    "planes": _planes,
     "intrin": _intrin,
     "pipeline": _pipeline,
     "grid": _grid,
