@@ -19,7 +19,8 @@ from tridsl.api.resolution import Call, Options, Resolved, host_arrays, identify
 from tridsl.api.signatures import OpSummary
 from tridsl.backend import Binary
 from tridsl.check.sizes import Number
-from tridsl.ir.op import Scalar, Tensor
+from tridsl.ir.op import Op, Scalar, Tensor
+from tridsl.ir.walk import variables
 from tridsl.program.compose import with_constants
 from tridsl.program.realise import Loaded, Realiser, Served, Target, default_threads
 from tridsl.program.tuner import Asked, Tuner, served
@@ -135,9 +136,10 @@ class Engine:
         call.family.note(resolved.sizes, DYNAMIC_LIMIT)
         strides = self.strides(call, resolved, options, target)
         layouts = tuple((name, a.layout) for name, a in call.given.items())
+        packed = _packed_sizes(header, call)
 
         def sizes_left(served: Served) -> frozenset[str]:  # what a tuner found was found for these very sizes
-            return frozenset(resolved.header.dynamic) if served.refuse is not None else call.family.dynamic
+            return frozenset(resolved.header.dynamic) if served.refuse is not None else call.family.dynamic - packed
 
         def parts(served: Served) -> tuple[object, ...]:
             dynamic = sizes_left(served)
@@ -208,6 +210,12 @@ def _key(call: Call, options: Options) -> tuple[Any, ...]:
         else tuple((getattr(o, "strides", None), getattr(o, "shape", None)) for o in options.outs)
     )
     return (call.family.key, layouts, tuple(call.constants.values()), options.device, outs)
+
+
+def _packed_sizes(header: Op, call: Call) -> frozenset[str]:
+    """Sizes of packed matrices: a model has few of them, and kernels on their bytes need to know where blocks end."""
+    packed = [t for t in header.tensors if t.name in call.given and call.given[t.name].layout != "row"]
+    return frozenset(v for t in packed for v in variables(t.shape)) - frozenset(header.dynamic)
 
 
 def _execute(ready: Ready, call: Call, options: Options, threads: int) -> Any:

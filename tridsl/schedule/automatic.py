@@ -26,6 +26,7 @@ from tridsl.schedule.contraction import contraction_steps, is_contraction, roles
 from tridsl.schedule.decisions import Answer, Choice, Decider
 from tridsl.schedule.grouping import Inside, Placed, inlined_stages, packed_together, placements
 from tridsl.schedule.maps import map_steps
+from tridsl.schedule.packed_sums import packed_sum_steps, packed_sums
 from tridsl.schedule.reductions import reduce_steps, tile_axis
 from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Step, StoreIn, Vector
 from tridsl.schedule.traffic import prefetches, streams
@@ -88,8 +89,9 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     if own is not None:
         where = placements(graph, inlined, sizes, decide, rows_of=lambda stage: None, alone=lambda stage: False)
         return own(graph, inlined, where.steps, where.shared, spec, sizes, decide)
-    tile, alone = partial(rows_of, spec=spec, sizes=sizes), partial(packs, spec=spec, sizes=sizes)
-    where = placements(graph, inlined, sizes, decide, rows_of=tile, alone=alone)
+    bytewise = packed_sums(op, spec, sizes)
+    tile, large = partial(rows_of, spec=spec, sizes=sizes), partial(packs, spec=spec, sizes=sizes)
+    where = placements(graph, inlined, sizes, decide, rows_of=tile, alone=lambda stage: stage.name in bytewise or large(stage))
     steps: list[Step] = [*(Inline(stage=name) for name in inlined), *where.steps]
     moved = {step.stage for step in where.steps if isinstance(step, At)}
     joined = {step.stage for step in where.steps if isinstance(step, At) and step.consumer in moved}  # their reader's loop is theirs
@@ -105,7 +107,10 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
         threads = name not in moved and _worth_threads(stage, moved, busy)
         if name not in moved and axes_of(stage) and spec.cores != 1:
             threads = decide(f"{name}.threads", threads, (False, True), "whether the outermost loop is shared among threads")
-        steps += _shape(stage, spec, sizes, where, decide, threads=threads, moved=name in moved)
+        if isinstance(stage, Reduce) and name in bytewise:
+            steps += packed_sum_steps(stage, bytewise[name], spec, sizes, decide, threads=threads)
+        else:
+            steps += _shape(stage, spec, sizes, where, decide, threads=threads, moved=name in moved)
         if streams(stage, graph, spec, sizes, decide):
             steps.append(StoreIn(stage=name, space="stream"))
     return tuple(steps)

@@ -90,7 +90,8 @@ def _beside(target: For, innermost: For, hint: Prefetch, depth: int) -> For | Pr
     path = next(above for loop, above in nested_loops(target.body) if loop is innermost)
     around, own = (*path, innermost)[:-depth], (*path, innermost)[-depth:]
     suffix = ".ahead"
-    places: dict[str, Expr] = {l.var: index(0) for l in own} | {l.var: Var(name=l.var + suffix) for l in around}
+    places: dict[str, Expr] = {l.var: Var(name=l.var + suffix) for l in around}
+    places.update((l.var, index(0)) for l in own)
     nest: For | Prefetch = replace(hint, index=substitute(hint.index, places))
     for loop in reversed(around):
         if loop.var + suffix in variables(nest):

@@ -58,7 +58,7 @@ def planes(kernel: Kernel, step: Planes, spec: DeviceSpec) -> Kernel:
     phases = unpacked(kernel.phases, {tensor.name: tensor})
     return replace(
         kernel,
-        params=params,  # type: ignore[arg-type]  # each of the same kind as before
+        params=params,
         phases=(*phases[:position], first[0], middle[0], last, *phases[position + 1 :]),
         scratch=(*kernel.scratch, first[1], middle[1]),
     )
@@ -128,9 +128,8 @@ def _phases(step: Planes, s: _Sum, packing: Packing) -> tuple[tuple[Phase, Buffe
 
     def around(name: str, body: Block) -> Block:
         """The loops that are not over rows or terms."""
-        names = renamed(name)
         for loop in reversed(s.others):
-            body = (replace(loop, var=names[loop.var].name, body=body),)
+            body = (replace(loop, var=f"{name}:{axis_of(loop.var)}", body=body),)
         return body
 
     def buffer(name: str, *shape: Expr) -> Buffer:
