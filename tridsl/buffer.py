@@ -118,7 +118,7 @@ def pack(elements: Any, layout: str) -> Buffer:
             help="pack one matrix at a time",
         )
     check_trits(array, "W")
-    return Buffer(dtype=codec.dtype, shape=array.shape, array=codec.encode(array), layout=layout)
+    return Buffer(dtype=codec.dtype, shape=array.shape, array=codec.encode(array), layout=codec.name)
 
 
 def check_trits(array: NDArray[Any], name: str) -> None:

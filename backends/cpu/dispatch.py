@@ -23,6 +23,7 @@ from tridsl.backends.cpu.dispatch_build import Store, abi_problem, native_dispat
 from tridsl.backends.cpu.dispatch_table import (
     Argument,
     Extent,
+    Held,
     Packed,
     ScalarArgument,
     Size,
@@ -36,6 +37,7 @@ __all__ = [
     "Argument",
     "Dispatcher",
     "Extent",
+    "Held",
     "ScalarArgument",
     "Size",
     "Specialisation",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from tridsl.backends.cpu.dispatch_ir_arguments import ARGUMENTS, FITS
 from tridsl.backends.cpu.dispatch_ir_run import RUN
-from tridsl.backends.cpu.dispatch_ir_values import SCALAR, TENSOR
+from tridsl.backends.cpu.dispatch_ir_values import HELD, SCALAR, TENSOR
 from tridsl.backends.cpu.dispatch_limits import MAX_ARGUMENTS, MAX_SLOTS
 
 ENTRY = "tridsl_dispatch"
@@ -51,7 +51,13 @@ _TYPES = """
   ptr,   ; 15 rules of the extents, one per axis
   ptr,   ; 16 rules of the steps, one per axis
   i64,   ; 17 1: specialised for its value, field 4
-  ptr    ; 18 NumPy's type of such a scalar, null for a tensor
+  ptr,   ; 18 NumPy's type of such a scalar, null for a tensor
+  ptr,   ; 19 type of the object that holds the array, null where the argument is the array itself
+  ptr,   ; 20 the holder's layout, an interned str
+  ptr,   ; 21 the holder's shape: number of axes, extents
+  i64,   ; 22 where in a holder its layout is
+  i64,   ; 23 … its shape
+  i64    ; 24 … its array
 }
 %Spec = type {
   ptr,   ;  0 entry of the kernel
@@ -176,5 +182,5 @@ def dispatch_ir(tuple_items: int) -> str:
     It has no target: `dispatch_build` sets this machine's.
     """
     objects = "\n".join(f"@{name} = external global ptr" for name in (*EXTERNAL_OBJECTS, *NUMPY_OBJECTS))
-    parts = (_TYPES, objects, _DECLARATIONS, SCALAR, TENSOR, ARGUMENTS, FITS, RUN, _ENTRY)
+    parts = (_TYPES, objects, _DECLARATIONS, SCALAR, TENSOR, HELD, ARGUMENTS, FITS, RUN, _ENTRY)
     return "\n".join(parts).replace("TUPLE_ITEMS", str(tuple_items))

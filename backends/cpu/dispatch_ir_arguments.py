@@ -225,10 +225,21 @@ present:
   %is.tensor = icmp eq i64 %kind, 0
   br i1 %is.tensor, label %tensor, label %scalar
 tensor:
-  %tensor.ok = call i1 @tensor(ptr %object, ptr %param, ptr %sizes, ptr %low.at, ptr %high.at)
+  %holder.at = getelementptr %Param, ptr %param, i32 0, i32 19
+  %holder = load ptr, ptr %holder.at
+  %is.plain = icmp eq ptr %holder, null
+  br i1 %is.plain, label %array, label %buffer
+buffer:
+  %content = call ptr @held(ptr %object, ptr %param)
+  store ptr %content, ptr %object.at          ; from here on the array stands for its buffer
+  %other.buffer = icmp eq ptr %content, null
+  br i1 %other.buffer, label %no, label %array
+array:
+  %array.object = load ptr, ptr %object.at
+  %tensor.ok = call i1 @tensor(ptr %array.object, ptr %param, ptr %sizes, ptr %low.at, ptr %high.at)
   br i1 %tensor.ok, label %tensor.store, label %no
 tensor.store:
-  %data.at = getelementptr i8, ptr %object, i64 16
+  %data.at = getelementptr i8, ptr %array.object, i64 16
   %data = load ptr, ptr %data.at
   store ptr %data, ptr %slot
   br label %loop

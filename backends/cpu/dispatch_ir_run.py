@@ -217,6 +217,7 @@ define internal ptr @perform(ptr %spec, ptr %objects, ptr %slots, ptr %owned) al
   call void @Py_IncRef(ptr %keeper)         ; the table may be cleared while the kernel runs
   store ptr null, ptr %result.var
   call void @clear.owned(ptr %spec, ptr %objects, ptr %owned)
+  call void @hold(ptr %spec, ptr %objects, i1 true)
   %allocated = call i1 @allocate(ptr %spec, ptr %objects, ptr %slots, ptr %owned)
   br i1 %allocated, label %call, label %end
 call:
@@ -232,9 +233,47 @@ failure:
   br label %end
 end:
   call void @release(ptr %spec, ptr %objects, ptr %owned)
+  call void @hold(ptr %spec, ptr %objects, i1 false)
   call void @Py_DecRef(ptr %keeper)
   %result = load ptr, ptr %result.var
   ret ptr %result
+}}
+
+; Take (or give back) a reference to each array that a buffer holds: another thread may put another one there meanwhile.
+define internal void @hold(ptr %spec, ptr %objects, i1 %take) {{
+  %i.var = alloca i64
+  %inputs.n.at = getelementptr %Spec, ptr %spec, i32 0, i32 6
+  %inputs.n = load i64, ptr %inputs.n.at
+  %params.at = getelementptr %Spec, ptr %spec, i32 0, i32 7
+  %params = load ptr, ptr %params.at
+  store i64 0, ptr %i.var
+  br label %loop
+loop:
+  %i = load i64, ptr %i.var
+  %more = icmp slt i64 %i, %inputs.n
+  %i.next = add i64 %i, 1
+  store i64 %i.next, ptr %i.var
+  br i1 %more, label %body, label %done
+body:
+  %param = getelementptr %Param, ptr %params, i64 %i
+  %holder.at = getelementptr %Param, ptr %param, i32 0, i32 19
+  %holder = load ptr, ptr %holder.at
+  %held = icmp ne ptr %holder, null
+  %object.at = getelementptr ptr, ptr %objects, i64 %i
+  %object = load ptr, ptr %object.at
+  %there = icmp ne ptr %object, null
+  %both = and i1 %held, %there
+  br i1 %both, label %count, label %loop
+count:
+  br i1 %take, label %up, label %down
+up:
+  call void @Py_IncRef(ptr %object)
+  br label %loop
+down:
+  call void @Py_DecRef(ptr %object)
+  br label %loop
+done:
+  ret void
 }}
 
 ; An output given as None is no object of ours: forget it before `release` could take it for one we allocated.

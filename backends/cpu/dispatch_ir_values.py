@@ -333,3 +333,75 @@ no:
   ret i1 false
 }
 """
+
+
+HELD = """
+; The array in a buffer of the type, layout and shape that `param` describes, or null.
+define internal ptr @held(ptr %object, ptr %param) {
+  %overflow = alloca i32
+  %axis.var = alloca i64
+  %type.at = getelementptr i8, ptr %object, i64 8
+  %type = load ptr, ptr %type.at
+  %want.type.at = getelementptr %Param, ptr %param, i32 0, i32 19
+  %want.type = load ptr, ptr %want.type.at
+  %type.ok = icmp eq ptr %type, %want.type
+  br i1 %type.ok, label %buffer, label %no
+buffer:
+  %layout.offset.at = getelementptr %Param, ptr %param, i32 0, i32 22
+  %layout.offset = load i64, ptr %layout.offset.at
+  %layout.at = getelementptr i8, ptr %object, i64 %layout.offset
+  %layout = load ptr, ptr %layout.at
+  %want.layout.at = getelementptr %Param, ptr %param, i32 0, i32 20
+  %want.layout = load ptr, ptr %want.layout.at
+  %layout.ok = icmp eq ptr %layout, %want.layout
+  %shape.offset.at = getelementptr %Param, ptr %param, i32 0, i32 23
+  %shape.offset = load i64, ptr %shape.offset.at
+  %shape.at = getelementptr i8, ptr %object, i64 %shape.offset
+  %shape = load ptr, ptr %shape.at
+  %shape.there = icmp ne ptr %shape, null          ; an attribute may have been deleted
+  %array.offset.at = getelementptr %Param, ptr %param, i32 0, i32 24
+  %array.offset = load i64, ptr %array.offset.at
+  %array.at = getelementptr i8, ptr %object, i64 %array.offset
+  %array = load ptr, ptr %array.at
+  %some = and i1 %layout.ok, %shape.there
+  br i1 %some, label %tuple, label %no
+tuple:
+  %shape.type.at = getelementptr i8, ptr %shape, i64 8
+  %shape.type = load ptr, ptr %shape.type.at
+  %is.tuple = icmp eq ptr %shape.type, @PyTuple_Type
+  br i1 %is.tuple, label %axes, label %no
+axes:
+  %count.at = getelementptr i8, ptr %shape, i64 16
+  %count = load i64, ptr %count.at
+  %want.at = getelementptr %Param, ptr %param, i32 0, i32 21
+  %want = load ptr, ptr %want.at
+  %want.count = load i64, ptr %want
+  %count.ok = icmp eq i64 %count, %want.count
+  store i64 0, ptr %axis.var
+  br i1 %count.ok, label %loop, label %no
+loop:
+  %axis = load i64, ptr %axis.var
+  %more = icmp slt i64 %axis, %count
+  %axis.next = add i64 %axis, 1
+  store i64 %axis.next, ptr %axis.var
+  br i1 %more, label %body, label %yes
+body:
+  %items = getelementptr i8, ptr %shape, i64 TUPLE_ITEMS
+  %item.at = getelementptr ptr, ptr %items, i64 %axis
+  %item = load ptr, ptr %item.at
+  %item.type.at = getelementptr i8, ptr %item, i64 8
+  %item.type = load ptr, ptr %item.type.at
+  %is.int = icmp eq ptr %item.type, @PyLong_Type
+  br i1 %is.int, label %compare, label %no
+compare:
+  %extent = call i64 @PyLong_AsLongLongAndOverflow(ptr %item, ptr %overflow)
+  %expected.at = getelementptr i64, ptr %want, i64 %axis.next
+  %expected = load i64, ptr %expected.at
+  %same = icmp eq i64 %extent, %expected          ; an overflow gives -1, which no extent is
+  br i1 %same, label %loop, label %no
+yes:
+  ret ptr %array
+no:
+  ret ptr null
+}
+"""

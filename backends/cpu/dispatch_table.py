@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -18,7 +19,8 @@ from tridsl.backend import Signature
 from tridsl.backends.cpu import dispatch_limits as native
 from tridsl.backends.cpu import openmp
 from tridsl.backends.cpu.driver import scalar_slot
-from tridsl.dtypes import BOOL, F32, F64, NUMPY_TYPES, DType
+from tridsl.buffer import Buffer
+from tridsl.dtypes import BOOL, F32, F64, NUMPY_TYPES, U8, DType
 from tridsl.ir.op import Role
 
 Scalar: TypeAlias = bool | int | float
@@ -38,8 +40,15 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 Extent: TypeAlias = int | Size
 
 
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """A `tridsl.Buffer` of this layout and shape (of elements), whose array is what is described."""
+
+    layout: str
+    shape: tuple[int, ...]
+
+
 class TensorArgument(msgspec.Struct, frozen=True, kw_only=True):
-    """An array that fits: exactly `numpy.ndarray`, this very dtype, this shape and these strides.
+    """An array that fits: exactly `numpy.ndarray`, this very dtype, this shape and these strides; with `held`, in such a buffer.
 
     `strides` in bytes, None for C-contiguous; an axis of one element may have any. `align`: bytes the first element's
     address is a multiple of (None: the dtype's own). A size takes its value where it is first met (inputs in order;
@@ -52,6 +61,7 @@ class TensorArgument(msgspec.Struct, frozen=True, kw_only=True):
     strides: tuple[Extent, ...] | None = None
     role: Role = "input"
     align: int | None = None
+    held: Held | None = None
 
 
 class ScalarArgument(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +121,8 @@ class ParamEntry(ctypes.Structure):
         ("dtype", ctypes.c_void_p), ("rank", ctypes.c_int64), ("mask", ctypes.c_int64), ("flags", ctypes.c_int64),
         ("item", ctypes.c_int64), ("contiguous", ctypes.c_int64), ("written", ctypes.c_int64),
         ("extents", ctypes.c_void_p), ("steps", ctypes.c_void_p), ("constant", ctypes.c_int64), ("number", ctypes.c_void_p),
+        ("holder", ctypes.c_void_p), ("layout", ctypes.c_void_p), ("elements", ctypes.c_void_p),
+        ("layout_at", ctypes.c_int64), ("shape_at", ctypes.c_int64), ("array_at", ctypes.c_int64),
     ]  # fmt: skip
 
 
@@ -246,11 +258,23 @@ class _Packer:
         param.contiguous = argument.strides is None
         param.absent = native.ALLOCATE if output and argument.strides is None else native.REQUIRED
         param.extents = self._rules(argument.shape, forbid_binding=output)
+        if argument.held is not None:
+            self._buffer(param, argument.held, argument.role)
         if argument.strides is not None:
             if len(argument.strides) != len(argument.shape):
                 raise ValueError(f"{argument.name}: {len(argument.shape)} extents, {len(argument.strides)} strides")
             # from the last axis to the first, as the native code meets them
             param.steps = self._rules(argument.strides, forbid_binding=output, backwards=True)
+
+    def _buffer(self, param: ParamEntry, held: Held, role: Role) -> None:
+        places = buffer_slots()
+        if places is None or role != "input":
+            raise Unsupported("a buffer that is written, or laid out otherwise")
+        layout = sys.intern(held.layout)
+        self.keep.append(layout)
+        param.holder, param.layout = id(Buffer), id(layout)
+        param.elements = self._numbers((len(held.shape), *held.shape))
+        param.layout_at, param.shape_at, param.array_at = (places[name] for name in ("layout", "shape", "array"))
 
     def _rules(self, extents: tuple[Extent, ...], *, forbid_binding: bool, backwards: bool = False) -> int:
         rules = (Rule * max(1, len(extents)))()
@@ -285,6 +309,16 @@ class _Packer:
     def _array(self, array: ctypes.Array[Any]) -> int:
         self.keep.append(array)
         return ctypes.addressof(array)
+
+
+@cache
+def buffer_slots() -> dict[str, int] | None:
+    """Where a `tridsl.Buffer` keeps its attributes, looked up in a live one; None where it cannot be seen."""
+    probe = Buffer(dtype=U8, shape=(3, 5), array=np.zeros(1, np.uint8), layout="probe")
+    words = {n: ctypes.c_void_p.from_address(id(probe) + n).value for n in range(16, Buffer.__basicsize__, 8)}
+    wanted = {name: id(getattr(probe, name)) for name in ("layout", "shape", "array")}
+    found = {name: [n for n, word in words.items() if word == address] for name, address in wanted.items()}
+    return {name: places[0] for name, places in found.items()} if all(len(p) == 1 for p in found.values()) else None
 
 
 def _is_output(argument: Argument) -> bool:

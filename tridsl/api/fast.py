@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tridsl.api.arguments import Array
 from tridsl.dtypes import NUMPY_TYPES, TRIT
 from tridsl.ir.expr import Var
 from tridsl.ir.op import Scalar
 from tridsl.ir.walk import variables
 
 if TYPE_CHECKING:
+    from tridsl.api.calls import Given
     from tridsl.api.engine import Answered, Engine
     from tridsl.backends.cpu.dispatch import Argument, Dispatcher, Extent, Store
     from tridsl.ir.expr import Expr
@@ -26,7 +28,7 @@ RELEASE_GIL_POINTS = 1 << 14
 class FastPath:
     """The native dispatcher of one op, made when a kernel that it can call runs for the second time.
 
-    Offered are calls on exact NumPy arrays. Left to the engine: run-time lengths, unpacked trits (their values are checked),
+    Offered are calls on exact NumPy arrays and packed buffers. Left to the engine: run-time lengths, unpacked trits (their values are checked),
     contracts that a later call could break, results whose size no argument vouches for, `out=` with gaps. `native`: calls of
     `instance` go to the dispatcher first.
     """
@@ -92,15 +94,20 @@ def _eligible(answered: Answered) -> bool:
     return (
         hasattr(ready.loaded.executable, "entry")
         and not ready.resolved.checks
-        and all(type(call.values[name]) is np.ndarray for name in call.given)
-        and all(tensor.length is None and tensor.dtype != TRIT for tensor in ready.resolved.header.tensors)
+        and all(type(call.values[name]) is np.ndarray or _is_packed(argument) for name, argument in call.given.items())
+        and all(tensor.length is None for tensor in ready.resolved.header.tensors)
+        and all(_is_packed(call.given.get(tensor.name)) for tensor in ready.resolved.header.tensors if tensor.dtype == TRIT)
         and all(type(out) is np.ndarray and out.flags.c_contiguous for out in answered.options.outs or ())
     )
 
 
+def _is_packed(argument: Given | None) -> bool:
+    return argument is not None and argument.layout != "row"
+
+
 def _arguments(answered: Answered) -> tuple[Argument, ...] | None:
     """How such calls look; None where sizes that are arguments of the kernel cannot be described or vouched for."""
-    from tridsl.backends.cpu.dispatch import ScalarArgument, TensorArgument  # see above
+    from tridsl.backends.cpu.dispatch import Held, ScalarArgument, TensorArgument  # see above
 
     resolved, call = answered.ready.resolved, answered.call
     dynamic = frozenset(answered.ready.loaded.binary.signature.sizes)
@@ -116,6 +123,13 @@ def _arguments(answered: Answered) -> tuple[Argument, ...] | None:
                 ScalarArgument(name=parameter.name, dtype=parameter.dtype, default=default, constant=constant)
             )
         elif parameter.role != "output":
+            given = call.given[parameter.name]
+            if _is_packed(given):  # bytes of the layout, whose shape says too little about the elements'
+                if variables(declared[parameter.name]) & dynamic or not isinstance(given, Array) or given.shape != resolved.seen[parameter.name]:
+                    return None
+                held = Held(layout=given.layout, shape=given.shape)
+                arguments.append(TensorArgument(name=parameter.name, dtype=given.array.dtype, shape=given.array.shape, held=held))
+                continue
             array = call.values[parameter.name]
             shape = _extents(declared[parameter.name], array.shape, dynamic)
             strides = None if array.flags.c_contiguous else array.strides
