@@ -21,6 +21,7 @@ from tridsl.api import compilation, decorator, library, memory  # noqa: F401  # 
 from tridsl.api.devices import devices
 from tridsl.api.library import Readable
 from tridsl.api.ops import Namespace
+from tridsl.api.rows import PackedRows, pack_rows
 from tridsl.autotune.serving import PersonalityWarning, Serving
 from tridsl.buffer import Buffer, Hint, pack
 from tridsl.diagnostics import TriError
@@ -29,7 +30,9 @@ library.wire(Serving())
 
 __version__ = "0.1.0"
 
-__all__ = ["Buffer", "PersonalityWarning", "TriError", "buffer", "compile", "devices", "jit", "load", "pack", "stdlib"]
+__all__ = [
+    "Buffer", "PackedRows", "PersonalityWarning", "TriError", "buffer", "compile", "devices", "jit", "load", "pack", "pack_rows", "stdlib",
+]  # fmt: skip
 
 
 def load(path: str | os.PathLike[str] | Readable) -> Namespace:

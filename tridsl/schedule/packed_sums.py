@@ -18,7 +18,7 @@ from tridsl.ir.packings import PACKINGS, ROWS, Packing, is_packed
 from tridsl.ir.walk import variables
 from tridsl.schedule.analyse import extent_of
 from tridsl.schedule.decisions import Decider
-from tridsl.schedule.planes import EXACT_TERMS
+from tridsl.schedule.planes import EXACT_TERMS, first_block
 from tridsl.schedule.steps import At, Intrin, Order, Pack, Parallel, Pipeline, Planes, Split, Step, Unroll, Vector
 
 MOST_BLOCKS = 4
@@ -32,7 +32,8 @@ begin to be thrown out before they are used)."""
 
 
 class PackedSum(NamedTuple):
-    """`stage[tokens, m] = sum over k of W[m, k] * X[tokens, k]`, W packed; `row` is the instruction."""
+    """`stage[…, token, m] = sum over k of W[m, k] * X[…, token, k]`, W packed; `row` is the instruction. W does not mention the token, but
+    may mention other axes (`W[m, 256*b + k]`)."""
 
     packing: Packing
     row: Intrinsic
@@ -72,14 +73,16 @@ def _packed_sum(stage: Stage, packed: Mapping[str, Packing], row: Intrinsic, siz
     if weight.tensor not in packed or other.dtype != row.b or weight.boundary is not None or other.boundary is not None:
         return None
     axes, k = [axis.name for axis in stage.axes], stage.over[0].name
-    if len(weight.index) != 2 or not all(isinstance(i, Var) for i in weight.index):
+    packing = packed[weight.tensor]
+    if len(weight.index) != 2 or not isinstance(weight.index[0], Var):
         return None
-    m = weight.index[0].name  # type: ignore[union-attr]  # variables, as seen above
+    m, first = weight.index[0].name, first_block(weight.index[1], k, packing)
+    if m not in axes or first is None or m in variables(first) | variables(other) or other.index == () or k not in variables(other.index[-1]):
+        return None
     if any(extent_of(axis, sizes) is None for axis in (*stage.axes, *stage.over) if axis.name in (m, k)):
         return None
-    others = [a for a in axes if a != m]
-    plain = m in axes and weight.index[1] == Var(name=k) and m not in variables(other) and other.index[-1:] == (Var(name=k),)
-    return PackedSum(packed[weight.tensor], row, weight, other, m, k, others[-1] if others else None) if plain else None
+    tokens = [a for a in axes if a != m and a not in variables(weight)]
+    return PackedSum(packing, row, weight, other, m, k, tokens[-1] if tokens else None)
 
 
 def _element(factor: Expr) -> Load | None:
@@ -100,18 +103,18 @@ def packed_sum_steps(
     partial, offset = f"{name}.planes", f"{name}.offset"
     steps: list[Step] = [Planes(stage=name, parts=parts), Split(stage=name, axis=f"{m}.o", factor=blocks)]
     batch = [a.name for a in stage.axes if a.name not in (m, n)]
-    outer, place, panel = [*batch, f"{m}.o.o"], f"{m}.o.o", f"{m}.o.o"
+    outer, panel = [f"{m}.o.o", *batch], f"{m}.o.o"
     inner = [f"{m}.o.i", f"{m}.i"]
     if n is not None:
         held = max(1, (spec.l2_bytes or 1 << 20) // 2 // max(1, tokens * (terms or 1)))
         held = decide(f"{name}.block_tokens", held, (1, 2, 4, 8, 16, 32), "tiles of tokens whose terms stay in the second cache")
         steps += [Split(stage=name, axis=n, factor=tokens), Split(stage=name, axis=f"{n}.o", factor=held)]
-        outer, place, panel = [*batch, f"{n}.o.o", f"{m}.o.o", f"{n}.o.i"], f"{n}.o.i", f"{n}.o.o"
+        outer, panel = [f"{n}.o.o", f"{m}.o.o", *batch, f"{n}.o.i"], f"{n}.o.o"
         inner = [f"{n}.i", *inner]
     steps.append(Order(stage=name, axes=(*outer, *inner)))
-    steps.append(At(stage=partial, consumer=name, axis=place))
+    steps.append(At(stage=partial, consumer=name, axis=outer[-1]))
     tile = [*([n] if n is not None else []), f"{k}.p", f"{m}.o"]
-    steps.append(Order(stage=partial, axes=(f"{k}.o", f"{k}.g", *tile, f"{m}.i", f"{k}.i")))
+    steps.append(Order(stage=partial, axes=(*batch, f"{k}.o", f"{k}.g", *tile, f"{m}.i", f"{k}.i")))
     steps += [Unroll(stage=partial, axis=axis) for axis in (f"{k}.g", *tile)]
     steps.append(Vector(stage=partial, axis=f"{m}.i"))
     tails = any(of is None or of % by for of, by in ((terms, found.packing.columns), (tokens_in_all, tokens)))

@@ -8,11 +8,12 @@ from typing import NamedTuple
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError, error
 from tridsl.dtypes import I32, TRIT
+from tridsl.ir.affine import equal, normal_form, simplify_index
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, add, binary, ceildiv, index, minimum, mul, sub
 from tridsl.ir.loop import Accumulate, Block, Buffer, For, Kernel, Phase, Ref, Stmt, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.packings import BYTES, PACKINGS, ROWS, Packing, bytes_of, in_place, unpacked
-from tridsl.ir.walk import substitute, variables
+from tridsl.ir.walk import substitute, variables, walk
 from tridsl.schedule.nest import axis_of, stages, unknown_stage
 from tridsl.schedule.steps import Planes
 
@@ -21,13 +22,15 @@ EXACT_TERMS = (1 << 31) // (128 * 128 // BYTES)
 
 
 class _Sum(NamedTuple):
-    """`target[others, m] = sum over k of W[m, k] * x[others, k]`: the loops, the accumulation and its two factors."""
+    """`target[others, m] = sum over k of W[m, first + k] * x[others, k]`: the loops, the accumulation and its two factors; `first` is the
+    block column, which only other loops decide."""
 
     others: tuple[For, ...]
     rows: For
     depth: For
     accumulate: Accumulate
     weight: Load
+    first: Expr
     value: Expr
 
 
@@ -81,12 +84,22 @@ def _sum_of(kernel: Kernel, phase: Phase) -> _Sum | None:
     weight, value = factors
     m, k = weight.index
     rows, depth = next((l for l in loops[:-1] if m == Var(name=l.var)), None), loops[-1]
-    names = {l.var for l in loops}
-    used = variables(value) & names
-    if rows is None or k != Var(name=depth.var) or depth.var not in used or rows.var in used:
+    tensor = next(p for p in kernel.params if isinstance(p, Tensor) and p.name == weight.tensor)
+    first = first_block(k, depth.var, PACKINGS[tensor.layout])
+    used = variables(value) & {l.var for l in loops}
+    if rows is None or first is None or depth.var not in used or rows.var in used | variables(first):
         return None
     others = tuple(l for l in loops[:-1] if l is not rows)
-    return _Sum(others, rows, depth, accumulate, weight, value)
+    return _Sum(others, rows, depth, accumulate, weight, first, value)
+
+
+def first_block(column: Expr, depth: str, packing: Packing) -> Expr | None:
+    """The block column where `column` starts, when it is the start of one plus the variable `depth`."""
+    if normal_form(column).coefficient(depth) != 1:
+        return None
+    start = simplify_index(substitute(column, {depth: index(0)}))
+    block = simplify_index(binary("floordiv", start, index(packing.columns)))
+    return block if equal(mul(block, index(packing.columns)), start) and not any(isinstance(n, Load) for n in walk(block)) else None
 
 
 def _factors(value: Expr, kernel: Kernel) -> tuple[Load, Expr] | None:
@@ -150,7 +163,7 @@ def _phases(step: Planes, s: _Sum, packing: Packing) -> tuple[tuple[Phase, Buffe
     names = renamed(partial)
     row, lane, part = (Var(name=f"{partial}:{axis}") for axis in (f"{m}.o", f"{m}.i", f"{k}.p"))
     block, group, kk = (Var(name=f"{partial}:{axis}") for axis in (f"{k}.o", f"{k}.g", f"{k}.i"))
-    stretch = packing.byte(s.weight.tensor, (row, lane), block, kk)
+    stretch = packing.byte(s.weight.tensor, (row, lane), add(block, substitute(s.first, names)), kk)
     number = add(mul(group, index(parts)), part)
     code = packing.code(stretch, group) if parts == 1 else in_place(stretch, packing.field_bits, mul(group, index(parts * packing.field_bits)), part)
     start = add(mul(block, index(packing.columns)), mul(number if parts > 1 else group, index(BYTES)))
