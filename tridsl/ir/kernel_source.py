@@ -291,7 +291,7 @@ def _append(w: Writer, s: loop.Append) -> None:
 
 
 def _prefetch(w: Writer, s: loop.Prefetch) -> None:
-    """A hint has no meaning."""
+    """A hint has no meaning; it may be all that a loop does."""
     w.line("pass")
 
 

@@ -44,7 +44,7 @@ def planes(kernel: Kernel, step: Planes, spec: DeviceSpec) -> Kernel:
 
     Codes are values + 1, so the sum of the other factor is taken off once for all rows. Codes that are fields of a byte may stay
     where they are, 4^p times their value, in a partial sum of their own for each of `parts` positions (the argument): unpacking is
-    then one AND. E0401: no such stage. E0422: the stage is no such sum, its loops were reshaped before, the parts do not divide the
+    then one AND. E0401: no such stage. E0427: the stage is no such sum, its loops were reshaped before, the parts do not divide the
     layout's groups, or the partial sums might leave 32 bits.
     """
     if step.stage not in stages(kernel):
@@ -197,6 +197,6 @@ def _phases(step: Planes, s: _Sum, packing: Packing) -> tuple[tuple[Phase, Buffe
 
 def _misfit(step: Planes, why: str) -> TriError:
     return error(
-        "E0422", f"`{step.stage}` cannot be summed by planes: {why}", step.span,
+        "E0427", f"`{step.stage}` cannot be summed by planes: {why}", step.span,
         help="pass the matrix packed, and write `.planes(…)` before the other verbs of the stage",
     )  # fmt: skip
