@@ -26,6 +26,8 @@ class _Dot:
     """One instruction: its panels, and the axes of `b` that it and the loops around it sum over."""
 
     mma: Mma
+    left: Load
+    right: Load
     a: Buffer
     b: Buffer
     depth: frozenset[str]
@@ -37,7 +39,7 @@ class _Dot:
     @property
     def kept(self) -> tuple[int, ...]:
         """Axes of `b` along which the sums lie."""
-        return tuple(n for n, place in enumerate(self.mma.b.index) if not variables(place) & self.depth)
+        return tuple(n for n, place in enumerate(self.right.index) if not variables(place) & self.depth)
 
     @property
     def sums(self) -> Buffer:
@@ -68,13 +70,15 @@ def _dots(kernel: Kernel, panels: dict[str, Buffer]) -> Iterator[_Dot]:
         if not loop.reduce or len(found) != 1:
             continue
         mma = found[0]
+        if not isinstance(mma.a, Load) or not isinstance(mma.b, Load):
+            continue  # operands with a codec have a sign of their own
         a, b = panels.get(mma.a.tensor), panels.get(mma.b.tensor)
         depth = frozenset({loop.var, *(v for v, _ in mma.axes if v not in variables(mma.target))})
         if a is None or b is None or a == b or reads.count(a.name) != 1 or reads.count(b.name) != 1:
             continue
         plain = all(isinstance(place, Var) for place in (*mma.b.index, *mma.target.index))
         if plain and not {v for v in variables(mma.b) if v in above} & depth and _start_of(kernel, loop, mma) is not None:
-            yield _Dot(mma=mma, a=a, b=b, depth=depth)
+            yield _Dot(mma=mma, left=mma.a, right=mma.b, a=a, b=b, depth=depth)
 
 
 def _loops(kernel: Kernel) -> Iterator[tuple[For, frozenset[str]]]:
@@ -110,13 +114,13 @@ def _blocks(node: object) -> tuple[Block, ...]:
 
 def _rewritten(kernel: Kernel, dot: _Dot) -> Kernel:
     row, sums = dot.row, dot.sums
-    changed = replace(dot.mma, intrinsic=row.name, a=replace(dot.mma.a, dtype=row.a))
+    changed = replace(dot.mma, intrinsic=row.name, a=replace(dot.left, dtype=row.a))
 
     def start(store: Store) -> Store:
         if store.target.tensor != dot.mma.target.tensor or not isinstance(store.value, Const):
             return store
         names = {place.name: here for place, here in zip(dot.mma.target.index, store.target.index) if isinstance(place, Var)}
-        where = tuple(names.get(place.name, place) for place in (dot.mma.b.index[n] for n in dot.kept) if isinstance(place, Var))
+        where = tuple(names.get(place.name, place) for place in (dot.right.index[n] for n in dot.kept) if isinstance(place, Var))
         total = Load(tensor=sums.name, index=where, dtype=row.acc)
         return replace(store, value=Binary(op="mul", a=total, b=Const(value=-128, dtype=row.acc), dtype=row.acc))
 
@@ -139,7 +143,7 @@ def _rewritten(kernel: Kernel, dot: _Dot) -> Kernel:
 
 def _sum_up(dot: _Dot) -> Block:
     """`sums[j] = Σ_k 1 * b[k, j]`, a register of lanes at a time."""
-    sums, row, b = dot.sums, dot.row, dot.mma.b
+    sums, row, b = dot.sums, dot.row, dot.right
     names = {place.name: f"{sums.name}:{place.name.replace(':', '.')}" for place in b.index if isinstance(place, Var)}
     shape = dict(zip((place.name for place in b.index if isinstance(place, Var)), dot.b.shape))
     axes = tuple((names[v], n) for v, n in dot.mma.axes if v in names)
