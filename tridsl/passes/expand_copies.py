@@ -18,6 +18,7 @@ from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, add, index, sub
 from tridsl.ir.loop import Alloc, Block, Copy, CopyAxis, For, Kernel, Phase, Stmt, Store
 from tridsl.ir.op import Tensor
+from tridsl.ir.packings import is_packed
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.transpose_blocks import Blocking, blocking_of, transpose_blocks
 
@@ -28,8 +29,10 @@ SHARED_ELEMENTS = 1 << 16
 
 def expand_copies(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     """Expands every copy that is not cooperative."""
-    contiguous = {
-        p.name: p.strides is None or (bool(p.strides) and p.strides[-1] == index(1)) for p in kernel.params if isinstance(p, Tensor)
+    contiguous = {  # elements of packed parameters are not: each is decoded by itself
+        p.name: not is_packed(p) and (p.strides is None or (bool(p.strides) and p.strides[-1] == index(1)))
+        for p in kernel.params
+        if isinstance(p, Tensor)
     }
 
     types = {n.buffer.name: n.buffer.dtype for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}

@@ -77,6 +77,18 @@ def test_threads_and_both_paths_agree() -> None:
         stdlib.tgemm(tridsl.pack(w[:, :-1], "t16"), x, sw, sx, threads=2)  # as many bytes, fewer columns
 
 
+@pytest.mark.parametrize("layout", ["t16", "t96"])
+def test_a_schedule_for_elements_serves_packed_ones(layout: str) -> None:
+    """Panels of a packed matrix hold its elements."""
+    directives = """Y.split(n, 8).split(m, 32).split(k, 64).split(k.i, 4).order(k.o, m.o, n.o, k.i.o, n.i, m.i, k.i.i).unroll(n.i).vector(m.i)
+    W.pack(at=m.o)
+    X.pack(at=n.o)"""
+    ops = tridsl.compile(f"{DOTS}schedule dots for cpu {{\n{directives}\n}}\n")
+    for m, k, n in ((64, 128, 16), (33, 50, 9)):
+        w, x = trits(m, k), np.random.default_rng(6).integers(-128, 128, (n, k)).astype(np.int8)
+        assert np.array_equal(ops.dots(tridsl.pack(w, layout), x), x.astype(np.int32) @ w.T.astype(np.int32))
+
+
 def packed_op(layout: str) -> Op:
     op = op_of(DOTS)
     return replace(op, params=tuple(replace(p, layout=layout) if isinstance(p, Tensor) and p.dtype == TRIT else p for p in op.params))
