@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.dtypes import BOOL, F32, INDEX, DType, compute_type
 from tridsl.ir.affine import evaluate_index, normal_form
-from tridsl.ir.expr import Binary, Boundary, Call, Cast, Const, Expr, Load, Node, Var
+from tridsl.ir.expr import Binary, Boundary, Call, Cast, Const, Expr, Lead, Load, Node, Var
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Copy, For, If, Kernel, Mma, Ref, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import children, variables, walk
@@ -294,7 +294,7 @@ def terms_of(values: tuple[Expr, ...], merge: tuple[Expr, ...] = ()) -> tuple[Te
 
 def _slots(node: Node) -> float:
     match node:
-        case Load() | Const() | Var() | Boundary():
+        case Load() | Const() | Var() | Boundary() | Lead():
             return 0.0
         case Call():
             return CALL_WEIGHT

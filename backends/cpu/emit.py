@@ -25,7 +25,7 @@ from tridsl.backends.cpu.emit_expr import (
 )
 from tridsl.backends.cpu.emit_frame import Chip, Frame, Place, new_function
 from tridsl.backends.cpu.emit_llvm import INDEX_TYPE, POINTER, STORED, WORD, constant, index_constant, ir, stack_slot
-from tridsl.backends.cpu.emit_memory import emit_load
+from tridsl.backends.cpu.emit_memory import emit_lead, emit_load
 from tridsl.backends.cpu.emit_mma import emit_mma
 from tridsl.backends.cpu.emit_parallel import annotate, finish_frame
 from tridsl.backends.cpu.emit_reduce import emit_accumulate
@@ -40,7 +40,7 @@ from tridsl.backends.cpu.emit_stmt import (
 )
 from tridsl.backends.cpu.emit_transpose import emit_transpose
 from tridsl.devices.spec import DeviceSpec
-from tridsl.ir.expr import Binary, Call, Cast, Const, Load, Select, Unary, Var
+from tridsl.ir.expr import Binary, Call, Cast, Const, Lead, Load, Select, Unary, Var
 from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Check, Copy, For, If, Kernel, Mma, Prefetch, Store
 from tridsl.ir.op import Tensor
 
@@ -48,6 +48,7 @@ EXPRESSIONS: Mapping[type, Callable[[Any, Any], Any]] = {
     Const: emit_const,
     Var: emit_var,
     Load: emit_load,
+    Lead: emit_lead,
     Unary: emit_unary,
     Binary: emit_binary,
     Select: emit_select,

@@ -34,7 +34,7 @@ from tridsl.backends.cpu.emit_llvm import (
 )
 from tridsl.ir.affine import constant as constant_of
 from tridsl.ir.affine import normal_form
-from tridsl.ir.expr import Expr, Load, index
+from tridsl.ir.expr import Expr, Lead, Load, index
 from tridsl.ir.loop import Ref
 from tridsl.ir.walk import substitute, variables
 
@@ -61,6 +61,14 @@ def emit_load(frame: Frame, node: Load) -> Value:
         stored = load_channel(frame, place, address(frame, place, first_group(access, channel)), access.lanes, channel, mask)
     value = from_stored(frame.builder, stored, place.dtype)
     return _choose(frame, own, value, other) if own is not None and other is not None else value
+
+
+def emit_lead(frame: Frame, node: Lead) -> Value:
+    """From the pointer's low bits: what is missing to the next multiple, in elements."""
+    place, builder = frame.places[node.tensor], frame.builder
+    size = STORED_BYTES[STORED[place.dtype]]
+    missing = builder.and_(builder.neg(builder.ptrtoint(place.pointer, INDEX_TYPE)), constant(INDEX_TYPE, node.count * size - 1))
+    return builder.lshr(missing, constant(INDEX_TYPE, size.bit_length() - 1))
 
 
 def _choose(frame: Frame, mask: Value, value: Value, other: Value | None) -> Value:

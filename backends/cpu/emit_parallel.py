@@ -24,7 +24,7 @@ from tridsl.backends.cpu.emit_llvm import (
     stack_slot,
 )
 from tridsl.backends.cpu.emit_stream import emit_stream_end
-from tridsl.ir.expr import Load
+from tridsl.ir.expr import Lead, Load
 from tridsl.ir.loop import Append, For, Prefetch, Ref
 from tridsl.ir.walk import variables, walk
 
@@ -58,7 +58,7 @@ def _captured(frame: Frame, loop: For) -> tuple[list[str], list[str]]:
     tensors = set()
     for node in walk(loop.body):
         match node:
-            case Ref(tensor=tensor) | Load(tensor=tensor) | Prefetch(tensor=tensor):
+            case Ref(tensor=tensor) | Load(tensor=tensor) | Prefetch(tensor=tensor) | Lead(tensor=tensor):
                 tensors.add(tensor)
             case Append(tensors=appended):
                 tensors.update(appended)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tridsl.dtypes import BOOL, INDEX
-from tridsl.ir.expr import Binary, BinaryOp, Const, Expr, Select, Unary, Var, add, binary, index, mul, sub
+from tridsl.ir.expr import Binary, BinaryOp, Const, Expr, Lead, Select, Unary, Var, add, binary, index, mul, sub
 from tridsl.ir.walk import map_children, variables
 
 Monomial = tuple[Expr, ...]
@@ -218,6 +218,8 @@ def _atom_interval(atom: Expr, ranges: Mapping[str, Interval]) -> Interval:
     match atom:
         case Var(name=name):
             return ranges.get(name, (None, None))
+        case Lead(count=count):
+            return 0, count - 1
         case Binary(op="min", a=a, b=b):
             x, y = interval(a, ranges), interval(b, ranges)
             highs = [v for v in (x[1], y[1]) if v is not None]

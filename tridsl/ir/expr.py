@@ -124,7 +124,17 @@ class Call(Node):
     dtype: DType
 
 
-Expr: TypeAlias = Const | Var | Load | Unary | Binary | Select | Cast | Call
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lead(Node):
+    """Loop level: how many elements of the parameter `tensor` come before the first whose address is a multiple of `count` elements;
+    0 to count - 1. Where arrays lie is known when the kernel runs; a result must not depend on it, and the oracle takes any number."""
+
+    tensor: str
+    count: int
+    dtype: DType = INDEX
+
+
+Expr: TypeAlias = Const | Var | Load | Unary | Binary | Select | Cast | Call | Lead
 
 COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 

@@ -8,7 +8,7 @@ from typing import Any
 from tridsl.dtypes import BOOL, INDEX, DType
 from tridsl.ir import kernel_values as kv
 from tridsl.ir import scalar
-from tridsl.ir.expr import COMPARE, Binary, Call, Cast, Const, Expr, Load, Select, Unary, Var
+from tridsl.ir.expr import COMPARE, Binary, Call, Cast, Const, Expr, Lead, Load, Select, Unary, Var
 from tridsl.ir.kernel_writer import Place, Writer
 from tridsl.ir.op import Scalar
 
@@ -198,6 +198,11 @@ def shared(w: Writer, place: Place) -> bool:
     return w.check_races and place.depth < w.parallel_depth and place.space != "reg"
 
 
+def _lead(w: Writer, e: Lead, depth: int) -> str:
+    return str(sum(map(ord, e.tensor)) % e.count)  # any number will do: no result may depend on it
+
+
 _EXPRESSIONS: Mapping[type, Callable[[Writer, Any, int], str]] = {
     Const: _const, Var: _var, Binary: _binary, Unary: _unary, Select: _select, Cast: _cast, Call: _call, Load: load,
+    Lead: _lead,
 }  # fmt: skip

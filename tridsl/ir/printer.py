@@ -14,7 +14,7 @@ import numpy as np
 
 from tridsl.dtypes import BF16, BOOL, F16, F32, F64, INDEX, NUMPY_TYPES
 from tridsl.ir import loop, op
-from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Select, Unary, Var
+from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Lead, Load, Select, Unary, Var
 from tridsl.ir.walk import walk
 
 Names = Mapping[str, str]
@@ -101,6 +101,8 @@ def _text(expr: Expr, names: Names) -> tuple[str, int]:
             return f"{expr.dtype}({print_expr(expr.a, names)})", _ATOM
         case Call():
             return f"{expr.function}({_list(expr.args, names)})", _ATOM
+        case Lead():
+            return f"lead({expr.tensor}, {expr.count})", _ATOM
         case Select():
             condition, a = (_inner(e, 1, names) for e in (expr.condition, expr.a))
             return f"if {condition} then {a} else {print_expr(expr.b, names)}", _SELECT

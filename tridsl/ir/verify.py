@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tridsl.diagnostics import Diagnostic
 from tridsl.ir import loop, op
-from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Node, Select, Unary, Var
+from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Lead, Load, Node, Select, Unary, Var
 from tridsl.ir.verify_rules import EXPRESSION_RULES, Declared, Rule, Scope, check_reducer
 from tridsl.ir.verify_stages import STAGE_RULES, verify_op
 from tridsl.ir.verify_statements import STATEMENT_RULES, no_boundary, no_init, parallel_not_reduced, serial_only
@@ -84,7 +84,7 @@ def _operands(node: Expr) -> Iterator[Expr]:
             yield from (node.condition, node.a, node.b)
         case Call():
             yield from node.args
-        case Const() | Var():
+        case Const() | Var() | Lead():
             return
 
 

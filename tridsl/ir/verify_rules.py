@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tridsl.dtypes import BOOL, COMPUTE, INDEX, DType, compute_type
-from tridsl.ir.expr import COMPARE, FUNCTIONS, Binary, Call, Cast, Const, Expr, Load, Select, Unary, Var
+from tridsl.ir.expr import COMPARE, FUNCTIONS, Binary, Call, Cast, Const, Expr, Lead, Load, Select, Unary, Var
 from tridsl.ir.loop import For
 from tridsl.ir.op import Reducer
 from tridsl.ir.printer import print_expr
@@ -162,9 +162,16 @@ def _cast(e: Cast, scope: Scope) -> Iterator[str]:
     return iter(())
 
 
+def _lead(e: Lead, scope: Scope) -> Iterator[str]:
+    if e.tensor not in scope.tensors:
+        yield f"{e.tensor} is used where it is not declared"
+    if e.count < 1 or e.dtype != INDEX:
+        yield f"the lead of {e.tensor} to {e.count} elements is {e.dtype}"
+
+
 EXPRESSION_RULES: Mapping[type, tuple[Rule, ...]] = {
     Const: (_const,), Var: (_var,), Load: (_load,), Binary: (_binary,), Unary: (_unary,), Select: (_select,), Call: (_call,),
-    Cast: (_cast,),
+    Cast: (_cast,), Lead: (_lead,),
 }  # fmt: skip
 
 

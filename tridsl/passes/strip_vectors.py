@@ -5,6 +5,7 @@
                                           for n.t < ceil(N % 64 / 16): vector w < min(16, …): part[0, w] += x[…]
                                           part[0] += part[1] …;  vector w < 16: s += part[0, w]
 
+Where stores should be aligned (`passes.leads`), the lanes up to the first aligned element come first, as a masked register.
 Loops whose bound is already a few registers (a register tile) are left alone. Storage that a vector loop's body
 allocates gets a lane axis and moves in front of the loop.
 """
@@ -18,9 +19,10 @@ from tridsl.dtypes import BOOL, DType, compute_type
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Call, Cast, Const, Expr, Load, Var, add, binary, ceildiv, index, minimum, mul, sub
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Kernel, LoopKind, Ref, Stmt, Store
-from tridsl.ir.op import Reducer
+from tridsl.ir.op import Reducer, Tensor
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.fresh import fresh
+from tridsl.passes.leads import lead_of
 from tridsl.passes.partials import partial_of
 
 REDUCE_UNROLL = 8
@@ -37,13 +39,14 @@ def strip_vectors(kernel: Kernel, spec: DeviceSpec) -> Kernel:
         return kernel
     types: dict[str, DType] = {b.name: b.dtype for b in kernel.scratch} | {p.name: p.dtype for p in kernel.params}
     types |= {n.buffer.name: n.buffer.dtype for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
+    results = {p.name: p for p in kernel.params if isinstance(p, Tensor) and p.role != "input"}
 
     def visit(block: Block) -> Block:
         out: list[Stmt] = []
         for statement in block:
             if isinstance(statement, For):
                 inner = replace(statement, body=visit(statement.body))
-                out += _strip(inner, spec, types) if inner.kind == "vector" else (inner,)
+                out += _strip(inner, spec, types, results) if inner.kind == "vector" else (inner,)
             elif isinstance(statement, If):
                 out.append(replace(statement, then=visit(statement.then), otherwise=visit(statement.otherwise)))
             else:
@@ -79,7 +82,7 @@ def _types(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> list[DType]:
     return found
 
 
-def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> Block:
+def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType], results: dict[str, Tensor]) -> Block:
     lanes = _lanes(loop, spec, types)
     states = sum(len(n.reducer.states) for n in _reductions(loop))
     size = int(loop.extent.value) if isinstance(loop.extent, Const) else loop.bound
@@ -100,8 +103,10 @@ def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> Block:
         factor //= 2
     body, before, after = _partials(loop, lanes, factor, spec)
     width, step = index(lanes), index(lanes * factor)
-    whole = simplify_index(binary("floordiv", loop.extent, step))
-    done = mul(whole, step)
+    lead = lead_of(loop, lanes, results, spec)
+    first = index(0) if lead is None else lead
+    whole = simplify_index(binary("floordiv", sub(loop.extent, first), step))
+    done = add(first, mul(whole, step))
     rest = simplify_index(sub(loop.extent, done))
     outer, copy, lane, tail = (Var(name=f"{loop.var}.{part}") for part in ("v", "u", "w", "t"))
     base = replace(loop, kind="serial", binding=None)
@@ -109,7 +114,7 @@ def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> Block:
     def at(position: Expr, unrolled: Expr) -> Block:
         return substitute(body, {loop.var: position, f"{loop.var}.u": unrolled, f"{loop.var}.w": lane})
 
-    main = at(simplify_index(add(add(mul(outer, step), mul(copy, width)), lane)), copy)
+    main = at(simplify_index(add(add(first, add(mul(outer, step), mul(copy, width))), lane)), copy)
     across = loop.reduce and _in_place(loop)  # else lanes have their own parts
     vector = For(var=lane.name, extent=width, bound=lanes, kind="vector", body=main, reduce=across)
     if factor > 1:
@@ -117,6 +122,9 @@ def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> Block:
     else:
         vector = substitute(vector, {copy.name: index(0)})
     blocks: list[Stmt] = [replace(base, var=outer.name, extent=whole, bound=None if size is None else size // (lanes * factor), body=(vector,))]
+    if lead is not None:
+        head = For(var=lane.name, extent=lead, bound=lanes, kind="vector", body=at(lane, index(0)))
+        blocks = [*fresh((head,), ".h"), *blocks]
     if rest != index(0):
         last = at(simplify_index(add(add(done, mul(tail, width)), lane)), index(0))
         partial = minimum(width, simplify_index(sub(rest, mul(tail, width))))
@@ -205,7 +213,8 @@ class _Parts:
 
     @classmethod
     def of(cls, name: str, reducer: Reducer, lanes: int, factor: int, shared: tuple[bool, ...]) -> _Parts:
-        copies = [max(1, factor // 2) if together else factor for together in shared]
+        shared = tuple(together and factor > 2 for together in shared)  # of two copies each has its own
+        copies = [factor // 2 if together else factor for together in shared]
         buffers = tuple(
             Buffer(name=f"{name}.{s}", dtype=d, shape=(index(n), index(lanes)), space="reg", padded=(True, True))
             for s, d, n in zip(reducer.states, reducer.dtypes, copies)
