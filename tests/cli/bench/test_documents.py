@@ -59,6 +59,9 @@ def test_markdown_shows_losses() -> None:
     by_peer = _row("b", "missed", goal={"unit": "ns/pixel", "floor": 0.4, "goal": 0.2, "peers": {"halide": 0.25}}, value=0.9, absolute="missed", floor_of_peer=0.8, by_peer="missed", through="halide")
     other = by_peer | {"name": "c", "through": "opencv", "goal": by_peer["goal"] | {"peers": {"halide": 0.25, "opencv": 0.5}}}
     (text,) = report(_data(_row("a"), by_peer, other, WRONG, FAILED), as_markdown=True).text
+    assert "Other programs" not in text
+    other["readings"]["hot"]["contestants"]["numpy"]["disturbed"] = 9  # `by_peer` has the same readings
+    assert "Other programs had the core in 10% of the samples" in report(_data(_row("a"), by_peer, other), as_markdown=True).text[0]
     lines = text.splitlines()
     assert "a chip; 1 thread(s), pinned to core(s) 1 (target `znver4`), *measured*; cold: buffers go round in 128 MiB." in lines[0]
     assert "Not measured: halide, ggml (in no package index)." in text

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -226,6 +228,21 @@ def test_rotation_is_bounded() -> None:
     assert arrays.rotation(replace(spec, l3_bytes=32 << 20, memory_bytes=1 << 36)) == 128 << 20
     assert arrays.rotation(replace(spec, l3_bytes=260 << 20, memory_bytes=1 << 36)) == 1 << 30
     assert arrays.rotation(replace(spec, l3_bytes=260 << 20, memory_bytes=1 << 30)) == 1 << 27
+
+
+def test_a_sample_is_not_charged_for_other_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that waits takes time, but none of this process: it stands for one that was put off its core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:1])
+    try:
+        switches = iter(range(10**9))
+        honest = interleave({"waits": lambda number: time.sleep(0.002)}, 3)["waits"]
+        monkeypatch.setattr("tridsl.cli.bench.sampling.getrusage", lambda who: SimpleNamespace(ru_nivcsw=next(switches)))
+        found = interleave({"waits": lambda number: time.sleep(0.002)}, 3)["waits"]
+    finally:
+        os.sched_setaffinity(0, before)
+    assert found.disturbed == 3 and found.data()["disturbed"] == 3
+    assert 0 < found.median < 0.002 <= honest.p10
 
 
 def test_everybody_shares_one_count() -> None:

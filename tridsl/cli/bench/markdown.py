@@ -19,6 +19,9 @@ def markdown(data: Mapping[str, Any]) -> tuple[str, ...]:
 def _lines(machine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield f"{described(machine)} (target `{machine['target']}`), *measured*; {around(machine)}."
     yield f"Medians of {machine['samples']} samples or more, everybody in turn in one process: " + ", ".join(f"{name} {version}" for name, version in machine["versions"].items()) + "."
+    disturbed, taken = _disturbed(rows)
+    if disturbed:
+        yield f"Other programs had the core in {disturbed / taken:.0%} of the samples, which then count the time of this process alone."
     absent = [name for name, here in machine["peers"].items() if not here]
     elsewhere = sorted({name for row in rows for name in row.get("elsewhere", ())})
     if absent or elsewhere:
@@ -31,6 +34,12 @@ def _lines(machine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Ite
             yield _row(row)
     yield from _compilations(rows)
     yield from _operands(rows)
+
+
+def _disturbed(rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Samples of all readings during which the process was put off its core, and all samples."""
+    readings = [one for row in rows for found in row.get("readings", {}).values() for one in found["contestants"].values()]
+    return sum(one.get("disturbed", 0) for one in readings), sum(one["samples"] for one in readings)
 
 
 def _row(row: Mapping[str, Any]) -> str:

@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from time import perf_counter_ns
+from resource import RUSAGE_SELF, getrusage
+from time import perf_counter_ns, process_time_ns
 
 import numpy as np
 
@@ -21,25 +22,32 @@ Call = Callable[[int], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Seconds per call: median, 10th and 90th percentile of `samples` samples."""
+    """Seconds per call: median, 10th and 90th percentile of `samples` samples; the process was put off its core in `disturbed` of them."""
 
     median: float
     p10: float
     p90: float
     samples: int
+    disturbed: int = 0
 
     def over(self, calls: int) -> Reading:
         """Of one call, where a sample was `calls` of them."""
-        return Reading(median=self.median / calls, p10=self.p10 / calls, p90=self.p90 / calls, samples=self.samples)
+        return Reading(median=self.median / calls, p10=self.p10 / calls, p90=self.p90 / calls, samples=self.samples, disturbed=self.disturbed)
 
     def data(self) -> dict[str, float | int | str]:
-        return {"median_seconds": self.median, "p10_seconds": self.p10, "p90_seconds": self.p90, "samples": self.samples, "label": "measured"}
+        return {"median_seconds": self.median, "p10_seconds": self.p10, "p90_seconds": self.p90, "samples": self.samples, "disturbed": self.disturbed, "label": "measured"}
 
 
 def interleave(calls: Mapping[str, Call], samples: int = SAMPLES, *, warm: bool = True) -> dict[str, Reading]:
     """One sample of each call in turn, `samples` times, so that a change of the machine's speed meets everybody alike. `warm`: short
-    calls are made once before their sample, so that it does not pay for what the one before has put out of the cache."""
+    calls are made once before their sample, so that it does not pay for what the one before has put out of the cache.
+
+    Where somebody else's program was given the core during a sample, the time that it ran is not the contestant's: such a sample counts
+    the processor time of this process instead (on one core only; on several that is no duration).
+    """
     count = 0
+    alone = len(os.sched_getaffinity(0)) == 1
+    disturbed = dict.fromkeys(calls, 0)
     repeats: dict[str, int] = {}
 
     def sample(name: str, times: int) -> int:
@@ -48,11 +56,16 @@ def interleave(calls: Mapping[str, Call], samples: int = SAMPLES, *, warm: bool 
         if warm and times > 1:
             call(count)
             count += 1
+        switched, ran = getrusage(RUSAGE_SELF).ru_nivcsw, process_time_ns()
         start = perf_counter_ns()
         for number in range(count, count + times):
             call(number)
         elapsed = perf_counter_ns() - start
+        ran = process_time_ns() - ran
         count += times
+        if alone and getrusage(RUSAGE_SELF).ru_nivcsw != switched:
+            disturbed[name] += 1
+            return min(elapsed, ran)
         return elapsed
 
     for name in calls:
@@ -63,16 +76,17 @@ def interleave(calls: Mapping[str, Call], samples: int = SAMPLES, *, warm: bool 
             best = min(best or one, one)
         repeats[name] = max(1, -(-LEAST_NANOSECONDS // max(1, best)))
     taken: dict[str, list[float]] = {name: [] for name in calls}
+    disturbed.update(dict.fromkeys(calls, 0))  # those of the warm-up do not count
     for _ in range(samples):
         for name in calls:
             taken[name].append(sample(name, repeats[name]) / repeats[name] / 1e9)
-    return {name: reading(times) for name, times in taken.items()}
+    return {name: reading(times, disturbed[name]) for name, times in taken.items()}
 
 
-def reading(seconds: list[float]) -> Reading:
+def reading(seconds: list[float], disturbed: int = 0) -> Reading:
     """The summary of some samples."""
     p10, median, p90 = np.percentile(seconds, (10, 50, 90))
-    return Reading(median=float(median), p10=float(p10), p90=float(p90), samples=len(seconds))
+    return Reading(median=float(median), p10=float(p10), p90=float(p90), samples=len(seconds), disturbed=disturbed)
 
 
 def start_with(environment: Mapping[str, str], command: Sequence[str]) -> None:
