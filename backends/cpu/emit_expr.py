@@ -10,25 +10,30 @@ from collections.abc import Callable
 import numpy as np
 
 from tridsl.backends.cpu.emit_cast import emit_cast
-from tridsl.backends.cpu.emit_frame import Frame
+from tridsl.backends.cpu.emit_frame import Frame, Lane
+from tridsl.backends.cpu.emit_index import steps_of
 from tridsl.backends.cpu.emit_llvm import (
     HELD,
     INDEX_TYPE,
+    WORD,
     Value,
     constant,
     declare,
     element_of,
+    index_constant,
     intrinsic,
     ir,
     mangle,
     number_of,
     scalar_constant,
+    splat,
     together,
     vector_constant,
 )
 from tridsl.backends.cpu.functions import emit_function
-from tridsl.dtypes import BF16, NUMPY_TYPES, DType
-from tridsl.ir.expr import COMPARE, Binary, Call, Cast, Const, Select, Unary, Var
+from tridsl.dtypes import BF16, I32, INDEX, NUMPY_TYPES, DType
+from tridsl.ir.expr import COMPARE, Binary, Call, Cast, Const, Load, Select, Unary, Var, sub
+from tridsl.ir.walk import walk
 
 
 def held_constant(value: bool | float, dtype: DType) -> Value:
@@ -69,6 +74,10 @@ def _absolute(frame: Frame, a: Value) -> Value:
 
 
 def emit_binary(frame: Frame, node: Binary) -> Value:
+    if node.op in COMPARE and node.a.dtype == INDEX and frame.lane:
+        narrow = _compare_positions(frame, node, frame.lane)
+        if narrow is not None:
+            return narrow
     a, b = together(frame.builder, frame.evaluate(node.a), frame.evaluate(node.b))
     dtype = node.a.dtype
     if node.op in COMPARE:
@@ -84,6 +93,22 @@ def _compare(frame: Frame, op: str, a: Value, b: Value, dtype: DType) -> Value:
         compare = frame.builder.fcmp_unordered if op == "ne" else frame.builder.fcmp_ordered
         return compare(sign, a, b)
     return (frame.builder.icmp_signed if dtype.kind == "int" else frame.builder.icmp_unsigned)(sign, a, b)
+
+
+def _compare_positions(frame: Frame, node: Binary, lane: Lane) -> Value | None:
+    """Positions of loops that lie a constant number of steps apart in the lanes: 32 bits hold those, and where the other side
+    stands among them is found once for all lanes."""
+    if any(isinstance(n, Var) and n.name not in frame.ranges or isinstance(n, Load) for n in walk(node)):
+        return None  # a number from outside may wrap
+    access = steps_of(frame, sub(node.a, node.b))
+    if access.varying is not None or not access.offsets:
+        return None
+    builder = frame.builder
+    start = index_constant(access.constant) if access.base is None else builder.add(access.base, index_constant(access.constant))
+    limit = builder.sub(index_constant(0), start)
+    for name, end in (("smax", min(access.offsets) - 1), ("smin", max(access.offsets) + 1)):
+        limit = intrinsic(builder, name, INDEX_TYPE, [limit, index_constant(end)])
+    return _compare(frame, node.op, vector_constant(WORD, access.offsets), splat(builder, builder.trunc(limit, WORD), lane.count), I32)
 
 
 def emit_extreme(frame: Frame, name: str, a: Value, b: Value) -> Value:

@@ -122,8 +122,8 @@ class Frame:
 
     @contextmanager
     def inside(self, loop: For) -> Iterator[None]:
-        """While the body of `loop` is written."""
-        ordered, self.ordered = self.ordered, self.ordered or loop.carried
+        """While the body of `loop` is written. A reduction that keeps no order has none inside a loop that does either."""
+        ordered, self.ordered = self.ordered, loop.carried or (self.ordered and not loop.reduce)
         self.level += 1
         self.depth[loop.var] = self.level
         last = interval(loop.extent, self.ranges)[1]

@@ -21,6 +21,7 @@ from tridsl.backends.cpu.emit_llvm import (
     together,
     vector_constant,
 )
+from tridsl.dtypes import INDEX
 from tridsl.ir.affine import Monomial, Polynomial, normal_form
 from tridsl.ir.expr import Expr, Var, add, index, mul
 from tridsl.ir.walk import substitute, variables
@@ -49,6 +50,12 @@ class Access:
     @property
     def uniform(self) -> bool:
         return not self.offsets and self.varying is None
+
+
+_NUMBERS = Place(
+    pointer=None, dtype=INDEX, shape=(index(1),), strides=(index(1),), space="reg", role=None, align=1
+)
+"""What is numbered one by one."""
 
 
 def access_of(frame: Frame, place: Place, position: tuple[Expr, ...]) -> Access:
@@ -81,6 +88,11 @@ def access_of(frame: Frame, place: Place, position: tuple[Expr, ...]) -> Access:
         offsets=lane_offsets,
         align=_alignment(place, polynomial),
     )
+
+
+def steps_of(frame: Frame, position: Expr) -> Access:
+    """The number `position` itself over the lanes."""
+    return access_of(frame, _NUMBERS, (position,))
 
 
 def _linear(frame: Frame, place: Place, position: tuple[Expr, ...]) -> Polynomial:

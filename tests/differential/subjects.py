@@ -198,7 +198,7 @@ def _contents(param: Tensor | Scalar, sizes: dict[str, int], rng: np.random.Gene
 
 # The library.
 
-LOOSE = {"attention": 8.0, "conv2d": 8.0, "lora": 16.0, "matmul": 8.0, "linear": 8.0}
+LOOSE = {"attention": 8.0, "mla": 16.0, "mla_absorbed": 16.0, "conv2d": 8.0, "lora": 16.0, "matmul": 8.0, "linear": 8.0}
 """Sums of products: a few roundings more."""
 MOVED = ("above", "topk", "argmax", "transpose", "max")
 """Ops that round nothing: floats are compared like integers, and contents have NaN and infinities."""

@@ -240,6 +240,24 @@ def test_attention_maps_over_batches_and_rejects_a_wrong_grouping() -> None:
         call("attention", q[0, :3], k[0], v[0], 0.5)
 
 
+def mla(qn: Array, qr: Array, c: Array, wk: Array, wv: Array, scale: float, causal: bool) -> Array:
+    """Keys and values of every head from the cached rows, then attention."""
+    heads, latent, _ = wk.shape
+    k = np.concatenate([np.einsum("tc,hcn->htn", c[:, :latent], wk), np.repeat(c[None, :, latent:], heads, axis=0)], axis=-1)
+    v = np.einsum("tc,hce->hte", c[:, :latent], wv)
+    return attention(np.concatenate([qn, qr], axis=-1), k, v, scale, causal)
+
+
+@pytest.mark.parametrize("name", ["mla", "mla_absorbed"])
+@pytest.mark.parametrize(("shape", "causal"), [((1, 1, 1, 1, 1, 1, 1), False), ((3, 4, 7, 5, 2, 6, 4), True), ((2, 1, 9, 3, 1, 4, 8), False), ((2, 5, 3, 2, 2, 2, 2), True)])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_mla_made_or_absorbed(dtype: Any, shape: tuple[int, ...], causal: bool, name: str) -> None:
+    h, s, length, n, r, m, e = shape
+    sizes = ((h, s, n), (h, s, r), (length, m + r), (h, m, n), (h, m, e))
+    given = [normal(*size, dtype=dtype, seed=seed) for seed, size in enumerate(sizes)]
+    close(call(name, *given, 0.25, causal=causal), mla(*f64(*given), 0.25, causal), dtype, scale=2 * m)
+
+
 # Ternary.
 
 
@@ -405,7 +423,9 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {
     "conv2d": (normal(1, 2, 4, 4), normal(3, 2, 3, 3), 2, 1), "softmax": (normal(2, 5),), "layernorm": (normal(2, 5), normal(5), normal(5)),
     "rmsnorm": (normal(2, 5, dtype=bf16), normal(5, dtype=bf16)), "rope": (normal(3, 8), normal(3, 4), normal(3, 4)), "rope_interleaved": (normal(3, 8), normal(3, 4), normal(3, 4)),
     "silu": (normal(5),), "silu_mul": (normal(5), normal(5)), "relu2_mul": (normal(5), normal(5)), "gelu": (normal(5, dtype=np.float16),),
-    "attention": (normal(4, 3, 4), normal(2, 5, 4), normal(2, 5, 2), 0.5, True), "tgemv": (trits(3, 5), np.arange(5, dtype=np.int8), normal(3), 0.5),
+    "attention": (normal(4, 3, 4), normal(2, 5, 4), normal(2, 5, 2), 0.5, True),
+    "mla": (normal(2, 3, 4), normal(2, 3, 2), normal(5, 8), normal(2, 6, 4), normal(2, 6, 3), 0.5, True),
+    "mla_absorbed": (normal(2, 1, 4), normal(2, 1, 2), normal(5, 8), normal(2, 6, 4), normal(2, 6, 3), 0.5, True), "tgemv": (trits(3, 5), np.arange(5, dtype=np.int8), normal(3), 0.5),
     "tgemm": (trits(3, 5), np.arange(10, dtype=np.int8).reshape(2, 5), normal(3), normal(2)), "quantise": (normal(2, 7),), "rmsnorm_quantise": (normal(2, 7), normal(7)),
     "edges": (np.arange(96, dtype=np.uint8).reshape(4, 6, 4) * 37, 40), "sobel_edges": (np.arange(96, dtype=np.uint8).reshape(4, 6, 4) * 37, 40),
     "above": (normal(9), 0.0), "cumsum": (normal(2, 9),), "topk": (normal(2, 9), 3), "argmax": (normal(2, 9),), "saxpy": (2.0, normal(5), normal(5)),

@@ -14,10 +14,12 @@ from tridsl.schedule.steps import (
     At,
     Beside,
     Bind,
+    BlockBy,
     Fuse,
     Grid,
     Inline,
     Intrin,
+    Layout,
     Order,
     Pack,
     Parallel,
@@ -102,6 +104,13 @@ class ScheduleBuilder:
 
     def pipeline(self, depth: int) -> ScheduleBuilder:
         return self._then(Pipeline(stage=self.stage, depth=depth))
+
+    def block(self, axis: str, factor: int) -> ScheduleBuilder:
+        _positive("block", axis, factor)
+        return self._then(BlockBy(stage=self.stage, axis=axis, factor=factor))
+
+    def layout(self, *axes: str) -> ScheduleBuilder:
+        return self._then(Layout(stage=self.stage, axes=axes))
 
     def grid(self, axes: Mapping[str, int] | None = None, /, **more: int) -> ScheduleBuilder:
         return self._then(Grid(stage=self.stage, axes=_pairs("grid", axes, more)))

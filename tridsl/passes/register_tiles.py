@@ -7,6 +7,7 @@
 
 What earlier rounds left in `C` is added behind the loop: loaded before it, the loop would wait for it. (A reducer of several
 states, or whose merge is no single operation, continues from what is in memory.)
+An accumulation without `init` goes on from what its targets hold.
 The tile is made of the independent loops inside the innermost run of reduce loops. Its size must be constant and small;
 otherwise `place_init` lets the reduction work in memory.
 """
@@ -63,7 +64,7 @@ def _when_empty(before: For, after: For, above: tuple[For, ...]) -> Block:
     """
     first = before.reduce and not any(l.reduce and stage_of(l.var) == stage_of(before.var) for l in above)
     found = _path((before,))
-    if not first or found is None or any(isinstance(n, Accumulate) and n.init for n in walk(after)):
+    if not first or found is None or not found[1].init or any(isinstance(n, Accumulate) and n.init for n in walk(after)):
         return ()
     loops, _ = found
     last = max(n for n, loop in enumerate(loops) if loop.reduce)
@@ -80,7 +81,7 @@ def _when_empty(before: For, after: For, above: tuple[For, ...]) -> Block:
 
 
 def _path(block: Block) -> tuple[tuple[For, ...], Accumulate] | None:
-    """The one accumulation with `init` in `block` and the loops leading to it."""
+    """The one accumulation in `block` and the loops leading to it."""
     found: list[tuple[tuple[For, ...], Accumulate]] = []
 
     def search(inner: Block, loops: tuple[For, ...]) -> None:
@@ -88,8 +89,8 @@ def _path(block: Block) -> tuple[tuple[For, ...], Accumulate] | None:
             if isinstance(statement, For):
                 search(statement.body, (*loops, statement))
             elif isinstance(statement, If):
-                found.extend([((), n) for n in walk(statement) if isinstance(n, Accumulate) and n.init] * 2)
-            elif isinstance(statement, Accumulate) and statement.init:
+                found.extend([((), n) for n in walk(statement) if isinstance(n, Accumulate)] * 2)
+            elif isinstance(statement, Accumulate):
                 found.append((loops, statement))
 
     search(block, ())
@@ -156,16 +157,20 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType]) -> Bloc
         load.append(Store(target=here, value=_widened(before)))
         held.append(_widened(Load(tensor=buffer.name, index=place, dtype=buffer.dtype)))
         store.append(Store(target=target, value=held[-1]))
-    entry = fill("zero", True, tuple(zero))
-    leave = fill("out", False, tuple(store))
-    if starting is not None and _joins(accumulate, types):
-        join = replace(accumulate, values=tuple(held), init=False, intrinsic=None)
-        leave = (If(condition=starting, then=leave, otherwise=fill("add", False, (join,))),)
-        if straight and total >= PREFETCHED_BYTES:
-            fetch = tuple(Prefetch(tensor=t.tensor, index=t.index) for t in accumulate.targets)
-            entry = (*entry, *fill("fetch", False, fetch))
-    elif starting is not None:
-        entry = (If(condition=starting, then=entry, otherwise=fill("in", True, tuple(load))),)
+    zeroed, loaded = fill("zero", True, tuple(zero)), fill("in", True, tuple(load))
+    stored = fill("out", False, tuple(store))
+    joins = _joins(accumulate, types) and (starting is not None or not accumulate.init)
+    joined = fill("add", False, (replace(accumulate, values=tuple(held), init=False, intrinsic=None),)) if joins else stored
+    entry = zeroed if joins or accumulate.init else loaded
+    leave = stored if accumulate.init else joined
+    if accumulate.init and starting is not None:
+        if joins:
+            leave = (If(condition=starting, then=stored, otherwise=joined),)
+        else:
+            entry = (If(condition=starting, then=zeroed, otherwise=loaded),)
+    if joins and straight and total >= PREFETCHED_BYTES:
+        fetch = tuple(Prefetch(tensor=t.tensor, index=t.index) for t in accumulate.targets)
+        entry = (*entry, *fill("fetch", False, fetch))
     local = replace(
         accumulate, targets=tuple(Ref(tensor=b.name, index=place) for b in buffers), init=False
     )

@@ -11,10 +11,12 @@ from tridsl.ir.loop import Kernel
 from tridsl.schedule.at import NotYet, at
 from tridsl.schedule.beside import beside
 from tridsl.schedule.bind import bind
+from tridsl.schedule.block import block
 from tridsl.schedule.fuse import fuse
 from tridsl.schedule.grid import grid
 from tridsl.schedule.inline import inline
 from tridsl.schedule.intrin import intrin
+from tridsl.schedule.layout import layout
 from tridsl.schedule.order import order
 from tridsl.schedule.pack import pack
 from tridsl.schedule.parallel import parallel
@@ -26,10 +28,12 @@ from tridsl.schedule.steps import (
     At,
     Beside,
     Bind,
+    BlockBy,
     Fuse,
     Grid,
     Inline,
     Intrin,
+    Layout,
     Order,
     Pack,
     Parallel,
@@ -66,6 +70,8 @@ STEPS: dict[type, Callable[[Kernel, Any, DeviceSpec], Kernel]] = {
     Planes: planes,
     Intrin: intrin,
     Pipeline: pipeline,
+    BlockBy: block,
+    Layout: layout,
     Grid: grid,
 }
 

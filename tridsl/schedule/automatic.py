@@ -22,6 +22,7 @@ from tridsl.ir.op import Compact, Map, Op, Reduce, Scan, Stage
 from tridsl.ir.packings import bytes_of, is_packed, unpacked
 from tridsl.schedule.analyse import Graph, axes_of, work
 from tridsl.schedule.automatic_gpu import automatic_gpu
+from tridsl.schedule.blocked_rows import blocked_monoids
 from tridsl.schedule.contraction import contraction_steps, is_contraction, roles_of, worth_packing
 from tridsl.schedule.decisions import Answer, Choice, Decider
 from tridsl.schedule.grouping import Inside, Placed, inlined_stages, packed_together, placements
@@ -85,6 +86,11 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     if not spec.vector_bits and own is None:
         return ()
     graph = Graph(op if own is None else _by_bytes(op))
+    blocked = blocked_monoids(graph, spec, sizes, decide) if own is None else ()
+    steps: list[Step] = [step for group in blocked for step in group.steps]
+    if blocked:
+        members = frozenset[str]().union(*(group.members for group in blocked))
+        graph = Graph(replace(op, stages=tuple(s for s in op.stages if s.name not in members)))  # what is left to place
     inlined = inlined_stages(graph, sizes, decide, factors=own is not None)
     if own is not None:
         where = placements(graph, inlined, sizes, decide, rows_of=lambda stage: None, alone=lambda stage: False)
@@ -92,7 +98,7 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     bytewise = packed_sums(op, spec, sizes)
     tile, large = partial(rows_of, spec=spec, sizes=sizes), partial(packs, spec=spec, sizes=sizes)
     where = placements(graph, inlined, sizes, decide, rows_of=tile, alone=lambda stage: stage.name in bytewise or large(stage))
-    steps: list[Step] = [*(Inline(stage=name) for name in inlined), *where.steps]
+    steps += [*(Inline(stage=name) for name in inlined), *where.steps]
     moved = {step.stage for step in where.steps if isinstance(step, At)}
     joined = {step.stage for step in where.steps if isinstance(step, At) and step.consumer in moved}  # their reader's loop is theirs
     together = packed_together(graph, decide)

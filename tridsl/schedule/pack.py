@@ -45,7 +45,7 @@ def pack(kernel: Kernel, step: Pack, spec: DeviceSpec) -> Kernel:
     `place=0`: the first of several places at which the tensor is read there (both factors of A times A transposed).
 
     `type`: the panel's elements. A wider one holds every value; a narrower one rounds, which is legal where each element read is
-    multiplied by an element of that very type, whose products then are what an instruction for the type computes (E0423).
+    multiplied by an element of that very type, whose products then are what an instruction for the type computes (E0429).
     """
     return stage_copy(kernel, step.stage, step.reader, step.at, "l2", step.span, kind=step.type, place=step.place)
 
@@ -159,7 +159,7 @@ def _exact(source: DType, panel: DType) -> bool:
 
 
 def _check_rounding(target: For, tensor: str, panel: DType, span: Span | None) -> None:
-    """E0423 unless every element of `tensor` read in the loop is a factor beside an element of the panel's type."""
+    """E0429 unless every element of `tensor` read in the loop is a factor beside an element of the panel's type."""
     loads = [n for n in walk(target) if isinstance(n, Load) and n.tensor == tensor]
     products = [n for n in walk(target) if isinstance(n, Binary) and n.op == "mul"]
     beside = 0
@@ -168,7 +168,7 @@ def _check_rounding(target: For, tensor: str, panel: DType, span: Span | None) -
         beside += any(a is not None and a.tensor == tensor and b is not None and b.dtype == panel for a, b in (factors, factors[::-1]))
     if beside < len(loads) or compute_type(panel) != loads[0].dtype:
         raise error(
-            "E0423", f"a panel of {panel} would round `{tensor}`, which is not only multiplied by elements of that type", span,
+            "E0429", f"a panel of {panel} would round `{tensor}`, which is not only multiplied by elements of that type", span,
             help=f"leave `type={panel}` out",
         )  # fmt: skip
 

@@ -152,11 +152,29 @@ class Pipeline(StepBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlockBy(StepBase):
+    """`block(t, 64)`: a monoid merges 64 elements of its reduced axis at a time. FlashAttention's block of keys."""
+
+    axis: str
+    factor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout(StepBase):
+    """`w.layout(t, q)`: how the stage's tensor lies in memory, the innermost axis last. Halide: reorder_storage."""
+
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grid(StepBase):
     """`grid(columns=4, rows=4)`: the outermost loops go to the device array."""
 
     axes: tuple[tuple[str, int], ...]
 
 
-Step: TypeAlias = Tile | Split | Parts | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Beside | Inline | StoreIn | Pack | Planes | Intrin | Pipeline | Grid
+Step: TypeAlias = (
+    Tile | Split | Parts | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Beside | Inline | StoreIn | Pack | Planes | Intrin
+    | Pipeline | BlockBy | Layout | Grid
+)
 Schedule: TypeAlias = tuple[Step, ...]

@@ -14,10 +14,12 @@ from tridsl.schedule.steps import (
     At,
     Beside,
     Bind,
+    BlockBy,
     Fuse,
     Grid,
     Inline,
     Intrin,
+    Layout,
     Order,
     Pack,
     Parallel,
@@ -162,6 +164,7 @@ EXAMPLES: dict[str, str] = {
     "parallel": "`.parallel(i)`", "vector": "`.vector(j)`", "unroll": "`.unroll(i.i)`", "bind": '`.bind(i.o="group.x")`',
     "at": "`.at(y, r)`", "beside": "`.beside(y, i)`", "inline": "`.inline()`", "store": "`.store(l1)`", "pack": "`.pack(at=k.o)`",
     "planes": "`.planes(4)`", "intrin": '`.intrin("vpdpbusd")`', "pipeline": "`.pipeline(1)`", "grid": "`.grid(columns=4)`",
+    "block": "`.block(t, 64)`", "layout": "`.layout(t, q)`",
 }  # fmt: skip
 
 
@@ -174,6 +177,18 @@ def _split(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(2, 2)
     read.only()
     return Split(stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), span=call.span)
+
+
+def _block(stage: str, call: VerbCall, read: Reader) -> Step:
+    read.count(2, 2)
+    read.only()
+    return BlockBy(stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), span=call.span)
+
+
+def _layout(stage: str, call: VerbCall, read: Reader) -> Step:
+    read.count(1)
+    read.only()
+    return Layout(stage=stage, axes=tuple(read.axis(n) for n in range(len(call.args))), span=call.span)
 
 
 def _parts(stage: str, call: VerbCall, read: Reader) -> Step:
@@ -307,5 +322,7 @@ VERBS: dict[str, Callable[[str, VerbCall, Reader], Step]] = {
     "planes": _planes,
     "intrin": _intrin,
     "pipeline": _pipeline,
+    "block": _block,
+    "layout": _layout,
     "grid": _grid,
 }

@@ -1,0 +1,63 @@
+"""Attention in blocks, as it is served, against the interpreter: shapes that fill no block, tile or vector, and where heads share keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from tridsl import stdlib
+
+bf16 = ml_dtypes.bfloat16
+SHAPES = [  # H, G, S, L, D, E
+    (2, 1, 100, 130, 20, 33),  # rows in lanes: tails of rows, elements and columns
+    (4, 2, 70, 35, 17, 64),  # fewer keys than queries: causal rows that see nothing
+    (8, 2, 1, 150, 32, 48),  # a step of decoding: the heads of a group are rows
+    (3, 3, 5, 40, 8, 130),
+    (4, 1, 17, 1, 1, 1),
+]
+
+
+def arrays(shape: tuple[int, ...], dtype: Any) -> tuple[Any, ...]:
+    h, g, s, l, d, e = shape
+    rng = np.random.default_rng(0)
+    return tuple(rng.standard_normal(size).astype(np.float32).astype(dtype) for size in ((h, s, d), (g, l, d), (g, l, e)))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_f32(shape: tuple[int, ...], causal: bool) -> None:
+    q, k, v = arrays(shape, np.float32)
+    want = stdlib.attention.reference(q, k, v, 0.3, causal=causal)
+    np.testing.assert_allclose(stdlib.attention(q, k, v, 0.3, causal=causal, device="cpu"), want, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float16, 2e-3), (bf16, 1.6e-2)])
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[2]], ids=str)
+def test_narrow_types(shape: tuple[int, ...], dtype: Any, tolerance: float) -> None:
+    q, k, v = arrays(shape, dtype)
+    want = stdlib.attention.reference(q, k, v, 0.3, causal=True).astype(np.float32)
+    got = stdlib.attention(q, k, v, 0.3, causal=True, device="cpu").astype(np.float32)
+    np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance / 2)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 40, 70, 16, 16), (8, 2, 1, 100, 16, 16)], ids=str)
+def test_scores_far_apart_infinite_and_not_a_number(shape: tuple[int, ...]) -> None:
+    q, k, v = arrays(shape, np.float32)
+    k[0, 3] *= 1e4
+    k[-1, 5, 0] = np.inf
+    k[-1, 6] = np.nan
+    q[0, 0] = 0
+    with np.errstate(all="ignore"):
+        want = stdlib.attention.reference(q, k, v, 1.0)
+    np.testing.assert_allclose(stdlib.attention(q, k, v, 1.0, device="cpu"), want, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 64, 100, 16, 16), (8, 2, 1, 200, 16, 16)], ids=str)
+def test_repeats_bit_for_bit(shape: tuple[int, ...]) -> None:
+    """The order of the sums is the schedule's, not the threads': heads alone give what they give together."""
+    q, k, v = arrays(shape, np.float32)
+    together = stdlib.attention(q, k, v, 0.25, device="cpu")
+    np.testing.assert_array_equal(together, stdlib.attention(q, k, v, 0.25, device="cpu"))

@@ -1,0 +1,171 @@
+"""`O.softmax_wsum.block(t, 64)`: a monoid merges a block of elements at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from tridsl.check.reducers import BUILTINS
+from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import error
+from tridsl.ir.expr import Binary, Call, Const, Expr, Load, Select, Var, index
+from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, Kernel, Ref, Stmt, Store
+from tridsl.ir.walk import substitute, walk
+from tridsl.schedule.hidden import hidden_arms, visible_blocks
+from tridsl.schedule.nest import axis_of, enclosing, find_loop, replace_loop, require_serial, stage_of, trip_bound
+from tridsl.schedule.rescaled import Rescaled, Sum, rescaled
+from tridsl.schedule.split import divide
+from tridsl.schedule.steps import BlockBy
+
+PARTS = ("key", "scale", "weight")
+"""Stages of a block with storage of their own; each sum is one more, named like its tensor."""
+
+
+def block(kernel: Kernel, step: BlockBy, spec: DeviceSpec) -> Kernel:
+    """
+    before:  for q:                                          after O.softmax_wsum.block(t, 64):
+               m[q], l[q], o[q, e] = lowest, 0, 0            for q: m[q], l[q], o[q, e] = lowest, 0, 0
+               for t < L:                                    for t.o < ceil(L / 64):
+                 n = max(m[q], s[q, t])                        for q: for t.i: key[q] max= s[q, t]
+                 l[q] = l[q]*exp(m[q] - n) + exp(s - n)        for q: scale[q] = exp(m[q] - max(m[q], key[q])); m[q] max= key[q]; l[q] *= scale[q]
+                 for e: o[q, e] = … + exp(s - n)*v[t, e]       for q: for t.i: weight[q, t.i] = exp(s[q, t] - m[q]); l[q] += weight
+                 m[q] = n                                      for q: for e: o[q, e] *= scale[q]
+                                                               for q: for e: for t.i: o[q, e] += weight[q, t.i] * v[t, e]
+
+    The parts are stages: `….key`, `….scale`, `….weight`, and for each state with axes of its own `….o.scale` and `….o`, whose
+    loops other steps shape; `….o` is an ordinary contraction. Producers of `s` go into `t.o` with `.at(…, t.o)`.
+
+    Legal for a monoid whose states are sums rescaled by a running extreme (`schedule.rescaled` says which), whose loop over
+    elements is as the op wrote it, `at`s aside. The elements are summed in another order, as the language allows inside reducers.
+    E0403: the factor is not a positive integer. E0428: another kind of monoid or reduction. E0411: its loops were reshaped.
+    """
+    loop = find_loop(kernel, step.stage, step.axis, step.span)
+    require_serial(loop, "block", step.span)
+    if step.factor < 1:
+        raise error("E0403", f"cannot take `{step.axis}` in blocks of {step.factor}", step.span, help="a block is a positive number of elements")
+    around = tuple(l for l in enclosing(kernel, loop.var) if stage_of(l.var) == step.stage)
+    home = around[-1].body if around else next(p.body for p in kernel.phases if loop in p.body)
+    before = home[: home.index(loop)]
+    merged = divide(loop, step.factor)
+    elements = merged.body[0]
+    assert isinstance(elements, For)
+    found = rescaled(step.stage, before, elements.body) if loop.carried else None
+    if found is None:
+        raise error(
+            "E0428", f"`{step.stage}` cannot merge blocks of `{step.axis}`: its states are not sums rescaled by a running max or min", step.span,
+            help="a state `m = max(a.m, b.m)`, the others `a.x * exp(a.m - m) + b.x * exp(b.m - m)`",
+        )  # fmt: skip
+    nested = all(outer.body == (inner,) for outer, inner in pairwise(around))
+    if not nested or home[-1] is not loop or any(l.kind != "serial" for l in around):
+        raise error(
+            "E0411", f"the loops of `{step.stage}` were reshaped before `.block`", step.span,
+            help="write `.block(…)` before the other verbs of the stage, behind its `.at(…)`",
+        )  # fmt: skip
+    nest = _Nest(stage=step.stage, around=around, found=found)
+    extent = visible_blocks(found, merged, elements, around)
+    blocks = replace(merged, extent=extent, body=nest.parts(elements))
+    if not around:
+        return replace_loop(kernel, loop.var, lambda _: blocks)
+    return replace_loop(kernel, around[0].var, lambda _: (*nest.over(".start", before, ()), blocks))
+
+
+def part_name(stage: str, tensor: str) -> str:
+    """The part of `O.softmax_wsum` that sums into `O.o` is `O.softmax_wsum.o`."""
+    return tensor.removeprefix(f"{stage.rpartition('.')[0]}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Nest:
+    """The shared loops `around` the elements, which every part of a block gets for itself."""
+
+    stage: str
+    around: tuple[For, ...]
+    found: Rescaled
+
+    def parts(self, elements: For) -> Block:
+        """One block: `elements` is the loop over its elements, with the one merge of `found` as its body."""
+        found, dtype = self.found, self.found.start.dtype
+        shared = tuple(Var(name=l.var) for l in self.around)
+        key, scale, weight = (f"{self.stage}.{part}" for part in PARTS)
+        old = Load(tensor=found.key.tensor, index=found.key.index, dtype=dtype)
+        scaled, weighted = Load(tensor=scale, index=shared, dtype=dtype), Load(tensor=weight, index=(*shared, Var(name=elements.var)), dtype=dtype)
+        new = Binary(op=found.op, a=old, b=Load(tensor=key, index=shared, dtype=dtype), dtype=dtype)  # type: ignore[arg-type]
+        narrow = [s for s in found.sums if not s.own]
+        rescale = [Store(target=Ref(tensor=scale, index=shared), value=self._factor(old, new)), Store(target=found.key, value=new)]
+        rescale += [Store(target=s.place, value=_times(_read(s.place, dtype), scaled)) for s in narrow]
+        weigh: list[Stmt] = [Store(target=Ref(tensor=weight, index=weighted.index), value=self._weight(found.base, old))]
+        weigh += [self._sum(s, weighted) for s in narrow]
+        reducer = replace(BUILTINS[found.op].make(dtype), identity=(found.start,))
+        extreme = Accumulate(targets=(Ref(tensor=key, index=shared),), reducer=reducer, values=(found.candidate,), init=True)
+        blocks: list[Stmt] = [
+            self._allocated(key, ()), self._allocated(scale, ()), self._allocated(weight, (elements,)),
+            *self.over(".key", (extreme,), (_reduced(elements),)),
+            *self.over(".scale", tuple(rescale), ()),
+            *self.over(".weight", tuple(weigh), (_reduced(elements),)),
+        ]  # fmt: skip
+        for wide in (s for s in found.sums if s.own):
+            name = part_name(self.stage, wide.place.tensor)
+            blocks += self.over(f".{name}.scale", (Store(target=wide.place, value=_times(_read(wide.place, dtype), scaled)),), wide.own)
+            blocks += self.over(f".{name}", (self._sum(wide, weighted),), (*wide.own, _reduced(elements)))
+        return tuple(blocks)
+
+    def over(self, suffix: str, body: Block, inner: tuple[For, ...]) -> Block:
+        """`body` in loops of its own over what is shared and `inner`, as the stage with `suffix`."""
+        stage = f"{self.stage}{suffix}"
+        loops = (*self.around, *inner)
+        names = {l.var: Var(name=f"{stage}:{axis_of(l.var)}") for l in loops}
+        inside = {n.var: Var(name=f"{stage}:{axis_of(n.var)}") for s in body for n in walk(s) if isinstance(n, For)}
+        block = tuple(_renamed(s, {**names, **inside}) for s in body)
+        for loop in reversed(loops):
+            block = (replace(loop, var=names[loop.var].name, extent=substitute(loop.extent, names), body=block),)
+        return block
+
+    def _weight(self, base: Expr, key: Expr) -> Expr:
+        """f(base, key); of a hidden element, 0, whatever the arithmetic would say on its way there."""
+        arms = hidden_arms(base, self.found.op)
+        if not isinstance(base, Select) or not any(arms):
+            return self._factor(base, key)
+        nothing = Const(value=0.0, dtype=base.dtype)
+        a, b = (nothing if hidden else self._factor(arm, key) for arm, hidden in zip((base.a, base.b), arms))
+        return replace(base, a=a, b=b)
+
+    def _factor(self, a: Expr, b: Expr) -> Expr:
+        dtype = self.found.start.dtype
+        return Call(function=self.found.function, args=(Binary(op="sub", a=a, b=b, dtype=dtype),), dtype=dtype)
+
+    def _sum(self, one: Sum, weight: Expr) -> Accumulate:
+        unit = one.factor is None or (isinstance(one.factor, Const) and one.factor.value == 1)
+        value = weight if unit or one.factor is None else _times(weight, one.factor)
+        return Accumulate(targets=(one.place,), reducer=BUILTINS["sum"].make(value.dtype), values=(value,))
+
+    def _allocated(self, name: str, inner: tuple[For, ...]) -> Alloc:
+        bounds = [(trip_bound(l), l.extent) for l in (*self.around, *inner)]
+        shape = tuple(extent if bound is None else index(bound) for bound, extent in bounds)
+        padded = tuple(bound is not None for bound, _ in bounds)
+        return Alloc(buffer=Buffer(name=name, dtype=self.found.start.dtype, shape=shape, space="l1", padded=padded))
+
+
+def _renamed(statement: Stmt, names: dict[str, Var]) -> Stmt:
+    renamed = substitute(statement, names)
+    return _loops_renamed(renamed, names)
+
+
+def _loops_renamed(statement: Stmt, names: dict[str, Var]) -> Stmt:
+    if isinstance(statement, For):
+        body = tuple(_loops_renamed(s, names) for s in statement.body)
+        return replace(statement, var=names[statement.var].name, body=body)
+    return statement
+
+
+def _reduced(loop: For) -> For:
+    return replace(loop, reduce=True, carried=False)
+
+
+def _read(place: Ref, dtype: object) -> Load:
+    return Load(tensor=place.tensor, index=place.index, dtype=dtype)  # type: ignore[arg-type]
+
+
+def _times(a: Expr, b: Expr) -> Expr:
+    return Binary(op="mul", a=a, b=b, dtype=a.dtype)
+
+

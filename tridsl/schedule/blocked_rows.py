@@ -1,0 +1,281 @@
+"""Steps for a monoid that is merged in blocks, by the number of its rows.
+
+- Many rows (a prompt; the heads that share one key): rows are lanes. Scores lie as [t, rows]; a panel of the rows' factor is packed
+  once, keys and values are read in place, one element for all lanes, and the key and the sums of a block need no step across lanes.
+- Few rows (one step of decoding): each key and value is read once, along its own axis. The heads of a group are rows too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
+from tridsl.devices.spec import DeviceSpec
+from tridsl.dtypes import compute_type
+from tridsl.ir.affine import evaluate_index
+from tridsl.ir.expr import Load
+from tridsl.ir.op import Reduce
+from tridsl.schedule.analyse import Graph, extent_of, unit_stride_axis
+from tridsl.schedule.blocked_monoid import Group, Scores, blocked_group
+from tridsl.schedule.decisions import Decider
+from tridsl.schedule.steps import (
+    At,
+    BlockBy,
+    Fuse,
+    Inline,
+    Intrin,
+    Layout,
+    Order,
+    Pack,
+    Parallel,
+    Pipeline,
+    Split,
+    Step,
+    Unroll,
+    Vector,
+)
+
+ROWS = 64
+"""Rows of a block, and elements merged at a time: with 64 columns, 16 KiB of each operand."""
+VECTORS = 2
+"""Vectors of a row of the register tiles; with eight rows 16 sums, which two multiply-add units keep busy."""
+TILE = 8
+WIDEST = 4
+"""Vectors of one vector loop that stay in registers (`passes.strip_vectors`)."""
+TALLEST = (4, 6, 8, 12)
+BLOCKS = (32, 64, 96, 128, 192, 256)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocked:
+    """Steps for a group of stages, which need no others."""
+
+    members: frozenset[str]
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """A group, and what is known when its steps are chosen."""
+
+    group: Group
+    graph: Graph
+    spec: DeviceSpec
+    sizes: Mapping[str, int]
+    extents: Mapping[str, int | None]
+    decide: Decider
+
+    @property
+    def lanes(self) -> int:
+        return self.spec.lanes(self.group.merge.reducer.dtypes[0])
+
+
+def blocked_monoids(graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> tuple[Blocked, ...]:
+    """Steps for each monoid that can be merged in blocks and the stages around it."""
+    found = []
+    for stage in graph.stages.values():
+        group = blocked_group(graph, stage, spec, sizes) if isinstance(stage, Reduce) else None
+        if group is None or not decide(f"{stage.name}.blocks", True, (False,), "whether elements are merged a block at a time"):
+            continue
+        extents = {a.name: extent_of(a, sizes) for a in (*group.merge.axes, *group.merge.over)}
+        task = _Task(group=group, graph=graph, spec=spec, sizes=sizes, extents=extents, decide=decide)
+        rows = task.extents[group.row]
+        steps = [Inline(stage=name) for name in group.between]
+        shaped = _rows_in_lanes(task) if rows is None or rows >= task.lanes else _rows_in_turn(task)
+        found.append(Blocked(members=group.members, steps=(*steps, *shaped)))
+    return tuple(found)
+
+
+def _rows_in_lanes(task: _Task) -> list[Step]:
+    group, decide = task.group, task.decide
+    merge, root, q, t, e = group.merge.name, group.root.name, group.row, group.elements, group.own.name
+    vectors = min(VECTORS, -(-(task.extents[q] or ROWS) // task.lanes))
+    width, tall = vectors * task.lanes, decide(f"{merge}.rows", TILE, TALLEST, "rows of the register tiles")
+    narrow = any(compute_type(n.dtype) != n.dtype for n in (*group.values, *(s.elements for s in group.scores)))
+    rows = decide(f"{merge}.block_rows", *_sizes(task.extents[q], width, ROWS * 2 if narrow else ROWS), "rows whose states are in the caches together")
+    elements = decide(f"{merge}.block", *_sizes(task.extents[t], tall, ROWS), "elements merged at a time")
+    steps: list[Step] = [
+        Split(stage=root, axis=q, factor=rows),
+        Order(stage=root, axes=(*group.others, f"{q}.o", f"{q}.i", e)),
+        At(stage=merge, consumer=root, axis=f"{q}.o"),
+        BlockBy(stage=merge, axis=t, factor=elements),
+        Layout(stage=group.part("weight"), axes=(t, q)),
+    ]
+    paired = {s.stage.name: _paired(task, s) for s in group.scores}
+    for scores in group.scores:
+        stage = scores.stage.name
+        steps += [At(stage=stage, consumer=merge, axis=f"{t}.o"), Layout(stage=stage, axes=(t, q)), *_score_tiles(group, scores, tall, width, paired[stage])]
+    for part in ("key", "weight"):
+        steps += [
+            Split(stage=group.part(part), axis=q, factor=_even(rows, WIDEST * task.lanes)),
+            Order(stage=group.part(part), axes=(*group.others, f"{q}.o", f"{t}.i", f"{q}.i")),
+            Vector(stage=group.part(part), axis=f"{q}.i"),
+        ]
+    steps += [Vector(stage=group.part("scale"), axis=q), Vector(stage=f"{group.sum}.scale", axis=e)]
+    steps += _sum_tiles(task, q, group.others, tall, VECTORS * task.lanes, widen=True)
+    fused, outer = _fused(root, (*group.others, f"{q}.o"))
+    steps += outer
+    for scores in group.scores:
+        if all(extent_of(a, task.sizes) is not None for a in scores.stage.over):
+            wide = None if paired[scores.stage.name] else compute_type(scores.rows.dtype)
+            steps.append(Pack(stage=scores.rows.tensor, at=fused, reader=root, type=wide))
+    return [*steps, Parallel(stage=root, axis=fused), Vector(stage=root, axis=e)]
+
+
+def _rows_in_turn(task: _Task) -> list[Step]:
+    group, decide = task.group, task.decide
+    merge, root, t, e = group.merge.name, group.root.name, group.elements, group.own.name
+    together = {group.grouped[0]: f"{group.grouped[0]}.i"} if group.grouped else {}
+    inner = [together.get(a, a) for a in group.shared if a in (*together, group.row)]
+    outer = [f"{a}.o" if a in together else a for a in group.shared if a != group.row]
+    elements = decide(f"{merge}.block", *_sizes(task.extents[t], task.lanes, ROWS), "elements merged at a time")
+    steps: list[Step] = [Split(stage=root, axis=group.grouped[0], factor=group.grouped[1])] if group.grouped else []
+    steps += [
+        Order(stage=root, axes=(*outer, *inner, e)),
+        At(stage=merge, consumer=root, axis=(*outer, inner[0])[max(0, len(outer) - 1)]),
+        BlockBy(stage=merge, axis=t, factor=elements),
+    ]
+    for scores in group.scores:
+        stage = scores.stage.name
+        steps += [
+            At(stage=stage, consumer=merge, axis=f"{t}.o"),
+            Order(stage=stage, axes=(t, *group.shared, *scores.terms)),
+            Vector(stage=stage, axis=scores.terms[-1]),
+        ]
+    steps += [
+        Vector(stage=group.part("key"), axis=f"{t}.i"),
+        Vector(stage=group.part("weight"), axis=f"{t}.i"),
+        Vector(stage=f"{group.sum}.scale", axis=e),
+    ]
+    row, many = group.grouped or (group.row, task.extents[group.row] or 1)
+    tall = max(1, min(TILE, many))
+    vectors = max(1, min(TILE * VECTORS // tall, -(-(task.extents[e] or task.lanes) // task.lanes)))
+    steps += _sum_tiles(task, row, tuple(a for a in group.shared if a != row), tall, vectors * task.lanes, widen=False)
+    for tensor in dict.fromkeys(n.tensor for n in (*(s.elements for s in group.scores), *group.values)):
+        size = _bytes(task, tensor)  # each is read once, in streams that take turns
+        beyond = size is not None and size > (task.spec.l2_bytes or size)
+        if decide(f"{merge}.prefetch.{tensor}", beyond, (False, True), f"whether the next block of {tensor} is prefetched"):
+            steps.append(Pipeline(stage=tensor, depth=1, at=f"{t}.o", reader=merge))
+    if outer:
+        fused, joined = _fused(root, tuple(outer))
+        steps += [*joined, Parallel(stage=root, axis=fused)]
+    return [*steps, Vector(stage=root, axis=e)]
+
+
+def _fused(stage: str, axes: tuple[str, ...]) -> tuple[str, list[Step]]:
+    """The name of all `axes` as one loop, and the steps that make it."""
+    steps: list[Step] = []
+    fused = axes[0]
+    for axis in axes[1:]:
+        steps.append(Fuse(stage=stage, outer=fused, inner=axis))
+        fused = f"{fused}.{axis}"
+    return fused, steps
+
+
+def _paired(task: _Task, scores: Scores) -> Intrinsic | None:
+    """The instruction that adds several products of a score at a time, along the last of the axes summed over."""
+    row, last = _instruction(scores.rows, scores.elements, task.spec), scores.stage.over[-1]
+    whole = row is not None and (extent_of(last, task.sizes) or 1) % row.k == 0
+    if row is None or not whole or any(unit_stride_axis(f) != last.name for f in (scores.rows, scores.elements)):
+        return None
+    return row if task.decide(f"{scores.stage.name}.instruction", _pays(task.spec), (False, True), f"whether {row.name} multiplies") else None
+
+
+def _score_tiles(group: Group, scores: Scores, tall: int, width: int, row: Intrinsic | None) -> list[Step]:
+    """Register tiles of elements by vectors of rows."""
+    stage, q, t = scores.stage.name, group.row, group.elements
+    *terms, last = scores.terms
+    steps: list[Step] = [Order(stage=stage, axes=(*group.others, q, t, *scores.terms))]
+    steps += [] if row is not None else _widened(group, scores.elements, stage)
+    steps += [Split(stage=stage, axis=q, factor=width), Split(stage=stage, axis=t, factor=tall)]
+    inner: tuple[str, ...] = (last, f"{t}.i", f"{q}.i")
+    if row is not None:
+        steps.append(Split(stage=stage, axis=last, factor=row.k))
+        inner = (f"{last}.o", f"{t}.i", f"{q}.i", f"{last}.i")
+    steps += [
+        Order(stage=stage, axes=(f"{q}.o", f"{t}.o", *terms, *inner)),
+        Unroll(stage=stage, axis=f"{t}.i"),
+        Vector(stage=stage, axis=f"{q}.i"),
+    ]
+    return steps if row is None else [*steps, Intrin(stage=stage, name=row.name)]
+
+
+def _sum_tiles(task: _Task, row: str, outer: tuple[str, ...], tall: int, width: int, *, widen: bool) -> list[Step]:
+    """Register tiles of rows by vectors of values, over the elements of the block."""
+    group, stage = task.group, task.group.sum
+    t, e, widest = f"{group.elements}.i", group.own.name, WIDEST * task.lanes
+    shared_with_keys = any(s.elements.tensor == v.tensor for s in group.scores for v in group.values)
+    plain = widen and len(group.values) == 1 and not shared_with_keys
+    instruction = _rounding(task) if plain else None
+    steps: list[Step] = [Order(stage=stage, axes=(*outer, t, row, e))]
+    if plain and instruction is None:
+        steps += _widened(group, group.values[0], stage)
+    steps += [Split(stage=stage, axis=row, factor=tall), Split(stage=stage, axis=e, factor=width)]
+    tile: tuple[str, ...] = (f"{row}.i", f"{e}.i")
+    if width > widest:
+        steps.append(Split(stage=stage, axis=f"{e}.i", factor=widest))
+        tile = (f"{row}.i", f"{e}.i.o", f"{e}.i.i")
+    order = (f"{e}.o", f"{row}.o", t, *tile)
+    if instruction is not None:
+        steps.append(Split(stage=stage, axis=t, factor=instruction.k))
+        order = (f"{e}.o", f"{row}.o", f"{t}.o", *tile, f"{t}.i")
+    steps += [Order(stage=stage, axes=order), *(Unroll(stage=stage, axis=a) for a in tile[:-1]), Vector(stage=stage, axis=tile[-1])]
+    if instruction is not None:
+        values, at = group.values[0], (*outer, order[0])[0]
+        steps += [
+            Pack(stage=group.part("weight"), at=at, reader=stage, type=values.dtype),
+            Pack(stage=values.tensor, at=at, reader=stage),
+            Intrin(stage=stage, name=instruction.name),
+        ]
+    return steps
+
+
+def _widened(group: Group, load: Load, stage: str) -> list[Step]:
+    """A narrow factor is converted once for the rows of a block, not once for each register tile. The panel lies as the loops are now."""
+    wide = compute_type(load.dtype)
+    if wide == load.dtype:
+        return []
+    at, reader = (group.others[0], stage) if group.others else (f"{group.elements}.o", group.merge.name)
+    return [Pack(stage=load.tensor, at=at, reader=reader, type=wide)]
+
+
+def _rounding(task: _Task) -> Intrinsic | None:
+    """The instruction for weights that are rounded to the type of values and result."""
+    group = task.group
+    row = _instruction(group.values[0], group.values[0], task.spec) if group.root.dtype == group.values[0].dtype else None
+    about = "whether weights are rounded to the type of the values they multiply"
+    return row if row is not None and task.decide(f"{group.merge.name}.round_weights", _pays(task.spec), (False, True), about) else None
+
+
+def _instruction(a: Load, b: Load, spec: DeviceSpec) -> Intrinsic | None:
+    """One that adds several products of these elements; where it loses denormals, these are far below a unit of the sums here."""
+    found = (row for row in INTRINSICS.values() if row.lanes and row.k > 1 and (row.a, row.b) == (a.dtype, b.dtype))
+    return next((row for row in found if row.feature in spec.features), None)
+
+
+def _pays(spec: DeviceSpec) -> bool:
+    """Whether instructions for pairs of narrow floats do more than multiply-adds of wide ones."""
+    return (spec.peak_bf16_ops_per_second_per_core or 0) > (spec.peak_f32_ops_per_second_per_core or 0)
+
+
+def _bytes(task: _Task, tensor: str) -> int | None:
+    """Of an input of known size."""
+    declared = next((p for p in task.graph.op.tensors if p.name == tensor), None)
+    try:
+        return None if declared is None else declared.dtype.storage_bytes * prod(evaluate_index(n, task.sizes) for n in declared.shape)
+    except KeyError:
+        return None
+
+
+def _even(extent: int, most: int) -> int:
+    """The largest part up to `most` that divides the extent."""
+    return next(n for n in range(min(extent, most), 0, -1) if extent % n == 0)
+
+
+def _sizes(extent: int | None, step: int, usual: int) -> tuple[int, tuple[int, ...]]:
+    """The usual size of a block and the others worth trying, in whole steps, not beyond the extent."""
+    most = max(BLOCKS) if extent is None else max(step, -(-extent // step) * step)
+    fitting = [min(most, -(-n // step) * step) for n in (usual, *BLOCKS)]
+    return fitting[0], tuple(dict.fromkeys(fitting[1:]))
