@@ -20,6 +20,7 @@ from tridsl.diagnostics import error
 from tridsl.ir.op import Compact, Map, Op, Reduce, Scan, Stage
 from tridsl.schedule.analyse import Graph, axes_of, work
 from tridsl.schedule.automatic_gpu import automatic_gpu
+from tridsl.schedule.automatic_npu import automatic_npu
 from tridsl.schedule.contraction import contraction_steps, is_contraction, roles_of, worth_packing
 from tridsl.schedule.decisions import Answer, Choice, Decider
 from tridsl.schedule.grouping import Inside, Placed, inlined_stages, packed_together, placements
@@ -30,7 +31,7 @@ from tridsl.schedule.traffic import prefetches, streams
 
 PARALLEL_WORK = 100_000
 """Scalar operations below which a second thread costs more than it brings (starting one takes a few microseconds)."""
-BY_KIND: dict[DeviceKind, Callable[..., Schedule]] = {"gpu": automatic_gpu}
+BY_KIND: dict[DeviceKind, Callable[..., Schedule]] = {"gpu": automatic_gpu, "npu": automatic_npu}
 """Devices whose nests are shaped by other rules than vectors and threads."""
 
 
