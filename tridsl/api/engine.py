@@ -137,6 +137,8 @@ class Engine:
         layouts = tuple((name, a.layout) for name, a in call.given.items())
 
         def sizes_left(served: Served) -> frozenset[str]:  # what a tuner found was found for these very sizes
+            if target.device.spec.fixed_sizes:
+                return frozenset()
             return frozenset(resolved.header.dynamic) if served.refuse is not None else call.family.dynamic
 
         def parts(served: Served) -> tuple[object, ...]:
