@@ -5,7 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from tridsl.backend import Code, Signature
+from tridsl.backends.npu.emit_instructions import instruction_text
 from tridsl.backends.npu.emit_kernel import kernel_text
+from tridsl.backends.npu.emit_mlir import design_text
 from tridsl.backends.npu.lower_array import Laid
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Diagnostic, TriError
@@ -17,7 +19,7 @@ KERNELS, DESIGN, INSTRUCTIONS = "kernels.cc", "design.mlir", "insts.txt"
 
 def emit(laid: Laid, spec: DeviceSpec) -> Code:
     """All files of a design, one behind the other, and the design itself for whoever builds or simulates it."""
-    files = {KERNELS: kernel_text(laid, spec)}
+    files = {KERNELS: kernel_text(laid, spec), DESIGN: design_text(laid.design), INSTRUCTIONS: instruction_text(laid.design)}
     text = "".join(f"{MARK}{name}\n{content}" for name, content in files.items())
     return Code(
         entry=laid.design.name,

@@ -115,7 +115,7 @@ def agree(got: Results, want: Results) -> None:
             finite = np.abs(exact)[np.isfinite(exact)]
         scale = float(finite.max()) if finite.size else 1.0
         np.testing.assert_allclose(
-            got[name].astype(np.float64), exact, rtol=8e-3 if narrow else 1e-5, atol=scale * (4e-3 if narrow else 1e-6), err_msg=name
+            got[name].astype(np.float64), exact, rtol=4e-3 if narrow else 1e-5, atol=scale * (1e-4 if narrow else 1e-6), err_msg=name
         )
 
 
