@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
 
+from tridsl.backends.npu.cost import Prediction, predict
 from tridsl.backends.npu.design import (
     FIRST_CORE,
     MEMTILE,
@@ -45,6 +46,7 @@ from tridsl.backends.npu.limits import DESCRIPTOR_BANK, check
 from tridsl.backends.npu.lower_program import SCALARS, SCALARS_LOCK, Program, identifier, read_program, refuse
 from tridsl.backends.npu.lower_sequence import Edge, sequence
 from tridsl.backends.npu.lower_streams import Lane, lanes_of
+from tridsl.backends.npu.print_design import print_design
 from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.diagnostics import TriError
 from tridsl.ir.expr import Const
@@ -63,11 +65,10 @@ class Laid:
     design: ArrayDesign
     program: Program
     params: tuple[Param, ...]
+    prediction: Prediction
 
     def __str__(self) -> str:
-        from tridsl.backends.npu.print_design import print_design
-
-        return print_design(self.design)
+        return f"# {self.prediction}\n{print_design(self.design)}"
 
 
 def array(kernel: Kernel, spec: DeviceSpec) -> Laid:
@@ -79,7 +80,7 @@ def array(kernel: Kernel, spec: DeviceSpec) -> Laid:
     problems = check(design, spec)
     if problems:
         raise TriError(*problems)
-    return Laid(design=design, program=program, params=kernel.params)
+    return Laid(design=design, program=program, params=kernel.params, prediction=predict(design, program, spec.array))
 
 
 @dataclass(slots=True)

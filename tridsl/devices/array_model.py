@@ -12,11 +12,16 @@ from tridsl.devices.spec import ArraySpec
 
 EFFICIENCY = 0.75
 """Of the peak, what compiled kernels reach in published tables where nothing better is known (0.75 to 0.91 for chess, half to two thirds for Peano)."""
+SHORT_RUN_BYTES = 474
+"""Contiguous bytes at which the host's memory gives half of its rate: runs of 128 bytes reach 10 of 47 GB/s (amd/IRON, on XDNA2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """C[m, n] += A[m, k] B[k, n] on `columns` x `rows` cores; `tile` is what one core multiplies at a time. Bytes of one element each."""
+    """C[m, n] += A[m, k] B[k, n] on `columns` x `rows` cores; `tile` (m, n, k) is what one core multiplies at a time. Bytes of one element each.
+
+    `by_tiles`: the host's memory is read in rows of tiles, k elements of A and n of B at a time; else in long runs.
+    """
 
     m: int
     n: int
@@ -27,6 +32,7 @@ class Product:
     bytes_a: int
     bytes_b: int
     bytes_c: int
+    by_tiles: bool = False
 
 
 def seconds(product: Product, array: ArraySpec, macs_per_cycle: float, *, single: bool = True) -> float:
@@ -46,10 +52,18 @@ def compute_seconds(product: Product, array: ArraySpec, macs_per_cycle: float, *
 
 def memory_seconds(product: Product, array: ArraySpec) -> float:
     """Time of the host's memory: A is read once for each tile column of the array, B once for each tile row."""
-    m, n, _ = product.tile
-    a = product.m * product.k * product.bytes_a * _parts(product.n, n * product.columns)
-    b = product.k * product.n * product.bytes_b * _parts(product.m, m * product.rows)
-    return float((a + b + product.m * product.n * product.bytes_c) / array.memory_bytes_per_second)
+    m, n, k = product.tile
+    a: float = product.m * product.k * product.bytes_a * _parts(product.n, n * product.columns)
+    b: float = product.k * product.n * product.bytes_b * _parts(product.m, m * product.rows)
+    c: float = product.m * product.n * product.bytes_c
+    if product.by_tiles:
+        a, b, c = (_slowed(whole, run) for whole, run in ((a, k * product.bytes_a), (b, n * product.bytes_b), (c, n * product.bytes_c)))
+    return float((a + b + c) / array.memory_bytes_per_second)
+
+
+def _slowed(whole: float, run: int) -> float:
+    """Bytes that could be moved in the time that `whole` bytes take in runs of `run` bytes."""
+    return whole * (run + SHORT_RUN_BYTES) / run
 
 
 def stream_seconds(bytes_moved: int, array: ArraySpec) -> float:

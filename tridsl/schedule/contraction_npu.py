@@ -45,7 +45,7 @@ def contraction_npu(
     over = stage.over[0].name
     narrow = {t.name: t for t in graph.op.tensors}[result].dtype.storage_bytes
     columns = decide(f"{name}.columns", spec.columns or 1, [n for n in (1, 2, 4, 8) if n <= (spec.columns or 1)], "columns of the array")
-    m, n, k = _tile(row, array, (extents[i], extents[j], extents[over]), columns, narrow, result != name)
+    m, n, k = tile_of(row, array, (extents[i], extents[j], extents[over]), columns, narrow, result != name)
     k = decide(f"{name}.depth", k, [d for d in (row.k, 2 * row.k, 4 * row.k, 8 * row.k) if d <= k], "depth of a core's panels")
     shape = Shape(i=i, j=j, over=over, m=m, n=n, k=k, columns=columns, rows=array.rows, extents=extents)
     return _alone(name, stage, row, shape) if result == name else _followed(graph, name, result, row, shape)
@@ -79,7 +79,7 @@ def _follows(graph: Graph, name: str, result: str, live: Sequence[str]) -> bool:
     )
 
 
-def _tile(row: Intrinsic, array: ArraySpec, extents: tuple[int, int, int], columns: int, bytes_c: int, wide: bool) -> tuple[int, int, int]:
+def tile_of(row: Intrinsic, array: ArraySpec, extents: tuple[int, int, int], columns: int, bytes_c: int, wide: bool) -> tuple[int, int, int]:
     """The fastest tile that a core holds: two panels of each factor, one of the result (and its sums, where they are wider)."""
     room = array.core_memory_bytes - array.core_stack_bytes - SLACK_BYTES
     sums = row.acc.storage_bytes if wide else 0
@@ -93,7 +93,7 @@ def _tile(row: Intrinsic, array: ArraySpec, extents: tuple[int, int, int], colum
                     continue
                 product = Product(
                     m=extents[0], n=extents[1], k=extents[2], tile=(m, n, k), columns=columns, rows=array.rows,
-                    bytes_a=row.a.storage_bytes, bytes_b=row.b.storage_bytes, bytes_c=bytes_c,
+                    bytes_a=row.a.storage_bytes, bytes_b=row.b.storage_bytes, bytes_c=bytes_c, by_tiles=True,
                 )  # fmt: skip
                 candidate = (seconds(product, array, macs), -m * n * k, (m, n, k))
                 best = candidate if best is None or candidate < best else best
@@ -101,9 +101,9 @@ def _tile(row: Intrinsic, array: ArraySpec, extents: tuple[int, int, int], colum
 
 
 def _sizes(unit: int, extent: int, parts: int) -> list[int]:
-    """Multiples of `unit` up to 160, none larger than what one of `parts` needs."""
+    """Multiples of `unit` up to 256, none larger than what one of `parts` needs."""
     most = -(-extent // (parts * unit)) * unit
-    return list(range(unit, min(160, most) + 1, unit)) or [unit]
+    return list(range(unit, min(256, most) + 1, unit)) or [unit]
 
 
 def _alone(name: str, stage: Reduce, row: Intrinsic, s: Shape) -> list[Step]:
