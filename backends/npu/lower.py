@@ -11,7 +11,7 @@ from tridsl.passes.simplify import simplify
 from tridsl.passes.strip_vectors import strip_vectors
 
 LOWER: tuple[LowerStage, ...] = (
-    LowerStage(name="register_tiles", run=lambda kernel, spec: register_tiles(kernel)),
+    LowerStage(name="register_tiles", run=lambda kernel, spec: register_tiles(kernel, joined=False)),
     LowerStage(name="place_init", run=lambda kernel, spec: place_init(kernel)),  # what register_tiles left in memory
     LowerStage(name="form_mma", run=lambda kernel, spec: form_mma(kernel)),
     LowerStage(name="strip_vectors", run=strip_vectors),

@@ -32,8 +32,9 @@ PREFETCHED_BYTES = 512
 """A tile from this size on (eight cache lines, which a core waits for in turns) is fetched while the loop runs."""
 
 
-def register_tiles(kernel: Kernel) -> Kernel:
-    """Every reduction that fits, in every phase."""
+def register_tiles(kernel: Kernel, *, joined: bool = True) -> Kernel:
+    """Every reduction that fits, in every phase. `joined` False: every tile starts from what is in memory, for devices whose accumulators are
+    loaded as they are (AI Engine) and that do not wait for it."""
     types = {b.name: b.dtype for b in kernel.scratch} | {p.name: p.dtype for p in kernel.params}
     types |= {n.buffer.name: n.buffer.dtype for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
 
@@ -41,7 +42,7 @@ def register_tiles(kernel: Kernel) -> Kernel:
         out: list[Stmt] = []
         for statement in block:
             if isinstance(statement, For):
-                tiled = _tile(statement, above, types) if statement.reduce else None
+                tiled = _tile(statement, above, types, joined) if statement.reduce else None
                 if tiled is None:
                     inner = replace(statement, body=visit(statement.body, (*above, statement)))
                     out += (*_when_empty(statement, inner, above), inner)
@@ -96,7 +97,7 @@ def _path(block: Block) -> tuple[tuple[For, ...], Accumulate] | None:
     return found[0] if len(found) == 1 else None
 
 
-def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType]) -> Block | None:
+def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType], joined: bool) -> Block | None:
     found = _path((root,))
     if found is None:
         return None
@@ -158,7 +159,7 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType]) -> Bloc
         store.append(Store(target=target, value=held[-1]))
     entry = fill("zero", True, tuple(zero))
     leave = fill("out", False, tuple(store))
-    if starting is not None and _joins(accumulate, types):
+    if starting is not None and joined and _joins(accumulate, types):
         join = replace(accumulate, values=tuple(held), init=False, intrinsic=None)
         leave = (If(condition=starting, then=leave, otherwise=fill("add", False, (join,))),)
         if straight and total >= PREFETCHED_BYTES:
