@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LINKS = ("backends", "autotune", "grammar", "stdlib")
-DATA = (".tri", ".toml", ".lark", ".json", ".pyi", "py.typed")
+DATA = (".tri", ".toml", ".lark", ".json", ".pyi", ".hpp", "py.typed")
 
 
 @pytest.mark.parametrize("name", LINKS)

@@ -10,19 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Diagnostic, TriError, error
 from tridsl.ir.op import Param
 
-if TYPE_CHECKING:
-    from tridsl.ir.loop import Kernel  # start-up time: who runs a cached binary has no need of the loop language
-
 HOST_KINDS = ("cpu", "reference")
 """Kinds of devices that work in host memory, with the host's threads."""
 
-LowerPass: TypeAlias = "Callable[[Kernel, DeviceSpec], Kernel]"
+LowerPass: TypeAlias = "Callable[[Any, DeviceSpec], Any]"
+"""Of a `Kernel` to a `Kernel`; a backend's last pass may make a value of its own, which prints itself (`str`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +128,14 @@ class Recorder(Protocol):
         others share `memory_bytes` on the device."""
 
 
+@runtime_checkable
+class Plays(Protocol):
+    """A driver that can play devices which are not here: simulators."""
+
+    def played(self, name: str) -> Device | None:
+        """The simulated device of exactly this name; such devices are in no list."""
+
+
 class Driver(Protocol):
     """Hardware access; opened lazily, raises BackendUnavailable."""
 
@@ -144,7 +150,7 @@ class Driver(Protocol):
 class Backend:
     """A backend's manifest.
 
-    `lower`: target passes, run after the shared ones. `accepts` returns diagnostics for constructs that `emit` cannot take.
+    `lower`: target passes, run after the shared ones, or in their place where `shared` is False. `accepts` returns diagnostics for constructs that `emit` cannot take.
     `emit` is pure; `build` is the only place that calls a compiler; `driver` returns the one driver of the process.
     `version` changes whenever the same kernel would give different code: it is part of every cache key.
     """
@@ -153,10 +159,11 @@ class Backend:
     version: str
     kind: str
     lower: tuple[LowerStage, ...]
-    accepts: Callable[[Kernel, DeviceSpec], tuple[Diagnostic, ...]]
-    emit: Callable[[Kernel, DeviceSpec], Code]
+    accepts: Callable[[Any, DeviceSpec], tuple[Diagnostic, ...]]
+    emit: Callable[[Any, DeviceSpec], Code]
     build: Callable[[Code, DeviceSpec], Binary]
     driver: Callable[[], Driver]
+    shared: bool = True
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():

@@ -72,7 +72,7 @@ LOWER: Stages = (
 def stages(backend: Backend) -> Stages:
     """All stages from an `Op` to a `Binary` on `backend`."""
     target = tuple((stage.name, _target(stage.run)) for stage in backend.lower)
-    return (*TO_KERNEL, *SCHEDULE, *LOWER, *target, ("accepts", _accepts), ("emit", _emit), ("build", _build))
+    return (*TO_KERNEL, *SCHEDULE, *(LOWER if backend.shared else ()), *target, ("accepts", _accepts), ("emit", _emit), ("build", _build))
 
 
 def _target(run: Callable[..., Any]) -> StageFunction:

@@ -20,6 +20,7 @@ from tridsl.backend import Binary, Code
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.evaluate_op import evaluate_op
 from tridsl.ir.expr import index
+from tridsl.ir.loop import Kernel
 from tridsl.ir.op import Op, Scalar, Tensor
 from tridsl.ir.printer import print_kernel, print_op
 from tridsl.passes.specialise import Specialisation
@@ -115,7 +116,7 @@ def _text(value: Any) -> str:
         return value.text
     if isinstance(value, Binary):
         return f"{value.backend} binary `{value.entry}`, {len(value.blob)} bytes"
-    return print_kernel(value)
+    return print_kernel(value) if isinstance(value, Kernel) else str(value)
 
 
 def _elements(resolved: Resolved, call: Call) -> dict[str, NDArray[Any]]:

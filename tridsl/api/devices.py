@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from tridsl.backend import Backend, BackendUnavailable, Device, backend_names, load_backend
+from tridsl.backend import Backend, BackendUnavailable, Device, Plays, backend_names, load_backend
 from tridsl.diagnostics import Diagnostic, TriError, error
 from tridsl.program.realise import Target
 
@@ -36,8 +36,12 @@ def find(name: str) -> Target:
     missing: list[Diagnostic] = []
     software: list[str] = []
     for backend in _candidates(kind):
+        driver = backend.driver()
+        played = driver.played(wanted) if isinstance(driver, Plays) else None
+        if played is not None:
+            return Target(backend=backend, device=played)
         try:
-            present = backend.driver().devices()
+            present = driver.devices()
         except BackendUnavailable as problem:
             missing += problem.diagnostics
             continue

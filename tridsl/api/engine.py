@@ -139,6 +139,8 @@ class Engine:
         packed = _packed_sizes(header, call)
 
         def sizes_left(served: Served) -> frozenset[str]:  # what a tuner found was found for these very sizes
+            if target.device.spec.fixed_sizes:
+                return frozenset()
             return frozenset(resolved.header.dynamic) if served.refuse is not None else call.family.dynamic - packed
 
         def parts(served: Served) -> tuple[object, ...]:

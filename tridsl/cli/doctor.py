@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tridsl.backends.cpu.host import host_spec
+from tridsl.backends.npu.facts import findings as npu_findings
 from tridsl.backends.vulkan.api import open_api
 from tridsl.backends.vulkan.build import find_compiler
 from tridsl.backends.vulkan.driver import process_driver
@@ -155,10 +156,10 @@ def _gpu_fix() -> str:
 
 
 def _npu(settings: Settings) -> Iterator[Finding]:
-    nodes = sorted(Path("/dev/accel").glob("accel*"))
-    module = Path("/sys/module/amdxdna").exists()
-    found = f"{nodes[0]}{', driver amdxdna' if module else ''}" if nodes else "no /dev/accel/accel*"
-    yield Finding(part="NPU", state="note", found=f"{found}; tridsl has no NPU backend yet", purpose="the NPU")
+    """Without the device one line; with it every part that running on it takes, in the order in which they fail."""
+    rows = npu_findings(peano=settings.peano)
+    for row in rows if not rows[0].fix else rows[:1]:
+        yield Finding(part=row.part, state="note" if row.fix else "ok", found=row.state, purpose="the NPU" if row.fix else "", fix=row.fix)
 
 
 def _limits(settings: Settings) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ from tridsl.passes.specialise import Specialisation
 from tridsl.program.compose import with_constants
 from tridsl.schedule.text import text_schedule
 from tridsl.syntax.format import format as format_module
+from tridsl.syntax.nodes import Module
 from tridsl.syntax.parse import parse
 
 FRONT = ("parse", "check")
@@ -118,7 +119,9 @@ def text_of(value: Any) -> str:
         return f"{value.backend} binary `{value.entry}`, {len(value.blob)} bytes"
     if isinstance(value, Op):
         return print_op(value)
-    return print_kernel(value) if isinstance(value, Kernel) else format_module(value)
+    if isinstance(value, Module):
+        return format_module(value)
+    return print_kernel(value) if isinstance(value, Kernel) else str(value)
 
 
 def _override(stage: str, file: Path) -> Callable[[Any], Any]:

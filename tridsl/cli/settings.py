@@ -17,7 +17,7 @@ class Settings:
 
     `cache`: folder of compiled kernels (`TRIDSL_CACHE`; None is the user's cache directory). `personality`: folder of the evidence
     (`TRIDSL_PERSONALITY`; None is the user's data directory). `threads`: the most threads a kernel
-    may use (`OMP_NUM_THREADS`; None is every core of this process). `colour`: colours on the terminal (off with `NO_COLOR`,
+    may use (`OMP_NUM_THREADS`; None is every core of this process). `peano`: folder of AMD's compiler for NPU cores (`PEANO_INSTALL_DIR`). `colour`: colours on the terminal (off with `NO_COLOR`,
     https://no-color.org). `width`: columns of the terminal (`COLUMNS`), None to ask it.
     """
 
@@ -26,6 +26,7 @@ class Settings:
     threads: int | None = None
     colour: bool = False
     width: int | None = None
+    peano: Path | None = None
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -37,6 +38,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         threads=_count(environment, "OMP_NUM_THREADS"),
         colour=terminal and not environment.get("NO_COLOR"),
         width=_count(environment, "COLUMNS"),
+        peano=_folder(environment, "PEANO_INSTALL_DIR"),
     )
 
 

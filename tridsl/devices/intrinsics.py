@@ -40,6 +40,13 @@ INTRINSICS: dict[str, Intrinsic] = {
         Intrinsic(name="vdpbf16ps", a=BF16, b=BF16, acc=F32, m=1, n=1, k=2, feature="avx512bf16", lanes=True),
         Intrinsic(name="coopmat_16x16x16", a=F16, b=F16, acc=F32, m=16, n=16, k=16, feature="cooperative_matrix"),
         Intrinsic(name="coopmat_i8_16x16x32", a=I8, b=I8, acc=I32, m=16, n=16, k=32, feature="cooperative_matrix_i8_k32"),
+        # AI Engine: `aie::mmul<m, k, n>` of one instruction (aie_api detail/mmul.hpp); its names put k in the middle, ours too
+        Intrinsic(name="mmul_i8_4x8x8", a=I8, b=I8, acc=I32, m=4, n=8, k=8, feature="aie2"),
+        Intrinsic(name="mmul_i8_8x8x8", a=I8, b=I8, acc=I32, m=8, n=8, k=8, feature="aie2p"),
+        Intrinsic(name="mmul_i16_4x4x4", a=I16, b=I16, acc=I32, m=4, n=4, k=4, feature="aie2"),
+        Intrinsic(name="mmul_i16_4x4x8", a=I16, b=I16, acc=I32, m=4, n=8, k=4, feature="aie2p"),
+        Intrinsic(name="mmul_bf16_4x8x4", a=BF16, b=BF16, acc=F32, m=4, n=4, k=8, feature="aie2"),
+        Intrinsic(name="mmul_bf16_8x8x8", a=BF16, b=BF16, acc=F32, m=8, n=8, k=8, feature="aie2p"),
         Intrinsic(name="coopmat_i8_16x16x16", a=I8, b=I8, acc=I32, m=16, n=16, k=16, feature="cooperative_matrix_i8_k16"),
     )
 }

@@ -17,6 +17,58 @@ DeviceKind = Literal["cpu", "gpu", "npu", "reference"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArraySpec:
+    """An array of cores fed by DMA (AMD AI Engine): memories, and how many of what a tile has. One fact, one number; a limit is inclusive.
+
+    `core_*`, `memtile_*`, `shim_*`: compute tiles, memory tiles, and the tiles at the edge towards the host's memory. `in_channels` write to a
+    tile's memory (S2MM), `out_channels` read it (MM2S). Of a buffer descriptor: `dimensions`, the largest `wrap` (count of a dimension, in words
+    along the innermost), `step` (stride, words) and `length` (words). `iterations`: the outermost dimension of a transfer; `repeats`: runs of a task.
+    `load_bytes`: the widest access of a core, which is also the alignment that it needs. `macs_per_cycle`: by element type of the factors.
+    """
+
+    rows: int
+    granule_bytes: int
+    load_bytes: int
+    core_memory_bytes: int
+    core_program_bytes: int
+    core_stack_bytes: int
+    core_in_channels: int
+    core_out_channels: int
+    core_descriptors: int
+    core_locks: int
+    core_dimensions: int
+    core_wrap: int
+    core_step_words: int
+    core_length_words: int
+    memtile_memory_bytes: int
+    memtile_in_channels: int
+    memtile_out_channels: int
+    memtile_descriptors: int
+    memtile_locks: int
+    memtile_dimensions: int
+    memtile_wrap: int
+    memtile_step_words: int
+    memtile_length_words: int
+    shim_in_channels: int
+    shim_out_channels: int
+    shim_descriptors: int
+    shim_locks: int
+    shim_dimensions: int
+    shim_wrap: int
+    shim_step_words: int
+    shim_length_words: int
+    shim_queue_tasks: int
+    lock_maximum: int
+    iterations: int
+    repeats: int
+    clock_hz: float
+    stream_bytes_per_cycle: int
+    memory_bytes_per_second: float
+    dispatch_seconds: float
+    macs_per_cycle: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSpec:
     """One device.
 
@@ -24,7 +76,7 @@ class DeviceSpec:
     `max_group_lanes`: the GPU's workgroups. `stream_bytes`: the size from which a result is stored faster around the caches than
     through them (absent: what is larger than the last of them; a core's part of one that many share can be far smaller).
     `max_loop_iterations`: what one invocation may run in all its loops. `features`: lower-case names (`avx512vnni`,
-    `cooperative_matrix`, `float16`). `target_*`: what the code generator is told. `cpuid`: in a chip file, the processors that it
+    `cooperative_matrix`, `float16`). `array`: the tiles of an NPU. `fixed_sizes`: kernels must know every size. `target_*`: what the code generator is told. `cpuid`: in a chip file, the processors that it
     describes: vendor, family, and a model or a range of them (`GenuineIntel 6 143`, `AuthenticAMD 25 16..31`). Rates are per
     second and per device unless named otherwise; `peak_bf16_…`: of the instructions that multiply pairs of bf16 (on some chips less
     than that of f32).
@@ -51,6 +103,8 @@ class DeviceSpec:
     max_push_bytes: int | None = None
     max_loop_iterations: int | None = None
     columns: int | None = None
+    array: ArraySpec | None = None
+    fixed_sizes: bool = False
     memory_bytes: int | None = None
     software: bool = False
     peak_f32_ops_per_second_per_core: float | None = None
@@ -62,20 +116,35 @@ class DeviceSpec:
         return max(1, (self.vector_bits or 0) // dtype.storage_bits)
 
 
+ARRAY = "array_"
+"""Facts of a chip file with this prefix are those of `ArraySpec`."""
+
+
 class _Fact(msgspec.Struct, frozen=True):
-    value: int | float | str | bool | list[int | str]
+    value: int | float | str | bool | list[int | str] | dict[str, int]
     source: str
 
 
 def load_chip(name: str) -> DeviceSpec:
-    """The spec in `chips/<name>.toml`, where each fact is `{ value = …, source = "datasheet" | "measured" | "published" }`."""
+    """The spec in `chips/<name>.toml`, where each fact is `{ value = …, source = "datasheet" | "measured" | "published" | "fitted" }`."""
     text = resources.files("tridsl.devices").joinpath("chips", f"{name}.toml").read_text()
     facts = msgspec.toml.decode(text, type=dict[str, str | _Fact])
     values: dict[str, object] = {}
+    array: dict[str, object] = {}
     for key, fact in facts.items():
         value = fact.value if isinstance(fact, _Fact) else fact
-        values[key] = frozenset(value) if key == "features" and isinstance(value, list) else tuple(value) if isinstance(value, list) else value
+        into, name = (array, key.removeprefix(ARRAY)) if key.startswith(ARRAY) else (values, key)
+        into[name] = frozenset(value) if key == "features" and isinstance(value, list) else _frozen(value)
+    if array:
+        values["array"] = ArraySpec(**array)  # type: ignore[arg-type]
     return DeviceSpec(**values)  # type: ignore[arg-type]
+
+
+def _frozen(value: object) -> object:
+    """Lists as tuples; a table as its pairs."""
+    if isinstance(value, dict):
+        return tuple(sorted(value.items()))
+    return tuple(value) if isinstance(value, list) else value
 
 
 def chip_names() -> tuple[str, ...]:

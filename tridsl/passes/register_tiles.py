@@ -33,8 +33,9 @@ PREFETCHED_BYTES = 512
 """A tile from this size on (eight cache lines, which a core waits for in turns) is fetched while the loop runs."""
 
 
-def register_tiles(kernel: Kernel) -> Kernel:
-    """Every reduction that fits, in every phase."""
+def register_tiles(kernel: Kernel, *, joining: bool = True) -> Kernel:
+    """Every reduction that fits, in every phase. `joining` False: every tile starts from what is in memory, for devices whose accumulators
+    are loaded as they are (AI Engine) and that do not wait for it."""
     types = {b.name: b.dtype for b in kernel.scratch} | {p.name: p.dtype for p in kernel.params}
     types |= {n.buffer.name: n.buffer.dtype for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
 
@@ -42,7 +43,7 @@ def register_tiles(kernel: Kernel) -> Kernel:
         out: list[Stmt] = []
         for statement in block:
             if isinstance(statement, For):
-                tiled = _tile(statement, above, types) if statement.reduce else None
+                tiled = _tile(statement, above, types, joining) if statement.reduce else None
                 if tiled is None:
                     inner = replace(statement, body=visit(statement.body, (*above, statement)))
                     out += (*_when_empty(statement, inner, above), inner)
@@ -97,7 +98,7 @@ def _path(block: Block) -> tuple[tuple[For, ...], Accumulate] | None:
     return found[0] if len(found) == 1 else None
 
 
-def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType]) -> Block | None:
+def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType], joining: bool) -> Block | None:
     found = _path((root,))
     if found is None:
         return None
@@ -159,7 +160,7 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType]) -> Bloc
         store.append(Store(target=target, value=held[-1]))
     zeroed, loaded = fill("zero", True, tuple(zero)), fill("in", True, tuple(load))
     stored = fill("out", False, tuple(store))
-    joins = _joins(accumulate, types) and (starting is not None or not accumulate.init)
+    joins = joining and _joins(accumulate, types) and (starting is not None or not accumulate.init)
     joined = fill("add", False, (replace(accumulate, values=tuple(held), init=False, intrinsic=None),)) if joins else stored
     entry = zeroed if joins or accumulate.init else loaded
     leave = stored if accumulate.init else joined

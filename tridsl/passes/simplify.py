@@ -52,8 +52,10 @@ def _statement(statement: Stmt, ranges: Ranges) -> Block:
             full = axis.bound is not None and extent == index(axis.bound)
             axes.append(replace(axis, extent=extent, bound=None if full else axis.bound))
             inner[axis.var] = _range(extent, axis.bound, inner)
-        source = map_children(statement.source, lambda part: _fold(part, inner))  # an access even where nothing is inside
-        folded = _children(replace(statement, axes=tuple(axes)), inner)
+        whole: Ranges = {**inner, **{a.var: (0, a.bound - 1) for a in axes if a.bound is not None}}  # a panel has places for what is not copied too
+        beyond = whole if statement.pad is None else inner
+        source = map_children(statement.source, lambda part: _fold(part, beyond))  # an access even where nothing is inside
+        folded = _children(replace(statement, axes=tuple(axes)), whole)
         assert isinstance(folded, Copy)
         return (replace(folded, source=source),)
     if isinstance(statement, Mma):

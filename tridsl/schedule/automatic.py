@@ -22,6 +22,7 @@ from tridsl.ir.op import Compact, Map, Op, Reduce, Scan, Stage
 from tridsl.ir.packings import bytes_of, is_packed, unpacked
 from tridsl.schedule.analyse import Graph, axes_of, work
 from tridsl.schedule.automatic_gpu import automatic_gpu
+from tridsl.schedule.automatic_npu import automatic_npu
 from tridsl.schedule.blocked_rows import blocked_monoids
 from tridsl.schedule.contraction import contraction_steps, is_contraction, roles_of, worth_packing
 from tridsl.schedule.decisions import Answer, Choice, Decider
@@ -34,7 +35,7 @@ from tridsl.schedule.traffic import prefetches, streams
 
 PARALLEL_WORK = 100_000
 """Scalar operations below which a second thread costs more than it brings (starting one takes a few microseconds)."""
-BY_KIND: dict[DeviceKind, Callable[..., Schedule]] = {"gpu": automatic_gpu}
+BY_KIND: dict[DeviceKind, Callable[..., Schedule]] = {"gpu": automatic_gpu, "npu": automatic_npu}
 """Devices whose nests are shaped by other rules than vectors and threads."""
 
 

@@ -12,8 +12,9 @@ from tridsl.ir.loop import Alloc, Buffer, Kernel, Space, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, walk
 from tridsl.schedule.cache import cache
-from tridsl.schedule.nest import stage_of, stages, unknown_stage
+from tridsl.schedule.nest import axis_of, loops_of, stage_of, stages, unknown_stage
 from tridsl.schedule.pack import stage_copy
+from tridsl.schedule.panels import SPACE, panels
 from tridsl.schedule.steps import StoreIn
 
 SPACES: tuple[Space, ...] = get_args(Space)
@@ -25,8 +26,8 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     before:  alloc e: f32[N] in l1                    e.store(shared)
     after:   alloc e: f32[N] in shared
 
-    For a parameter `x.store(reg)` makes a copy of it a stage of its own (`schedule.cache`), and `A.store(shared, at=k.o)` stages what the loop `k.o` reads, copied by all lanes together. For a result
-    `y.store(stream)` writes around the caches (LLVM: nontemporal). E0416: no such space. E0417: the stage has storage for the
+    For a parameter `x.store(reg)` makes a copy of it a stage of its own (`schedule.cache`), and `A.store(shared, at=k.o)` stages what the loop `k.o` reads, copied by all lanes together. On a stage, `C.store(l1, at=k.o)`
+    stages everything that its loop `k.o` touches in a core's own memory (`schedule.panels`). For a result `y.store(stream)` writes around the caches (LLVM: nontemporal). E0416: no such space. E0417: the stage has storage for the
     whole device (use `.at` first), or a register or shared buffer would have no constant size.
     """
     if step.space == STREAM:
@@ -34,6 +35,8 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     if step.space not in SPACES:
         raise error("E0416", f"there is no space `{step.space}`", step.span, help=f"use one of {', '.join((*SPACES, STREAM))}")
     space: Space = step.space
+    if step.at is not None and space == SPACE and any(axis_of(loop.var) == step.at for loop in loops_of(kernel, step.stage)):
+        return panels(kernel, step, spec)
     if any(isinstance(p, Tensor) and p.name == step.stage for p in kernel.params):
         if step.at is None and step.space == "reg":
             return cache(kernel, step, spec)

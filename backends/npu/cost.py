@@ -1,0 +1,133 @@
+"""What a laid out kernel would take on the array: *predicted* from published rates, never measured.
+
+Three flows overlap: the host's memory, the streams (one DMA channel moves 4 bytes a cycle), and the cores. The slowest decides. The cores' part counts
+vector operations of the kernel text's loops and assumes one a cycle, more for what the hardware emulates; what Peano would make of them is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from tridsl.backends.npu.design import Acquire, ArrayDesign, Invoke, Repeat, Step, Task
+from tridsl.backends.npu.lower_program import Program
+from tridsl.devices.array_model import EFFICIENCY, peak_macs
+from tridsl.devices.intrinsics import INTRINSICS
+from tridsl.devices.spec import ArraySpec
+from tridsl.dtypes import F32
+from tridsl.ir.expr import Binary, Call, Cast, Const, Load, Select, Unary
+from tridsl.ir.loop import Accumulate, Block, For, If, Mma, Store
+
+VECTOR_LANES = 16
+"""Lanes of an f32 vector, which floats are computed in."""
+CALL_OPERATIONS = 60
+"""Vector operations of a function: an exponential is about twenty products and sums, of which the products are emulated."""
+EMULATED_PRODUCT = 6
+"""Products of bf16 that one of f32 is made of (3 to 9; aie_api)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """Seconds, each if it were alone, and what every dispatch costs besides."""
+
+    memory: float
+    streams: float
+    cores: float
+    dispatch: float
+
+    @property
+    def seconds(self) -> float:
+        return max(self.memory, self.streams, self.cores) + self.dispatch
+
+    @property
+    def bottleneck(self) -> str:
+        return max(("memory", self.memory), ("streams", self.streams), ("cores", self.cores), key=lambda part: part[1])[0]
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {getattr(self, name) * 1e6:.1f}" for name in ("memory", "streams", "cores"))
+        return f"predicted {self.seconds * 1e6:.1f} us with {self.dispatch * 1e6:.0f} us of dispatch; bound by {self.bottleneck} ({parts} us)"
+
+
+def predict(design: ArrayDesign, program: Program, array: ArraySpec) -> Prediction:
+    """From the design's transfers and the loops of its functions."""
+    sizes = {t.name: t.element_bytes for t in design.tensors}
+    total = 0
+    channels: dict[object, int] = {}
+    for task in design.sequence:
+        if isinstance(task, Task):
+            moved = prod(d.size for d in task.dimensions) * task.repeats * sizes[task.tensor]
+            total += moved
+            key = (task.tile, task.direction, task.channel)
+            channels[key] = channels.get(key, 0) + moved
+    buffers = {b.name: b for b in design.buffers}
+    costs = {body.name: _cycles(body.block, array) for body in program.bodies}
+    busiest = 0.0
+    for core in design.cores:
+        counts = _counts(core.program)
+        busiest = max(busiest, sum(n * costs[name] for name, n in counts.items() if name in costs))
+        for port in core.ports:
+            channels[core.tile, port.name] = _uses(core.program, port.name) * buffers[port.buffers[0]].bytes
+    cycle = 1 / array.clock_hz
+    return Prediction(
+        memory=total / array.memory_bytes_per_second, streams=max(channels.values(), default=0) / array.stream_bytes_per_cycle * cycle,
+        cores=busiest * cycle, dispatch=array.dispatch_seconds,
+    )  # fmt: skip
+
+
+def _counts(steps: tuple[Step, ...], times: int = 1) -> dict[str, int]:
+    """How often each function runs."""
+    found: dict[str, int] = {}
+    for step in steps:
+        inner: Mapping[str, int] = {}
+        if isinstance(step, Invoke):
+            inner = {step.function: times}
+        elif isinstance(step, Repeat):
+            inner = _counts(step.body, times * step.count)
+        for name, n in inner.items():
+            found[name] = found.get(name, 0) + n
+    return found
+
+
+def _uses(steps: tuple[Step, ...], port: str) -> int:
+    return sum(
+        step.count * _uses(step.body, port) if isinstance(step, Repeat) else int(isinstance(step, Acquire) and step.port == port) for step in steps
+    )
+
+
+def _cycles(block: Block, array: ArraySpec) -> float:
+    total = 0.0
+    for statement in block:
+        match statement:
+            case For(extent=Const(value=count), kind="vector"):
+                total += -(-int(count) // VECTOR_LANES) * _cycles(statement.body, array)
+            case For(extent=Const(value=count)):
+                total += int(count) * _cycles(statement.body, array)
+            case If():
+                total += max(_cycles(statement.then, array), _cycles(statement.otherwise, array))
+            case Mma(intrinsic=name):
+                row = INTRINSICS[name]
+                total += row.m * row.n * row.k / (EFFICIENCY * (peak_macs(array, str(row.a)) or 1))
+            case Store(value=value):
+                total += 1 + _operations(value)
+            case Accumulate(values=values):
+                total += 1 + sum(map(_operations, values))
+    return total
+
+
+def _operations(node: object) -> float:
+    match node:
+        case Load() | Const():
+            return 0
+        case Binary(op="mul" | "div" as op, a=a, b=b, dtype=dtype):
+            own = (EMULATED_PRODUCT if dtype == F32 else 1) * (1 if op == "mul" else 5)
+            return own + _operations(a) + _operations(b)
+        case Binary(a=a, b=b):
+            return 1 + _operations(a) + _operations(b)
+        case Select(condition=c, a=a, b=b):
+            return 1 + _operations(c) + _operations(a) + _operations(b)
+        case Unary(a=a) | Cast(a=a):
+            return 1 + _operations(a)
+        case Call(args=args):
+            return CALL_OPERATIONS + sum(map(_operations, args))
+    return 0

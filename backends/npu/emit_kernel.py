@@ -1,0 +1,438 @@
+"""The functions of the kernel text: loops, stores, reductions and matrix instructions, in the AIE API's C++.
+
+Innermost loops whose accesses lie side by side become vectors; loops of a register tile are written out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+from tridsl.backends.npu.emit_functions import ELEMENTS, HELPERS, REDUCTIONS, vector, with_needs
+from tridsl.backends.npu.emit_values import (
+    Frame,
+    Lanes,
+    Place,
+    address,
+    along,
+    cannot,
+    combine,
+    index_text,
+    is_aligned,
+    lane_of,
+    number_text,
+    pointer,
+    stored,
+    value,
+)
+from tridsl.backends.npu.lower_array import Laid
+from tridsl.backends.npu.lower_program import Body, identifier, in_registers
+from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
+from tridsl.devices.spec import DeviceSpec
+from tridsl.dtypes import BOOL, INDEX, DType, compute_type
+from tridsl.ir.affine import normal_form, simplify_index
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, index
+from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Mma, Ref, Stmt, Store
+from tridsl.ir.walk import substitute, variables, walk
+
+VECTOR_BITS = 512
+"""Of every vector: a native register of both generations."""
+WRITTEN_OUT = 8
+"""Iterations up to which a loop of a register tile is written out, and vectors up to which a nest is."""
+
+HEADER = """// {name}: kernels for AMD AI Engine ({generation}), written by tridsl. Not compiled by Peano and not run on an NPU by its authors.
+#include <aie_api/aie.hpp>
+#include <stdint.h>
+"""
+
+
+def kernel_text(laid: Laid, spec: DeviceSpec) -> str:
+    """All functions of a design, and the helpers they call. E0774: a construct without AIE code."""
+    used: set[str] = set()
+    blocks: set[str] = set()
+    texts = []
+    for body in laid.program.bodies:
+        frame = _function(body, laid, spec)
+        used |= frame.used
+        blocks |= frame.blocks
+        texts.append("\n".join(frame.lines))
+    aliases = [_alias(INTRINSICS[name]) for name in sorted(blocks)]
+    header = HEADER.format(name=laid.design.name, generation=laid.design.generation)
+    assert used <= set(HELPERS)
+    return "\n".join([header, *aliases, *(h.text + "\n" for h in with_needs(used)), *texts]) + "\n"
+
+
+def _alias(row: Intrinsic) -> str:
+    return f"using {row.name} = aie::mmul<{row.m}, {row.k}, {row.n}, {ELEMENTS[row.a]}, {ELEMENTS[row.b]}>;\n"
+
+
+def _function(body: Body, laid: Laid, spec: DeviceSpec) -> Frame:
+    assert spec.array is not None
+    scalars = {s.name: (n, s.dtype) for n, s in enumerate(laid.program.scalars)}
+    frame = Frame(lanes=_lanes(body), align=spec.array.load_bytes, scalars=scalars)
+    written = _written(body.block)
+    parameters = []
+    for buffer in body.pointers:
+        if buffer.dtype not in ELEMENTS:
+            raise cannot(f"memory of type {buffer.dtype}")
+        shape = tuple(int(n.value) for n in buffer.shape if isinstance(n, Const))
+        frame.places[buffer.name] = Place(name=identifier(buffer.name), kind="memory", dtype=buffer.dtype, shape=shape)
+        constant = "" if buffer.name in written else "const "
+        parameters.append(f"{constant}{ELEMENTS[buffer.dtype]} *__restrict {identifier(buffer.name)}")
+    parameters += [f"int32_t {identifier(n)}" for n in body.numbers]
+    if body.scalars:
+        parameters.append("const int32_t *__restrict scalars")
+    frame.depth = 0
+    frame.line(f'extern "C" void {body.name}({", ".join(parameters)}) {{')
+    frame.depth = 1
+    frame.line("aie::set_rounding(aie::rounding_mode::conv_even);")
+    frame.line("aie::set_saturation(aie::saturation_mode::none);")
+    emit_block(frame, body.block, {n.target.tensor: n.intrinsic for s in body.block for n in walk(s) if isinstance(n, Mma)})
+    frame.depth = 0
+    frame.line("}\n")
+    return frame
+
+
+def _lanes(body: Body) -> int:
+    """Elements of the function's vectors: what a register holds of the widest type that it computes in."""
+    bits = 8
+    for node in (n for s in body.block for n in walk(s)):
+        dtype = getattr(node, "dtype", None)
+        if isinstance(node, Accumulate):
+            dtype = node.reducer.dtypes[0]
+        if isinstance(dtype, DType) and dtype not in (INDEX, BOOL):
+            bits = max(bits, compute_type(dtype).storage_bits)
+    return VECTOR_BITS // bits
+
+
+def _written(block: Block) -> set[str]:
+    return {n.tensor for s in block for n in walk(s) if isinstance(n, Ref)}
+
+
+Blocks = dict[str, str]
+"""Accumulators of matrix instructions: buffer to instruction."""
+
+
+def emit_block(frame: Frame, block: Block, blocks: Blocks) -> None:
+    for statement in block:
+        rule = _STATEMENTS.get(type(statement))
+        if rule is None:
+            raise cannot(f"a `{type(statement).__name__}`", statement)
+        rule(frame, statement, blocks)
+
+
+def _alloc(frame: Frame, statement: Alloc, blocks: Blocks) -> None:
+    buffer: Buffer = statement.buffer
+    shape = tuple(int(n.value) for n in buffer.shape if isinstance(n, Const))
+    name = identifier(buffer.name)
+    if buffer.name in blocks:
+        row = INTRINSICS[blocks[buffer.name]]
+        frame.blocks.add(row.name)
+        frame.places[buffer.name] = Place(name=name, kind="blocks", dtype=buffer.dtype, shape=shape, block=row.name)
+        frame.line(f"{row.name} {name}[{prod(shape) // (row.m * row.n)}];")
+    elif prod(shape) == 1:
+        frame.places[buffer.name] = Place(name=name, kind="number", dtype=buffer.dtype, shape=shape)
+        frame.line(f"{vector(buffer.dtype, frame.lanes)} {name};")
+    elif (buffer.space == "reg" or in_registers(buffer)) and shape[-1] % frame.lanes == 0:
+        frame.places[buffer.name] = Place(name=name, kind="registers", dtype=buffer.dtype, shape=shape)
+        frame.line(f"{vector(buffer.dtype, frame.lanes)} {name}[{prod(shape) // frame.lanes}];")
+    else:
+        raise cannot(f"`{buffer.name}` in registers: {prod(shape)} elements that are no whole vectors", buffer)
+
+
+def _if(frame: Frame, statement: If, blocks: Blocks) -> None:
+    condition = statement.condition
+    signs = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+    if not (isinstance(condition, Binary) and condition.op in signs and condition.a.dtype == INDEX):
+        raise cannot("a branch on a value", statement)
+    frame.line(f"if ({index_text(condition.a)} {signs[condition.op]} {index_text(condition.b)}) {{")
+    _inside(frame, statement.then, blocks)
+    if statement.otherwise:
+        frame.line("} else {")
+        _inside(frame, statement.otherwise, blocks)
+    frame.line("}")
+
+
+def _inside(frame: Frame, block: Block, blocks: Blocks) -> None:
+    frame.depth += 1
+    emit_block(frame, block, blocks)
+    frame.depth -= 1
+
+
+def _for(frame: Frame, loop: For, blocks: Blocks) -> None:
+    if not isinstance(loop.extent, Const):
+        raise cannot(f"the loop `{loop.var}` without a constant length", loop)
+    count = int(loop.extent.value)
+    lanes = _vectorised(frame, loop, blocks)
+    if lanes is not None:
+        _vectors(frame, *lanes)
+        return
+    if loop.kind == "vector":
+        raise cannot("a vector loop whose statements are not side by side", loop)
+    if count == 1 or (loop.kind == "unroll" and count <= WRITTEN_OUT) or (_touches(loop, frame, "blocks") and count <= WRITTEN_OUT and not loop.reduce):
+        for n in range(count):
+            emit_block(frame, substitute(loop.body, {loop.var: index(n)}), blocks)
+        return
+    name = identifier(loop.var)
+    if not any(isinstance(n, For | If) for s in loop.body for n in walk(s)):
+        frame.line(f'_Pragma("clang loop min_iteration_count({count})")')
+    frame.line(f"for (int {name} = 0; {name} < {count}; ++{name}) {{")
+    _inside(frame, loop.body, blocks)
+    frame.line("}")
+
+
+def _touches(loop: For, frame: Frame, kind: str) -> bool:
+    names = {n.tensor for n in walk(loop) if isinstance(n, Load | Ref)}
+    names &= {name for name, place in frame.places.items() if place.kind == kind}
+    return any(loop.var in variables(i) for n in walk(loop) if isinstance(n, Load | Ref) and n.tensor in names for i in n.index)
+
+
+# Vectors.
+
+
+def _vectorised(frame: Frame, loop: For, blocks: Blocks) -> tuple[Lanes, Block] | None:
+    """The lane loops that begin with `loop`, and what they do; None where `loop` is not the outermost of such loops."""
+    nest: list[For] = [loop]
+    while len(nest[-1].body) == 1 and isinstance(nest[-1].body[0], For):
+        nest.append(nest[-1].body[0])
+    body = nest[-1].body
+    if not all(isinstance(s, Store | Accumulate) for s in body) or not all(isinstance(l.extent, Const) for l in nest):
+        return None
+    if nest[-1].kind != "vector" and not all(isinstance(s, Store) for s in body):
+        return None
+    if any(l.carried or (l.reduce and l.kind != "vector") for l in nest) or any(l.kind == "vector" for l in nest[:-1]):
+        return None
+    lanes = Lanes(variables=tuple((l.var, int(l.extent.value)) for l in nest if isinstance(l.extent, Const)))
+    if prod(n for _, n in lanes.variables) > WRITTEN_OUT * frame.lanes:
+        return None
+    if len(nest) > 1 and (nest[-1].reduce or prod(n for _, n in lanes.variables) % frame.lanes and not _in_blocks(frame, body)):
+        return None
+    if len(nest) > 1 and not _in_blocks(frame, body) and nest[-1].kind == "vector" and lanes.variables[-1][1] % frame.lanes == 0:
+        return None
+    return (lanes, body) if _side_by_side(frame, body, lanes) else None
+
+
+def _in_blocks(frame: Frame, body: Block) -> bool:
+    return any(isinstance(n, Load | Ref) and n.tensor in frame.places and frame.places[n.tensor].kind == "blocks" for s in body for n in walk(s))
+
+
+def _side_by_side(frame: Frame, body: Block, lanes: Lanes) -> bool:
+    own = {name for name, _ in lanes.variables}
+    for node in (n for s in body for n in walk(s)):
+        if isinstance(node, Load | Ref):
+            place = frame.places.get(node.tensor)
+            if place is None:
+                return False
+            poly = normal_form(address(place, node.index))
+            factors = [poly.coefficient(name) for name, _ in lanes.variables]
+            step, good = 1, True
+            for (_, extent), factor in zip(reversed(lanes.variables), reversed(factors)):
+                good = good and factor == step
+                step *= extent
+            if not good and any(factors):
+                return False
+            if place.kind == "blocks" and (not good or step != prod(place.shape[-2:])):
+                return False
+    return all(isinstance(n, Load | Ref) or not isinstance(n, Var) or n.name not in own for s in body for n in _values(s))
+
+
+def _values(statement: Stmt) -> list[Any]:
+    """Nodes of the statement outside of indices."""
+    found: list[Any] = []
+    roots: list[Any] = [statement.value] if isinstance(statement, Store) else list(getattr(statement, "values", ()))
+    while roots:
+        node = roots.pop()
+        found.append(node)
+        if not isinstance(node, Load):
+            roots += [getattr(node, name) for name in ("a", "b", "condition") if hasattr(node, name)] + list(getattr(node, "args", ()))
+    return found
+
+
+def _vectors(frame: Frame, lanes: Lanes, body: Block) -> None:
+    total = prod(n for _, n in lanes.variables)
+    if _in_blocks(frame, body):
+        for statement in body:
+            _block_store(frame, statement, lanes)
+        return
+    for first in range(0, total, frame.lanes):
+        chunk = replace(lanes, first=first, active=min(frame.lanes, total - first))
+        for statement in body:
+            if isinstance(statement, Store):
+                _store(frame, statement, chunk)
+            elif isinstance(statement, Accumulate):
+                _accumulate(frame, statement, chunk)
+
+
+def _mask(frame: Frame, active: int) -> str:
+    return f"aie::mask<{frame.lanes}>::from_uint64({(1 << active) - 1:#x}ull)"
+
+
+def _put(frame: Frame, ref: Ref, text: str, lanes: Lanes) -> None:
+    """`text` (of the element type) to the lanes of `ref`; what is not active keeps its value."""
+    place = frame.places[ref.tensor]
+    if place.kind == "number":
+        frame.line(f"{place.name} = {text};")
+        return
+    move, base = along(address(place, ref.index), lanes)
+    partial = lanes.active < frame.lanes
+    if move == "still":
+        if place.kind == "registers":
+            chunk, lane = lane_of(frame, place, base)
+            register = f"{place.name}[{chunk}]"
+            frame.line(f"{register} = aie::select({register}, {text}, aie::mask<{frame.lanes}>::from_uint64({1 << lane:#x}ull));")
+            return
+        frame.line(f"{place.name}[{index_text(base)}] = ({text}).get(0);")
+        return
+    old = value(frame, Load(tensor=ref.tensor, index=ref.index, dtype=place.dtype), lanes)
+    if partial:
+        text = f"aie::select({old}, {text}, {_mask(frame, lanes.active)})"
+    if place.kind == "registers":
+        frame.line(f"{old} = {text};")
+        return
+    first = simplify_index(_plus(base, lanes.first))
+    function = "store_v" if is_aligned(frame, place, first) else "store_unaligned_v"
+    frame.line(f"aie::{function}({pointer(place, first)}, {text});")
+
+
+def _plus(base: Expr, constant: int) -> Expr:
+    return Binary(op="add", a=base, b=index(constant), dtype=INDEX)
+
+
+def _store(frame: Frame, statement: Store, lanes: Lanes) -> None:
+    if statement.mask is not None:
+        raise cannot("a store under a condition", statement)
+    dtype = frame.places[statement.target.tensor].dtype
+    _put(frame, statement.target, stored(frame, value(frame, statement.value, lanes), dtype), lanes)
+
+
+def _accumulate(frame: Frame, statement: Accumulate, lanes: Lanes) -> None:
+    op = statement.reducer.op
+    if op is None or statement.mask is not None or statement.init:
+        raise cannot(f"the reducer `{statement.reducer.name}`", statement)
+    target = statement.targets[0]
+    place = frame.places[target.tensor]
+    dtype = statement.reducer.dtypes[0]
+    text = value(frame, statement.values[0], lanes)
+    own = {name for name, _ in lanes.variables}
+    old = Load(tensor=target.tensor, index=target.index, dtype=place.dtype)
+    before = value(frame, old if place.dtype == dtype else Cast(a=old, dtype=dtype), lanes if own & variables(target.index) else Lanes(active=frame.lanes))
+    if own and not own & variables(target.index):
+        text = _across(frame, op, text, dtype, statement.reducer.identity[0], lanes)
+        lanes = Lanes(active=frame.lanes)
+    _put(frame, target, stored(frame, combine(frame, op, before, text, dtype), place.dtype), lanes)
+
+
+def _across(frame: Frame, op: str, text: str, dtype: DType, identity: Const, lanes: Lanes) -> str:
+    """All active lanes combined, in every lane."""
+    if op not in REDUCTIONS or dtype not in ELEMENTS:
+        raise cannot(f"reductions by `{op}` of {dtype}")
+    element = ELEMENTS[dtype]
+    if lanes.active < frame.lanes:
+        text = f"aie::select(aie::broadcast<{element}, {frame.lanes}>({number_text(identity.value, dtype)}), {text}, {_mask(frame, lanes.active)})"
+    name = f"lanes_{len(frame.lines)}"
+    frame.line(f"const auto {name} = {text};")
+    found = f"aie::broadcast<{element}, {frame.lanes}>({REDUCTIONS[op].format(a=name)})"
+    if dtype.is_float and op in ("max", "min"):  # a sum of all is NaN where one is; what is not NaN does not change
+        total = f"{name}_nan"
+        lone = f"aie::select(aie::zeros<{element}, {frame.lanes}>(), {name}, aie::neq({name}, {name}))"
+        frame.line(f"const auto {total} = aie::broadcast<{element}, {frame.lanes}>(aie::reduce_add({lone}));")
+        return f"aie::select({found}, {total}, aie::neq({total}, {total}))"
+    return found
+
+
+# Matrix instructions.
+
+
+def _block(frame: Frame, place: Place, at: tuple[Expr, ...], lanes: tuple[str, ...]) -> str:
+    """The accumulator that holds block `at`; its position must be known."""
+    row = INTRINSICS[place.block]
+    base = normal_form(substitute(address(place, at), {name: index(0) for name in lanes}))
+    if base.terms or base.constant % (row.m * row.n):
+        raise cannot(f"a block of `{place.name}` that is chosen as the code runs")
+    return f"{place.name}[{base.constant // (row.m * row.n)}]"
+
+
+def _block_store(frame: Frame, statement: Stmt, lanes: Lanes) -> None:
+    """A whole block from or to memory, or set to zero."""
+    if not isinstance(statement, Store) or statement.mask is not None:
+        raise cannot("this use of a matrix instruction's accumulators", statement)
+    names = tuple(name for name, _ in lanes.variables)
+    target = frame.places[statement.target.tensor]
+    source: Expr = statement.value
+    while isinstance(source, Cast):
+        source = source.a
+    if target.kind == "blocks":
+        row = INTRINSICS[target.block]
+        into = _block(frame, target, statement.target.index, names)
+        if isinstance(source, Const) and source.value == 0:
+            frame.line(f"{into} = {row.name}(aie::zeros<{ELEMENTS[target.dtype]}, {row.name}::size_C>());")
+            return
+        if isinstance(source, Load) and frame.places[source.tensor].kind == "memory" and source.dtype == target.dtype:
+            place = frame.places[source.tensor]
+            frame.line(f"{into} = {row.name}(aie::load_v<{row.name}::size_C>({_whole(frame, place, source.index, names, row.m * row.n)}));")
+            return
+    elif isinstance(source, Load) and frame.places[source.tensor].kind == "blocks" and target.kind == "memory":
+        place = frame.places[source.tensor]
+        row = INTRINSICS[place.block]
+        text = f"{_block(frame, place, source.index, names)}.template to_vector<{ELEMENTS[target.dtype]}>()"
+        frame.line(f"aie::store_v({_whole(frame, target, statement.target.index, names, row.m * row.n)}, {text});")
+        return
+    raise cannot("this use of a matrix instruction's accumulators", statement)
+
+
+def _whole(frame: Frame, place: Place, at: tuple[Expr, ...], names: tuple[str, ...], size: int) -> str:
+    """Pointer to a block of `size` elements that lies together, where a vector access may begin."""
+    first = simplify_index(substitute(address(place, at), {name: index(0) for name in names}))
+    unit = min(size * place.dtype.storage_bytes, frame.align)
+    poly = normal_form(first)
+    if any(f * place.dtype.storage_bytes % unit for _, f in poly.terms) or poly.constant * place.dtype.storage_bytes % unit:
+        raise cannot(f"blocks of `{place.name}` that are not aligned")
+    return pointer(place, first)
+
+
+def _mma(frame: Frame, statement: Mma, blocks: Blocks) -> None:
+    row = INTRINSICS[statement.intrinsic]
+    m, n, k = (name for name, _ in statement.axes)
+    target = frame.places[statement.target.tensor]
+    operands = []
+    for operand, (outer, inner, width), size in ((statement.a, (m, k, row.k), row.m * row.k), (statement.b, (k, n, row.n), row.k * row.n)):
+        if not isinstance(operand, Load):
+            raise cannot(f"`{row.name}` with a factor that is decoded as it is multiplied", statement)
+        place = frame.places[operand.tensor]
+        poly = normal_form(address(place, operand.index))
+        if (poly.coefficient(outer), poly.coefficient(inner)) != (width, 1):
+            raise cannot(f"`{row.name}` with a factor that is not laid out in its blocks", statement)
+        side = "A" if operand is statement.a else "B"
+        operands.append(f"aie::load_v<{row.name}::size_{side}>({_whole(frame, place, operand.index, (m, n, k), size)})")
+    if target.kind == "blocks":
+        frame.line(f"{_block(frame, target, statement.target.index, (m, n, k))}.mac({', '.join(operands)});")
+        return
+    poly = normal_form(address(target, statement.target.index))
+    if (poly.coefficient(m), poly.coefficient(n)) != (row.n, 1) or target.dtype != row.acc:
+        raise cannot(f"`{row.name}` with a result that is not laid out in its blocks", statement)
+    frame.blocks.add(row.name)
+    at = _whole(frame, target, statement.target.index, (m, n, k), row.m * row.n)
+    name = f"block_{len(frame.lines)}"
+    frame.line(f"{row.name} {name}(aie::load_v<{row.name}::size_C>({at}));")
+    frame.line(f"{name}.mac({', '.join(operands)});")
+    frame.line(f"aie::store_v({at}, {name}.template to_vector<{ELEMENTS[target.dtype]}>());")
+
+
+def _lone_store(frame: Frame, statement: Store, blocks: Blocks) -> None:
+    _store(frame, statement, Lanes(active=frame.lanes))
+
+
+def _lone_accumulate(frame: Frame, statement: Accumulate, blocks: Blocks) -> None:
+    _accumulate(frame, statement, Lanes(active=frame.lanes))
+
+
+_STATEMENTS: dict[type, Callable[[Frame, Any, Blocks], None]] = {
+    Alloc: _alloc,
+    For: _for,
+    If: _if,
+    Store: _lone_store,
+    Accumulate: _lone_accumulate,
+    Mma: _mma,
+}

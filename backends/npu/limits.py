@@ -1,0 +1,362 @@
+"""What a design may use of the array: every numeric limit is one row of `LIMITS`, every rule about multiples one row of `RULES`.
+
+The numbers are facts of the generation (`devices/chips/aie2*.toml`, each with its source); a row says how much a design uses, and where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from tridsl.backends.npu.design import (
+    MEMTILE,
+    SHIM,
+    ArrayDesign,
+    Await,
+    Buffer,
+    Dimension,
+    Place,
+    SetLock,
+    Task,
+)
+from tridsl.devices.spec import ArraySpec, DeviceSpec
+from tridsl.diagnostics import Diagnostic
+
+Use = tuple[str, int]
+"""Where in the design, and how much."""
+
+KINDS = ("core", "memtile", "shim")
+DESCRIPTOR_BANK = 24
+"""A memory tile's even channels have descriptors 0 to 23, its odd ones 24 to 47 (mlir-aie, AIETargetModel.h)."""
+
+
+def kind_of(tile: Place) -> str:
+    return {SHIM: "shim", MEMTILE: "memtile"}.get(tile[1], "core")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """`uses` of a design may be at most `limit` of its generation. `what` completes "… has at most N"."""
+
+    name: str
+    what: str
+    limit: Callable[[DeviceSpec, ArraySpec], int]
+    uses: Callable[[ArrayDesign], Iterator[Use]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A statement that is true of a design or not: `breaks` names the places where it is not."""
+
+    name: str
+    what: str
+    breaks: Callable[[ArrayDesign, ArraySpec], Iterator[str]]
+
+
+def check(design: ArrayDesign, spec: DeviceSpec) -> tuple[Diagnostic, ...]:
+    """E0771: a limit is exceeded. E0772: a rule is broken. Each names the limit and the place."""
+    array = spec.array
+    assert array is not None, f"{spec.name} is no array"
+    found = []
+    for row in LIMITS:
+        most = row.limit(spec, array)
+        over = max((use for use in row.uses(design) if use[1] > most), key=lambda use: use[1], default=None)
+        if over is not None:
+            found.append(
+                Diagnostic(
+                    code="E0771",
+                    message=f"`{design.name}` exceeds the limit `{row.name}` of {spec.name}: {over[0]} has {over[1]} {row.what}, at most {most} are possible",
+                    help="choose smaller tiles or fewer buffers in the schedule, or run this operation on another device",
+                )
+            )
+    for rule in RULES:
+        place = next(rule.breaks(design, array), None)
+        if place is not None:
+            found.append(
+                Diagnostic(
+                    code="E0772", message=f"`{design.name}` breaks the rule `{rule.name}` of {spec.name}: {place}: {rule.what}",
+                    help="choose tile sizes whose rows are multiples of 4 bytes, or run this operation on another device",
+                )
+            )  # fmt: skip
+    return tuple(found)
+
+
+# How much of what a design uses.
+
+
+def _transfers(design: ArrayDesign) -> Iterator[tuple[str, str, Buffer | None, int, int, tuple[Dimension, ...]]]:
+    """Every transfer: kind of tile, where, its buffer, bytes of an element, offset, dimensions."""
+    buffers = {b.name: b for b in design.buffers}
+    tensors = {t.name: t for t in design.tensors}
+    for chain in design.chains:
+        for number, d in enumerate(chain.descriptors):
+            buffer = buffers[d.buffer]
+            where = f"descriptor {d.number} (place {number} of channel {chain.direction} {chain.channel} of tile {chain.tile})"
+            yield kind_of(chain.tile), where, buffer, buffer.element_bytes, d.offset, d.dimensions
+    for task in design.sequence:
+        if isinstance(task, Task):
+            where = f"the transfer of `{task.tensor}` at {task.offset} on tile {task.tile}"
+            yield "shim", where, None, tensors[task.tensor].element_bytes, task.offset, task.dimensions
+
+
+def _own(kind: str, dimensions: tuple[Dimension, ...]) -> tuple[Dimension, ...]:
+    """The dimensions of one descriptor: the fourth of a shim's transfer counts runs of it."""
+    return dimensions[-3:] if kind == "shim" else dimensions
+
+
+def _words(elements: int, size: int) -> int:
+    return -(-elements * size // 4)
+
+
+def _memory(kind: str) -> Callable[[ArrayDesign], Iterator[Use]]:
+    def uses(design: ArrayDesign) -> Iterator[Use]:
+        stacks = {core.tile: core.stack_bytes for core in design.cores}
+        for tile, buffers in _by_tile(design, kind):
+            yield f"tile {tile}", max([stacks.get(tile, 0), *(b.address + b.bytes for b in buffers)])
+
+    return uses
+
+
+def _by_tile(design: ArrayDesign, kind: str) -> Iterator[tuple[Place, list[Buffer]]]:
+    ordered = sorted((b for b in design.buffers if kind_of(b.tile) == kind), key=lambda b: b.tile)
+    yield from ((tile, list(group)) for tile, group in groupby(ordered, key=lambda b: b.tile))
+
+
+def _channels(kind: str, direction: str) -> Callable[[ArrayDesign], Iterator[Use]]:
+    def uses(design: ArrayDesign) -> Iterator[Use]:
+        for flow in design.flows:
+            for end in (flow.source, *flow.targets):
+                if kind_of(end.tile) == kind and end.direction == direction:
+                    yield f"tile {end.tile}", end.channel + 1
+
+    return uses
+
+
+def _descriptors(kind: str) -> Callable[[ArrayDesign], Iterator[Use]]:
+    def uses(design: ArrayDesign) -> Iterator[Use]:
+        for chain in design.chains:
+            if kind_of(chain.tile) == kind:
+                yield from ((f"tile {chain.tile}", d.number + 1) for d in chain.descriptors)
+        for task in design.sequence:
+            if isinstance(task, Task) and kind == "shim":
+                yield f"tile {task.tile}", task.number + 1
+
+    return uses
+
+
+def _bank(design: ArrayDesign) -> Iterator[Use]:
+    for chain in design.chains:
+        if kind_of(chain.tile) == "memtile":
+            first = DESCRIPTOR_BANK * (chain.channel % 2)
+            for d in chain.descriptors:
+                place = d.number - first
+                yield f"tile {chain.tile}", place + 1 if place >= 0 else DESCRIPTOR_BANK + 1
+
+
+def _locks(kind: str) -> Callable[[ArrayDesign], Iterator[Use]]:
+    return lambda design: ((f"tile {lock.tile}", lock.number + 1) for lock in design.locks if kind_of(lock.tile) == kind)
+
+
+def _lock_values(design: ArrayDesign) -> Iterator[Use]:
+    yield from ((f"lock `{lock.name}`", lock.initial) for lock in design.locks)
+    yield from ((f"lock `{c.lock}`", c.value) for c in design.sequence if isinstance(c, SetLock))
+
+
+def _dimensions(kind: str) -> Callable[[ArrayDesign], Iterator[Use]]:
+    more = 1 if kind == "shim" else 0
+    return lambda design: ((where, len(dims) - more) for k, where, _, _, _, dims in _transfers(design) if k == kind)
+
+
+def _wraps(kind: str) -> Callable[[ArrayDesign], Iterator[Use]]:
+    def uses(design: ArrayDesign) -> Iterator[Use]:
+        for k, where, _, size, _, dims in _transfers(design):
+            own = _own(kind, dims)
+            if k == kind and len(own) > 1:  # a linear transfer is one length
+                yield where, max(*(d.size for d in own[:-1]), _words(own[-1].size, size))
+
+    return uses
+
+
+def _steps(kind: str) -> Callable[[ArrayDesign], Iterator[Use]]:
+    def uses(design: ArrayDesign) -> Iterator[Use]:
+        for k, where, _, size, _, dims in _transfers(design):
+            if k == kind and dims:
+                yield where, max(_words(abs(d.stride), size) for d in dims)
+
+    return uses
+
+
+def _lengths(kind: str) -> Callable[[ArrayDesign], Iterator[Use]]:
+    def uses(design: ArrayDesign) -> Iterator[Use]:
+        for k, where, _, size, _, dims in _transfers(design):
+            if k == kind:
+                total = size
+                for d in _own(kind, dims):
+                    total *= d.size
+                yield where, total // 4
+
+    return uses
+
+
+def _iterations(design: ArrayDesign) -> Iterator[Use]:
+    for kind, where, _, _, _, dims in _transfers(design):
+        if kind == "shim" and len(dims) == 4:
+            yield where, dims[0].size
+
+
+def _repeats(design: ArrayDesign) -> Iterator[Use]:
+    yield from ((f"the transfer of `{t.tensor}` on tile {t.tile}", t.repeats) for t in design.sequence if isinstance(t, Task))
+
+
+def _pending(design: ArrayDesign) -> Iterator[Use]:
+    """Tasks that a channel has been given and nobody has waited for yet: the most that its queue may have to hold."""
+    waiting: dict[object, int] = {}
+    for command in design.sequence:
+        if isinstance(command, Task):
+            key = (command.tile, command.direction, command.channel)
+            waiting[key] = waiting.get(key, 0) + 1
+            yield f"channel {command.direction} {command.channel} of tile {command.tile}", waiting[key]
+        elif isinstance(command, Await):
+            key = (command.tile, command.direction, command.channel)
+            waiting[key] = max(0, waiting.get(key, 0) - 1)
+
+
+def _columns(design: ArrayDesign) -> Iterator[Use]:
+    yield from (("the design", tile[0] + 1) for tile in design.tiles())
+
+
+def _rows(design: ArrayDesign) -> Iterator[Use]:
+    yield from ((f"column {tile[0]}", tile[1] - 1) for tile in design.tiles())
+
+
+def _limit(name: str, what: str, fact: str, uses: Callable[[ArrayDesign], Iterator[Use]]) -> Limit:
+    return Limit(name=name, what=what, limit=lambda spec, array: int(getattr(array, fact)), uses=uses)
+
+
+LIMITS: tuple[Limit, ...] = (
+    Limit(name="columns", what="columns", limit=lambda spec, array: spec.columns or 0, uses=_columns),
+    _limit("rows", "rows of cores", "rows", _rows),
+    _limit("core memory", "bytes of core memory (with the stack)", "core_memory_bytes", _memory("core")),
+    _limit("memtile memory", "bytes of memory", "memtile_memory_bytes", _memory("memtile")),
+    *(_limit(f"{k} input channels", "input channels", f"{k}_in_channels", _channels(k, "in")) for k in KINDS),
+    *(_limit(f"{k} output channels", "output channels", f"{k}_out_channels", _channels(k, "out")) for k in KINDS),
+    *(_limit(f"{k} descriptors", "buffer descriptors", f"{k}_descriptors", _descriptors(k)) for k in KINDS),
+    Limit(name="memtile descriptors of a channel", what="descriptors for the even or the odd channels", limit=lambda spec, array: DESCRIPTOR_BANK, uses=_bank),
+    *(_limit(f"{k} locks", "locks", f"{k}_locks", _locks(k)) for k in KINDS),
+    _limit("lock value", "as a value", "lock_maximum", _lock_values),
+    *(_limit(f"{k} transfer dimensions", "dimensions", f"{k}_dimensions", _dimensions(k)) for k in KINDS),
+    *(_limit(f"{k} transfer wrap", "as the size of a dimension (words along the innermost)", f"{k}_wrap", _wraps(k)) for k in KINDS),
+    *(_limit(f"{k} transfer step", "words as a stride", f"{k}_step_words", _steps(k)) for k in KINDS),
+    *(_limit(f"{k} transfer length", "words in one transfer", f"{k}_length_words", _lengths(k)) for k in KINDS),
+    _limit("iterations", "iterations of a transfer", "iterations", _iterations),
+    _limit("repeats", "repeats of a task", "repeats", _repeats),
+    _limit("shim queue", "tasks at a time", "shim_queue_tasks", _pending),
+)
+
+
+# Rules.
+
+
+def _granule_offset(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
+    for _, where, buffer, size, offset, _ in _transfers(design):
+        if ((buffer.address if buffer else 0) + offset * size) % array.granule_bytes:
+            yield where
+
+
+def _granule_size(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
+    for _, where, _, size, _, dims in _transfers(design):
+        if not dims or dims[-1].size * size % array.granule_bytes:
+            yield where
+
+
+def _granule_stride(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
+    for _, where, _, size, _, dims in _transfers(design):
+        inner = dims[-1:]
+        if any(d.stride * size % array.granule_bytes for d in dims[:-1]) or any(d.stride != 1 and d.stride * size % array.granule_bytes for d in inner):
+            yield where
+        if any(d.stride != 1 and size % array.granule_bytes for d in inner):
+            yield where
+
+
+def _standing_still(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
+    for kind, where, _, _, _, dims in _transfers(design):
+        if any(d.stride == 0 and d.size > 1 for d in _own(kind, dims)):
+            yield where
+
+
+def _inside(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
+    buffers = {b.name: b for b in design.buffers}
+    tensors = {t.name: t for t in design.tensors}
+    spans: list[tuple[str, int, tuple[Dimension, ...], int]] = []
+    for chain in design.chains:
+        for d in chain.descriptors:
+            b = buffers[d.buffer]
+            spans.append((f"descriptor {d.number} of tile {chain.tile}", d.offset, d.dimensions, b.bytes // b.element_bytes))
+    for task in design.sequence:
+        if isinstance(task, Task):
+            count = 1
+            for extent in tensors[task.tensor].shape:
+                count *= extent
+            spans.append((f"the transfer of `{task.tensor}` at {task.offset}", task.offset, task.dimensions, count))
+    for where, offset, dims, count in spans:
+        low = offset + sum(min(0, d.stride * (d.size - 1)) for d in dims)
+        high = offset + sum(max(0, d.stride * (d.size - 1)) for d in dims)
+        if low < 0 or high >= count:
+            yield where
+
+
+def _apart(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
+    stacks = {core.tile: core.stack_bytes for core in design.cores}
+    for kind in KINDS:
+        for tile, buffers in _by_tile(design, kind):
+            end = stacks.get(tile, 0)
+            for b in sorted(buffers, key=lambda b: b.address):
+                if b.address < end:
+                    yield f"`{b.name}` of tile {tile}"
+                end = b.address + b.bytes
+
+
+def _aligned(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
+    yield from (f"`{b.name}` at {b.address}" for b in design.buffers if kind_of(b.tile) == "core" and b.address % array.load_bytes)
+
+
+def _free_descriptor(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
+    busy: dict[tuple[Place, int], object] = {}
+    queues: dict[object, list[Task]] = {}
+    for command in design.sequence:
+        if isinstance(command, Task):
+            if (command.tile, command.number) in busy:
+                yield f"descriptor {command.number} of tile {command.tile} is given out while a transfer uses it"
+            busy[command.tile, command.number] = command
+            queues.setdefault((command.tile, command.direction, command.channel), []).append(command)
+        elif isinstance(command, Await):
+            queue = queues.get((command.tile, command.direction, command.channel), [])
+            if not queue or not queue[0].token:
+                yield f"channel {command.direction} {command.channel} of tile {command.tile} is waited for without a token"
+                continue
+            busy.pop((command.tile, queue.pop(0).number), None)
+
+
+def _one_chain(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
+    used: set[tuple[Place, int]] = set()
+    for chain in design.chains:
+        for d in chain.descriptors:
+            if (chain.tile, d.number) in used:
+                yield f"descriptor {d.number} of tile {chain.tile}"
+            used.add((chain.tile, d.number))
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(name="offset in words", what="transfers begin at multiples of 4 bytes", breaks=_granule_offset),
+    Rule(name="rows in words", what="the innermost dimension is a multiple of 4 bytes", breaks=_granule_size),
+    Rule(name="strides in words", what="strides are multiples of 4 bytes, or 1 along the innermost dimension", breaks=_granule_stride),
+    Rule(name="no standing still", what="a stride of 0 is possible in the outermost dimension of a transfer of the host only", breaks=_standing_still),
+    Rule(name="transfers inside", what="it leaves its buffer", breaks=_inside),
+    Rule(name="buffers apart", what="buffers and the stack do not overlap", breaks=_apart),
+    Rule(name="buffers aligned", what="a core's buffers begin at multiples of its widest access", breaks=_aligned),
+    Rule(name="descriptors in one place", what="it is in two chains", breaks=_one_chain),
+    Rule(name="descriptors free", what="a descriptor is used again only behind a wait for its transfer", breaks=_free_descriptor),
+)
+
+

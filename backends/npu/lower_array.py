@@ -1,0 +1,332 @@
+"""A scheduled kernel becomes an `ArrayDesign`.
+
+    column c < 4: row r < 2: for t < 7: copy x[…] -> x.l1   ->   tensor, descriptors and locks at the edge, in column c's memory tile and in core (c, r)
+
+Every tile of a tensor passes the memory tile of a column: the edge moves whole tiles in the tensor's order, one after the other for all cores of the
+column that have parts of their own; the memory tile hands each core its part in the order in which the core wants it (and collects results the
+same way). What several cores need is one stream that reaches them all. Each hand-over has two locks, `empty` and `full`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import prod
+
+from tridsl.backends.npu.cost import Prediction, predict
+from tridsl.backends.npu.design import (
+    FIRST_CORE,
+    MEMTILE,
+    SHIM,
+    Affine,
+    Argument,
+    ArrayDesign,
+    Buffer,
+    Chain,
+    Command,
+    Core,
+    Descriptor,
+    Dimension,
+    Direction,
+    End,
+    Flow,
+    Function,
+    Invoke,
+    Lock,
+    Place,
+    Port,
+    Repeat,
+    SetLock,
+    Step,
+    Wait,
+    WriteScalar,
+)
+from tridsl.backends.npu.dimensions import Bounds, cut
+from tridsl.backends.npu.limits import DESCRIPTOR_BANK, check
+from tridsl.backends.npu.lower_program import SCALARS, SCALARS_LOCK, Program, identifier, read_program, refuse
+from tridsl.backends.npu.lower_sequence import Edge, sequence
+from tridsl.backends.npu.lower_streams import Lane, lanes_of
+from tridsl.backends.npu.print_design import print_design
+from tridsl.devices.spec import ArraySpec, DeviceSpec
+from tridsl.diagnostics import TriError
+from tridsl.ir.expr import Const
+from tridsl.ir.loop import Buffer as Panel
+from tridsl.ir.loop import Kernel
+from tridsl.ir.op import Param
+
+MEMTILE_DEPTH = 2
+"""Tiles of a stream that a memory tile holds: one comes while another goes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laid:
+    """The design and what its functions do, for the emitter of the kernel text."""
+
+    design: ArrayDesign
+    program: Program
+    params: tuple[Param, ...]
+    prediction: Prediction
+
+    def __str__(self) -> str:
+        return f"# {self.prediction}\n{print_design(self.design)}"
+
+
+def array(kernel: Kernel, spec: DeviceSpec) -> Laid:
+    """Raises E0770 for kernels that are no array of tile workers, E0771 and E0772 with the limit that a design breaks."""
+    if spec.array is None:
+        raise refuse(kernel, f"`{spec.name}` is no array of cores")
+    program = read_program(kernel)
+    design = _Layout(kernel=kernel, program=program, spec=spec, facts=spec.array).design()
+    problems = check(design, spec)
+    if problems:
+        raise TriError(*problems)
+    return Laid(design=design, program=program, params=kernel.params, prediction=predict(design, program, spec.array))
+
+
+@dataclass(slots=True)
+class _Tile:
+    """What one tile has given away so far."""
+
+    address: int = 0
+    locks: int = 0
+    channels: dict[Direction, int] = field(default_factory=lambda: {"in": 0, "out": 0})
+    banks: list[int] = field(default_factory=lambda: [0, 0])
+    taken: dict[Direction, set[int]] = field(default_factory=lambda: {"in": set(), "out": set()})
+
+
+@dataclass(slots=True, kw_only=True)
+class _Layout:
+    kernel: Kernel
+    program: Program
+    spec: DeviceSpec
+    facts: ArraySpec
+    tiles: dict[Place, _Tile] = field(default_factory=dict)
+    buffers: list[Buffer] = field(default_factory=list)
+    locks: list[Lock] = field(default_factory=list)
+    chains: list[Chain] = field(default_factory=list)
+    flows: list[Flow] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+    ports: dict[Place, list[Port]] = field(default_factory=dict)
+
+    def design(self) -> ArrayDesign:
+        columns, rows = self.program.column[1], self.program.row[1]
+        cores = [(c, FIRST_CORE + r) for c in range(columns) for r in range(rows)]
+        for core in cores:
+            self._tile(core).address = self.facts.core_stack_bytes
+            self.ports[core] = []
+        tensors, lanes = lanes_of(self.kernel, self.program, columns)
+        for together in bundles(lanes):
+            if together[0].moved.writes:
+                self._result(together[0])
+            else:
+                self._input(together)
+        commands: list[Command] = []
+        scalars = {core: self._scalars(core, commands) for core in cores} if self.program.scalars else {}
+        local = {core: [self._panel(core, buffer, buffer.name) for buffer in self.program.local] for core in cores}
+        commands += sequence(self.edges, self.facts)
+        return ArrayDesign(
+            name=identifier(self.kernel.name),
+            generation=self.spec.target_triple.partition("-")[0],
+            columns=columns,
+            buffers=tuple(self.buffers),
+            locks=tuple(self.locks),
+            chains=tuple(self.chains),
+            flows=tuple(self.flows),
+            cores=tuple(
+                Core(
+                    tile=core,
+                    ports=tuple(self.ports[core]),
+                    program=self._steps(self.program.steps, core, {b.name: a for b, a in zip(self.program.local, local[core])}, scalars.get(core)),
+                    stack_bytes=self.facts.core_stack_bytes,
+                    scalars=scalars.get(core),
+                )
+                for core in cores
+            ),
+            tensors=tensors,
+            scalars=tuple((s.name, str(s.dtype)) for s in self.program.scalars),
+            functions=tuple(_function(body.name, body.pointers, body.numbers, body.scalars) for body in self.program.bodies),
+            sequence=tuple(commands),
+        )
+
+    # Streams.
+
+    def _input(self, lanes: tuple[Lane, ...]) -> None:
+        """Edge -> memory tile -> cores; several lanes take turns in the same channels."""
+        lane = lanes[0]
+        memtile = (lane.column, MEMTILE)
+        depth = MEMTILE_DEPTH if lane.rounds > 1 else 1
+        shim_out = self._channel((lane.column, SHIM), "out")
+        arriving = self._channel(memtile, "in", depth * len(lane.parts) * len(lanes))
+        self.flows.append(Flow(source=End(tile=(lane.column, SHIM), direction="out", channel=shim_out), targets=(End(tile=memtile, direction="in", channel=arriving),)))
+        held = [[self._held(memtile, one, f"{one.moved.tensor}_{n}", depth) for one in lanes] for n in range(len(lane.parts))]
+        self._chain(memtile, "in", arriving, [(own, d, _line(one), True) for d in range(depth) for part in held for one, own in zip(lanes, part)])
+        for part, owns in zip(lane.parts, held):
+            leaving = self._channel(memtile, "out", depth * len(lanes))
+            self._chain(memtile, "out", leaving, [(own, d, one.core_order, False) for d in range(depth) for one, own in zip(lanes, owns)])
+            targets = []
+            for core in part.cores:
+                channel = self._channel(core, "in")
+                mine = [self._core_held(core, one, writes=False) for one in lanes]
+                self._chain(core, "in", channel, [(own, d, _line(one), True) for d in range(len(mine[0].buffers)) for one, own in zip(lanes, mine)])
+                targets.append(End(tile=core, direction="in", channel=channel))
+            self.flows.append(Flow(source=End(tile=memtile, direction="out", channel=leaving), targets=tuple(targets)))
+        for one in lanes:
+            self._edge(one, "out", shim_out)
+
+    def _result(self, lane: Lane) -> None:
+        """Cores -> memory tile -> edge."""
+        memtile = (lane.column, MEMTILE)
+        depth = MEMTILE_DEPTH if lane.rounds > 1 else 1
+        held = []
+        for n, part in enumerate(lane.parts):
+            (core,) = part.cores
+            own = self._held(memtile, lane, f"{lane.moved.tensor}_{n}", depth)
+            channel = self._channel(core, "out")
+            mine = self._core_held(core, lane, writes=True)
+            self._chain(core, "out", channel, [(mine, d, _line(lane), False) for d in range(len(mine.buffers))])
+            arriving = self._channel(memtile, "in", depth)
+            self._chain(memtile, "in", arriving, [(own, d, _line(lane), True) for d in range(depth)])
+            self.flows.append(Flow(source=End(tile=core, direction="out", channel=channel), targets=(End(tile=memtile, direction="in", channel=arriving),)))
+            held.append(own)
+        leaving = self._channel(memtile, "out", depth * len(lane.parts))
+        self._chain(memtile, "out", leaving, [(held[n], d, lane.core_order, False) for d in range(depth) for n in range(len(lane.parts))])
+        shim_in = self._channel((lane.column, SHIM), "in")
+        self.flows.append(Flow(source=End(tile=memtile, direction="out", channel=leaving), targets=(End(tile=(lane.column, SHIM), direction="in", channel=shim_in),)))
+        self._edge(lane, "in", shim_in)
+
+    def _edge(self, lane: Lane, direction: Direction, channel: int) -> None:
+        self.edges.append(
+            Edge(tile=(lane.column, SHIM), direction=direction, channel=channel, tensor=lane.tensor, offset=lane.parts[0].offset, walk=lane.walk)
+        )
+
+    # Parts of tiles.
+
+    def _tile(self, place: Place) -> _Tile:
+        return self.tiles.setdefault(place, _Tile())
+
+    def _channel(self, place: Place, direction: Direction, descriptors: int = 0) -> int:
+        """The next free channel; of a memory tile's the first whose half of the descriptors has room."""
+        tile = self._tile(place)
+        channel = tile.channels[direction]
+        if place[1] == MEMTILE:
+            free = (n for n in range(2 * self.facts.memtile_in_channels) if n not in tile.taken[direction])
+            channel = next(n for n in free if tile.banks[n % 2] + descriptors <= DESCRIPTOR_BANK or n >= self.facts.memtile_in_channels)
+        tile.taken[direction].add(channel)
+        tile.channels[direction] = channel + 1
+        return channel
+
+    def _chain(self, place: Place, direction: Direction, channel: int, entries: list[tuple[_Held, int, tuple[Dimension, ...], bool]]) -> None:
+        """`entries`: what to move, which of its buffers, how, and whether it is filled (else emptied). After the last comes the first again."""
+        tile = self._tile(place)
+        bank = channel % 2 if place[1] == MEMTILE else 0
+        first = tile.banks[bank] + DESCRIPTOR_BANK * bank
+        tile.banks[bank] += len(entries)
+        bounds = self._bounds(place)
+        made = []
+        for n, (held, depth, dims, fills) in enumerate(entries):
+            outer, own = cut(dims, bounds)
+            made.append(
+                Descriptor(
+                    number=first + n, buffer=held.buffers[depth], offset=0, dimensions=(*outer, *own), acquire=held.empty if fills else held.full,
+                    release=held.full if fills else held.empty, following=first + (n + 1) % len(entries),
+                )
+            )  # fmt: skip
+        self.chains.append(Chain(tile=place, direction=direction, channel=channel, descriptors=tuple(made)))
+
+    def _bounds(self, place: Place) -> Bounds:
+        kind = "memtile" if place[1] == MEMTILE else "core"
+        wrap, step = getattr(self.facts, f"{kind}_wrap"), getattr(self.facts, f"{kind}_step_words")
+        return Bounds(own=getattr(self.facts, f"{kind}_dimensions"), wrap=wrap, inner=wrap, step=step)
+
+    def _held(self, place: Place, lane: Lane, name: str, depth: int) -> _Held:
+        """Buffers for a stream, with their locks."""
+        dtype, size = lane.tensor.dtype, lane.tensor.element_bytes
+        return self._hold(place, f"{name}_m{place[0]}", dtype, size, (lane.elements,), depth)
+
+    def _core_held(self, core: Place, lane: Lane, *, writes: bool) -> _Held:
+        shape = tuple(int(n.value) for n in lane.moved.buffer.shape if isinstance(n, Const))
+        name = f"{identifier(lane.moved.buffer.name)}_{core[0]}_{core[1]}"
+        held = self._hold(core, name, lane.tensor.dtype, lane.tensor.element_bytes, shape, lane.moved.copy.buffers if lane.rounds > 1 else 1)
+        acquire, release = (held.empty, held.full) if writes else (held.full, held.empty)
+        self.ports[core].append(Port(name=lane.moved.buffer.name, buffers=held.buffers, acquire=acquire, release=release, writes=writes))
+        return held
+
+    def _hold(self, place: Place, name: str, dtype: str, size: int, shape: tuple[int, ...], depth: int) -> _Held:
+        buffers = [self._buffer(place, f"{name}_{n}", dtype, size, shape) for n in range(depth)]
+        return _Held(buffers=tuple(buffers), empty=self._lock(place, f"{name}_empty", depth), full=self._lock(place, f"{name}_full", 0))
+
+    def _panel(self, core: Place, panel: Panel, name: str) -> str:
+        shape = tuple(int(n.value) for n in panel.shape if isinstance(n, Const))
+        return self._buffer(core, f"{identifier(name)}_{core[0]}_{core[1]}", str(panel.dtype), panel.dtype.storage_bytes, shape)
+
+    def _buffer(self, place: Place, name: str, dtype: str, size: int, shape: tuple[int, ...]) -> str:
+        tile = self._tile(place)
+        align = self.facts.load_bytes
+        address = -(-tile.address // align) * align
+        self.buffers.append(Buffer(name=name, tile=place, dtype=dtype, shape=shape, element_bytes=size, address=address))
+        tile.address = address + prod(shape) * size
+        return name
+
+    def _lock(self, place: Place, name: str, initial: int) -> str:
+        tile = self._tile(place)
+        self.locks.append(Lock(name=name, tile=place, number=tile.locks, initial=initial))
+        tile.locks += 1
+        return name
+
+    def _scalars(self, core: Place, commands: list[Command]) -> str:
+        count = len(self.program.scalars)
+        name = self._buffer(core, f"{SCALARS}_{core[0]}_{core[1]}", "i32", 4, (count,))
+        lock = self._lock(core, f"{SCALARS_LOCK}_{core[0]}_{core[1]}_ready", 0)
+        commands += [WriteScalar(name=s.name, buffer=name, word=n) for n, s in enumerate(self.program.scalars)]
+        commands.append(SetLock(lock=lock, value=1))
+        return name
+
+    # Programs.
+
+    def _steps(self, steps: tuple[Step, ...], core: Place, local: dict[str, str], scalars: str | None) -> tuple[Step, ...]:
+        return tuple(self._step(step, core, local, scalars) for step in steps)
+
+    def _step(self, step: Step, core: Place, local: dict[str, str], scalars: str | None) -> Step:
+        if isinstance(step, Repeat):
+            return Repeat(variable=step.variable, count=step.count, body=self._steps(step.body, core, local, scalars))
+        if isinstance(step, Invoke):
+            return Invoke(function=step.function, arguments=tuple(self._argument(a, core, local, scalars) for a in step.arguments))
+        if isinstance(step, Wait):
+            return Wait(lock=f"{SCALARS_LOCK}_{core[0]}_{core[1]}_ready")
+        return step
+
+    def _argument(self, argument: Argument, core: Place, local: dict[str, str], scalars: str | None) -> Argument:
+        if argument.number is not None:
+            here = {self.program.column[0]: core[0], self.program.row[0]: core[1] - FIRST_CORE}
+            constant = argument.number.constant + sum(f * here[v] for v, f in argument.number.terms if v in here)
+            return Argument(number=Affine(terms=tuple((v, f) for v, f in argument.number.terms if v not in here), constant=constant))
+        if argument.buffer is not None:
+            return Argument(buffer=scalars if argument.buffer == SCALARS else local[argument.buffer])
+        return argument
+
+
+def bundles(lanes: tuple[Lane, ...]) -> Iterator[tuple[Lane, ...]]:
+    """Lanes that share channels: what the same cores get once, behind one another. Every other lane has its own."""
+    once = [lane for lane in lanes if not lane.moved.writes and not lane.moved.loops and len(lane.parts) == 1]
+    for lane in lanes:
+        together = tuple(other for other in once if (other.column, other.parts[0].cores) == (lane.column, lane.parts[0].cores)) if lane in once else (lane,)
+        if together[0] is lane:
+            yield together
+
+
+def _line(lane: Lane) -> tuple[Dimension, ...]:
+    return (Dimension(size=lane.elements, stride=1),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    buffers: tuple[str, ...]
+    empty: str
+    full: str
+
+
+def _function(name: str, pointers: tuple[Panel, ...], numbers: tuple[str, ...], scalars: bool) -> Function:
+    parameters = [(identifier(p.name), str(p.dtype), True) for p in pointers] + [(identifier(n), "i32", False) for n in numbers]
+    return Function(name=name, parameters=tuple(parameters + ([(SCALARS, "i32", True)] if scalars else [])))
+
+

@@ -1,0 +1,246 @@
+"""A scheduled kernel, read as what a core does: the loops that move tiles, the functions between them, and the panels that come and go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from tridsl.backends.npu.design import Acquire, Affine, Argument, Invoke, Release, Repeat, Step, Wait
+from tridsl.diagnostics import TriError, error
+from tridsl.dtypes import INDEX
+from tridsl.ir.affine import normal_form
+from tridsl.ir.expr import Const, Load, Var
+from tridsl.ir.loop import Alloc, Block, Buffer, Copy, For, If, Kernel, Mma, Phase, Ref, Stmt
+from tridsl.ir.op import Scalar, Tensor
+from tridsl.ir.walk import walk
+from tridsl.passes.partition_loops import partition_loops
+from tridsl.passes.simplify import simplify
+
+SCALARS_LOCK = "scalars"
+SCALARS = "scalars"
+"""Names of the lock and of the buffer through which the host gives scalar parameters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """A panel that is copied: `copy` is the node, `buffer` the panel, `loops` the (variable, count) of the loops around the copy inside the core."""
+
+    copy: Copy
+    buffer: Buffer
+    loops: tuple[tuple[str, int], ...]
+    writes: bool
+
+    @property
+    def tensor(self) -> str:
+        return self.copy.target.tensor if self.writes else self.copy.source.tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """One function of the kernel text: what it does, and what it is given: `pointers` (name, element type) of panels and buffers,
+    `numbers` (loop variables), whether it reads the scalars."""
+
+    name: str
+    block: Block
+    pointers: tuple[Buffer, ...]
+    numbers: tuple[str, ...]
+    scalars: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """`column` and `row`: (variable, count) of the loops over the array, count 1 where there is none."""
+
+    column: tuple[str, int]
+    row: tuple[str, int]
+    moved: tuple[Moved, ...]
+    local: tuple[Buffer, ...]
+    bodies: tuple[Body, ...]
+    steps: tuple[Step, ...]
+    scalars: tuple[Scalar, ...]
+
+
+def refuse(kernel: Kernel, why: str) -> TriError:
+    return error(
+        "E0770", f"`{kernel.name}` cannot be laid out on the array: {why}",
+        help="run this operation on another device, or give it a schedule whose stages are computed together, tile by tile",
+    )  # fmt: skip
+
+
+def read_program(kernel: Kernel) -> Program:
+    """The core's program. E0770: there are several phases, sizes that are not known, or accesses that nothing stages."""
+    if len(kernel.phases) != 1:
+        raise refuse(kernel, f"it needs {len(kernel.phases)} phases with the whole device waiting between them, and a design is one")
+    if kernel.sizes:
+        raise refuse(kernel, f"the size `{kernel.sizes[0]}` is not known, and transfers are laid out in advance")
+    if kernel.messages:
+        raise refuse(kernel, "it checks values as it runs, and a core has no way to say that a check failed")
+    block: Block = kernel.phases[0].body
+    grid: dict[str, tuple[str, int]] = {"column": ("", 1), "row": ("", 1)}
+    for kind in grid:
+        if len(block) == 1 and isinstance(block[0], For) and block[0].kind == kind:
+            grid[kind] = (block[0].var, _count(kernel, block[0]))
+            block = block[0].body
+    reader = _Reader(kernel=kernel, grid={var for var, _ in grid.values()})
+    steps = reader.read(block, ())
+    if not reader.moved:
+        raise refuse(kernel, "no step of its schedule stages tiles in the cores' memories")
+    outside = {p.name for p in kernel.params if isinstance(p, Tensor)}
+    for body in reader.bodies:
+        for node in (n for s in body.block for n in walk(s)):
+            if isinstance(node, Load | Ref) and node.tensor in outside:
+                raise refuse(kernel, f"`{node.tensor}` is accessed without being staged in a core's memory")
+    scalars = tuple(p for p in kernel.params if isinstance(p, Scalar))
+    if scalars and any(b.scalars for b in reader.bodies):
+        steps = (Wait(lock=SCALARS_LOCK), *steps)
+    else:
+        scalars = ()
+    return Program(
+        column=grid["column"], row=grid["row"], moved=tuple(reader.moved), local=tuple(reader.local), bodies=tuple(reader.bodies), steps=steps,
+        scalars=scalars,
+    )  # fmt: skip
+
+
+def _count(kernel: Kernel, loop: For) -> int:
+    if not isinstance(loop.extent, Const):
+        raise refuse(kernel, f"the loop `{loop.var}` has no constant length")
+    return int(loop.extent.value)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reader:
+    kernel: Kernel
+    grid: set[str]
+    moved: list[Moved] = field(default_factory=list)
+    local: list[Buffer] = field(default_factory=list)
+    bodies: list[Body] = field(default_factory=list)
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+
+    def read(self, block: Block, loops: tuple[tuple[str, int], ...]) -> tuple[Step, ...]:
+        """What the block does. Panels are acquired where they are copied in or allocated, and released at the end or where they are copied out."""
+        steps: list[Step] = []
+        held: list[str] = []
+        waiting: list[Stmt] = []
+        panels = {c.source.tensor if _out(c, self._tensors()) else c.target.tensor: c for c in block if isinstance(c, Copy)}
+
+        def flush() -> None:
+            if any(not isinstance(s, Alloc) for s in waiting):
+                steps.append(self._function(tuple(waiting)))
+            waiting.clear()
+
+        for statement in sorted(block, key=lambda s: not _comes_in(s, panels, self._tensors())):  # nothing that a function computes changes an input
+            if isinstance(statement, Alloc) and statement.buffer.space != "reg" and not (in_registers(statement.buffer) and not _outlives(statement.buffer, block)):
+                self.buffers[statement.buffer.name] = statement.buffer
+                copy = panels.get(statement.buffer.name)
+                if copy is None:
+                    self.local.append(statement.buffer)
+                elif _out(copy, self._tensors()):
+                    flush()
+                    steps.append(Acquire(port=statement.buffer.name))
+            elif isinstance(statement, Copy):
+                flush()
+                writes = _out(statement, self._tensors())
+                name = statement.source.tensor if writes else statement.target.tensor
+                self.moved.append(Moved(copy=statement, buffer=self.buffers[name], loops=loops, writes=writes))
+                steps.append(Release(port=name) if writes else Acquire(port=name))
+                if not writes:
+                    held.append(name)
+            elif isinstance(statement, For) and any(isinstance(n, Copy) for n in walk(statement)):
+                flush()
+                count = _count(self.kernel, statement)
+                steps.append(Repeat(variable=statement.var, count=count, body=self.read(statement.body, (*loops, (statement.var, count)))))
+            else:
+                waiting.append(statement)
+        flush()
+        return (*steps, *(Release(port=name) for name in held))
+
+    def _tensors(self) -> set[str]:
+        return {p.name for p in self.kernel.params if isinstance(p, Tensor)}
+
+    def _function(self, block: Block) -> Invoke:
+        inner: list[Buffer] = []
+        block = _hoisted(self._parted(block), inner)
+        for buffer in inner:
+            self.buffers[buffer.name] = buffer
+            self.local.append(buffer)
+        own = {n.var for s in block for n in walk(s) if isinstance(n, For)}
+        own |= {var for s in block for n in walk(s) if isinstance(n, Mma) for var, _ in n.axes}
+        used = dict.fromkeys(n.tensor for s in block for n in walk(s) if isinstance(n, Load | Ref))
+        pointers = tuple(self.buffers[name] for name in used if name in self.buffers)
+        scalars = {p.name for p in self.kernel.params if isinstance(p, Scalar)}
+        free = {n.name: n.dtype for s in block for n in walk(s) if isinstance(n, Var) and n.name not in own}
+        numbers = tuple(sorted(v for v, dtype in free.items() if v not in scalars and dtype == INDEX and ":" in v))
+        body = Body(
+            name=f"{identifier(self.kernel.name)}_{len(self.bodies)}", block=block, pointers=pointers, numbers=numbers, scalars=any(v in scalars for v in free),
+        )  # fmt: skip
+        self.bodies.append(body)
+        ports = {m.buffer.name for m in self.moved} | self._later()
+        arguments = [Argument(port=b.name) if b.name in ports else Argument(buffer=b.name) for b in pointers]
+        arguments += [Argument(number=Affine(terms=((v, 1),))) for v in numbers]
+        if body.scalars:
+            arguments.append(Argument(buffer=SCALARS))
+        return Invoke(function=body.name, arguments=tuple(arguments))
+
+    def _parted(self, block: Block) -> Block:
+        """Loops over strips of vectors in parts, so that every strip has a constant length. (Loops that move tiles stay whole: so are their tiles.)"""
+        alone = replace(self.kernel, phases=(Phase(name="", body=block),))
+        return simplify(partition_loops(simplify(alone))).phases[0].body
+
+    def _later(self) -> set[str]:
+        """Panels that are copied out behind the statements that fill them."""
+        tensors = self._tensors()
+        return {n.source.tensor for p in self.kernel.phases for n in walk(p) if isinstance(n, Copy) and _out(n, tensors)}
+
+
+def _comes_in(statement: Stmt, panels: dict[str, Copy], tensors: set[str]) -> bool:
+    """Whether it makes an input's tile available."""
+    if isinstance(statement, Alloc):
+        copy = panels.get(statement.buffer.name)
+        return copy is not None and not _out(copy, tensors)
+    return isinstance(statement, Copy) and not _out(statement, tensors)
+
+
+def _outlives(buffer: Buffer, block: Block) -> bool:
+    """Whether a loop that moves tiles uses the buffer, so that several functions share it."""
+    moving = [s for s in block if isinstance(s, For) and any(isinstance(n, Copy) for n in walk(s))]
+    return any(isinstance(n, Load | Ref) and n.tensor == buffer.name for s in moving for n in walk(s))
+
+
+def _out(copy: Copy, tensors: set[str]) -> bool:
+    return copy.target.tensor in tensors
+
+
+def _hoisted(block: Block, found: list[Buffer]) -> Block:
+    """Buffers in a core's memory that are allocated inside: they live for the whole design. Single values and the tiles of a matrix instruction
+    stay: they are registers."""
+    out: list[Stmt] = []
+    for statement in block:
+        if isinstance(statement, Alloc) and statement.buffer.space != "reg" and not in_registers(statement.buffer):
+            found.append(statement.buffer)
+            continue
+        if isinstance(statement, For):
+            statement = replace(statement, body=_hoisted(statement.body, found))
+        elif isinstance(statement, If):
+            statement = replace(statement, then=_hoisted(statement.then, found), otherwise=_hoisted(statement.otherwise, found))
+        out.append(statement)
+    return tuple(out)
+
+
+def in_registers(buffer: Buffer) -> bool:
+    """Whether a function keeps `buffer` in registers: accumulators of a register tile (`passes.register_tiles` names them)."""
+    return ":acc." in buffer.name or ":" in buffer.name and ".part." in buffer.name
+
+
+def identifier(name: str) -> str:
+    """A name of C++ and of the design text."""
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
+
+
+def affine_of(place: object) -> tuple[dict[str, int], int]:
+    """Factors of the variables, and the constant, of an index that is a sum of multiples."""
+    poly = normal_form(place)  # type: ignore[arg-type]
+    found: dict[str, int] = {}
+    for monomial, factor in poly.terms:
+        if len(monomial) != 1 or not isinstance(monomial[0], Var) or monomial[0].dtype != INDEX:
+            raise ValueError(f"no sum of multiples: {place}")
+        found[monomial[0].name] = factor
+    return found, poly.constant

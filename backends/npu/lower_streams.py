@@ -1,0 +1,241 @@
+"""Where tiles come from and go to: how each panel of a core is a part of a tensor, which cores share it, and which column's edge moves it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tridsl.backends.npu.design import Dimension, HostTensor, Place
+from tridsl.backends.npu.dimensions import fitted, merged
+from tridsl.backends.npu.lower_program import Moved, Program, affine_of, refuse
+from tridsl.ir.affine import evaluate_index, simplify_index
+from tridsl.ir.expr import Binary, Const, Expr, Var, add, index, mul
+from tridsl.ir.loop import Kernel
+from tridsl.ir.op import Tensor
+
+FIRST_CORE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One stream of tiles: `cores` that get (or the one that makes) it, and where its first tile begins in the tensor."""
+
+    cores: tuple[Place, ...]
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """The parts of a tensor that go through one column, in the order in which each round of tiles moves them.
+
+    `walk`: loops over tiles, then parts, then the box of a tile, as they lie in the tensor. `core_order`: the dimensions that walk a tile as it lies in
+    the memory tile (box order) in the order of the core's memory; for results those that walk the core's order into box order.
+    """
+
+    moved: Moved
+    tensor: HostTensor
+    column: int
+    parts: tuple[Part, ...]
+    walk: tuple[Dimension, ...]
+    core_order: tuple[Dimension, ...]
+    elements: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Box:
+    """A tile: its extents by tensor axis, and the strides of the tensor's axes."""
+
+    extents: tuple[int, ...]
+    strides: tuple[int, ...]
+    places: tuple[tuple[dict[str, int], int], ...]
+    flat: bool
+
+
+def lanes_of(kernel: Kernel, program: Program, columns: int) -> tuple[tuple[HostTensor, ...], tuple[Lane, ...]]:
+    """All lanes, and the tensors as the array sees them. E0770 where a copy is no box that moves with the loops."""
+    tensors: list[HostTensor] = []
+    lanes: list[Lane] = []
+    loads = [0] * columns
+    declared = {p.name: p for p in kernel.params if isinstance(p, Tensor)}
+    for moved in program.moved:
+        if any(t.name == moved.tensor for t in tensors):
+            raise refuse(kernel, f"`{moved.tensor}` is staged twice")
+        try:
+            box, host = _host(declared[moved.tensor], moved, program)
+        except ValueError as problem:
+            raise refuse(kernel, f"`{moved.tensor}` is staged at a place that is {problem}") from None
+        order = _core_order(moved, box)
+        if order is None:
+            raise refuse(kernel, f"the layout of `{moved.buffer.name}` is no nest of strides")
+        tensors.append(host)
+        lanes += _lanes(kernel, program, moved, host, box, order, loads)
+    return tuple(tensors), tuple(lanes)
+
+
+def _host(tensor: Tensor, moved: Moved, program: Program) -> tuple[_Box, HostTensor]:
+    """The box of a tile in the tensor, whose shape is rounded up so that all tiles lie inside; axes are exchanged where a core wants the
+    contiguous one to be another."""
+    shape = tuple(int(n.value) for n in tensor.shape if isinstance(n, Const))
+    place = (moved.copy.target if moved.writes else moved.copy.source).index
+    names = [axis.var for axis in moved.copy.axes]
+    extents = [axis.bound or evaluate_index(axis.extent, {}) for axis in moved.copy.axes]
+    ranges = dict([program.column, program.row, *moved.loops])
+    flat = len(names) != len(shape) or any(not _sum_of_multiples(i) for i in place)
+    if flat:
+        place = (simplify_index(_linear(place, shape)),)
+    parts = [affine_of(i) for i in place]
+    if len(names) != len(parts) or any(p[0].get(name) != 1 for p, name in zip(parts, names)):
+        raise ValueError("no corner plus a box")
+    buffer = tuple(int(n.value) for n in moved.buffer.shape if isinstance(n, Const))
+    if len(buffer) == len(names):
+        extents = list(buffer)  # rows are rounded up to whole vectors
+    order = tuple(range(len(parts))) if flat else _axes(moved, extents, buffer)
+    sizes = []
+    for n, ((terms, constant), extent) in enumerate(zip(parts, extents)):
+        reach = constant + sum(f * (ranges[v] - 1) for v, f in terms.items() if v in ranges) + extent
+        if constant < 0 or any(f < 0 for v, f in terms.items() if v != names[n]):
+            raise ValueError("partly outside")
+        sizes.append(max(reach, prod(shape) if flat else shape[n]))
+    laid = tuple(sizes[d] for d in order)
+    strides = [0] * len(sizes)
+    step = 1
+    for d in reversed(order):
+        strides[d] = step
+        step *= sizes[d]
+    host = HostTensor(
+        name=tensor.name, dtype=str(tensor.dtype), element_bytes=tensor.dtype.storage_bytes, given=shape, shape=laid,
+        axes=None if flat else order, role="output" if moved.writes else "input",
+    )  # fmt: skip
+    places = tuple(({v: f for v, f in terms.items() if v not in names}, constant) for terms, constant in parts)
+    return _Box(extents=tuple(extents), strides=tuple(strides), places=places, flat=flat), host
+
+
+def _axes(moved: Moved, extents: list[int], buffer: tuple[int, ...]) -> tuple[int, ...]:
+    """The order of the tensor's axes in memory: as declared, or with that axis last along which the core's panel is contiguous."""
+    order = list(range(len(extents)))
+    walk = _panel_walk(moved, extents)
+    if buffer[-1] > 1:
+        box = np.stack(np.unravel_index(walk[:2], extents))
+        along = int(np.argmax(box[:, 1] - box[:, 0]))
+        order.remove(along)
+        order.append(along)
+    return tuple(order)
+
+
+def _panel_walk(moved: Moved, extents: list[int] | tuple[int, ...]) -> NDArray[np.int64]:
+    """For each element of the panel, in its own order, its place in the box (row-major)."""
+    point = (moved.copy.source if moved.writes else moved.copy.target).index
+    buffer = tuple(int(n.value) for n in moved.buffer.shape if isinstance(n, Const))
+    grids = np.meshgrid(*(np.arange(n, dtype=np.int64) for n in extents), indexing="ij")
+    values = {axis.var: grid for axis, grid in zip(moved.copy.axes, grids)}
+    address = np.zeros(tuple(extents), dtype=np.int64)
+    for i, size in zip(point, buffer):
+        address = address * size + _evaluated(i, values)
+    walk = np.empty(prod(buffer), dtype=np.int64)
+    walk[address.reshape(-1)] = np.arange(prod(extents), dtype=np.int64)
+    return walk
+
+
+_ARITHMETIC = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "floordiv": np.floor_divide, "mod": np.mod}
+
+
+def _evaluated(place: Expr, values: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
+    """An index for all points at once."""
+    match place:
+        case Const(value=value):
+            return np.int64(value) + np.zeros((), np.int64)
+        case Var(name=name):
+            return values[name]
+        case Binary(op=op, a=a, b=b) if op in _ARITHMETIC:
+            found: NDArray[np.int64] = _ARITHMETIC[op](_evaluated(a, values), _evaluated(b, values))
+            return found
+    raise ValueError(f"no index of a panel: {place}")
+
+
+def _core_order(moved: Moved, box: _Box) -> tuple[Dimension, ...] | None:
+    """Memory tile to core: the strides in the box of the panel's own dimensions. Core to memory tile: the strides in the panel of the box's axes,
+    each in two where the panel is blocked. The box lies in the memory tile in the order of the tensor."""
+    buffer = tuple(int(n.value) for n in moved.buffer.shape if isinstance(n, Const))
+    order = sorted(range(len(box.extents)), key=lambda d: -box.strides[d])
+    walk = _panel_walk(moved, box.extents)
+    laid = np.arange(prod(box.extents), dtype=np.int64).reshape(tuple(box.extents[d] for d in order))
+    place = np.argsort(order)
+    in_memtile = laid.transpose(tuple(place)).reshape(-1)[walk]  # panel order -> address in the memory tile
+    if not moved.writes:
+        dims = fitted(in_memtile, buffer)
+        return None if dims is None else merged(dims)
+    back = np.empty_like(in_memtile)
+    back[in_memtile] = np.arange(in_memtile.size, dtype=np.int64)
+    rank = len(box.extents)
+    blocks = dict.fromkeys(range(rank), 1)
+    if len(buffer) > rank:
+        blocks |= {d: box.extents[d] // buffer[d] for d in range(rank)}
+    shape = [n for d in order for n in (box.extents[d] // blocks[d], blocks[d])]
+    dims = fitted(back, shape)
+    return None if dims is None else merged(dims)
+
+
+def _lanes(
+    kernel: Kernel, program: Program, moved: Moved, host: HostTensor, box: _Box, order: tuple[Dimension, ...], loads: list[int]
+) -> list[Lane]:  # fmt: skip
+    columns, rows = program.column[1], program.row[1]
+    factors: dict[str, int] = {}
+    offset = 0
+    for (terms, constant), stride in zip(box.places, box.strides):
+        offset += constant * stride
+        for v, f in terms.items():
+            factors[v] = factors.get(v, 0) + f * stride
+    by_column, by_row = factors.get(program.column[0], 0), factors.get(program.row[0], 0)
+    own_column, own_row = bool(by_column) and columns > 1, bool(by_row) and rows > 1
+    if moved.writes and not ((own_column or columns == 1) and (own_row or rows == 1)):
+        raise refuse(kernel, f"several cores make the same part of `{moved.tensor}`")
+    groups: dict[int, list[Part]] = {}
+    for c in range(columns if own_column else 1):
+        for r in range(rows if own_row else 1):
+            cores = tuple(
+                (x, FIRST_CORE + y)
+                for x in ([c] if own_column else range(columns)) for y in ([r] if own_row else range(rows))
+            )  # fmt: skip
+            if own_column:
+                column = c
+            elif own_row:
+                column = r * columns // rows if columns < rows else r * (columns // rows)
+            elif not moved.loops:
+                column = 0  # what comes once and to all shares a channel (`lower_array.bundles`)
+            else:
+                column = min(range(columns), key=lambda n: (loads[n], n))
+            groups.setdefault(column, []).append(Part(cores=cores, offset=offset + c * by_column + r * by_row))
+    step = by_row if own_row else 0
+    lanes = []
+    for column, parts in sorted(groups.items()):
+        if not moved.writes:
+            loads[column] += 1
+        loops = [Dimension(size=n, stride=factors.get(v, 0)) for v, n in moved.loops]
+        tile = [Dimension(size=box.extents[d], stride=box.strides[d]) for d in sorted(range(len(box.extents)), key=lambda d: -box.strides[d])]
+        lanes.append(
+            Lane(
+                moved=moved, tensor=host, column=column, parts=tuple(parts), walk=(*loops, Dimension(size=len(parts), stride=step), *tile),
+                core_order=order, elements=prod(box.extents), rounds=prod(n for _, n in moved.loops),
+            )
+        )  # fmt: skip
+    return lanes
+
+
+def _sum_of_multiples(place: Expr) -> bool:
+    try:
+        affine_of(place)
+    except ValueError:
+        return False
+    return True
+
+
+def _linear(place: tuple[Expr, ...], shape: tuple[int, ...]) -> Expr:
+    total: Expr = index(0)
+    for i, n in zip(place, shape):
+        total = add(mul(total, index(n)), i)
+    return total

@@ -1,0 +1,122 @@
+"""Library ops, whole: scheduled, laid out, emitted, compiled, run on the simulated array, and compared with the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from tests.backends.npu.designs import GENERATIONS, agree, subject
+from tridsl.diagnostics import TriError
+
+BF16 = ml_dtypes.bfloat16
+RANDOM = np.random.default_rng(7)
+
+
+def normal(*shape: int, dtype: Any = np.float32) -> Any:
+    return RANDOM.standard_normal(shape).astype(dtype)
+
+
+def whole(dtype: Any, *shape: int) -> Any:
+    """Integers of the type's whole range: sums of products wrap as they should."""
+    info = np.iinfo(dtype)
+    return RANDOM.integers(info.min, info.max, shape, dtype, endpoint=True)
+
+
+CASES: dict[str, tuple[str, Callable[[], tuple[Any, ...]], Mapping[str, Any]]] = {
+    "saxpy": ("saxpy", lambda: (2.5, normal(3001), normal(3001)), {}),
+    "saxpy bf16": ("saxpy", lambda: (2.5, normal(1000, dtype=BF16), normal(1000, dtype=BF16)), {"z.columns": 2}),
+    "silu": ("silu", lambda: (normal(3, 7, 33),), {}),
+    "silu bf16, one column": ("silu", lambda: (normal(1025, dtype=BF16),), {"y.columns": 1}),
+    "relu2_mul": ("relu2_mul", lambda: (normal(500), normal(500)), {"y.columns": 4}),
+    "gelu": ("gelu", lambda: (4 * normal(700),), {}),
+    "softmax": ("softmax", lambda: (normal(70, 333),), {}),
+    "softmax, a lane left over": ("softmax", lambda: (3 * normal(5, 65),), {"y.columns": 2}),
+    "softmax bf16": ("softmax", lambda: (normal(9, 100, dtype=BF16),), {"y.columns": 1}),
+    "rmsnorm": ("rmsnorm", lambda: (normal(3, 50, 40), normal(40)), {"y.columns": 4}),
+    "layernorm": ("layernorm", lambda: (normal(9, 77), normal(77), normal(77)), {"y.columns": 1}),
+    "layernorm bf16": ("layernorm", lambda: (normal(20, 64, dtype=BF16), normal(64, dtype=BF16), normal(64, dtype=BF16)), {}),
+    "sum": ("sum", lambda: (normal(60, 100),), {}),
+    "mean": ("mean", lambda: (normal(60, 100),), {}),
+    "matmul i8": ("matmul", lambda: (whole(np.int8, 70, 130), whole(np.int8, 130, 90)), {}),
+    "matmul i8, one column": ("matmul", lambda: (whole(np.int8, 33, 65), whole(np.int8, 65, 17)), {"C.columns": 1}),
+    "matmul i8, two columns": ("matmul", lambda: (whole(np.int8, 33, 65), whole(np.int8, 65, 17)), {"C.columns": 2}),
+    "matmul i8, deep": ("matmul", lambda: (whole(np.int8, 16, 500), whole(np.int8, 500, 16)), {"C.depth": 32}),
+    "matmul i16": ("matmul", lambda: (whole(np.int16, 30, 41), whole(np.int16, 41, 50)), {}),
+    "matmul i16, one row": ("matmul", lambda: (whole(np.int16, 1, 41), whole(np.int16, 41, 50)), {}),
+    "matmul bf16": ("matmul", lambda: (normal(40, 200, dtype=BF16), normal(200, 50, dtype=BF16)), {}),
+    "matmul bf16, batched": ("matmul", lambda: (normal(3, 20, 30, dtype=BF16), normal(3, 30, 40, dtype=BF16)), {"C.sum.columns": 2}),
+    "linear bf16": ("linear", lambda: (normal(30, 40, dtype=BF16), normal(50, 40, dtype=BF16)), {}),
+}
+COLUMNS = (1, 2, 4, 8)
+TURNS = [
+    pytest.param(case, generation, marks=[] if (n + turn) % 2 == 0 else [pytest.mark.full])
+    for n, case in enumerate(CASES) for turn, generation in enumerate(GENERATIONS)
+]  # fmt: skip
+"""Each case on one generation in the ordinary run, on the other in the full one."""
+
+
+@pytest.mark.parametrize(("case", "generation"), TURNS)
+def test_the_simulated_result_is_the_oracles(case: str, generation: str) -> None:
+    name, arguments, decisions = CASES[case]
+    given = subject(name, *arguments(), generation=generation, decisions=decisions)
+    agree(given.results(dispatches=2), given.want())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_products_of_every_shape_on_every_number_of_columns(generation: str, columns: int) -> None:
+    if generation == "aie2" and columns == 8:
+        with pytest.raises(TriError, match="E0951"):
+            subject("matmul", whole(np.int8, 8, 8), whole(np.int8, 8, 8), generation=generation, decisions={"C.columns": 8})
+        return
+    for dtype in (np.int8, np.int16, BF16):
+        for m, k, n in ((1, 1, 1), (3, 7, 5), (17, 33, 65), (64, 64, 64), (5, 300, 2), (130, 129, 131)):
+            make = (lambda *s: normal(*s, dtype=BF16)) if dtype is BF16 else (lambda *s, d=dtype: whole(d, *s))
+            stage = "C.sum" if dtype is BF16 else "C"
+            given = subject("matmul", make(m, k), make(k, n), generation=generation, decisions={f"{stage}.columns": columns})
+            agree(given.results(), given.want())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_rows_and_maps_of_every_length(generation: str) -> None:
+    for n in (1, 2, 15, 16, 17, 63, 64, 65, 100, 1023, 1025, 4097):
+        for dtype in (np.float32, BF16):
+            for name, arguments in (("silu", (normal(n, dtype=dtype),)), ("softmax", (normal(3, n, dtype=dtype),))):
+                given = subject(name, *arguments, generation=generation)
+                agree(given.results(), given.want())
+
+
+@pytest.mark.full
+def test_a_product_of_512_cubed() -> None:
+    given = subject("matmul", whole(np.int16, 512, 512), whole(np.int16, 512, 512), generation="aie2")
+    agree(given.results(), given.want())
+
+
+@pytest.mark.parametrize("generation", ["aie2p", pytest.param("aie2", marks=pytest.mark.full)])
+def test_what_is_not_a_number_is_treated_as_the_oracle_does(generation: str) -> None:
+    x = normal(4, 40)
+    x[0, 3], x[1, 5], x[2, :], x[3, 0] = np.nan, np.inf, -np.inf, -np.inf
+    for name in ("softmax", "silu"):
+        given = subject(name, x, generation=generation)
+        with np.errstate(invalid="ignore"):
+            agree(given.results(), given.want())
+
+
+def test_what_does_not_fit_is_refused_with_the_limits_name() -> None:
+    with pytest.raises(TriError, match="limit `core memory` of aie2"):
+        subject("softmax", normal(2, 30000), generation="aie2")
+    with pytest.raises(TriError, match="limit `core input channels`"):
+        subject("linear", normal(300, 400, dtype=BF16), normal(500, 400, dtype=BF16), normal(500, dtype=BF16))
+
+
+def test_what_no_rule_schedules_is_refused_with_the_reason() -> None:
+    with pytest.raises(TriError, match="E0770.*phases"):
+        subject("softmax", normal(40))
+    with pytest.raises(TriError, match="E0770.*no step of its schedule stages"):
+        subject("matmul", normal(8, 8), normal(8, 8))

@@ -1,0 +1,227 @@
+"""The schedule of an op that has none, for an array of cores: from the op's shape and the facts of the device alone.
+
+1. Independent results are dealt to columns, then to the cores of a column, in contiguous parts; each core works through its part tile by tile, one
+   tile moving while another is worked on.
+2. Results that need whole rows (softmax, norms) get tiles of whole rows.
+3. Sums of products get tiles of the matrix instruction's blocks (`contraction_npu`).
+How many cores of a column work follows from the channels that their tiles have. What is left has no steps, and the backend says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tridsl.devices.spec import ArraySpec, DeviceSpec
+from tridsl.dtypes import DType, compute_type
+from tridsl.ir.expr import Load, Var
+from tridsl.ir.op import Map, Reduce, Stage
+from tridsl.ir.walk import walk
+from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, values_of
+from tridsl.schedule.contraction import is_contraction
+from tridsl.schedule.contraction_npu import contraction_npu
+from tridsl.schedule.decisions import Decider
+from tridsl.schedule.steps import At, Bind, Fuse, Inline, Order, Schedule, Split, Step, StoreIn, Vector
+
+TILE_BYTES = 4096
+"""Of one tensor in a tile: long enough for the host's memory (runs of 128 bytes reach a fifth of its rate), short enough for two of each."""
+ROW_BYTES = 64
+"""Rows and tiles are multiples of the widest access of any core."""
+SLACK_BYTES = 1024
+"""Of a core's memory, left for what alignment costs."""
+
+
+def automatic_npu(
+    graph: Graph, inlined: Sequence[str], placed: Sequence[Step], shared: Mapping[str, int], spec: DeviceSpec,
+    sizes: Mapping[str, int], decide: Decider,
+) -> Schedule:  # fmt: skip
+    """A legal schedule for one kernel; the empty one where no rule fits."""
+    array = spec.array
+    if array is None:
+        return ()
+    steps: list[Step] = [Inline(stage=name) for name in inlined]
+    live = [name for name in graph.stages if name not in inlined]
+    root = live[-1]
+    sums = [name for name in live if isinstance(s := graph.stages[name], Reduce) and is_contraction(s) and _is_product(s)]
+    if len(sums) == 1:
+        found = contraction_npu(graph, sums[0], live, spec, sizes, decide)
+    elif len(live) == 1 and isinstance(graph.stages[root], Map) and _flat(graph.stages[root]):
+        found = _flat_steps(graph, root, spec, array, sizes, decide)
+    else:
+        found = _row_steps(graph, root, live, shared.get(root, 0), spec, array, sizes, decide)
+    return tuple(steps + found) if found else ()
+
+
+def _is_product(stage: Reduce) -> bool:
+    loads = {n.tensor for v in stage.values for n in walk(v) if isinstance(n, Load)}
+    return len(stage.over) == 1 and len(stage.axes) >= 2 and len(loads) == 2
+
+
+def _flat(stage: Stage) -> bool:
+    """Every access is at the stage's own point, in its own axis order: all axes are one."""
+    own = tuple(Var(name=axis.name) for axis in axes_of(stage))
+    nodes = [n for v in values_of(stage) for n in walk(v)]
+    loads = [n for n in nodes if isinstance(n, Load)]
+    positions = sum(isinstance(n, Var) and n in own for n in nodes)  # those outside of accesses are values
+    return bool(own) and all(load.index == own and load.boundary is None for load in loads) and positions == len(loads) * len(own)
+
+
+def _types(graph: Graph, names: Sequence[str]) -> tuple[list[DType], list[DType]]:
+    """Element types of the parameters that the stages read, and of the results that they make."""
+    tensors = {t.name: t for t in graph.op.tensors}
+    read = {n.tensor for name in names for v in values_of(graph.stages[name]) for n in walk(v) if isinstance(n, Load)}
+    inputs = [t.dtype for n, t in tensors.items() if n in read and t.role != "output"]
+    return inputs, [t.dtype for n, t in tensors.items() if n in names and t.role != "input"]
+
+
+def cores_of_a_column(array: ArraySpec, inputs: int, outputs: int) -> int:
+    """Cores of one column that can have tiles of their own of so many tensors: each takes a channel of the memory tile for every one of them."""
+    for rows in range(array.rows, 1, -1):
+        if inputs + rows * outputs <= array.memtile_in_channels and rows * inputs + outputs <= array.memtile_out_channels:
+            return rows
+    return 1
+
+
+def _columns(name: str, spec: DeviceSpec, parts: int, decide: Decider) -> int:
+    most = spec.columns or 1
+    powers = [n for n in (1, 2, 4, 8) if n <= most]
+    return decide(f"{name}.columns", next((n for n in powers if n >= parts), powers[-1]), powers, "columns of the array")
+
+
+def _flat_steps(
+    graph: Graph, name: str, spec: DeviceSpec, array: ArraySpec, sizes: Mapping[str, int], decide: Decider
+) -> list[Step]:
+    """All axes as one, cut into tiles."""
+    axes = [axis.name for axis in axes_of(graph.stages[name])]
+    count = points(axes_of(graph.stages[name]), sizes)
+    if not count:
+        return []
+    inputs, outputs = _types(graph, [name])
+    unit = ROW_BYTES // min(t.storage_bytes for t in (*inputs, *outputs))
+    rows = cores_of_a_column(array, len(inputs), len(outputs))
+    columns = _columns(name, spec, -(-count // (unit * rows)), decide)
+    widest = max(t.storage_bytes for t in (*inputs, *outputs))
+    share = -(-count // (columns * rows))
+    tile = decide(f"{name}.tile", min(TILE_BYTES // widest, -(-share // unit) * unit), (256, 512, 1024), "elements of a tile")
+    steps: list[Step] = []
+    fused = axes[0]
+    for axis in axes[1:]:
+        steps.append(Fuse(stage=name, outer=fused, inner=axis))
+        fused = f"{fused}.{axis}"
+    steps += [Split(stage=name, axis=fused, factor=tile), Vector(stage=name, axis=f"{fused}.i")]
+    steps += dealt(name, f"{fused}.o", -(-count // tile), columns, rows)
+    return [*steps, StoreIn(stage=name, space="l1", at=f"{fused}.o.i.i", buffers=2)]
+
+
+def dealt(name: str, axis: str, tiles: int, columns: int, rows: int) -> list[Step]:
+    """Loop `axis` of `tiles` iterations in contiguous parts: `.o` to columns, `.i.o` to rows, `.i.i` one after the other."""
+    core = -(-tiles // (columns * rows))
+    return [
+        Split(stage=name, axis=axis, factor=core * rows),
+        Split(stage=name, axis=f"{axis}.i", factor=core),
+        Bind(stage=name, axes=((f"{axis}.o", "column"), (f"{axis}.i.o", "row"))),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    leading: tuple[str, ...]
+    split: str
+    count: int
+    inner: Mapping[str, str]
+    length: int
+
+
+def _row_steps(
+    graph: Graph, root: str, live: Sequence[str], depth: int, spec: DeviceSpec, array: ArraySpec, sizes: Mapping[str, int], decide: Decider
+) -> list[Step]:
+    """Tiles of whole rows; every stage is computed row by row."""
+    rows = _rows(graph, root, live, depth, sizes)
+    if rows is None:
+        return []
+    tensors = {t.name: t for t in graph.op.tensors}
+    moving: list[int] = []
+    fixed = 0
+    outputs = 0
+    for name, tensor in tensors.items():
+        rank = len(tensor.shape)
+        width = tensor.dtype.storage_bytes * (rows.length if rank > len(rows.leading) or (tensor.role == "input" and rank and not _leads(graph, name, rows)) else 1)
+        width = -(-width // ROW_BYTES) * ROW_BYTES
+        if tensor.role == "input" and not _leads(graph, name, rows):
+            fixed += width
+        else:
+            moving.append(width)
+            outputs += tensor.role != "input"
+    local = sum(
+        max(ROW_BYTES, compute_type(_dtype_of(graph.stages[n])).storage_bytes * (rows.length if n in rows.inner and isinstance(graph.stages[n], Map) else 1))
+        for n in live if n != root
+    )  # fmt: skip
+    room = array.core_memory_bytes - array.core_stack_bytes - SLACK_BYTES - fixed - local
+    buffers = 2 if 2 * sum(moving) <= room else 1  # rows that leave no room for the next ones
+    together = max(1, min(-(-TILE_BYTES // max(moving)), room // (buffers * sum(moving))))
+    cores = cores_of_a_column(array, len(moving) - outputs + bool(fixed), outputs)
+    columns = _columns(root, spec, -(-rows.count // cores), decide)
+    share = -(-rows.count // (columns * cores))
+    tile = decide(f"{root}.rows", min(together, share), [n for n in (1, 2, 4, 8) if n <= together], "rows of a tile")
+    axis = rows.split
+    steps: list[Step] = [Split(stage=root, axis=axis, factor=tile)]
+    steps += dealt(root, f"{axis}.o", -(-rows.count // tile), columns, cores)
+    others = [name for name in rows.leading if name != axis]
+    inner = [rows.inner[root]] if root in rows.inner else []
+    order = (f"{axis}.o.o", f"{axis}.o.i.o", *others, f"{axis}.o.i.i", f"{axis}.i", *inner)
+    if others:
+        steps.append(Order(stage=root, axes=order))
+    steps += [At(stage=name, consumer=root, axis=f"{axis}.i") for name in reversed(live) if name != root]
+    steps += [Vector(stage=name, axis=inside) for name, inside in rows.inner.items()]
+    return [*steps, StoreIn(stage=root, space="l1", at=f"{axis}.o.i.i", buffers=buffers)]
+
+
+def _dtype_of(stage: Stage) -> DType:
+    return stage.reducer.dtypes[0] if isinstance(stage, Reduce) else stage.dtype  # type: ignore[union-attr]
+
+
+def _leads(graph: Graph, tensor: str, rows: _Rows) -> bool:
+    """Whether the place where `tensor` is accessed moves with the rows."""
+    if any(tensor == name for name in graph.stages):
+        return True
+    loads = [r.load for r in graph.reads if r.load.tensor == tensor]
+    return any(Var(name=axis) in load.index for load in loads for axis in rows.leading)
+
+
+def _together(graph: Graph, live: Sequence[str], depth: int) -> bool:
+    """Whether all stages have the same `depth` axes, and each is read at its reader's own point."""
+    reads = [read for name in live for read in graph.readers(name)]
+    same = all(len(axes_of(graph.stages[name])) == depth for name in live)
+    return same and all(tuple(read.load.index) == tuple(Var(name=a.name) for a in axes_of(graph.stages[read.reader])) for read in reads)
+
+
+def _rows(graph: Graph, root: str, live: Sequence[str], depth: int, sizes: Mapping[str, int]) -> _Rows | None:
+    """The rows, where every stage has at most one axis besides the leading ones, all of them of one known length."""
+    stage = graph.stages[root]
+    if not isinstance(stage, Map | Reduce):
+        return None
+    axes = axes_of(stage)
+    if len(live) == 1:
+        depth = len(axes) - (1 if isinstance(stage, Map) else 0)
+    elif not depth and _together(graph, live, len(axes)):
+        depth = len(axes)
+    if depth < 1:
+        return None
+    inner: dict[str, str] = {}
+    lengths: set[int | None] = set()
+    for name in live:
+        part = graph.stages[name]
+        if not isinstance(part, Map | Reduce) or (isinstance(part, Reduce) and (part.ordered or not part.reducer.commutative)):
+            return None
+        own = (*axes_of(part)[depth:], *over_of(part))
+        if len(own) > 1:
+            return None
+        if own:
+            inner[name] = own[0].name
+            lengths.add(extent_of(own[0], sizes))
+    counts = {axis.name: extent_of(axis, sizes) or 0 for axis in axes[:depth]}
+    length = next(iter(lengths)) if len(lengths) == 1 else None
+    if not length or not all(counts.values()):
+        return None
+    split = max(reversed(counts), key=lambda name: counts[name])
+    return _Rows(leading=tuple(counts), split=split, count=counts[split], inner=inner, length=length)

@@ -1,0 +1,387 @@
+"""`C.store(l1, at=k.o)` on a stage: a core's own memory holds what one iteration needs. Halide: no such thing; TVM: cache_read and cache_write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from tridsl.devices.intrinsics import INTRINSICS
+from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import error
+from tridsl.dtypes import DType
+from tridsl.ir.affine import Interval, equal, fold_ranges, interval, normal_form, simplify_index, to_expression
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, add, binary, index, mul, sub
+from tridsl.ir.loop import (
+    Accumulate,
+    Alloc,
+    Block,
+    Buffer,
+    Copy,
+    CopyAxis,
+    For,
+    If,
+    Kernel,
+    Phase,
+    Ref,
+    Space,
+    Stmt,
+    Store,
+)
+from tridsl.ir.op import Tensor
+from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.schedule.intrin import factors_of
+from tridsl.schedule.nest import axis_of, enclosing, find_loop, loop_ranges, trip_bound
+from tridsl.schedule.steps import StoreIn
+
+SPACE: Space = "l1"
+ROW_BYTES = 64
+"""Rows begin at multiples of this: the widest access of any core."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    place: tuple[Expr, ...]
+    around: tuple[For, ...]
+    writes: bool
+    statement: Stmt
+
+
+@dataclass(slots=True)
+class _Panel:
+    """The part of `tensor` that one iteration touches: `base` of its first point, `extents` of the box, `blocks` by axis, in the order in
+    which a matrix instruction wants its operand's axes."""
+
+    name: str
+    tensor: str
+    dtype: DType
+    shape: tuple[int, ...]
+    flat: bool
+    base: tuple[Expr, ...] = ()
+    extents: tuple[int, ...] = ()
+    level: int = -1
+    reads: bool = False
+    writes: bool = False
+    blocks: dict[int, int] = field(default_factory=dict)
+    pitch: int = 0
+
+    def sizes(self) -> tuple[int, ...]:
+        outer = [-(-n // self.blocks.get(d, 1)) for d, n in enumerate(self.extents)]
+        if not self.blocks and self.pitch:
+            outer[-1] = self.pitch
+        return (*outer, *self.blocks.values())
+
+    def point(self, place: tuple[Expr, ...], ranges: Mapping[str, Interval]) -> tuple[Expr, ...]:
+        """Where the point `place` (relative to the base) lies in the panel."""
+        def part(op: str, d: int) -> Expr:
+            divided = place[d] if self.blocks.get(d, 1) == 1 else binary(op, place[d], index(self.blocks[d]))  # type: ignore[arg-type]
+            return simplify_index(fold_ranges(simplify_index(divided), ranges))
+
+        return (*(part("floordiv", d) for d in range(len(place))), *(part("mod", d) for d in self.blocks))
+
+
+def panels(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
+    """
+    before:  column c: row r: for t < 8: vector i < 64: z[c*1024 + r*512 + t*64 + i] = x[c*1024 + r*512 + t*64 + i] * 2
+    after:   column c: row r: for t < 8: alloc x.l1: f32[64] in l1; copy x[c*1024 + …, i] -> x.l1[i]; alloc z.l1: f32[64] in l1
+                                         vector i < 64: z.l1[i] = x.l1[i] * 2
+                                         copy z.l1[i] -> z[c*1024 + …]
+
+    Everything outside a core's memory that the loops around and inside `at` touch is staged: read into a panel before, written from one behind. A
+    panel is made in the innermost loop around the iteration that its place depends on; there are `buffers` of those made in `at` itself, so that one
+    is filled while another is used. Operands of a matrix instruction are laid out in its blocks. Iterations run over whole tiles: what lies outside
+    a tensor reads as 0 and is not written. E0422: an access is no sum of multiples of loops, or a part depends on more than one place.
+    E0423: a reduction whose last part is smaller would reduce what lies outside.
+    """
+    loop = find_loop(kernel, step.stage, step.at or "", step.span)
+    path = (*enclosing(kernel, loop.var), loop)
+    number, phase = next((n, p) for n, p in enumerate(kernel.phases) if any(isinstance(m, For) and m.var == loop.var for m in walk(p)))
+    stager = _Stager(kernel=kernel, step=step, path=path)
+    staged = stager.stage(phase)
+    return replace(kernel, phases=(*kernel.phases[:number], staged, *kernel.phases[number + 1 :]))
+
+
+@dataclass(slots=True)
+class _Stager:
+    kernel: Kernel
+    step: StoreIn
+    path: tuple[For, ...]
+    panels: dict[str, _Panel] = field(default_factory=dict)
+    ranges: dict[str, Interval] = field(default_factory=dict)
+
+    def stage(self, phase: Phase) -> Phase:
+        phase = replace(phase, body=self._whole(phase.body))
+        self.path = tuple(n for n in walk(phase) if isinstance(n, For) and n.var in {loop.var for loop in self.path})
+        loops = tuple(n for n in walk(phase) if isinstance(n, For))
+        self.ranges = loop_ranges(loops)
+        shapes = {p.name: p for p in self.kernel.params if isinstance(p, Tensor)}
+        local = {n.buffer.name: n.buffer for n in walk(phase) if isinstance(n, Alloc)}
+        accesses = list(_accesses(phase.body))
+        blocks = self._blocks(phase, accesses)
+        for name, tensor in shapes.items():
+            mine = [a for t, a in accesses if t == name]
+            if mine:
+                self.panels[name] = self._panel(tensor, mine, blocks.get(name, {}))
+        for name, buffer in local.items():
+            if buffer.space == "reg" or not all(isinstance(n, Const) for n in buffer.shape):
+                continue
+            shape = self._reach(buffer, [a for t, a in accesses if t == name])
+            self.panels[name] = _Panel(
+                name=name, tensor=name, dtype=buffer.dtype, shape=shape, flat=False, base=(index(0),) * len(shape), extents=shape,
+                blocks=blocks.get(name, {}), pitch=_pitch(shape, buffer.dtype),
+            )  # fmt: skip
+        body = rewrite(phase.body, {Load: self._load, Ref: self._ref, Alloc: lambda a: self._alloc(a, local)})
+        outside = {n: p for n, p in self.panels.items() if n in shapes}
+        return replace(phase, body=self._placed(body, -1, tuple(outside.values())))
+
+    # Loops over whole tiles.
+
+    def _whole(self, block: Block) -> Block:
+        def extend(loop: For) -> For:
+            if isinstance(loop.extent, Const) or loop.bound is None or loop.carried:
+                return loop
+            if loop.reduce and not _adds_zeros(loop):
+                raise error(
+                    "E0423", f"the last part of `{axis_of(loop.var)}` is smaller, and the reduction would go on over what lies outside", self.step.span,
+                    help=f"split `{axis_of(loop.var)}` into equal parts, or not at all",
+                )  # fmt: skip
+            return replace(loop, extent=index(loop.bound))
+
+        return rewrite(block, {For: extend})
+
+    # What is accessed where.
+
+    def _panel(self, tensor: Tensor, accesses: list[_Access], blocks: dict[int, int]) -> _Panel:
+        shape = tuple(int(n.value) if isinstance(n, Const) else -1 for n in tensor.shape)
+        if -1 in shape or tensor.strides is not None or tensor.layout != "row":
+            raise self._no(tensor.name, "its shape is not known, or its elements do not lie one behind another")
+        inner = [tuple(l for l in a.around if l not in self.path) for a in accesses]
+        places = [a.place for a in accesses]
+        flat = not all(self._affine(i) for place in places for i in place)
+        if flat:
+            places = [(simplify_index(_linear(place, shape)),) for place in places]
+            if not all(self._affine(i) for place in places for i in place):
+                raise self._no(tensor.name, "the place of an access is no sum of multiples of loops")
+        names = [loop.var for loop in self.path]
+        base: list[Expr] = []
+        extents: list[int] = []
+        moving: set[str] = set()
+        for d in range(len(places[0])):
+            low: list[int] = []
+            high: list[int] = []
+            bases: list[Expr] = []
+            for place, loops in zip(places, inner):
+                poly = normal_form(place[d])
+                fixed = poly.without(n for m, _ in poly.terms for n in variables(m) if n not in names)
+                bases.append(to_expression(replace(fixed, constant=0)))
+                rest = sub(place[d], bases[-1])
+                least, most = interval(simplify_index(rest), self._inner_ranges(loops))
+                if least is None or most is None:
+                    raise self._no(tensor.name, "the part that is needed has no constant size")
+                low.append(least)
+                high.append(most)
+            if not all(equal(bases[0], other) for other in bases[1:]):
+                raise self._no(tensor.name, "it is read at places that move differently")
+            base.append(add(bases[0], index(min(low))))
+            extents.append(max(high) - min(low) + 1)
+            moving |= variables(bases[0])
+        level = max((n for n, loop in enumerate(self.path) if loop.var in moving), default=-1)
+        writes = any(a.writes for a in accesses)
+        fixed_row = not (variables(base[-1]) & set(names))
+        panel = _Panel(
+            name=f"{tensor.name}.l1", tensor=tensor.name, dtype=tensor.dtype, shape=(_product(shape),) if flat else shape, flat=flat,
+            base=tuple(base), extents=tuple(extents), level=max(level, self._grid()), reads=any(not a.writes for a in accesses), writes=writes,
+            blocks=blocks, pitch=_pitch(tuple(extents), tensor.dtype) if fixed_row and not flat else 0,
+        )  # fmt: skip
+        if any(n % panel.blocks.get(d, 1) for d, n in enumerate(extents)):
+            raise self._no(tensor.name, "its part is no whole number of the instruction's blocks")
+        if writes and tensor.role == "inout":
+            raise self._no(tensor.name, "it is updated in place")
+        return panel
+
+    def _reach(self, buffer: Buffer, accesses: list[_Access]) -> tuple[int, ...]:
+        """The shape of a local buffer when loops over whole tiles use it."""
+        shape = [int(n.value) for n in buffer.shape if isinstance(n, Const)]
+        for access in accesses:
+            for d, place in enumerate(access.place):
+                shape[d] = max(shape[d], (interval(place, self.ranges)[1] or 0) + 1)
+        return tuple(shape)
+
+    def _grid(self) -> int:
+        """The innermost of the loops over columns and rows: inside it a core works alone."""
+        return max((n for n, loop in enumerate(self.path) if loop.kind in ("column", "row")), default=-1)
+
+    def _affine(self, place: Expr) -> bool:
+        """Whether the loops of the path move the place by multiples of themselves; what moves inside an iteration may be anything."""
+        names = {loop.var for loop in self.path}
+        return all(not names & variables(m) or (len(m) == 1 and isinstance(m[0], Var)) for m, _ in normal_form(place).terms)
+
+    def _inner_ranges(self, loops: tuple[For, ...]) -> dict[str, Interval]:
+        return {loop.var: (0, (trip_bound(loop) or 1) - 1) for loop in loops if trip_bound(loop) is not None}
+
+    def _no(self, tensor: str, why: str) -> Exception:
+        return error(
+            "E0422", f"`{tensor}` cannot be staged in a core's memory at `{self.step.at}`: {why}", self.step.span,
+            help="a core reads and writes boxes that move with the loops around it; run this operation on another device",
+        )  # fmt: skip
+
+    # Blocks of matrix instructions.
+
+    def _blocks(self, phase: Phase, accesses: list[tuple[str, _Access]]) -> dict[str, dict[int, int]]:
+        blocks: dict[str, dict[int, int]] = {}
+        for _, access in accesses:
+            statement = access.statement
+            if not isinstance(statement, Accumulate) or statement.intrinsic is None:
+                continue
+            row = INTRINSICS[statement.intrinsic]
+            factors = factors_of(statement, row)
+            if row.lanes or factors is None:
+                continue
+            m, n, k = (loop.var for loop in access.around[-3:])
+            sizes = {m: row.m, n: row.n, k: row.k}
+            first, second = factors
+            if not isinstance(first, Load) or not isinstance(second, Load):
+                continue
+            a, b = (first, second) if any(m in variables(i) for i in first.index) else (second, first)
+            for tensor, place, order in ((a.tensor, a.index, (m, k)), (b.tensor, b.index, (k, n)), (statement.targets[0].tensor, statement.targets[0].index, (m, n))):
+                blocks[tensor] = {next(d for d, i in enumerate(place) if v in variables(i)): sizes[v] for v in order}
+        for node in walk(phase):
+            value = node.value if isinstance(node, Store) else None
+            while isinstance(value, Cast):
+                value = value.a
+            if isinstance(node, Store) and isinstance(value, Load) and value.tensor in blocks and node.target.tensor not in blocks:
+                shift = len(node.target.index) - len(value.index)
+                blocks[node.target.tensor] = {d + shift: size for d, size in blocks[value.tensor].items()}
+        return blocks
+
+    # Rewriting.
+
+    def _point(self, panel: _Panel, place: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        if panel.flat:
+            place = (_linear(place, next(self._shape(panel.tensor))),)
+        relative = tuple(simplify_index(sub(i, b)) for i, b in zip(place, panel.base))
+        return panel.point(relative, self.ranges)
+
+    def _shape(self, tensor: str) -> Iterator[tuple[int, ...]]:
+        for p in self.kernel.params:
+            if isinstance(p, Tensor) and p.name == tensor:
+                yield tuple(int(n.value) for n in p.shape if isinstance(n, Const))
+
+    def _load(self, load: Load) -> Load:
+        panel = self.panels.get(load.tensor)
+        return load if panel is None else replace(load, tensor=panel.name, index=self._point(panel, load.index))
+
+    def _ref(self, ref: Ref) -> Ref:
+        panel = self.panels.get(ref.tensor)
+        return ref if panel is None else replace(ref, tensor=panel.name, index=self._point(panel, ref.index))
+
+    def _alloc(self, alloc: Alloc, local: Mapping[str, Buffer]) -> Alloc:
+        panel = self.panels.get(alloc.buffer.name)
+        if panel is None or alloc.buffer.name not in local:
+            return alloc
+        sizes = panel.sizes()
+        return replace(alloc, buffer=replace(alloc.buffer, shape=tuple(map(index, sizes)), padded=(True,) * len(sizes)))
+
+    def _placed(self, block: Block, level: int, outside: tuple[_Panel, ...]) -> Block:
+        """`block` is the body of path loop `level` (-1: of the phase): the panels of that loop around what it does."""
+        following = self.path[level + 1].var if level + 1 < len(self.path) else ""
+
+        def inside(statement: Stmt) -> Stmt:
+            if isinstance(statement, For) and statement.var == following:
+                return replace(statement, body=self._placed(statement.body, level + 1, outside))
+            if isinstance(statement, If):
+                return replace(statement, then=tuple(map(inside, statement.then)), otherwise=tuple(map(inside, statement.otherwise)))
+            return statement
+
+        own = [p for p in outside if p.level == level]
+        depth = self.step.buffers if level == len(self.path) - 1 else 1
+        before: list[Stmt] = []
+        behind: list[Stmt] = []
+        for panel in own:
+            sizes = panel.sizes()
+            before.append(Alloc(buffer=Buffer(name=panel.name, dtype=panel.dtype, shape=tuple(map(index, sizes)), space=SPACE, padded=(True,) * len(sizes))))
+            if panel.reads and not panel.writes:
+                before.append(self._copy(panel, depth, into=True))
+            if panel.writes:
+                behind.append(self._copy(panel, depth, into=False))
+        return (*before, *map(inside, block), *behind)
+
+    def _copy(self, panel: _Panel, depth: int, into: bool) -> Copy:
+        names = [f"{panel.name}.d{d}" for d in range(len(panel.extents))]
+        ranges = self.ranges | {name: (0, n - 1) for name, n in zip(names, panel.extents)}
+        axes = []
+        for name, extent, first, whole in zip(names, panel.extents, panel.base, panel.shape):
+            left = binary("max", index(0), binary("min", index(extent), sub(index(whole), first)))
+            axes.append(CopyAxis(var=name, extent=simplify_index(fold_ranges(simplify_index(left), self.ranges)), bound=extent))
+        place = tuple(simplify_index(add(b, Var(name=name))) for b, name in zip(panel.base, names))
+        if panel.flat:
+            place = _delinear(place[0], next(self._shape(panel.tensor)))
+        point = panel.point(tuple(Var(name=name) for name in names), ranges)
+        source, target = (panel.tensor, place), (panel.name, point)
+        if not into:
+            source, target = target, source
+        nothing: bool | int | float = False if panel.dtype.kind == "bool" else 0.0 if panel.dtype.is_float else 0
+        return Copy(
+            axes=tuple(axes), target=Ref(tensor=target[0], index=target[1]), source=Load(tensor=source[0], index=source[1], dtype=panel.dtype),
+            pad=Const(value=nothing, dtype=panel.dtype) if into else None, buffers=depth, span=self.step.span,
+        )  # fmt: skip
+
+
+def _accesses(block: Block, around: tuple[For, ...] = ()) -> Iterator[tuple[str, _Access]]:
+    for statement in block:
+        if isinstance(statement, For):
+            yield from _accesses(statement.body, (*around, statement))
+            continue
+        if isinstance(statement, If):
+            yield from _accesses((*statement.then, *statement.otherwise), around)
+        searched = statement.condition if isinstance(statement, If) else statement
+        for node in walk(searched):
+            if isinstance(node, Load):
+                yield node.tensor, _Access(node.index, around, False, statement)
+            elif isinstance(node, Ref):
+                yield node.tensor, _Access(node.index, around, True, statement)
+
+
+def _adds_zeros(loop: For) -> bool:
+    """All that the loop reduces are sums of products of two elements, both 0 outside their tensors."""
+    sums = [n for n in walk(loop.body) if isinstance(n, Accumulate)]
+    return bool(sums) and all(s.reducer.op == "add" and isinstance(s.values[0], Binary) and s.values[0].op == "mul" and _two_loads(s.values[0]) for s in sums)
+
+
+def _two_loads(product: Binary) -> bool:
+    for side in (product.a, product.b):
+        while isinstance(side, Cast):
+            side = side.a
+        if not isinstance(side, Load):
+            return False
+    return True
+
+
+def _linear(place: tuple[Expr, ...], shape: tuple[int, ...]) -> Expr:
+    total: Expr = index(0)
+    for i, n in zip(place, shape):
+        total = add(mul(total, index(n)), i)
+    return total
+
+
+def _delinear(place: Expr, shape: tuple[int, ...]) -> tuple[Expr, ...]:
+    """The index of an element of a row-major tensor, in the form that linearising it takes back."""
+    parts: list[Expr] = []
+    for n in reversed(shape[1:]):
+        parts.insert(0, binary("mod", place, index(n)))
+        place = binary("floordiv", place, index(n))
+    return (place, *parts)
+
+
+def _pitch(shape: tuple[int, ...], dtype: DType) -> int:
+    """The last extent, rounded up so that every row begins where the widest access may."""
+    if not shape or len(shape) == 1 and shape[0] == 1:
+        return 0
+    unit = max(1, ROW_BYTES // dtype.storage_bytes)
+    return -(-shape[-1] // unit) * unit
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    total = 1
+    for n in shape:
+        total *= n
+    return total
