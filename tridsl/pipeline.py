@@ -28,6 +28,7 @@ from tridsl.passes.specialise import Specialisation, specialise
 from tridsl.passes.strip_vectors import strip_vectors
 from tridsl.passes.to_loops import to_loops
 from tridsl.passes.unsigned_dots import unsigned_dots
+from tridsl.passes.whole_tiles import whole_tiles
 from tridsl.schedule.apply import apply_schedule
 from tridsl.schedule.automatic import automatic
 from tridsl.schedule.steps import Schedule
@@ -61,6 +62,7 @@ LOWER: Stages = (
     ("pad_tiles", lambda kernel, build: pad_tiles(kernel)),  # sees the register tiles
     ("form_mma", lambda kernel, build: form_mma(kernel)),  # the tiles are whole now
     ("unsigned_dots", lambda kernel, build: unsigned_dots(kernel)),  # sees how tiles start and which copies fill panels
+    ("whole_tiles", lambda kernel, build: whole_tiles(kernel)),  # the tails that pad_tiles could not fill
     ("expand_copies", lambda kernel, build: expand_copies(kernel, build.spec)),
     ("decode_packings", lambda kernel, build: decode_packings(kernel)),  # panels are filled by plain stores now
     ("strip_vectors", lambda kernel, build: strip_vectors(kernel, build.spec)),  # copies have vector loops too

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tridsl.backends.cpu.emit_llvm import (
     FLOAT,
     HALF,
@@ -24,7 +26,7 @@ from tridsl.backends.cpu.emit_llvm import (
     lanes_of,
     shaped,
 )
-from tridsl.dtypes import BF16, BOOL, F16, F64, I4, TRIT, U4, DType, compute_type
+from tridsl.dtypes import BF16, BOOL, F16, F32, F64, I4, TRIT, U4, DType, compute_type
 
 Convert = Callable[[Any, Value], Value]
 
@@ -129,8 +131,29 @@ def _float_to_float(builder: Any, value: Value, source: DType, target: DType, ki
 
 
 def _float_to_integer(builder: Any, value: Value, source: DType, target: DType, kind: Any) -> Value:
-    name = "fptosi.sat" if target.kind == "int" else "fptoui.sat"
-    return intrinsic(builder, name, kind, [value], [kind, value.type])
+    """Clamped to what both types have, then converted (integers below 32 bits by way of i32).
+
+    Not `fptosi.sat`: LLVM's X86 backend (20 to 22) saturates vectors one lane after the other.
+    """
+    assert target.low is not None and target.high is not None
+    lowest, highest = float(target.low), _float_below(target.high, source)
+    low, high, zero = (constant(value.type, number) for number in (lowest, highest, 0.0))
+    number = builder.select(builder.fcmp_unordered("uno", value, value), zero, value)
+    above = builder.select(builder.fcmp_ordered("<", number, low), low, number)
+    within = builder.select(builder.fcmp_ordered(">", above, high), high, above)
+    wide = shaped(WORD, lanes_of(value)) if target.bits < 32 else kind
+    signed = target.kind == "int" or target.bits < 32
+    converted = builder.fptosi(within, wide) if signed else builder.fptoui(within, wide)
+    if int(highest) != target.high:
+        converted = builder.select(builder.fcmp_ordered(">", value, high), constant(wide, target.high), converted)
+    return builder.trunc(converted, kind) if wide != kind else converted
+
+
+def _float_below(number: int, dtype: DType) -> float:
+    """The greatest value of the type that is at most `number`."""
+    kind = np.float32 if dtype == F32 else np.float64
+    near = kind(number)
+    return float(near if int(near) <= number else np.nextafter(near, kind(0)))
 
 
 def _integer_to_float(builder: Any, value: Value, source: DType, target: DType, kind: Any) -> Value:

@@ -9,6 +9,7 @@ their clamps once a row, which costs nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from tridsl.dtypes import INDEX
@@ -18,7 +19,6 @@ from tridsl.ir.loop import Block, CopyAxis, For, If, Kernel, Stmt
 from tridsl.ir.walk import substitute, variables, walk
 from tridsl.passes.fresh import fresh
 
-DECIDABLE = ("min", "max", "lt", "le", "gt", "ge")
 LIMIT = 400
 """Statements and expressions of a body up to which copying it is worth while."""
 
@@ -79,7 +79,7 @@ def _small(loop: For) -> bool:
 
 
 def _decided_parts(loop: For, outer: dict[str, Interval], extent: int) -> list[tuple[int, int]]:
-    """For each min, max or comparison on the variable: the longest part of the range where its answer is fixed."""
+    """For each min, max, comparison or division on the variable: the longest part of the range where its answer is fixed."""
     parts: list[tuple[int, int]] = []
 
     def visit(block: Block, ranges: dict[str, Interval]) -> None:
@@ -98,8 +98,8 @@ def _decided_parts(loop: For, outer: dict[str, Interval], extent: int) -> list[t
             for node in walk(statement) if not isinstance(statement, For | If) else (n for e in expressions for n in walk(e)):
                 if isinstance(node, CopyAxis):
                     continue
-                if isinstance(node, Binary) and node.op in DECIDABLE and node.a.dtype == INDEX:
-                    part = _decided(node, loop.var, inner if isinstance(statement, For) else ranges, extent)
+                if isinstance(node, Binary) and node.op in DECIDED and node.a.dtype == INDEX:
+                    part = DECIDED[node.op](node, loop.var, inner if isinstance(statement, For) else ranges, extent)
                     if part is not None:
                         parts.append(part)
 
@@ -129,3 +129,24 @@ def _decided(node: Binary, variable: str, ranges: dict[str, Interval], extent: i
     return (start, end) if end > start else None
 
 
+def _one_quotient(node: Binary, variable: str, ranges: dict[str, Interval], extent: int) -> tuple[int, int] | None:
+    """The part around the middle in which a division by a constant has one quotient (`(j - 1) % N` is then `j - 1`)."""
+    if not isinstance(node.b, Const) or int(node.b.value) <= 0:
+        return None
+    divisor, form = int(node.b.value), normal_form(node.a)
+    step = form.coefficient(variable)
+    if not step or step < 0:
+        return None
+    low, high = interval(to_expression(form.without([variable])), ranges)
+    if low is None or high is None:
+        return None
+    first = (low + step * (extent // 2)) // divisor * divisor
+    start, end = max(0, -((low - first) // step)), min(extent, (first + divisor - 1 - high) // step + 1)
+    return (start, end) if end > start else None
+
+
+DECIDED: dict[str, Callable[[Binary, str, dict[str, Interval], int], tuple[int, int] | None]] = {
+    **dict.fromkeys(("min", "max", "lt", "le", "gt", "ge"), _decided),
+    **dict.fromkeys(("floordiv", "mod"), _one_quotient),
+}
+"""The operations that may have one answer in a part of a loop, and where that is."""

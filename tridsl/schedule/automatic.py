@@ -31,6 +31,7 @@ from tridsl.schedule.maps import map_steps
 from tridsl.schedule.packed_sums import packed_sum_steps, packed_sums
 from tridsl.schedule.reductions import reduce_steps, tile_axis
 from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Step, StoreIn, Vector
+from tridsl.schedule.sweeps import shared_sweeps
 from tridsl.schedule.traffic import prefetches, streams
 
 PARALLEL_WORK = 100_000
@@ -99,12 +100,14 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     bytewise = packed_sums(op, spec, sizes)
     tile, large = partial(rows_of, spec=spec, sizes=sizes), partial(packs, spec=spec, sizes=sizes)
     where = placements(graph, inlined, sizes, decide, rows_of=tile, alone=lambda stage: stage.name in bytewise or large(stage))
-    steps += [*(Inline(stage=name) for name in inlined), *where.steps]
+    swept = shared_sweeps(graph, inlined, decide, eligible=lambda stage: stage.name not in bytewise and _sweeps(stage, spec=spec, sizes=sizes))
+    guests = {step.stage for step in swept}
+    steps += [*(Inline(stage=name) for name in inlined), *swept, *(step for step in where.steps if step.stage not in guests)]
     moved = {step.stage for step in where.steps if isinstance(step, At)}
     joined = {step.stage for step in where.steps if isinstance(step, At) and step.consumer in moved}  # their reader's loop is theirs
     together = packed_together(graph, decide)
     steps += together
-    joined |= {step.stage for step in together}
+    joined |= guests | {step.stage for step in together}
     busy = {name: work(graph.stages[name], sizes) for name in graph.stages}
     for root, depth in where.shared.items():
         steps += prefetches(graph, root, depth, moved, spec, sizes, decide)
@@ -168,6 +171,11 @@ def rows_of(stage: Stage, *, spec: DeviceSpec, sizes: Mapping[str, int]) -> str 
     if roles is not None:
         return None if roles.strided else roles.tile
     return tile_axis(stage, spec, sizes)
+
+
+def _sweeps(stage: Stage, *, spec: DeviceSpec, sizes: Mapping[str, int]) -> bool:
+    """Whether a reduction reads each of its points once, so that another may read them with it."""
+    return isinstance(stage, Reduce) and _free(stage) and not is_contraction(stage) and rows_of(stage, spec=spec, sizes=sizes) is None
 
 
 def packs(stage: Stage, *, spec: DeviceSpec, sizes: Mapping[str, int]) -> bool:

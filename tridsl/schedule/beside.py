@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
@@ -11,7 +12,8 @@ from tridsl.dtypes import INDEX
 from tridsl.ir.affine import equal
 from tridsl.ir.expr import Load, Var, index
 from tridsl.ir.loop import Accumulate, Append, Block, For, Kernel, Phase, Stmt, Store
-from tridsl.ir.walk import substitute, walk
+from tridsl.ir.op import Reducer
+from tridsl.ir.walk import rewrite, substitute, walk
 from tridsl.schedule.nest import axis_of, find_loop, require_serial, stages, unknown_stage, written
 from tridsl.schedule.steps import Beside
 
@@ -22,7 +24,8 @@ def beside(kernel: Kernel, step: Beside, spec: DeviceSpec) -> Kernel:
              for pos:i: append pos[pos.len++] = i if x[i] >= t              pos.len = y.len
 
     Two stages that run over the same points share one loop, iteration by iteration; what they both read is read once.
-    Compactions that keep the same elements become one. Legal when both loops are the outermost of their stages, run over the
+    Compactions that keep the same elements become one, and so do reductions in the same loops throughout: one with the parts of
+    both. (Reductions that share only some of the loops over which they combine would not know where they start.) Legal when both loops are the outermost of their stages, run over the
     same number of points in the same way, and neither stage (nor one between them) reads what the other writes.
     E0422: one of these is not so. E0401, E0402, E0404: as everywhere.
     """
@@ -45,13 +48,76 @@ def beside(kernel: Kernel, step: Beside, spec: DeviceSpec) -> Kernel:
         shared = _touched(moved) & _written(phase) | _touched(phase) & _written(moved)
         if shared:
             raise _refused(step, f"`{step.stage}` and `{phase.name}` depend on each other through `{min(shared)}`")
+    position = next(n for n, s in enumerate(host.body) if s is target)
+    if target.reduce or not start:
+        one = _one_reduction(target, loop)
+        if one is None and target.reduce:
+            raise _refused(step, f"`{step.stage}` and `{step.other}` do not combine in the same loops")
+        if one is not None and not start:
+            block = (*host.body[:position], one, *host.body[position + 1 :])
+            return replace(kernel, phases=tuple(replace(p, body=block) if p is host else p for p in kernel.phases if p is not moved))
     body = substitute(loop.body, {loop.var: Var(name=target.var)})
     joined = replace(target, body=(*target.body, *body), carried=target.carried or loop.carried)
-    position = next(n for n, s in enumerate(host.body) if s is target)
     before = (*host.body[:position], *start)
     block = _one_append(before, joined, host.body[position + 1 :])
     phases = [replace(p, body=block) if p is host else p for p in kernel.phases if p is not moved]
     return replace(kernel, phases=tuple(phases))
+
+
+def _one_reduction(host: For, moved: For) -> For | None:
+    """Two perfect nests of the same loops, each around one accumulation, as one nest around an accumulation of both."""
+    outer, inner = _perfect(host), _perfect(moved)
+    if outer is None or inner is None or len(outer[0]) != len(inner[0]):
+        return None
+    names = {b.var: Var(name=a.var) for a, b in zip(outer[0], inner[0])}
+    for a, b in zip(outer[0], inner[0]):
+        if not equal(a.extent, substitute(b.extent, names)) or (a.kind, a.reduce, a.carried) != (b.kind, b.reduce, b.carried):
+            return None
+    first, second = outer[1], substitute(inner[1], names)
+    if (first.init, first.mask, first.intrinsic) != (second.init, None, None):
+        return None
+    both = replace(
+        first,
+        targets=(*first.targets, *second.targets),
+        reducer=_product(first.reducer, second.reducer),
+        values=(*first.values, *second.values),
+    )
+    nest: Block = (both,)
+    for loop in reversed(outer[0]):
+        nest = (replace(loop, body=nest),)
+    result = nest[0]
+    assert isinstance(result, For)
+    return result
+
+
+def _perfect(loop: For) -> tuple[list[For], Accumulate] | None:
+    nest = [loop]
+    while len(nest[-1].body) == 1:
+        inner = nest[-1].body[0]
+        if isinstance(inner, Accumulate):
+            return nest, inner
+        if not isinstance(inner, For):
+            break
+        nest.append(inner)
+    return None
+
+
+def _product(a: Reducer, b: Reducer) -> Reducer:
+    """Both combinations side by side; states of `b` that have a name of `a`'s get a number."""
+    renamed: dict[str, str] = {}
+    for state in b.states:
+        taken = {*a.states, *renamed.values()}
+        renamed[state] = next(n for n in (f"{state}{k if k > 1 else ''}" for k in count(1)) if n not in taken)
+    sides = {f"{side}.{old}": f"{side}.{new}" for old, new in renamed.items() for side in "ab"}
+    merge = tuple(rewrite(e, {Var: lambda v: replace(v, name=sides.get(v.name, v.name))}) for e in b.merge)
+    return Reducer(
+        name=a.name if a.name == b.name else f"{a.name}.{b.name}",
+        states=(*a.states, *renamed.values()),
+        dtypes=(*a.dtypes, *b.dtypes),
+        identity=(*a.identity, *b.identity),
+        merge=(*a.merge, *merge),
+        commutative=a.commutative and b.commutative,
+    )
 
 
 def _home(kernel: Kernel, stage: str) -> int | None:

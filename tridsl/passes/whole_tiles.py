@@ -1,0 +1,73 @@
+"""Unrolled loops whose end is a tail run without it wherever they are whole. Halide: loop partitioning, for the loops of a tile.
+
+    for i.o < 9: for k: unroll i.i < min(8, 68 - i.o*8): …      ->      for i.o < 9: if 8 <= 68 - i.o*8: for k: unroll i.i < 8: …
+                                                                                     else: for k: unroll i.i < min(8, 68 - i.o*8): …
+
+Otherwise each row of the tile asks in every round whether it is there. The question moves to the innermost loop that decides the
+answer, which may be shared among threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from tridsl.dtypes import INDEX
+from tridsl.ir.expr import Binary, Const, Expr, binary
+from tridsl.ir.loop import Block, For, If, Kernel
+from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.passes.fresh import fresh
+
+LIMIT = 1500
+"""Statements and expressions of a body up to which it is written twice."""
+
+
+def whole_tiles(kernel: Kernel) -> Kernel:
+    """Asks once a tile."""
+    return replace(kernel, phases=rewrite(kernel.phases, {For: _visit}))
+
+
+def _visit(loop: For) -> For:
+    """Innermost first: what an inner loop decides has been asked there."""
+    if loop.kind not in ("serial", "parallel") or loop.carried:
+        return loop
+    tails = list(dict.fromkeys(t for s in loop.body for n in walk(s) if isinstance(n, For) if (t := _tail(n, loop)) is not None))
+    if not tails or _size(loop.body) > LIMIT:
+        return loop
+    body = loop.body
+    for tail in tails:
+        body = (_asked(body, tail),)
+    return replace(loop, body=body)
+
+
+def _tail(inner: For, loop: For) -> Binary | None:
+    """The extent of an unrolled loop around real work that `loop` decides, and no loop inside it."""
+    extent = inner.extent
+    if inner.kind != "unroll" or not isinstance(extent, Binary) or extent.op != "min" or loop.var not in variables(extent):
+        return None
+    bound = {n.var for s in loop.body for n in walk(s) if isinstance(n, For)}
+    reduces = any(isinstance(n, For) and n.reduce and any(m is inner for m in walk(n)) for s in loop.body for n in walk(s))
+    return extent if reduces and not bound & variables(extent) and _sides(extent) is not None else None
+
+
+def _sides(extent: Binary) -> tuple[Const, Expr] | None:
+    """The constant and the other side of `min(8, rest)`."""
+    if isinstance(extent.a, Const) and extent.a.dtype == INDEX:
+        return extent.a, extent.b
+    return (extent.b, extent.a) if isinstance(extent.b, Const) and extent.b.dtype == INDEX else None
+
+
+def _asked(body: Block, tail: Binary) -> If:
+    sides = _sides(tail)
+    assert sides is not None
+    whole, rest = sides
+    then = rewrite(body, {For: partial(_whole, tail=tail, extent=whole)})
+    return If(condition=binary("le", whole, rest), then=then, otherwise=fresh(body, ".tail"))
+
+
+def _whole(loop: For, tail: Binary, extent: Const) -> For:
+    return replace(loop, extent=extent) if loop.extent == tail else loop
+
+
+def _size(block: Block) -> int:
+    return sum(1 for s in block for _ in walk(s))
