@@ -47,8 +47,10 @@ def test_a_winner_becomes_a_row(own: World) -> None:
     assert told.status == 0, told.err
     (row,) = told.data["rows"]
     assert row["answers"] == {name: value} and row["types"] == {"A": "f32", "B": "f32", "C": "f32"}
-    assert row["sizes"] == "K~16 M~2^4/8 N~2^5/32" and row["source"] == "measured"
+    assert row["sizes"] == "K=16 M=24 N=32" and row["source"] == "measured"
     assert "K=16 M=24 N=32, 1 thread: " in row["evidence"] and "against the scheduler's own default" in row["evidence"] and "−" in row["evidence"]
+    (wider,) = own("personality", "ship", own.operation, "--alike", "--json").data["rows"]
+    assert wider == row | {"sizes": "K~16 M~2^4/8 N~2^5/32"}
     printed = own("personality", "ship", own.operation).out
     assert msgspec.toml.decode(printed, type=Sheet).row == (msgspec.convert(row, Row),)
 
@@ -58,7 +60,7 @@ def test_rows_are_added_to_a_file(own: World, tmp_path: Path) -> None:
     own.keep(own.trials({default: 2e-4, better: 1e-4}))
     file = tmp_path / "chip.toml"
     kept = Row(op="z", types={"x": "f32"}, sizes="N~2^6/64", answers={"y.vector": "n", "y.stream": True}, source="measured", evidence='"quoted" \\ text')
-    older = Row(op="f", types={"A": "f32", "B": "f32", "C": "f32"}, sizes="K~16 M~2^4/8 N~2^5/32", answers={"C.rows": 1}, source="measured", evidence="old")
+    older = Row(op="f", types={"A": "f32", "B": "f32", "C": "f32"}, sizes="K=16 M=24 N=32", answers={"C.rows": 1}, source="measured", evidence="old")
     file.write_text(sheet_text([kept, older]))
     assert msgspec.toml.decode(file.read_text(), type=Sheet).row == (older, kept)
     assert own("personality", "ship", own.operation, "-o", file).out.startswith("1 row in")
@@ -80,6 +82,8 @@ def test_what_is_not_shipped(own: World, world: World) -> None:
     default, better, _, _ = _points(own)
     own.keep(own.trials({default: 1e-4, better: 2e-4}))
     assert "the scheduler's own default is best" in own("personality", "ship", own.operation).out
+    own.keep(own.trials({default: 1e-4, better: 0.9995e-4}, seed=3))
+    assert own("personality", "ship", own.operation, "--json").data["rows"] == []
     assert "goes before shipped answers" in world("personality", "ship", world.operation).out
 
 

@@ -35,7 +35,7 @@ from tridsl.pipeline import lower as lowered
 from tridsl.program.realise import Realiser
 from tridsl.runtime.artifacts import Artifacts
 from tridsl.schedule.automatic import automatic, choices, choose, unused_answers
-from tridsl.schedule.shapes import sized_like
+from tridsl.schedule.shapes import bucket, sized_like
 from tridsl.schedule.shipped import row_for, shipped_answers
 from tridsl.schedule.steps import Split
 from tridsl.schedule.text import text_schedule
@@ -123,6 +123,14 @@ def test_they_are_for_one_chip_and_known_sizes(ship: dict[str, list[Row]]) -> No
     assert shipped_answers(what, SPEC, {"M": 127 // 64 * 64, "N": 64, "K": 64}) == other(what)
 
 
+def test_exact_sizes_go_before_their_class(ship: dict[str, list[Row]]) -> None:
+    what = op(MATMUL)
+    ship[SPEC.name] = [row({"C.rows": 1}), row({"C.rows": 2}, "K=64 M=64 N=64")]
+    assert shipped_answers(what, SPEC, SIZES) == {"C.rows": 2}
+    ship[SPEC.name] = [row({"C.rows": 1}, sized_like({"K": 192, "M": 64, "N": 64})), row({"C.rows": 2}, "K=192 M=64 N=64")]
+    assert [shipped_answers(what, SPEC, {"M": 64, "N": 64, "K": k}) for k in (192, 128, 64)] == [{"C.rows": 2}, {"C.rows": 1}, {}]
+
+
 @pytest.mark.parametrize("answer", [{"C.nothing": 3}, {"D.rows": 4}, {"C.rows": 12345}, {"C.rows": "many"}, {"C.rows": True}])
 def test_what_is_not_possible_any_more_is_left_out(ship: dict[str, list[Row]], answer: dict[str, Answer]) -> None:
     what = op(MATMUL)
@@ -175,7 +183,10 @@ def test_a_file_of_rows() -> None:
 
 
 def _size(text: str) -> tuple[str, int]:
-    """A size of the class `M~2^9/8`."""
+    """`M=512`, or a size of the class `M~2^9/8`."""
+    exact = re.fullmatch(r"(\w+)=(\d+)", text)
+    if exact is not None:
+        return exact[1], int(exact[2])
     found = re.fullmatch(r"(\w+)~(?:2\^(\d+)/(\d+)|(\d+))", text)
     assert found is not None, text
     name, octave, divisor, small = found.groups()
@@ -190,7 +201,7 @@ def _op(row: Row) -> Op:
     source = stdlib.source(row.op)
     assert source is not None
     bound = bind(parse(source), lambda name, importing: stdlib.source(name))
-    sizes = {text.partition("~")[0] for text in row.sizes.split()}
+    sizes = {re.split("[=~]", text)[0] for text in row.sizes.split()}
     batch = sum(bool(re.fullmatch(r"B\d", name)) for name in sizes)
     for overload in bound.operations[row.op]:
         for types in type_choices(overload.operation):
@@ -216,7 +227,7 @@ def test_what_is_shipped_fits_the_library(chip: str) -> None:
     backend = load_backend("cpu")
     for row in shipped(chip).values():
         whole, sizes = _op(row), dict(map(_size, row.sizes.split()))
-        assert sized_like(sizes) == row.sizes and row.source == "measured" and row.evidence and row.answers
+        assert row.sizes in (bucket(sizes), sized_like(sizes)) and row.source == "measured" and row.evidence and row.answers
         assert row_for(whole, spec, sizes) is row
         assert unused_answers(whole, spec, sizes) == (), f"{row.op} {row.sizes}"
         build = Build(spec=spec, backend=backend, schedule=automatic(whole, spec, sizes), facts=Specialisation(sizes=tuple(sizes.items())))

@@ -333,6 +333,7 @@ def personality_pin(
 def personality_ship(
     operation: Annotated[str, typer.Argument(metavar="FILE[:OP]", help="An op, or every op with a bench block of a file or of the library (`stdlib`).")],
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Add the rows to this file: tridsl/devices/answers/CHIP.toml.")] = None,
+    alike: Annotated[bool, typer.Option("--alike", help="For all sizes of their class (same octave, same divisor), not for these alone.")] = False,
     shape: Shapes = None,
     values: Values = None,
     threads: Threads = None,
@@ -343,7 +344,7 @@ def personality_ship(
     from tridsl.cli.subjects import Question
 
     question = Question(operation=operation, shape=tuple(shape or ()), values=tuple(values or ()), threads=threads)
-    raise typer.Exit(present(lambda settings: ship(question, settings, output), from_environment, as_json=as_json))
+    raise typer.Exit(present(lambda settings: ship(question, settings, output, alike=alike), from_environment, as_json=as_json))
 
 
 @personality_app.command("forget")

@@ -6,7 +6,7 @@ They come after everything that a user or a schedule text says, and before the a
     [[row]]
     op = "matmul"                                      # with these element types, by tensor
     types = { A = "f32", B = "f32", C = "f32" }
-    sizes = "K~2^9/64 M~2^9/64 N~2^9/64"               # as `schedule.shapes.sized_like` writes them
+    sizes = "K=512 M=512 N=512"                        # these, or a class of them: "K~2^9/64 M~2^9/64 N~2^9/64" (`schedule.shapes`)
     answers = { "C.rows" = 8, "C.vectors" = 3 }        # to decisions of the automatic schedule
     source = "measured"
     evidence = "K=512 M=512 N=512 ..."                 # what was measured, in words and numbers
@@ -24,7 +24,7 @@ Answer = int | str | bool
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The answers for one op with certain types at sizes of one class."""
+    """The answers for one op with certain types at certain sizes, or at all of a class."""
 
     op: str
     types: dict[str, str]

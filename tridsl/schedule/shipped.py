@@ -8,18 +8,19 @@ from tridsl.devices import answers
 from tridsl.devices.answers import Row
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.op import Op
-from tridsl.schedule.shapes import sized_like
+from tridsl.schedule.shapes import bucket, sized_like
 
 NONE: Mapping[str, answers.Answer] = {}
 
 
 def row_for(op: Op, spec: DeviceSpec, sizes: Mapping[str, int]) -> Row | None:
-    """None where the chip has none for these types and sizes, or a size is not known."""
+    """That of the very sizes, else of their class; None where the chip has none for these types, or a size is not known."""
     rows = answers.shipped(spec.name)
     if not rows or any(name not in sizes for name in op.sizes):
         return None
     types = tuple(sorted((t.name, t.dtype.name) for t in op.tensors))
-    return rows.get((op.name, types, sized_like({name: sizes[name] for name in op.sizes})))
+    known = {name: sizes[name] for name in op.sizes}
+    return rows.get((op.name, types, bucket(known))) or rows.get((op.name, types, sized_like(known)))
 
 
 def shipped_answers(op: Op, spec: DeviceSpec, sizes: Mapping[str, int]) -> Mapping[str, answers.Answer]:

@@ -6,18 +6,17 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from tridsl.api.compilation import stage_seconds
-from tridsl.api.engine import Engine
+from tridsl.api.engine import Engine, Services
 from tridsl.cli.bench import arrays, cases, peers
 from tridsl.cli.bench.contest import Prepared, agreement, caller, our_call, plain, prepare, reference, target_of
 from tridsl.cli.bench.goals import judge
 from tridsl.cli.bench.peak_kernels import STREAMS
 from tridsl.cli.bench.peaks import Probe, rates
 from tridsl.cli.bench.rows import Regime, Row
-from tridsl.cli.bench.sampling import Call, Reading, interleave
+from tridsl.cli.bench.sampling import Call, Reading, interleave, once
 from tridsl.cli.bench.session import Session
 from tridsl.cli.targets import services_for
 from tridsl.diagnostics import TriError
@@ -91,9 +90,7 @@ def _contestants(ready: Prepared, exact: Mapping[str, Any], session: Session, fo
             if call is None:
                 continue
             answer = agreement(ready, call(), exact, peer=True)
-            start = perf_counter()
-            call()
-            seconds = perf_counter() - start
+            seconds = once(call)
         except Exception as problem:  # noqa: BLE001 (another library's failure is its row's, not ours)
             found["peers"][name] = f"raises {type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"
             continue
@@ -195,14 +192,14 @@ def compile_times(ready: Prepared, session: Session, *, dispatch: bool = True) -
         fresh = replace(session.settings, cache=Path(folder))
         times = []
         for _ in range(2):
-            start = perf_counter()
             services = services_for(fresh)
-            again = replace(ready, target=target_of(ready.case, services))
-            our_call(again, services, options.device, options.threads)()
-            times.append(perf_counter() - start)
-    start = perf_counter()
-    our_call(ready, services, options.device, options.threads)()
-    run = perf_counter() - start
+
+            def first(services: Services = services) -> None:
+                again = replace(ready, target=target_of(ready.case, services))
+                our_call(again, services, options.device, options.threads)()
+
+            times.append(once(first))
+    run = once(our_call(ready, services, options.device, options.threads))
     stages = _stages(ready, session)
     build = stages.get("build", 0.0)
     return {

@@ -38,6 +38,16 @@ class Reading:
         return {"median_seconds": self.median, "p10_seconds": self.p10, "p90_seconds": self.p90, "samples": self.samples, "disturbed": self.disturbed, "label": "measured"}
 
 
+def once(call: Callable[[], object]) -> float:
+    """Seconds of one call; without what other programs took of them, where the process has one core."""
+    ran = process_time_ns()
+    start = perf_counter_ns()
+    call()
+    elapsed = perf_counter_ns() - start
+    ran = process_time_ns() - ran
+    return (min(elapsed, ran) if len(os.sched_getaffinity(0)) == 1 else elapsed) / 1e9
+
+
 def interleave(calls: Mapping[str, Call], samples: int = SAMPLES, *, warm: bool = True) -> dict[str, Reading]:
     """One sample of each call in turn, `samples` times, so that a change of the machine's speed meets everybody alike. `warm`: short
     calls are made once before their sample, so that it does not pay for what the one before has put out of the cache.

@@ -21,10 +21,10 @@ from tridsl.devices.spec import chip_names
 from tridsl.diagnostics import error
 from tridsl.dtypes import DType
 from tridsl.personality import belief
-from tridsl.personality.belief import duration, percent
+from tridsl.personality.belief import Standing, duration, percent
 from tridsl.personality.candidate import candidate
 from tridsl.schedule.automatic import automatic, choices
-from tridsl.schedule.shapes import sized_like
+from tridsl.schedule.shapes import bucket, sized_like
 from tridsl.schedule.text import text_schedule
 
 _HEAD = """# Measured best answers to the automatic scheduler's decisions on this family of chips: its defaults there. Written by
@@ -34,8 +34,9 @@ _PER_RUN = ".threads"
 """Decisions that depend on how many cores a process was given, which is no fact of the family."""
 
 
-def ship(question: Question, settings: Settings, output: Path | None) -> Report:
+def ship(question: Question, settings: Settings, output: Path | None, *, alike: bool = False) -> Report:
     """Rows for the subjects whose winner, measured here and now, is better than the scheduler's own default; the file's other rows stay.
+    `alike`: for all sizes of their class, which whoever ships them has to have looked at.
     E0820: this processor has no chip file, or `output` is no file of rows."""
     store, notes = open_whole_store(settings)
     rows: list[Row] = []
@@ -45,7 +46,7 @@ def ship(question: Question, settings: Settings, output: Path | None) -> Report:
         if chip not in chip_names():
             raise error("E0820", f"`{chip}` has no chip file, so nothing can be shipped for its family", help="add devices/chips/NAME.toml with its `cpuid` or `target_cpu`")
         found = known(store, subject.request.key)
-        made = _row(subject, found)
+        made = _row(subject, found, alike)
         if isinstance(made, Row):
             rows.append(made)
         else:
@@ -58,7 +59,7 @@ def ship(question: Question, settings: Settings, output: Path | None) -> Report:
     return report(data, told if output is not None else [text.rstrip("\n"), *(f"# {line}" for line in left_out)], notes)
 
 
-def _row(subject: Subject, found: Known) -> Row | str:
+def _row(subject: Subject, found: Known, alike: bool) -> Row | str:
     """The row, or why there is none."""
     request = subject.request
     op, spec, sizes = request.op, request.subject.device.spec, request.sizes
@@ -73,24 +74,30 @@ def _row(subject: Subject, found: Known) -> Row | str:
     answers = {n: v for n, v in given.items() if n in own and v != own[n] and not n.endswith(_PER_RUN)}
     if not answers:
         return "the scheduler's own default is best"
+    gain = _gain(subject, found)
+    if gain is None or gain.against is None or gain.against.high >= 0:
+        return "the winner is not surely better than the scheduler's own default"
     types = {t.name: t.dtype.name for t in op.tensors}
-    return Row(op=op.name, types=types, sizes=sized_like(sizes), answers=answers, source="measured", evidence=_evidence(subject, found, own))
+    where = sized_like(sizes) if alike else bucket(sizes)
+    return Row(op=op.name, types=types, sizes=where, answers=answers, source="measured", evidence=_evidence(subject, found, gain))
 
 
-def _evidence(subject: Subject, found: Known, own: Mapping[str, Answer]) -> str:
-    """`K=512 …, 1 thread: 1.8 ms, −9% (95%: −10% to −8%) against the own default, 40 pairs; tridsl 0.1.0, 2026-11-26`."""
-    request, won = subject.request, found.ranking.winner
-    assert won is not None and won.seconds is not None
+def _gain(subject: Subject, found: Known) -> Standing | None:
+    """How the winner compares with the scheduler's own default, where both were measured."""
+    request = subject.request
     op, spec = request.op, request.subject.device.spec
     default = candidate(automatic(op, spec, request.sizes, shipped=False), {c.name: c.default for c in choices(op, spec, request.sizes, {}, shipped=False)})
     ranking = belief.rank(found.trials, found.key.fingerprint, incumbent=default)
-    mine = next((s for s in ranking.standings if s.candidate == won.candidate), None)
-    against = ""
-    if mine is not None and mine.against is not None:
-        ratio, low, high = mine.against
-        against = f", {percent(ratio)} (95%: {percent(low)} to {percent(high)}) against the scheduler's own default, {count(mine.pairs, 'pair')}"
+    return next((s for s in ranking.standings if ranking.winner is not None and s.candidate == ranking.winner.candidate), None)
+
+
+def _evidence(subject: Subject, found: Known, gain: Standing) -> str:
+    """`K=512 …, 1 thread: 1.8 ms, −9% (95%: −10% to −8%) against the scheduler's own default, 40 pairs; tridsl 0.1.0, 2026-11-26`."""
+    assert gain.against is not None
+    ratio, low, high = (percent(value) for value in gain.against)
     when = time.strftime("%Y-%m-%d", time.gmtime(max(t.time for t in found.trials)))
-    return f"{found.key.bucket}, {count(request.team, 'thread')}: {duration(won.seconds)}{against}; tridsl {tridsl.__version__}, {when}"
+    measured = f"{duration(gain.seconds)}, {ratio} (95%: {low} to {high}) against the scheduler's own default, {count(gain.pairs, 'pair')}"
+    return f"{found.key.bucket}, {count(subject.request.team, 'thread')}: {measured}; tridsl {tridsl.__version__}, {when}"
 
 
 def _read(file: Path) -> tuple[Row, ...]:
