@@ -8,7 +8,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from tests.stdlib.calling import module
 from tridsl import stdlib
+from tridsl.api.devices import find
+from tridsl.check.types import check_op
+from tridsl.dtypes import BF16, DType
+from tridsl.ir.op import Op
+from tridsl.schedule.automatic import choose
+from tridsl.schedule.steps import Intrin
 
 bf16 = ml_dtypes.bfloat16
 SHAPES = [  # H, G, S, L, D, E
@@ -24,6 +31,11 @@ def arrays(shape: tuple[int, ...], dtype: Any) -> tuple[Any, ...]:
     h, g, s, l, d, e = shape
     rng = np.random.default_rng(0)
     return tuple(rng.standard_normal(size).astype(np.float32).astype(dtype) for size in ((h, s, d), (g, l, d), (g, l, e)))
+
+
+def typed(name: str, **types: DType) -> Op:
+    bound = module(name)
+    return check_op(bound, bound.operations[name][0], types)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -43,6 +55,22 @@ def test_narrow_types(shape: tuple[int, ...], dtype: Any, tolerance: float) -> N
     np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance / 2)
 
 
+@pytest.mark.parametrize("shape", [(4, 2, 70, 75, 20, 33), (2, 2, 64, 64, 32, 32)], ids=str)
+def test_dot_products_of_bf16(shape: tuple[int, ...]) -> None:
+    """The schedule of a chip on which they pay: weights are rounded, sums are not."""
+    spec = find("cpu").device.spec
+    if "avx512bf16" not in spec.features:
+        pytest.skip("needs a processor with avx512bf16")
+    op = typed("attention", T=BF16)
+    sizes = dict(zip(("H", "G", "S", "L", "D", "E"), shape))
+    steps = choose(op, spec, {**sizes, "causal": 1}, {"s.sum.instruction": True, "O.softmax_wsum.round_weights": True})
+    assert {s.stage for s in steps if isinstance(s, Intrin)} == {"s.sum", "O.softmax_wsum.o"}
+    q, k, v = arrays(shape, bf16)
+    want = stdlib.attention.reference(q, k, v, 0.3, causal=True).astype(np.float32)
+    got = stdlib.attention.with_schedule(steps)(q, k, v, 0.3, causal=True, device="cpu").astype(np.float32)
+    np.testing.assert_allclose(got, want, rtol=1.6e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("shape", [(2, 2, 40, 70, 16, 16), (8, 2, 1, 100, 16, 16)], ids=str)
 def test_scores_far_apart_infinite_and_not_a_number(shape: tuple[int, ...]) -> None:
     q, k, v = arrays(shape, np.float32)
@@ -57,7 +85,7 @@ def test_scores_far_apart_infinite_and_not_a_number(shape: tuple[int, ...]) -> N
 
 @pytest.mark.parametrize("shape", [(4, 4, 64, 100, 16, 16), (8, 2, 1, 200, 16, 16)], ids=str)
 def test_repeats_bit_for_bit(shape: tuple[int, ...]) -> None:
-    """The order of the sums is the schedule's, not the threads': heads alone give what they give together."""
+    """The order of the sums is the schedule's, whoever runs which rows."""
     q, k, v = arrays(shape, np.float32)
     together = stdlib.attention(q, k, v, 0.25, device="cpu")
     np.testing.assert_array_equal(together, stdlib.attention(q, k, v, 0.25, device="cpu"))

@@ -186,3 +186,35 @@ def test_layout_changes_no_value(directives: str) -> None:
     if ".at" in directives:
         directives = f"O.wsum.at(O, q)\n {directives}"
     programs.check_same(op, programs.steps_of(op, directives), {"Q": 5, "T": 7, "E": 2})
+
+
+PRODUCT = """op product(A: {t}[M, K], B: bf16[K, N]) -> C: f32[M, N] {{
+  C[i, j] = sum[k](f32(A[i, k]) * f32(B[k, j]))
+}}
+"""
+TILE = "C.tile(i=4, j=8).split(k, 4).order(i.o, j.o, k.o, k.i, i.i, j.i)"
+
+
+@pytest.mark.parametrize("directives", [f"{TILE}\n A.pack(at=k.o, type=bf16)", f"{TILE}\n B.pack(at=k.o, type=f32)"])
+def test_panels_in_another_type(directives: str) -> None:
+    """Small integers, which bf16 holds."""
+    op = programs.op_of(PRODUCT.format(t="f32"))
+    for sizes in ({"M": 5, "K": 6, "N": 9}, {"M": 8, "K": 4, "N": 16}):
+        programs.check_same(op, programs.steps_of(op, directives), sizes)
+
+
+@pytest.mark.parametrize(
+    ("text", "directives", "code"),
+    [
+        (programs.MATMUL, f"{TILE}\n A.pack(at=k.o, type=bf16)", "E0429"),
+        (PRODUCT.format(t="f32").replace(") * f32(B", ") + f32(B"), f"{TILE}\n A.pack(at=k.o, type=bf16)", "E0429"),
+        (programs.MATMUL, f"{TILE}\n A.pack(at=k.o, type=i8)", "E0429"),
+        (programs.MATMUL, f"{TILE}\n A.pack(at=k.o, type=7)", "E0435"),
+        (programs.SOFTMAX, "e.at(y, r)\n m.at(y, r)\n y.sum.at(y, r)\n e.pack(at=r, reader=y)", "E0412"),
+    ],
+)
+def test_panels_that_may_not_be(text: str, directives: str, code: str) -> None:
+    op = programs.op_of(text)
+    with pytest.raises(TriError) as caught:
+        programs.scheduled(op, programs.steps_of(op, directives))
+    assert caught.value.code == code

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tridsl.ir.affine import Interval, constant, interval, normal_form, to_expression
 from tridsl.ir.expr import Binary, Const, Expr, Load, Var, index
 from tridsl.ir.loop import Accumulate, Alloc, Append, Check, Copy, For, If, Kernel, Mma, Ref
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.schedule.nest import trip_bound
 
 
 def pad_tiles(kernel: Kernel) -> Kernel:
     """Extends every unrolled, vector or lane loop that may be."""
-    padded = {
-        n.buffer.name: n.buffer.padded
-        for p in kernel.phases
-        for n in walk(p)
-        if isinstance(n, Alloc) and n.buffer.padded
-    }
-
+    nodes = [n for p in kernel.phases for n in walk(p)]
+    padded = {n.buffer.name: n.buffer.padded for n in nodes if isinstance(n, Alloc) and n.buffer.padded}
+    sizes = {n.buffer.name: tuple(map(constant, n.buffer.shape)) for n in nodes if isinstance(n, Alloc) and n.buffer.padded}
+    ranges: dict[str, Interval] = {n.var: (0, None if (most := trip_bound(n)) is None else max(0, most - 1)) for n in nodes if isinstance(n, For)}
     shapes = {p.name: p.shape for p in kernel.params if isinstance(p, Tensor)}
 
     def extend(loop: For) -> For:
@@ -33,7 +32,7 @@ def pad_tiles(kernel: Kernel) -> Kernel:
             return replace(loop, extent=index(loop.bound)) if _adds_zeros(loop, padded, shapes) else loop
         if loop.kind not in ("unroll", "vector", "lane"):
             return loop
-        return replace(loop, extent=index(loop.bound)) if _harmless(loop, padded) else loop
+        return replace(loop, extent=index(loop.bound)) if _harmless(loop, loop.bound, padded, sizes, ranges) else loop
 
     return replace(kernel, phases=rewrite(kernel.phases, {For: extend}))
 
@@ -62,7 +61,9 @@ def _adds_zeros(loop: For, padded: dict[str, tuple[bool, ...]], shapes: dict[str
     return any(filled) and all(zero(load) or inside(load) for loads in factors for load in loads)
 
 
-def _harmless(loop: For, padded: dict[str, tuple[bool, ...]]) -> bool:
+def _harmless(
+    loop: For, bound: int, padded: dict[str, tuple[bool, ...]], sizes: dict[str, tuple[int | None, ...]], ranges: dict[str, Interval]
+) -> bool:  # fmt: skip
     written = False
     for statement in loop.body:
         for node in walk(statement):
@@ -75,7 +76,7 @@ def _harmless(loop: For, padded: dict[str, tuple[bool, ...]]) -> bool:
                     if loop.var not in variables(place):
                         continue
                     flags = padded.get(node.tensor, ())
-                    if axis >= len(flags) or not flags[axis] or place != Var(name=loop.var):
+                    if axis >= len(flags) or not flags[axis] or not _has_room(place, loop.var, bound, sizes[node.tensor][axis], ranges):
                         return False
                 if isinstance(node, Ref):
                     written = written or any(loop.var in variables(i) for i in node.index)
@@ -84,3 +85,12 @@ def _harmless(loop: For, padded: dict[str, tuple[bool, ...]]) -> bool:
             if isinstance(node, Mma):
                 return False
     return written
+
+
+def _has_room(place: Expr, variable: str, bound: int, size: int | None, ranges: dict[str, Interval]) -> bool:
+    """Whether `place` stays inside its axis while the variable runs to the bound: `q.o*8 + q.i` in a panel of whole tiles."""
+    if place == Var(name=variable):
+        return True
+    whole = normal_form(place)
+    most = interval(to_expression(whole.without([variable])), ranges)[1]
+    return whole.coefficient(variable) == 1 and size is not None and most is not None and most + bound <= size

@@ -104,9 +104,11 @@ def _rows_in_lanes(task: _Task) -> list[Step]:
         Layout(stage=group.part("weight"), axes=(t, q)),
     ]
     paired = {s.stage.name: _paired(task, s) for s in group.scores}
+    ragged = (task.extents[t] or 0) % tall != 0
     for scores in group.scores:
         stage = scores.stage.name
-        steps += [At(stage=stage, consumer=merge, axis=f"{t}.o"), Layout(stage=stage, axes=(t, q)), *_score_tiles(group, scores, tall, width, paired[stage])]
+        steps += [At(stage=stage, consumer=merge, axis=f"{t}.o"), Layout(stage=stage, axes=(t, q))]
+        steps += _score_tiles(group, scores, tall, width, paired[stage], copied=ragged and _known(task, scores))
     for part in ("key", "weight"):
         steps += [
             Split(stage=group.part(part), axis=q, factor=_even(rows, WIDEST * task.lanes)),
@@ -118,7 +120,7 @@ def _rows_in_lanes(task: _Task) -> list[Step]:
     fused, outer = _fused(root, (*group.others, f"{q}.o"))
     steps += outer
     for scores in group.scores:
-        if all(extent_of(a, task.sizes) is not None for a in scores.stage.over):
+        if _known(task, scores):
             wide = None if paired[scores.stage.name] else compute_type(scores.rows.dtype)
             steps.append(Pack(stage=scores.rows.tensor, at=fused, reader=root, type=wide))
     return [*steps, Parallel(stage=root, axis=fused), Vector(stage=root, axis=e)]
@@ -183,13 +185,17 @@ def _paired(task: _Task, scores: Scores) -> Intrinsic | None:
     return row if task.decide(f"{scores.stage.name}.instruction", _pays(task.spec), (False, True), f"whether {row.name} multiplies") else None
 
 
-def _score_tiles(group: Group, scores: Scores, tall: int, width: int, row: Intrinsic | None) -> list[Step]:
-    """Register tiles of elements by vectors of rows."""
+def _score_tiles(group: Group, scores: Scores, tall: int, width: int, row: Intrinsic | None, *, copied: bool) -> list[Step]:
+    """Register tiles of elements by vectors of rows. `copied`: the last tile is not whole, so it needs a panel that is filled up."""
     stage, q, t = scores.stage.name, group.row, group.elements
     *terms, last = scores.terms
-    steps: list[Step] = [Order(stage=stage, axes=(*group.others, q, t, *scores.terms))]
-    steps += [] if row is not None else _widened(group, scores.elements, stage)
-    steps += [Split(stage=stage, axis=q, factor=width), Split(stage=stage, axis=t, factor=tall)]
+    steps: list[Step] = [
+        Split(stage=stage, axis=q, factor=width),
+        Split(stage=stage, axis=t, factor=tall),
+        Order(stage=stage, axes=(*group.others, f"{q}.o", f"{t}.o", f"{t}.i", f"{q}.i", *scores.terms)),
+    ]
+    if row is None and (copied or compute_type(scores.elements.dtype) != scores.elements.dtype):
+        steps.append(_panel(group, scores.elements, stage))
     inner: tuple[str, ...] = (last, f"{t}.i", f"{q}.i")
     if row is not None:
         steps.append(Split(stage=stage, axis=last, factor=row.k))
@@ -210,8 +216,8 @@ def _sum_tiles(task: _Task, row: str, outer: tuple[str, ...], tall: int, width: 
     plain = widen and len(group.values) == 1 and not shared_with_keys
     instruction = _rounding(task) if plain else None
     steps: list[Step] = [Order(stage=stage, axes=(*outer, t, row, e))]
-    if plain and instruction is None:
-        steps += _widened(group, group.values[0], stage)
+    if plain and instruction is None and compute_type(group.values[0].dtype) != group.values[0].dtype:
+        steps.append(_panel(group, group.values[0], stage))
     steps += [Split(stage=stage, axis=row, factor=tall), Split(stage=stage, axis=e, factor=width)]
     tile: tuple[str, ...] = (f"{row}.i", f"{e}.i")
     if width > widest:
@@ -232,13 +238,15 @@ def _sum_tiles(task: _Task, row: str, outer: tuple[str, ...], tall: int, width: 
     return steps
 
 
-def _widened(group: Group, load: Load, stage: str) -> list[Step]:
-    """A narrow factor is converted once for the rows of a block, not once for each register tile. The panel lies as the loops are now."""
-    wide = compute_type(load.dtype)
-    if wide == load.dtype:
-        return []
+def _panel(group: Group, load: Load, stage: str) -> Step:
+    """A copy of a factor's block, which lies as the loops are now. Narrow elements are converted there, once for all rows."""
     at, reader = (group.others[0], stage) if group.others else (f"{group.elements}.o", group.merge.name)
-    return [Pack(stage=load.tensor, at=at, reader=reader, type=wide)]
+    return Pack(stage=load.tensor, at=at, reader=reader, type=compute_type(load.dtype))
+
+
+def _known(task: _Task, scores: Scores) -> bool:
+    """Whether a panel of all terms has a size."""
+    return all(extent_of(a, task.sizes) is not None for a in scores.stage.over)
 
 
 def _rounding(task: _Task) -> Intrinsic | None:
