@@ -119,7 +119,7 @@ def packed_sum_steps(
     steps.append(Vector(stage=partial, axis=f"{m}.i"))
     tails = any(of is None or of % by for of, by in ((terms, found.packing.columns), (tokens_in_all, tokens)))
     many = tokens_in_all is None or tokens_in_all > tokens
-    if decide(f"{name}.pack", tails or many, () if tails else (False, True), "whether the terms are copied in the order of their use"):
+    if decide(f"{name}.panel", tails or many, () if tails else (False, True), "whether the terms are copied in the order of their use"):
         steps.append(Pack(stage=found.value.tensor, at=panel, reader=name))
     steps.append(Intrin(stage=partial, name=found.row.name))
     ahead = AHEAD_BYTES // (found.packing.planes * 64)
