@@ -107,6 +107,7 @@ def packed_sum_steps(
     inner = [f"{m}.o.i", f"{m}.i"]
     if n is not None:
         held = max(1, (spec.l2_bytes or 1 << 20) // 2 // max(1, tokens * (terms or 1)))
+        held = held if tokens_in_all is None else max(1, min(held, -(-tokens_in_all // tokens)))
         held = decide(f"{name}.block_tokens", held, (1, 2, 4, 8, 16, 32), "tiles of tokens whose terms stay in the second cache")
         steps += [Split(stage=name, axis=n, factor=tokens), Split(stage=name, axis=f"{n}.o", factor=held)]
         outer, panel = [f"{n}.o.o", f"{m}.o.o", *batch, f"{n}.o.i"], f"{n}.o.o"
