@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tridsl.autotune import lock as machine_lock
+from tridsl.autotune import packed
 from tridsl.autotune.answers import TOLERANCE, compare
 from tridsl.autotune.lock import PATIENCE_SECONDS, bench_lock
 from tridsl.autotune.worker import (
@@ -153,7 +154,7 @@ class Bench:
         self.on_wait: Callable[[], None] | None = None
         self.oracle = _iterations(subject) <= ORACLE_POINTS
         """Whether answers are checked against the oracle; otherwise against the first candidate's."""
-        inputs = {**arguments_of(subject.op, subject.sizes), **subject.arguments}
+        inputs = {**arguments_of(subject.op, subject.sizes), **packed.elements(subject.op, subject.sizes, subject.arguments)}
         self._scalars = {n: v for n, v in inputs.items() if not isinstance(v, np.ndarray)}
         self._inputs = {n: v for n, v in inputs.items() if isinstance(v, np.ndarray)}
         self._expected: Mapping[str, NDArray[Any]] | None = None
@@ -175,9 +176,9 @@ class Bench:
         self.size = self.copies * sum(sizes)
         self._guards = {where: np.frombuffer(self._outside, np.uint8, end - start, start) for where, start, end in _gaps(self._places, sizes[1])}
         for name, array in self._inputs.items():
-            place = self._places[name]
+            place, content = self._places[name], packed.stored(subject.op, name, array)
             for copy in range(self.copies):
-                view(self._inside, place, place.fresh, base=copy * sizes[0])[...] = array
+                view(self._inside, place, place.fresh, base=copy * sizes[0])[...] = content
 
     def __enter__(self) -> Self:
         return self
@@ -284,7 +285,8 @@ class Bench:
             return 0.0
         draws = []
         for seed in range(1, DRAWS + 1):
-            inputs = {**arguments_of(self.subject.op, self.subject.sizes, seed), **self.subject.arguments}
+            given = packed.elements(self.subject.op, self.subject.sizes, self.subject.arguments)
+            inputs = {**arguments_of(self.subject.op, self.subject.sizes, seed), **given}
             draws.append(evaluate_op(self.subject.op, inputs, self.subject.sizes, exact=True))
         found = 0.0
         for tensor in few:
@@ -388,10 +390,11 @@ def _small_file() -> int:
 
 def _layout(subject: Subject) -> tuple[dict[str, Place], tuple[int, int]]:
     """Places of all arrays and the sizes of both memories: pages of their own, at different offsets, so that no two start in the same set of the cache."""
-    shapes = {t.name: tuple(evaluate_index(n, subject.sizes) for n in t.shape) for t in subject.op.tensors}
+    op = packed.as_stored(subject.op)
+    shapes = {t.name: tuple(evaluate_index(n, subject.sizes) for n in t.shape) for t in op.tensors}
     places: dict[str, Place] = {}
     ends = [0, 0]
-    for number, (name, (shape, dtype, role)) in enumerate(parameters(subject.op, shapes).items()):
+    for number, (name, (shape, dtype, role)) in enumerate(parameters(op, shapes).items()):
         size = int(np.prod(shape, dtype=np.int64)) * NUMPY_TYPES[dtype].itemsize
         starts = []
         for memory in {"input": (0,), "inout": (1, 0), "output": (1,)}[role]:

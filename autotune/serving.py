@@ -121,9 +121,10 @@ class Serving:
             done()
 
     def _search(self, asked: Asked, arguments: dict[str, Any]) -> Result:
-        from tridsl.autotune.tune import Request, tune  # start-up time: a search needs the compiler
+        from tridsl.autotune.packed import laid_out  # start-up time: a search needs the compiler
+        from tridsl.autotune.tune import Request, tune
 
-        op = asked.op()
+        op = laid_out(asked.op(), asked.layouts)
         names = {p.name for p in op.inputs}
         request = Request(
             op=op, device=asked.target.device, sizes={n: asked.sizes[n] for n in op.sizes}, threads=asked.threads, blocks=asked.blocks(),

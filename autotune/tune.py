@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 from tridsl.autotune import stats
 from tridsl.autotune.cost import roofline, time_text
 from tridsl.autotune.measure import VERSION, Bench, Failure, Limits, Runner, Subject
+from tridsl.autotune.packed import layouts_of, of_elements
 from tridsl.autotune.predicted import Predictor
 from tridsl.autotune.search import Ask, Problem, Strategy, strategy
 from tridsl.autotune.space import Point, Space, describe, space_of
@@ -135,7 +136,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to tune. `op`: with every `const` parameter in place (`program.compose.with_constants`). `blocks`: schedule texts of its
+    """What to tune. `op`: with every `const` parameter in place (`program.compose.with_constants`) and its parameters' layouts. `blocks`: schedule texts of its
     module; `arguments`: contents of inputs, by default random ones; `threads`: that the kernel runs on (default: the device's cores)."""
 
     op: Op
@@ -153,7 +154,8 @@ class Request:
     @property
     def key(self) -> Key:
         """What its evidence is kept by."""
-        return key_of(self.op, meaning(self.op), self.sizes, self.device, self.team)
+        plain = of_elements(self.op)
+        return key_of(plain, meaning(plain), self.sizes, self.device, self.team, layouts_of(self.op))
 
     @property
     def subject(self) -> Subject:

@@ -69,6 +69,17 @@ def test_sizes_on_the_command_line(command: Command, file: Path, personality: Pa
     assert subject.bucket == "B0=4 N=100"
 
 
+def test_packed_matrices(command: Command, personality: Path) -> None:
+    asked = ("tune", "stdlib:tgemm", "--shape", "M=32,K=64,N=2", "--device", "cpu", "--budget", "3s", "--threads", 1)
+    done = command(*asked, "--layout", "W=t16", "--json")
+    (result,) = done.data["results"]
+    assert done.status == 0 and not result["failures"] and result["state"] in ("tuned", "kept")
+    (subject,) = Store(personality).subjects()
+    assert dict(subject.layouts) == {"W": "t16"}
+    wrong = command(*asked, "--layout", "W=t17")
+    assert wrong.status == 1 and "E0540" in wrong.err and "t96" in wrong.err
+
+
 def test_nothing_measured_is_status_3(command: Command, file: Path) -> None:
     """Random positions lie outside of an array of one element: the op's check fails in every candidate."""
     done = command("tune", f"{file}:outside", "--shape", "N=1,M=64", "--budget", "2s", "--device", "cpu")

@@ -33,6 +33,7 @@ Shapes = Annotated[
     list[str] | None, typer.Option("--shape", metavar="M=512,x=8x512", help="Sizes by name, or a tensor's whole shape (extra leading axes are mapped).")
 ]
 Values = Annotated[list[str] | None, typer.Option("--set", metavar="eps=1e-5,T=f16", help="Scalars and type parameters by name.")]
+Layouts = Annotated[list[str] | None, typer.Option("--layout", metavar="W=t16", help="Layouts of packed matrices by name: t16, t20, t96.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="The most threads (default: as many as a call would use).")]
 Subject = Annotated[str, typer.Argument(metavar="FILE:OP", help="An op; without sizes, at those of its bench blocks.")]
 
@@ -189,6 +190,7 @@ def tune(
     device: Annotated[str, typer.Option("--device", "-d", help="cpu, gpu, gpu:software, … or `all` processors that are here.")] = "all",
     shape: Shapes = None,
     values: Values = None,
+    layout: Layouts = None,
     threads: Annotated[int | None, typer.Option(min=1, help="The most threads (default: as many as a call would use).")] = None,
     strategy: Annotated[str, typer.Option(help="ranked, random, evolutionary, optuna.")] = "ranked",
     seed: Annotated[int, typer.Option(help="Of the search; a run with the same seed goes on where it was ended.")] = 0,
@@ -198,7 +200,7 @@ def tune(
     from tridsl.cli.subjects import Question
     from tridsl.cli.tune import Options, run
 
-    question = Question(operation=operation, shape=tuple(shape or ()), values=tuple(values or ()), device=device, threads=threads)
+    question = Question(operation=operation, shape=tuple(shape or ()), values=tuple(values or ()), device=device, threads=threads, layouts=tuple(layout or ()))
     options = Options(question=question, budget=budget, strategy=strategy, seed=seed)
     raise typer.Exit(present(lambda settings: run(options, settings), from_environment, as_json=as_json))
 
@@ -209,6 +211,7 @@ def why(
     device: Annotated[str, typer.Option("--device", "-d", help="cpu, gpu, gpu:software, … or `all` processors that are here.")] = "cpu",
     shape: Shapes = None,
     values: Values = None,
+    layout: Layouts = None,
     threads: Threads = None,
     limit: Annotated[int, typer.Option(min=1, help="Candidates that are listed; --json lists all.")] = 10,
     as_json: Json = False,
@@ -217,7 +220,7 @@ def why(
     from tridsl.cli.subjects import Question
     from tridsl.cli.why import why
 
-    question = Question(operation=operation, shape=tuple(shape or ()), values=tuple(values or ()), device=device, threads=threads)
+    question = Question(operation=operation, shape=tuple(shape or ()), values=tuple(values or ()), device=device, threads=threads, layouts=tuple(layout or ()))
     raise typer.Exit(present(lambda settings: why(question, settings, limit), from_environment, as_json=as_json))
 
 

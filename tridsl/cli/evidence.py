@@ -174,7 +174,7 @@ def count(number: int, noun: str) -> str:
 def command_line(verb: str, question: Question, *more: str) -> str:
     """What to type to do this (`tune`, `why`, `personality forget`) to exactly these subjects."""
     words = ["tridsl", *verb.split(), question.operation]
-    for option, texts in (("--shape", question.shape), ("--set", question.values)):
+    for option, texts in (("--shape", question.shape), ("--set", question.values), ("--layout", question.layouts)):
         words += [option, ",".join(texts)] if texts else []
     words += ["--device", question.device]
     if question.threads and verb != "personality forget":  # what is forgotten is forgotten for every number of threads

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tridsl import stdlib
 from tridsl.api.devices import devices, find
 from tridsl.api.engine import Services
+from tridsl.autotune.packed import laid_out
 from tridsl.autotune.tune import Request
 from tridsl.backend import Device
 from tridsl.check.sizes import Number
 from tridsl.cli.bench.cases import bench_blocks
 from tridsl.cli.settings import Settings
-from tridsl.cli.targets import Given, Target, choose, find_module, find_target, given, known_values, lifted
+from tridsl.cli.targets import Given, Target, choose, find_module, find_target, given, known_values, lifted, pairs
 from tridsl.diagnostics import error
 from tridsl.ir.op import Scalar
 from tridsl.program.compose import with_constants
@@ -31,6 +32,7 @@ class Question:
     values: tuple[str, ...] = ()
     device: str = "cpu"
     threads: int | None = None
+    layouts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +49,9 @@ class Subject:
 
 def subjects(question: Question, services: Services, settings: Settings) -> tuple[Subject, ...]:
     """Every op at every sizes on every device that is asked for. E0703, E0801, E0803, E0805, E0814, and what is wrong in the file."""
-    chosen = chosen_devices(question.device)
+    chosen, layouts = chosen_devices(question.device), dict(pairs("--layout", question.layouts))
     return tuple(
-        Subject(operation=operation, request=request_for(target, said, device, question.threads or settings.threads))
+        Subject(operation=operation, request=request_for(target, said, device, question.threads or settings.threads, layouts))
         for operation, target, said in _cases(question, services)
         for device in chosen
     )
@@ -62,9 +64,9 @@ def chosen_devices(name: str) -> tuple[Device, ...]:
     return tuple(d for d in devices() if not d.spec.software)
 
 
-def request_for(target: Target, said: Given, device: Device, threads: int | None) -> Request:
-    """The op with its leading axes and `const` parameters in place, at its sizes. `threads` None: as many as a call would use.
-    E0503, E0805."""
+def request_for(target: Target, said: Given, device: Device, threads: int | None, layouts: Mapping[str, str] | None = None) -> Request:
+    """The op with its leading axes, `const` parameters and layouts in place, at its sizes. `threads` None: as many as a call would use.
+    E0503, E0540, E0805."""
     whole = lifted(choose(target, said, {}), said, {})
     values = known_values(whole, said, {})
     missing = [name for name in whole.sizes if name not in values]
@@ -76,7 +78,7 @@ def request_for(target: Target, said: Given, device: Device, threads: int | None
             if parameter.name not in values:
                 raise error("E0805", f"`{whole.name}` needs a value for `{parameter.name}` ({parameter.dtype})", help=f"add --set {parameter.name}=…")
             constants[parameter.name] = values[parameter.name]
-    op = with_constants(whole, constants)
+    op = laid_out(with_constants(whole, constants), layouts or {})
     arguments = {p.name: values[p.name] for p in op.params if isinstance(p, Scalar) and p.name in values}
     sizes = {name: int(values[name]) for name in op.sizes}
     return Request(

@@ -107,6 +107,7 @@ def packed_sum_steps(
     inner = [f"{m}.o.i", f"{m}.i"]
     if n is not None:
         held = max(1, (spec.l2_bytes or 1 << 20) // 2 // max(1, tokens * (terms or 1)))
+        held = held if tokens_in_all is None else max(1, min(held, -(-tokens_in_all // tokens)))
         held = decide(f"{name}.block_tokens", held, (1, 2, 4, 8, 16, 32), "tiles of tokens whose terms stay in the second cache")
         steps += [Split(stage=name, axis=n, factor=tokens), Split(stage=name, axis=f"{n}.o", factor=held)]
         outer, panel = [f"{n}.o.o", f"{m}.o.o", *batch, f"{n}.o.i"], f"{n}.o.o"
@@ -119,7 +120,7 @@ def packed_sum_steps(
     steps.append(Vector(stage=partial, axis=f"{m}.i"))
     tails = any(of is None or of % by for of, by in ((terms, found.packing.columns), (tokens_in_all, tokens)))
     many = tokens_in_all is None or tokens_in_all > tokens
-    if decide(f"{name}.pack", tails or many, () if tails else (False, True), "whether the terms are copied in the order of their use"):
+    if decide(f"{name}.panel", tails or many, () if tails else (False, True), "whether the terms are copied in the order of their use"):
         steps.append(Pack(stage=found.value.tensor, at=panel, reader=name))
     steps.append(Intrin(stage=partial, name=found.row.name))
     ahead = AHEAD_BYTES // (found.packing.planes * 64)

@@ -72,3 +72,12 @@ def test_indices_that_the_data_give_are_checked(name: str) -> None:
     with pytest.raises(IndexError, match="outside") as caught:
         ops.f(table, ids, device=SOFTWARE)
     assert isinstance(caught.value, tridsl.TriError) and caught.value.code == "E0541"
+
+
+@pytest.mark.parametrize("layout", ["t16", "t20", "t96"])
+def test_packed_matrices_are_read_byte_by_byte(layout: str) -> None:
+    for m, k, n in ((64, 128, 16), (33, 50, 9)):  # the first has tiles, of elements
+        w = np.random.default_rng(m).integers(-1, 2, (m, k)).astype(np.int8)
+        x = np.random.default_rng(k).integers(-128, 128, (n, k)).astype(np.int8)
+        got = stdlib.tgemm(tridsl.pack(w, layout), x, np.ones(m, np.float32), np.ones(n, np.float32), device=SOFTWARE)
+        np.testing.assert_array_equal(got, x.astype(np.int64) @ w.T.astype(np.int64))

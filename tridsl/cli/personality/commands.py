@@ -32,8 +32,12 @@ def command_of(place: Place, services: Services, settings: Settings) -> tuple[st
             if _asks_for(question, place, services, settings):
                 return command_line("tune", question), True
     sizes = tuple(f"{name}={size}" for name, size in place.sizes.items())
-    question = Question(operation=f"FILE:{place.key.op}", shape=sizes, device=place.key.device, threads=place.threads)
+    question = Question(operation=f"FILE:{place.key.op}", shape=sizes, device=place.key.device, threads=place.threads, layouts=_layouts(place))
     return command_line("tune", question), False
+
+
+def _layouts(place: Place) -> tuple[str, ...]:
+    return tuple(f"{name}={layout}" for name, layout in place.key.layouts)
 
 
 def _asks_for(question: Question, place: Place, services: Services, settings: Settings) -> bool:
@@ -60,7 +64,8 @@ def _questions(place: Place, services: Services) -> Iterator[Question]:
             spelt = tuple(f"{name}={dtype}" for name, dtype in types.items())
             for constants, shape in product(_constants(op), _shapes(op, place.sizes)):
                 yield Question(
-                    operation=operation, shape=shape, values=(*spelt, *constants), device=place.key.device, threads=place.threads
+                    operation=operation, shape=shape, values=(*spelt, *constants), device=place.key.device, threads=place.threads,
+                    layouts=_layouts(place),
                 )  # fmt: skip
 
 
