@@ -57,6 +57,8 @@ def blocking_of(copy: Copy, contiguous: str, dtype: DType, spec: DeviceSpec) -> 
     if not spec.vector_bits or copy.source.mask is not None or len(copy.axes) < 2:
         return None
     axes = {axis.var: axis for axis in copy.axes}
+    if contiguous not in axes:
+        return None  # along a loop around the copy
     last = [i.name for i in copy.target.index[-2:] if isinstance(i, Var)]
     if len(last) < 2 or not set(last) <= axes.keys():
         return None

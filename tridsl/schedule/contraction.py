@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
@@ -23,8 +24,11 @@ from tridsl.schedule.steps import Intrin, Order, Pack, Parallel, Split, Step, Un
 PACKED_WORK = 3_000_000
 """Multiply-adds from which packing pays for itself."""
 INSTRUCTED = (30_000, 32, 16)
-"""The same, and the rows and columns it takes, where packed panels are what an instruction for several products needs: i16 products of 32, 48
+"""The same, and the rows and columns it takes, where packed panels are what an instruction for several products needs, or elements
+change their type: i16 products of 32, 48
 and 64 cubed take 0.84, 0.66 and 0.63 of the time, i8 ones 0.68, 0.51 and 0.46."""
+DEEPEST, NARROW = 2048, 256
+"""Terms of a panel beyond which C is hardly ever read again; columns of a block below which rows of A come from far too often."""
 TALLEST_TILE = 16
 """Rows of a register tile beyond which nobody need look: the code grows, and the reuse hardly."""
 DEPTHS, COLUMNS = (64, 128, 192, 256, 384, 512, 1024, 2048), (64, 128, 256, 512, 768, 1024, 2048, 4096)
@@ -49,8 +53,8 @@ FEW_ROWS = 128
 """Rows up to which the tail of a tile is a noticeable share of the work."""
 DEEP, WIDE = 256, 256
 """Terms of a sum and columns from which a matrix that is read once is swept in blocks."""
-SWEEP_COLUMNS, SWEEP_DEPTH, SWEEP_ROWS = 1024, 128, 8
-"""A stretch of 4 KiB of f32 results; rows whose pages the TLB holds at once; rows added in one go."""
+SWEEP_COLUMNS, SWEEP_DEPTH, SWEEP_ROWS = 1024, 32, 8
+"""A stretch of 4 KiB of f32 results; rows that the prefetchers follow side by side; rows added in one go."""
 
 
 def is_contraction(stage: Reduce) -> bool:
@@ -107,12 +111,12 @@ def _mentioned(load: Load) -> frozenset[str]:
 
 
 def worth_packing(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int]) -> bool:
-    """Whether panels are copied by default, where the stage has a phase of its own and its sizes are known."""
+    """Whether the stage is large enough for blocks, which take a phase of its own; where its sizes are known."""
     roles = roles_of(stage)
     extents = {a.name: extent_of(a, sizes) for a in (*stage.axes, *stage.over)}
     if roles is None or None in extents.values():
         return False
-    return _packable(stage, roles) and _pays(roles, extents, _instruction(roles, stage.reducer.dtypes[0], spec))
+    return _packable(stage, roles) and _is_large(stage, roles, extents, _instruction(roles, stage.reducer.dtypes[0], spec))
 
 
 def contraction_steps(
@@ -126,7 +130,9 @@ def contraction_steps(
     lanes = spec.lanes(acc)
     rows, columns = _tile(stage.name, roles, spec, extents, lanes, decide)
     packable = whole and _packable(stage, roles)
-    if packable and decide(f"{stage.name}.pack", _pays(roles, extents, _instruction(roles, acc, spec)), (False, True), "whether panels of the factors are copied first"):
+    row = _instruction(roles, acc, spec)
+    pays = packable and _is_large(stage, roles, extents, row) and not _is_near(stage, roles, extents, row, spec)
+    if packable and decide(f"{stage.name}.pack", pays, (False, True), "whether panels of the factors are copied first"):
         return _packed(stage, roles, rows, columns * lanes, spec, extents, acc, decide, threads=threads)
     if roles.strided:
         return _dot_products(stage, threads=threads)
@@ -211,16 +217,27 @@ def _packable(stage: Reduce, roles: Factors) -> bool:
     return roles.tile is not None and all(isinstance(i, Var) for load in (roles.a, roles.b) for i in load.index)
 
 
-def _pays(roles: Factors, extents: Mapping[str, int | None], row: Intrinsic | None) -> bool:
-    """Whether the panels are read often enough to copy them first. Only packed ones feed an instruction that adds several products."""
-    count = 1
-    for extent in extents.values():
-        if extent is None:
-            return True
-        count *= extent
-    reuse = extents[roles.tile or ""] or 0
-    least, rows, columns = (PACKED_WORK, 32, 64) if row is None else INSTRUCTED
-    return count >= least and reuse >= rows and (extents[roles.vector] or 0) >= columns
+def _is_large(stage: Reduce, roles: Factors, extents: Mapping[str, int | None], row: Intrinsic | None) -> bool:
+    """Whether panels would be read often enough to copy them first. Only packed ones feed an instruction that adds several products, and
+    only packed elements are widened once each."""
+    over = [extents[axis.name] for axis in stage.over]
+    reuse, columns = extents[roles.tile or ""], extents[roles.vector]
+    if reuse is None or columns is None or None in over:
+        return True
+    least, rows, width = (PACKED_WORK, 32, 64) if _as_they_are(roles, row) else INSTRUCTED
+    return reuse * columns * prod(n or 0 for n in over) >= least and reuse >= rows and columns >= width
+
+
+def _is_near(stage: Reduce, roles: Factors, extents: Mapping[str, int | None], row: Intrinsic | None, spec: DeviceSpec) -> bool:
+    """Whether both factors may be read where they are: B in vectors and from a part of L2, A along the sum."""
+    if not _as_they_are(roles, row) or roles.strided or unit_stride_axis(roles.a) != stage.over[-1].name:
+        return False
+    sizes = [extents[name] for name in (roles.vector, *(axis.name for axis in stage.over))]
+    return None not in sizes and prod(n or 0 for n in sizes) * roles.b.dtype.storage_bytes <= (spec.l2_bytes or 1 << 20) // 4
+
+
+def _as_they_are(roles: Factors, row: Intrinsic | None) -> bool:
+    return row is None and _panel_type(roles.b.dtype, row) is None
 
 
 def _direct(stage: Reduce, roles: Factors, rows: int, width: int, decide: Decider, *, threads: bool) -> list[Step]:
@@ -247,10 +264,11 @@ def _packed(
     stage: Reduce, roles: Factors, rows: int, width: int, spec: DeviceSpec, extents: Mapping[str, int | None], acc: DType,
     decide: Decider, *, threads: bool,
 ) -> list[Step]:  # fmt: skip
-    """A block of B in L2, one panel of A in L1, a register tile in between.
+    """A block of B in L2, a few rows of A, a register tile in between.
 
-    Each panel of A meets the whole block before the next is packed, so it is read from L1 and the block streams from L2, one row of
-    the tile's width for as many multiply-adds as the tile has. (Goto's order keeps a panel of B in L1 and streams A.)
+    Each panel of A meets the whole block before the next, so it is read from near and the block streams from L2, one row of the tile's
+    width for as many multiply-adds as the tile has. (Goto's order keeps a panel of B in L1 and streams A.) Rows of A that are
+    contiguous along the sum are read where they are; others, and those that change their type, are packed, one panel for L1 at a time.
     """
     name, i, j = stage.name, roles.tile or "", roles.vector
     k = max(reversed(stage.over), key=lambda axis: extents[axis.name] or 0).name
@@ -260,9 +278,14 @@ def _packed(
     if row is not None and not decide(f"{name}.instruction", _is_faster(row, spec), (True, False), f"whether {row.name} multiplies"):
         row = None
     size = (_panel_type(roles.b.dtype, row) or roles.b.dtype).storage_bytes
-    depth = _block((spec.l1_bytes or 32768) // 4 // (rows * size), extents[k], 8, 1024)
-    depth = decide(f"{name}.depth", depth, _blocks(DEPTHS, extents[k], 8), "terms of the sum per panel")
-    columns = _block((spec.l2_bytes or 1 << 20) // 2 // (depth * size), extents[j], width, 4096)
+    plain = row is None and _panel_type(roles.a.dtype, row) is None and unit_stride_axis(roles.a) == k
+    packs_rows = decide(f"{name}.pack_rows", not plain, (True, False) if plain else (), "whether the rows of A are copied too")
+    block = (spec.l2_bytes or 1 << 20) // 2 // size
+    near = (spec.l1_bytes or 32768) // 4 // (rows * size) if packs_rows else min(DEEPEST, block // min(extents[j] or NARROW, NARROW))
+    step = 16 * (row.k if row else 1) if packs_rows else 1  # whole blocks of a transposing copy
+    depth = _block(near, extents[k], step, DEEPEST)
+    depth = decide(f"{name}.depth", depth, _blocks(DEPTHS, extents[k], step), "terms of the sum per panel")
+    columns = _block(block // depth, extents[j], width, 4096)
     columns = decide(f"{name}.block_columns", columns, _blocks(COLUMNS, extents[j], width), "columns of a packed block")
     steps: list[Step] = [
         Split(stage=name, axis=k, factor=depth),
@@ -279,12 +302,12 @@ def _packed(
         shared = (*batch[:1], f"{i}.o")
         steps.append(Parallel(stage=name, axis=decide(f"{name}.parallel", shared[0], shared, "the loop that threads share")))
     steps += [Unroll(stage=name, axis=f"{i}.i"), Vector(stage=name, axis=f"{j}.i.i")]
-    twice = roles.a.tensor == roles.b.tensor  # A times A transposed: the first panel takes one of the two places
+    twice = roles.a.tensor == roles.b.tensor  # A times A transposed: each panel takes one of the two places
     first = None if not twice else 0 if _factors(stage.values[0]) == (roles.a, roles.b) else 1
-    steps += [
-        Pack(stage=roles.a.tensor, at=f"{i}.o", reader=name, place=first, type=_panel_type(roles.a.dtype, row)),
-        Pack(stage=roles.b.tensor, at=f"{k}.o", reader=name, type=_panel_type(roles.b.dtype, row)),
-    ]
+    other = None if first is None or packs_rows else 1 - first
+    if packs_rows:
+        steps.append(Pack(stage=roles.a.tensor, at=f"{i}.o", reader=name, place=first, type=_panel_type(roles.a.dtype, row)))
+    steps.append(Pack(stage=roles.b.tensor, at=f"{k}.o", reader=name, place=other, type=_panel_type(roles.b.dtype, row)))
     return steps if row is None else [*steps, Intrin(stage=name, name=row.name)]
 
 
