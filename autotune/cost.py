@@ -208,7 +208,8 @@ def leaf_bytes(leaf: Leaf, nests: tuple[Leaf, ...], size: int) -> float:
     for access in (*leaf.reads, *leaf.writes):
         if access.space == "reg":
             continue
-        moved = access.footprint(leaf.loops[depth:]) * outside * (here.trips if here.var in access.variables else 1.0)
+        each = access.footprint(leaf.loops[depth:]) * (here.trips if here.var in access.variables else 1.0)
+        moved = outside * min(each, access.footprint(leaf.loops[depth - 1 :]))  # lines that the next iteration reads on are still there
         if not access.stream:
             total += moved * (2.0 if access in leaf.writes else 1.0)  # what is written was read first, and is written back
     return total

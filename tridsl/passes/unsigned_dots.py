@@ -17,7 +17,7 @@ from typing import Any
 
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.ir.expr import Binary, Const, Expr, Load, Var, index
-from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, Copy, For, If, Kernel, Mma, Ref, Stmt, Store
+from tridsl.ir.loop import Alloc, Block, Buffer, Copy, For, If, Kernel, Mma, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, variables, walk
 
 
@@ -77,7 +77,8 @@ def _dots(kernel: Kernel, panels: dict[str, Buffer]) -> Iterator[_Dot]:
         if a is None or b is None or a == b or reads.count(a.name) != 1 or reads.count(b.name) != 1:
             continue
         plain = all(isinstance(place, Var) for place in (*mma.b.index, *mma.target.index))
-        if plain and not {v for v in variables(mma.b) if v in above} & depth and _start_of(kernel, loop, mma) is not None:
+        groups = [v for v in variables(mma.b) if v in depth]
+        if plain and len(groups) == 2 and loop.var in groups and not {v for v in variables(mma.b) if v in above} & depth and _start_of(kernel, loop, mma) is not None:
             yield _Dot(mma=mma, left=mma.a, right=mma.b, a=a, b=b, depth=depth)
 
 
@@ -100,8 +101,10 @@ def _start_of(kernel: Kernel, loop: For, mma: Mma) -> Store | None:
         for block in _blocks(node):
             if loop not in block:
                 continue
-            stores = [n for s in block[: block.index(loop)] for n in walk(s) if isinstance(n, Store | Accumulate | Copy)]
-            if len(stores) == 1 and isinstance(stores[0], Store) and stores[0].target.tensor == mma.target.tensor:
+            before = [n for s in block[: block.index(loop)] for n in walk(s)]
+            writes = [n for n in before if isinstance(n, Ref) and n.tensor == mma.target.tensor]
+            stores = [n for n in before if isinstance(n, Store) and n.target in writes]
+            if len(writes) == len(stores) == 1:
                 store = stores[0]
                 empty = isinstance(store.value, Const) and store.value.value == 0 and store.mask is None
                 return store if empty and all(isinstance(place, Var) for place in store.target.index) else None

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from tridsl.ir.affine import Interval, interval
 from tridsl.ir.expr import Binary, Const, Expr, Load, Var, binary, index
-from tridsl.ir.loop import Accumulate, Alloc, Copy, For, If, Kernel
+from tridsl.ir.loop import Accumulate, Alloc, Copy, For, If, Kernel, Phase
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.fresh import fresh
 from tridsl.passes.simplify import simplify
@@ -29,19 +29,25 @@ def version_tails(kernel: Kernel) -> Kernel:
     for loop in (n for p in kernel.phases for n in walk(p) if isinstance(n, For)):  # parents first
         high = [n for n in (interval(loop.extent, ranges)[1], loop.bound) if n is not None]
         ranges[loop.var] = (0, max(0, min(high) - 1) if high else None)
-    versioned = rewrite(kernel.phases, {For: lambda loop: _version(loop, panels, ranges)})
+    versioned = tuple(
+        p if _may_be_empty(p, ranges) else rewrite(p, {For: lambda loop: _version(loop, panels)}) for p in kernel.phases
+    )
     return simplify(replace(kernel, phases=versioned)) if versioned != kernel.phases else kernel
 
 
-def _version(loop: For, panels: set[str], ranges: dict[str, Interval]) -> For:
+def _may_be_empty(phase: Phase, ranges: dict[str, Interval]) -> bool:
+    """Whether a reduction may have no term: its result is then started outside its loops, from one place."""
+    return any(isinstance(n, For) and n.reduce and (interval(n.extent, ranges)[0] or 0) < 1 for n in walk(phase))
+
+
+def _version(loop: For, panels: set[str]) -> For:
     if loop.kind not in ("serial", "parallel") or loop.reduce or not isinstance(loop.extent, Const):
         return loop
     count = int(loop.extent.value)
     if count < 2 or not any(_asks(n, loop, count, panels) for s in loop.body for n in walk(s)):
         return loop
     parts = [n for s in loop.body for n in walk(s)]
-    empty = any(isinstance(n, For) and n.reduce and (interval(n.extent, ranges)[0] or 0) < 1 for n in parts)  # its start stands outside
-    if len(parts) > LIMIT or empty or any(isinstance(n, Copy | If) for n in parts):
+    if len(parts) > LIMIT or any(isinstance(n, Copy | If) for n in parts):
         return loop
     here = Var(name=loop.var)
     last = fresh(substitute(loop.body, {loop.var: index(count - 1)}), ".tail")

@@ -1,0 +1,62 @@
+"""Copies between different contiguous axes go through registers in blocks; what is over is copied one by one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.passes.golden import DOTS, MATMUL, VNNI, body
+from tests.schedule.programs import CPU, check_same, op_of, steps_of
+from tridsl.devices.spec import DeviceSpec
+
+PACKED = "C.tile(i=12, j=32).split(k, 40).order(j.o, k.o, i.o, k.i, i.i, j.i).unroll(i.i).vector(j.i)\n A.pack(at=i.o)"
+WORDS = (
+    "C.tile(i=4, j=16).split(k, 128).split(k.i, 4).order(j.o, k.o, i.o, k.i.o, i.i, j.i, k.i.i).unroll(i.i).vector(j.i)\n"
+    " A.pack(at=i.o)\n B.pack(at=k.o)\n C.intrin(\"vpdpbusd\")"
+)
+
+
+def test_blocks_and_what_is_over() -> None:
+    text = body("finish", MATMUL, PACKED, sizes={"M": 24, "N": 32, "K": 40})
+    panel = """\
+  for A.pack.k.i.b < 2
+    copy A[A.pack.i.i.t + i.o*12, A.pack.k.i.b*16 + A.pack.k.i.t] -> A.pack[A.pack.k.i.b*16 + A.pack.k.i.t, A.pack.i.i.t] \
+for A.pack.i.i.t < 12, A.pack.k.i.t < 16, transposed
+  for A.pack.i.i.r < 12
+    for A.pack.k.i.r < 8
+      A.pack[A.pack.k.i.r + 32, A.pack.i.i.r] = A[A.pack.i.i.r + i.o*12, A.pack.k.i.r + 32]
+"""
+    assert panel in text, text
+
+
+def test_a_block_that_may_be_short_asks() -> None:
+    text = body("expand_copies", MATMUL, PACKED, sizes={"M": 20, "N": 32, "K": 40})
+    assert "if 12 <= min(12, 20 - i.o*12)" in text and "transposed" in text and ".pad" in text
+
+
+def test_groups_stay_together() -> None:
+    """Four bytes of a row for one instruction are one element of the block."""
+    text = body("expand_copies", DOTS, WORDS, sizes={"M": 8, "N": 16, "K": 128}, spec=VNNI)
+    blocks = [line.strip() for line in text.splitlines() if line.endswith("transposed")]
+    assert len(blocks) == 2 and all(line.count(" < ") == 3 and " < 4, transposed" in line for line in blocks), text
+
+
+def test_small_blocks_and_other_devices_keep_their_loops() -> None:
+    small = PACKED.replace("i=12", "i=2").replace("(k, 40)", "(k, 8)")
+    assert "transposed" not in body("expand_copies", MATMUL, small, sizes={"M": 24, "N": 32, "K": 40})
+    without = replace(CPU, vector_bits=None)
+    assert "transposed" not in body("expand_copies", MATMUL, PACKED, sizes={"M": 24, "N": 32, "K": 40}, spec=without)
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "spec", "sizes"),
+    [
+        (MATMUL, PACKED, CPU, {"M": 30, "N": 33, "K": 85}),
+        (DOTS, WORDS, VNNI, {"M": 11, "N": 19, "K": 203}),
+        (DOTS, WORDS, VNNI, {"M": 1, "N": 1, "K": 1}),
+    ],
+)  # fmt: skip
+def test_means_the_same(text: str, steps: str, spec: DeviceSpec, sizes: dict[str, int]) -> None:
+    op = op_of(text)
+    check_same(op, steps_of(op, steps, spec), sizes, spec)
