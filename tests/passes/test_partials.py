@@ -58,6 +58,6 @@ def test_a_part_of_the_row() -> None:
 
 def test_whether_a_nan_was_seen_is_shared_by_copies() -> None:
     text = body("strip_vectors", MAXIMA, "m.vector(n)", sizes={"N": 512})
-    assert "alloc m:n.part.extreme: f32[8, 16] in reg padded" in text
-    assert "alloc m:n.part.ordered: bool[4, 16] in reg padded" in text
+    assert "alloc m:n.part.extreme: f32[4, 16] in reg padded" in text
+    assert "alloc m:n.part.ordered: bool[2, 16] in reg padded" in text
     assert "max= if m:n.part.ordered[0, n.part.x] then m:n.part.extreme[0, n.part.x] else nan" in text

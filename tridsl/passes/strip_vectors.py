@@ -27,7 +27,8 @@ from tridsl.passes.leads import lead_of
 from tridsl.passes.partials import partial_of
 
 REDUCE_UNROLL = 8
-"""Independent partial results: enough to hide the latency of an addition (4 cycles) with two a cycle."""
+"""Independent partial results: enough to hide the latency of an addition (4 cycles) with two a cycle. Fewer where each has several
+states: more work a register hides more latency, and every copy is code to compile."""
 HEAVY_UNROLL = 2
 """The same for bodies that call transcendental functions: they have latency to hide of their own."""
 TILE_REGISTERS = 4
@@ -87,7 +88,7 @@ def _types(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> list[DType]:
 
 def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType], results: dict[str, Tensor]) -> Block:
     lanes = _lanes(loop, spec, types)
-    states = sum(len(n.reducer.states) for n in _reductions(loop))
+    states = sum(len(partial_of(n, loop, spec).reducer.states) for n in _reductions(loop))
     size = int(loop.extent.value) if isinstance(loop.extent, Const) else loop.bound
     while size is not None and lanes >= 2 * size > 0:
         lanes //= 2  # a short loop gets a short vector
@@ -98,7 +99,7 @@ def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType], results: dict[s
     if states and not _in_place(loop):
         heavy = any(isinstance(n, Call) and n.dtype != BOOL for s in loop.body for n in walk(s))
         factor = HEAVY_UNROLL if heavy else REDUCE_UNROLL
-        while factor > HEAVY_UNROLL and factor * states > (spec.vector_registers or REDUCE_UNROLL) // 2:
+        while factor > HEAVY_UNROLL and factor * states > (spec.vector_registers or 16) // 4:
             factor //= 2
     if appends:
         factor = 1
