@@ -24,7 +24,7 @@ from tridsl.autotune.search import Ask, Problem, Strategy, strategy
 from tridsl.autotune.space import Point, Space, describe, space_of
 from tridsl.autotune.worker import Prepare, prepare
 from tridsl.backend import HOST_KINDS, Device
-from tridsl.diagnostics import TriError
+from tridsl.diagnostics import TriError, error
 from tridsl.ir.op import Op
 from tridsl.personality import belief
 from tridsl.personality.candidate import Candidate, candidate
@@ -174,9 +174,11 @@ def tune(
     """Search for a better schedule for about `budget_seconds`, keeping each trial in `store` (None: in memory only).
 
     `space` restricts the search; by default it is the schedule text's, or the automatic scheduler's. Ctrl-C ends the search with
-    what is known by then. Raises TriError E0432, E0433 (an empty space), E0955 (an unknown strategy), and what compiling the op raises
+    what is known by then. Raises TriError E0432, E0433 (an empty space), E0955 (an unknown strategy), E0958 (a simulated device), and what compiling the op raises
     whatever its schedule.
     """
+    if request.device.spec.simulated:
+        raise error("E0958", f"`{request.device}` is simulated: how long it takes says nothing about a device", help="tune on hardware; `tridsl lower --until array` has a predicted time")
     session = _Session(request, budget_seconds, strategy, seed, store if store is not None else Memory(), on_progress, space)
     with Bench(session.subject, limits, make=make, lock=lock) as bench:
         return session.run(bench)

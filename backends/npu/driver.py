@@ -52,7 +52,7 @@ class NpuDriver:
         if generation is None:
             return None
         if name not in self._played:
-            spec: DeviceSpec = replace(load_chip(generation), software=True)
+            spec: DeviceSpec = replace(load_chip(generation), software=True, simulated=True)
             self._played[name] = Device(name=name, backend="npu", spec=spec, description=f"{generation}, simulated on this machine")
         return self._played[name]
 

@@ -103,9 +103,9 @@ def test_a_panel_larger_than_its_tensor_keeps_its_layout() -> None:
 @pytest.mark.parametrize(
     ("op", "directives", "sizes", "code"),
     [
-        ("op f(x: f32[N]) -> y: f32[N] { y[i] = x[i] + x[N - 1 - i] }\n", "y.split(i, 64)\n  y.store(l1, at=i.o)", {"N": 256}, "E0422"),
-        (MAP, "y.split(i, 64)\n  y.store(l1, at=i.o)", {}, "E0422"),
-        ("op f(x: f32[R, N]) -> y: f32[R] { y[r] = max[n](x[r, n]) }\n", "y.split(n, 64)\n  y.store(l1, at=n.o)", {"R": 4, "N": 100}, "E0423"),
+        ("op f(x: f32[N]) -> y: f32[N] { y[i] = x[i] + x[N - 1 - i] }\n", "y.split(i, 64)\n  y.store(l1, at=i.o)", {"N": 256}, "E0441"),
+        (MAP, "y.split(i, 64)\n  y.store(l1, at=i.o)", {}, "E0441"),
+        ("op f(x: f32[R, N]) -> y: f32[R] { y[r] = max[n](x[r, n]) }\n", "y.split(n, 64)\n  y.store(l1, at=n.o)", {"R": 4, "N": 100}, "E0442"),
         (MAP, "y.split(i, 64)\n  y.store(l1, at=q)", {"N": 256}, "E0402"),
     ],
 )

@@ -76,7 +76,8 @@ class DeviceSpec:
     `max_group_lanes`: the GPU's workgroups. `stream_bytes`: the size from which a result is stored faster around the caches than
     through them (absent: what is larger than the last of them; a core's part of one that many share can be far smaller).
     `max_loop_iterations`: what one invocation may run in all its loops. `features`: lower-case names (`avx512vnni`,
-    `cooperative_matrix`, `float16`). `array`: the tiles of an NPU. `fixed_sizes`: kernels must know every size. `target_*`: what the code generator is told. `cpuid`: in a chip file, the processors that it
+    `cooperative_matrix`, `float16`). `array`: the tiles of an NPU. `fixed_sizes`: kernels must know every size. `simulated`: the
+    device is a model, whose times mean nothing. `target_*`: what the code generator is told. `cpuid`: in a chip file, the processors that it
     describes: vendor, family, and a model or a range of them (`GenuineIntel 6 143`, `AuthenticAMD 25 16..31`). Rates are per
     second and per device unless named otherwise; `peak_bf16_…`: of the instructions that multiply pairs of bf16 (on some chips less
     than that of f32).
@@ -107,6 +108,7 @@ class DeviceSpec:
     fixed_sizes: bool = False
     memory_bytes: int | None = None
     software: bool = False
+    simulated: bool = False
     peak_f32_ops_per_second_per_core: float | None = None
     peak_bf16_ops_per_second_per_core: float | None = None
     peak_copy_bytes_per_second: float | None = None

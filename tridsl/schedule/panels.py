@@ -89,8 +89,8 @@ def panels(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     Everything outside a core's memory that the loops around and inside `at` touch is staged: read into a panel before, written from one behind. A
     panel is made in the innermost loop around the iteration that its place depends on; there are `buffers` of those made in `at` itself, so that one
     is filled while another is used. Operands of a matrix instruction are laid out in its blocks. Iterations run over whole tiles: what lies outside
-    a tensor reads as 0 and is not written. E0422: an access is no sum of multiples of loops, or a part depends on more than one place.
-    E0423: a reduction whose last part is smaller would reduce what lies outside.
+    a tensor reads as 0 and is not written. E0441: an access is no sum of multiples of loops, or a part depends on more than one place.
+    E0442: a reduction whose last part is smaller would reduce what lies outside.
     """
     loop = find_loop(kernel, step.stage, step.at or "", step.span)
     path = (*enclosing(kernel, loop.var), loop)
@@ -141,7 +141,7 @@ class _Stager:
                 return loop
             if loop.reduce and not _adds_zeros(loop):
                 raise error(
-                    "E0423", f"the last part of `{axis_of(loop.var)}` is smaller, and the reduction would go on over what lies outside", self.step.span,
+                    "E0442", f"the last part of `{axis_of(loop.var)}` is smaller, and the reduction would go on over what lies outside", self.step.span,
                     help=f"split `{axis_of(loop.var)}` into equal parts, or not at all",
                 )  # fmt: skip
             return replace(loop, extent=index(loop.bound))
@@ -220,7 +220,7 @@ class _Stager:
 
     def _no(self, tensor: str, why: str) -> Exception:
         return error(
-            "E0422", f"`{tensor}` cannot be staged in a core's memory at `{self.step.at}`: {why}", self.step.span,
+            "E0441", f"`{tensor}` cannot be staged in a core's memory at `{self.step.at}`: {why}", self.step.span,
             help="a core reads and writes boxes that move with the loops around it; run this operation on another device",
         )  # fmt: skip
 

@@ -134,3 +134,11 @@ def test_the_command_line() -> None:
     found = json.loads(command("lower", "stdlib:matmul", "-d", "npu:sim", "--shape", "A=16x32,B=32x16", "--set", "T=i8", "--until", "array", "--json"))
     assert found["stage"] == "array" and "array matmul on aie2p" in found["text"]
     assert "array" in command("lower", "stdlib:matmul", "-d", "npu:sim", "--until", "list").split()
+
+
+def test_nothing_is_measured_on_a_simulated_device() -> None:
+    x = RANDOM.standard_normal((4, 32)).astype(np.float32)
+    for arguments in (("tune", "stdlib:softmax", "--shape", "x=4x32", "-d", "npu:sim", "--budget", "1s"), ("bench", "stdlib:softmax", "-d", "npu:sim")):
+        done = subprocess.run([sys.executable, "-m", "tridsl", *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and "E0958" in done.stderr, done.stderr
+    assert stdlib.softmax(x, device="npu:sim").shape == x.shape

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
+from dataclasses import fields
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from tests.backends.npu.designs import GENERATIONS, chip
 from tests.backends.npu.small import CORE, LINE, MEMTILE, SHIM, buffer, chain, end, moving, small, task, tensor
 from tridsl.backends.npu.design import ArrayDesign, Await, Dimension, Flow, Lock, Place, SetLock
 from tridsl.backends.npu.limits import DESCRIPTOR_BANK, LIMITS, RULES, check
+from tridsl.devices.spec import ArraySpec
 
 Make = Callable[[int], ArrayDesign]
 TILES = {"core": CORE, "memtile": MEMTILE, "shim": SHIM}
@@ -160,3 +164,11 @@ def test_a_design_that_breaks_a_rule_is_refused(rule: Any, generation: str) -> N
 
 def test_every_rule_has_such_a_test() -> None:
     assert {rule.name for rule in RULES} == set(BROKEN)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_every_fact_of_a_generation_has_its_source(generation: str) -> None:
+    facts = tomllib.loads(resources.files("tridsl.devices").joinpath("chips", f"{generation}.toml").read_text())
+    assert {fact["source"] for fact in facts.values() if isinstance(fact, dict)} <= {"published", "fitted"}  # nothing was measured here
+    declared = {f"array_{f.name}" for f in fields(ArraySpec)}
+    assert {name for name in facts if name.startswith("array_")} == declared

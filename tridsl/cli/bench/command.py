@@ -28,13 +28,15 @@ Job = Callable[[Session], dict[str, Any]]
 
 
 def bench(options: Options, settings: Settings) -> Report:
-    """Rows of readings. E0814, what the ops raise. Status: 3 when nothing was measured, 70 when an answer was wrong, and with
+    """Rows of readings. E0814, E0958, what the ops raise. Status: 3 when nothing was measured, 70 when an answer was wrong, and with
     `strict` 1 when a floor was missed; without it a missed floor is a result like others."""
     if options.suite == "list":
         return _listed()
     start_with(peers.environment(options.threads), ("-m", "tridsl", *sys.argv[1:]))
     jobs = list(_jobs(options, settings))
     device = find(options.device).device
+    if device.spec.simulated:
+        raise error("E0958", f"`{device}` is simulated: how long it takes says nothing about a device", help="`tridsl lower --until array` has a predicted time")
     everything = tuple(sorted(os.sched_getaffinity(0)))
     cores = pin(options.threads)
     peers.set_threads(options.threads)

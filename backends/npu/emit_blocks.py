@@ -1,0 +1,86 @@
+"""Matrix instructions in the AIE API's C++: blocks that are loaded whole, accumulators, and where they come from and go to."""
+
+from __future__ import annotations
+
+from tridsl.backends.npu.emit_functions import ELEMENTS
+from tridsl.backends.npu.emit_values import Frame, Lanes, Place, address, cannot, pointer
+from tridsl.devices.intrinsics import INTRINSICS
+from tridsl.ir.affine import normal_form, simplify_index
+from tridsl.ir.expr import Cast, Const, Expr, Load, index
+from tridsl.ir.loop import Mma, Stmt, Store
+from tridsl.ir.walk import substitute
+
+
+def _block(frame: Frame, place: Place, at: tuple[Expr, ...], lanes: tuple[str, ...]) -> str:
+    """The accumulator that holds block `at`; its position must be known."""
+    row = INTRINSICS[place.block]
+    base = normal_form(substitute(address(place, at), {name: index(0) for name in lanes}))
+    if base.terms or base.constant % (row.m * row.n):
+        raise cannot(f"a block of `{place.name}` that is chosen as the code runs")
+    return f"{place.name}[{base.constant // (row.m * row.n)}]"
+
+
+def block_store(frame: Frame, statement: Stmt, lanes: Lanes) -> None:
+    """A whole block from or to memory, or set to zero."""
+    if not isinstance(statement, Store) or statement.mask is not None:
+        raise cannot("this use of a matrix instruction's accumulators", statement)
+    names = tuple(name for name, _ in lanes.variables)
+    target = frame.places[statement.target.tensor]
+    source: Expr = statement.value
+    while isinstance(source, Cast):
+        source = source.a
+    if target.kind == "blocks":
+        row = INTRINSICS[target.block]
+        into = _block(frame, target, statement.target.index, names)
+        if isinstance(source, Const) and source.value == 0:
+            frame.line(f"{into} = {row.name}(aie::zeros<{ELEMENTS[target.dtype]}, {row.name}::size_C>());")
+            return
+        if isinstance(source, Load) and frame.places[source.tensor].kind == "memory" and source.dtype == target.dtype:
+            place = frame.places[source.tensor]
+            frame.line(f"{into} = {row.name}(aie::load_v<{row.name}::size_C>({_whole(frame, place, source.index, names, row.m * row.n)}));")
+            return
+    elif isinstance(source, Load) and frame.places[source.tensor].kind == "blocks" and target.kind == "memory":
+        place = frame.places[source.tensor]
+        row = INTRINSICS[place.block]
+        text = f"{_block(frame, place, source.index, names)}.template to_vector<{ELEMENTS[target.dtype]}>()"
+        frame.line(f"aie::store_v({_whole(frame, target, statement.target.index, names, row.m * row.n)}, {text});")
+        return
+    raise cannot("this use of a matrix instruction's accumulators", statement)
+
+
+def _whole(frame: Frame, place: Place, at: tuple[Expr, ...], names: tuple[str, ...], size: int) -> str:
+    """Pointer to a block of `size` elements that lies together, where a vector access may begin."""
+    first = simplify_index(substitute(address(place, at), {name: index(0) for name in names}))
+    unit = min(size * place.dtype.storage_bytes, frame.align)
+    poly = normal_form(first)
+    if any(f * place.dtype.storage_bytes % unit for _, f in poly.terms) or poly.constant * place.dtype.storage_bytes % unit:
+        raise cannot(f"blocks of `{place.name}` that are not aligned")
+    return pointer(place, first)
+
+
+def emit_mma(frame: Frame, statement: Mma) -> None:
+    row = INTRINSICS[statement.intrinsic]
+    m, n, k = (name for name, _ in statement.axes)
+    target = frame.places[statement.target.tensor]
+    operands = []
+    for operand, (outer, inner, width), size in ((statement.a, (m, k, row.k), row.m * row.k), (statement.b, (k, n, row.n), row.k * row.n)):
+        if not isinstance(operand, Load):
+            raise cannot(f"`{row.name}` with a factor that is decoded as it is multiplied", statement)
+        place = frame.places[operand.tensor]
+        poly = normal_form(address(place, operand.index))
+        if (poly.coefficient(outer), poly.coefficient(inner)) != (width, 1):
+            raise cannot(f"`{row.name}` with a factor that is not laid out in its blocks", statement)
+        side = "A" if operand is statement.a else "B"
+        operands.append(f"aie::load_v<{row.name}::size_{side}>({_whole(frame, place, operand.index, (m, n, k), size)})")
+    if target.kind == "blocks":
+        frame.line(f"{_block(frame, target, statement.target.index, (m, n, k))}.mac({', '.join(operands)});")
+        return
+    poly = normal_form(address(target, statement.target.index))
+    if (poly.coefficient(m), poly.coefficient(n)) != (row.n, 1) or target.dtype != row.acc:
+        raise cannot(f"`{row.name}` with a result that is not laid out in its blocks", statement)
+    frame.blocks.add(row.name)
+    at = _whole(frame, target, statement.target.index, (m, n, k), row.m * row.n)
+    name = f"block_{len(frame.lines)}"
+    frame.line(f"{row.name} {name}(aie::load_v<{row.name}::size_C>({at}));")
+    frame.line(f"{name}.mac({', '.join(operands)});")
+    frame.line(f"aie::store_v({at}, {name}.template to_vector<{ELEMENTS[target.dtype]}>());")
