@@ -22,7 +22,6 @@ from tridsl.backends.cpu.emit_llvm import (
     WORD,
     Value,
     constant,
-    intrinsic,
     lanes_of,
     shaped,
 )
