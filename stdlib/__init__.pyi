@@ -92,6 +92,24 @@ class _cumsum(OpObject):
 
 cumsum: _cumsum
 
+class _depthwise(OpObject):
+    # depthwise(X: T[B, C, H, W], F: T[C, R, S], const stride: i32 = 1, const p: i32 = 0) -> Y: T[B, C, (H + 2*p - R) // stride + 1, (W + 2*p - S) // stride + 1]
+    def __call__(
+        self,
+        X: Any,
+        F: Any,
+        stride: int = ...,
+        p: int = ...,
+        *,
+        T: Any = ...,
+        out: Any = ...,
+        device: str = ...,
+        threads: int | None = ...,
+        tune: bool = ...,
+    ) -> Any: ...
+
+depthwise: _depthwise
+
 class _edges(OpObject):
     # edges(rgba: u8[H, W, 4], threshold: i16) -> edge: u8[H, W]
     def __call__(
@@ -225,6 +243,65 @@ class _mean(OpObject):
     ) -> Any: ...
 
 mean: _mean
+
+class _mla(OpObject):
+    # mla(Qn: T[H, S, N], Qr: T[H, S, R], C: T[L, M + R], Wk: T[H, M, N], Wv: T[H, M, E], scale: f32, const causal: bool = false) -> O: T[H, S, E]
+    def __call__(
+        self,
+        Qn: Any,
+        Qr: Any,
+        C: Any,
+        Wk: Any,
+        Wv: Any,
+        scale: float,
+        causal: bool = ...,
+        *,
+        T: Any = ...,
+        out: Any = ...,
+        device: str = ...,
+        threads: int | None = ...,
+        tune: bool = ...,
+    ) -> Any: ...
+
+mla: _mla
+
+class _mla_absorbed(OpObject):
+    # mla_absorbed(Qn: T[H, S, N], Qr: T[H, S, R], C: T[L, M + R], Wk: T[H, M, N], Wv: T[H, M, E], scale: f32, const causal: bool = false) -> O: T[H, S, E]
+    def __call__(
+        self,
+        Qn: Any,
+        Qr: Any,
+        C: Any,
+        Wk: Any,
+        Wv: Any,
+        scale: float,
+        causal: bool = ...,
+        *,
+        T: Any = ...,
+        out: Any = ...,
+        device: str = ...,
+        threads: int | None = ...,
+        tune: bool = ...,
+    ) -> Any: ...
+
+mla_absorbed: _mla_absorbed
+
+class _patch_embed(OpObject):
+    # patch_embed(X: T[B, C, H, W], F: T[O, C, P, P], bias: T[O]) -> Y: T[B, H // P, W // P, O]
+    def __call__(
+        self,
+        X: Any,
+        F: Any,
+        bias: Any,
+        *,
+        T: Any = ...,
+        out: Any = ...,
+        device: str = ...,
+        threads: int | None = ...,
+        tune: bool = ...,
+    ) -> Any: ...
+
+patch_embed: _patch_embed
 
 class _quantise(OpObject):
     # quantise(x: T[K]) -> (q: i8[K], sx: f32)
@@ -424,6 +501,7 @@ sum: _sum
 
 class _tgemm(OpObject):
     # tgemm(W: trit[M, K], X: i8[N, K], sw: f32[M], sx: f32[N]) -> Y: f32[N, M]
+    # tgemm(W: trit[M, K], X: i8[N, K], sw: f32[M, B], sx: f32[N]) -> Y: f32[N, M]
     def __call__(
         self,
         W: Any,
@@ -441,6 +519,7 @@ tgemm: _tgemm
 
 class _tgemv(OpObject):
     # tgemv(W: trit[M, K], x: i8[K], sw: f32[M], sx: f32) -> y: f32[M]
+    # tgemv(W: trit[M, K], x: i8[K], sw: f32[M, B], sx: f32) -> y: f32[M]
     def __call__(
         self,
         W: Any,

@@ -23,15 +23,18 @@ from tridsl.schedule.steps import (
     At,
     Beside,
     Bind,
+    BlockBy,
     Fuse,
     Grid,
     Inline,
     Intrin,
+    Layout,
     Order,
     Pack,
     Parallel,
     Parts,
     Pipeline,
+    Planes,
     Schedule,
     Slide,
     Split,
@@ -63,7 +66,12 @@ STEPS: tuple[st.SearchStrategy[Any], ...] = (
     st.builds(
         StoreIn, stage=names, space=names, at=st.none() | names, buffers=wholes, pad=wholes, type=st.none() | st.sampled_from((F32, BF16))
     ),
-    st.builds(Pack, stage=names, at=names, reader=st.none() | names),
+    st.builds(
+        Pack, stage=names, at=names, reader=st.none() | names, place=st.none() | wholes, type=st.none() | st.sampled_from((F32, BF16))
+    ),
+    st.builds(Planes, stage=names, parts=wholes),
+    st.builds(BlockBy, stage=names, axis=names, factor=wholes),
+    st.builds(Layout, stage=names, axes=st.lists(names, max_size=4).map(tuple)),
     st.builds(Intrin, stage=names, name=names),
     st.builds(Pipeline, stage=names, depth=wholes),
     st.builds(Grid, stage=names, axes=sized),
