@@ -27,7 +27,7 @@ class Recorded:
     thin: Mapping[str, int] = field(default_factory=dict)
 
 
-_TILES = {"vectors": 4, "rows": 8, "depth": 2, "block_columns": 2, "block_rows": 2, "instruction": 1}
+_TILES = {"vectors": 4, "rows": 8, "depth": 2, "block_columns": 2, "pack_rows": 1, "instruction": 1}
 
 
 SUBJECTS: tuple[Recorded, ...] = (
@@ -52,7 +52,7 @@ SUBJECTS: tuple[Recorded, ...] = (
     Recorded(op="sobel_edges", shapes=(
         {"H": 128, "W": 128}, {"H": 480, "W": 640}, {"H": 1080, "W": 1920}, {"H": 100, "W": 5000},
     )),
-    Recorded(op="tgemm", thin={"vectors": 4, "rows": 7, "stream": 1, "strip_rows": 3, "depth": 1, "block_columns": 2, "block_rows": 2, "pack": 2, "instruction": 1}, shapes=(
+    Recorded(op="tgemm", thin={"vectors": 4, "rows": 7, "stream": 1, "strip_rows": 3, "depth": 1, "block_columns": 2, "pack": 2, "instruction": 1}, shapes=(
         {"M": 64, "K": 64, "N": 64}, {"M": 256, "K": 256, "N": 64}, {"M": 512, "K": 1024, "N": 8}, {"M": 640, "K": 640, "N": 128},
     )),
 )  # fmt: skip
