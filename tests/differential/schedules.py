@@ -25,10 +25,12 @@ from tridsl.schedule.steps import (
     At,
     Beside,
     Bind,
+    BlockBy,
     Fuse,
     Grid,
     Inline,
     Intrin,
+    Layout,
     Order,
     Pack,
     Parallel,
@@ -324,6 +326,12 @@ def _stored(s: StoreIn) -> str:
     return f"store({s.space}{options})"
 
 
+def _packed(s: Pack) -> str:
+    reader = f", reader={s.reader}" if s.reader else ""
+    place = "" if s.place is None else f", place={s.place}"
+    return f"pack(at={s.at}{reader}{place}{f', type={s.type}' if s.type else ''})"
+
+
 _TEXTS: dict[type, Callable[[Step], str]] = {
     Tile: lambda s: f"tile({_pairs(s.sizes)})",
     Split: lambda s: f"split({s.axis}, {s.factor})",
@@ -339,8 +347,10 @@ _TEXTS: dict[type, Callable[[Step], str]] = {
     Beside: lambda s: f"beside({s.other}, {s.axis})",
     Inline: lambda s: "inline()",
     StoreIn: _stored,
-    Pack: lambda s: f"pack(at={s.at}{f', reader={s.reader}' if s.reader else ''}{'' if s.place is None else f', place={s.place}'})",
+    Pack: _packed,
     Intrin: lambda s: f'intrin("{s.name}")',
     Pipeline: lambda s: f"pipeline({s.depth}{f', at={s.at}' if s.at else ''}{f', reader={s.reader}' if s.reader else ''})",
     Grid: lambda s: f"grid({_pairs(s.axes)})",
+    BlockBy: lambda s: f"block({s.axis}, {s.factor})",
+    Layout: lambda s: f"layout({', '.join(s.axes)})",
 }  # type: ignore[dict-item]
