@@ -12,10 +12,10 @@ from typing import NamedTuple
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import I8, I32, TRIT, U8
-from tridsl.ir.expr import Binary, Cast, Expr, Load, Var
+from tridsl.ir.expr import Binary, Cast, Expr, Load, Var, index
 from tridsl.ir.op import Op, Reduce, Stage
 from tridsl.ir.packings import PACKINGS, ROWS, Packing, is_packed
-from tridsl.ir.walk import variables
+from tridsl.ir.walk import substitute, variables
 from tridsl.schedule.analyse import extent_of
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.planes import EXACT_TERMS, first_block
@@ -76,7 +76,8 @@ def _packed_sum(stage: Stage, packed: Mapping[str, Packing], row: Intrinsic, siz
     packing = packed[weight.tensor]
     if len(weight.index) != 2 or not isinstance(weight.index[0], Var):
         return None
-    m, first = weight.index[0].name, first_block(weight.index[1], k, packing)
+    column = substitute(weight.index[1], {name: index(size) for name, size in sizes.items()})
+    m, first = weight.index[0].name, first_block(column, k, packing)
     if m not in axes or first is None or m in variables(first) | variables(other) or other.index == () or k not in variables(other.index[-1]):
         return None
     if any(extent_of(axis, sizes) is None for axis in (*stage.axes, *stage.over) if axis.name in (m, k)):

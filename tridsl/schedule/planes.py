@@ -84,6 +84,7 @@ def _sum_of(kernel: Kernel, phase: Phase) -> _Sum | None:
     weight, value = factors
     m, k = weight.index
     rows, depth = next((l for l in loops[:-1] if m == Var(name=l.var)), None), loops[-1]
+    depth = replace(depth, extent=simplify_index(depth.extent))
     tensor = next(p for p in kernel.params if isinstance(p, Tensor) and p.name == weight.tensor)
     first = first_block(k, depth.var, PACKINGS[tensor.layout])
     used = variables(value) & {l.var for l in loops}
