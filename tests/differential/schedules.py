@@ -333,7 +333,7 @@ _TEXTS: dict[type, Callable[[Step], str]] = {
     Beside: lambda s: f"beside({s.other}, {s.axis})",
     Inline: lambda s: "inline()",
     StoreIn: _stored,
-    Pack: lambda s: f"pack(at={s.at}{f', reader={s.reader}' if s.reader else ''})",
+    Pack: lambda s: f"pack(at={s.at}{f', reader={s.reader}' if s.reader else ''}{'' if s.place is None else f', place={s.place}'})",
     Intrin: lambda s: f'intrin("{s.name}")',
     Pipeline: lambda s: f"pipeline({s.depth}{f', at={s.at}' if s.at else ''}{f', reader={s.reader}' if s.reader else ''})",
     Grid: lambda s: f"grid({_pairs(s.axes)})",

@@ -155,6 +155,19 @@ WRITTEN: dict[str, str] = {
     "convolution": """op f(x: i32[H + 4, W + 2], w: i32[5, 3]) -> y: i32[H, W] {
   y[i, j] = sum[r in 0..5, s in 0..3](x[i + r, j + s] * w[r, s])
 }""",
+    "window": "op f(x: u8[H + 2, W + 2]) -> y: u8[H, W] {\n y[i, j] = max[r in 0..3, s in 0..3](x[i + r, j + s])\n}",
+    "masked_product": "op f(A: i32[K, M], B: i32[K, N]) -> y: i32[M, N] {\n y[i, j] = B[0, j; pad=0] * 3 + sum[k](if k > i then A[k, i] * B[k, j] else 0)\n}",
+    "gram": "op f(A: i32[M, K]) -> y: i32[M, M] {\n d[i, k] = A[i, k] * 5 - A[0, k; pad=0]\n y[i, j] = sum[k](d[i, k] * d[j, k]) * 2 + d[i, 0; pad=1]\n}",
+    "distances": "op f(x: i32[M, K], y: i32[N, K]) -> z: i32[M, N] {\n z[i, j] = sum[k](abs(x[i, k] - y[j, k]))\n}",
+    "sweep": """op f(x: i32[M, N], y: i32[M, N]) -> (z: i32[M], t: i32) {
+  z[i] = sum[j](x[i, j] * y[i, j]) + 3 * sum[j](x[i, j] ^ 5) - max[j in 0..N + 1](x[i, j; pad=0] & 7)
+  t    = sum[i, j](x[i, j] & y[i, j]) - sum[i, j](x[i, j])
+}""",
+    "registers": """op f(x: i32[M, N], y: i32[N]) -> z: i32[M, N] {
+  a[i, j] = x[i, j] * x[i, j] - y[j] * 3 + x[i, j]
+  b[i, j] = a[i, j] * a[i, j] ^ x[i, j] + y[j] * a[i, j]
+  z[i, j] = a[i, j] * b[i, j] + b[i, j] * b[i, j] - a[i, j]
+}""",
     "selected_halves": "op f(x: f16[N], t: f16) -> y: f16[..N] {\n y = compact[i](x[i], x[i] < t)\n}",
     "selected": """op f(x: i32[N], t: i32) -> (y: i32[..N], s: i32) {
   y = compact[i](x[i] * 2, x[i] > t)

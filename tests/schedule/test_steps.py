@@ -42,6 +42,22 @@ BOTH = """op both(x: f32[N], t: f32) -> (y: f32[..N], pos: i32[..N], z: f32[N], 
 }
 """
 
+SUMS = """op sums(x: f32[R, N], y: f32[R, N]) -> (a: f32[R], b: f32[R], m: f32[R], u: f32, v: f32, t: f32) {
+  a[i] = sum[j](x[i, j] * y[i, j])
+  b[i] = sum[j](x[i, j] - y[i, j])
+  m[i] = prod[j](x[i, j])
+  u    = sum[i, j](x[i, j])
+  v    = sum[i, j](y[i, j])
+  t    = sum[i](a[i])
+}
+"""
+
+GRAM = """op gram(A: f32[R, N]) -> (C: f32[R, R], S: f32[R, R]) {
+  C[i, j] = sum[k](A[i, k] * A[j, k])
+  S[i, j] = sum[k](C[i, k] * A[0, 0; pad=0] + C[i, k])
+}
+"""
+
 RUNNING = """op running(x: f32[R, N]) -> (s: f32[R, N], m: f32[R, N], e: f32[R, N]) {
   s[r, i] = scan sum[i](x[r, i])
   m[r, i] = scan max[i](x[r, i])
@@ -69,6 +85,14 @@ LEGAL = [
     (BOTH, "pos.beside(y, i)\n y.parts(i, 20).parallel(i.o).vector(i.i)\n y.carry.parts(i.o, 2)"),
     (BOTH, "z.beside(y, i)\n y.parts(i, 16).parallel(i.o)"),
     (BOTH, "pos.beside(y, i)\n y.vector(i)"),
+    (SUMS, "b.beside(a, i)\n a.vector(j)"),
+    (SUMS, "b.beside(a, i)\n a.parallel(i).split(j, 3).unroll(j.i)"),
+    (SUMS, "b.beside(a, i)\n m.beside(a, i)\n a.vector(j)"),
+    (SUMS, "a.beside(m, i)\n m.split(i, 4).order(i.o, j, i.i).unroll(i.i)"),
+    (SUMS, "v.beside(u, i)\n u.vector(j)"),
+    (GRAM, "C.tile(i=4, j=16).order(i.o, j.o, k, i.i, j.i).vector(j.i).unroll(i.i)\n A.pack(at=j.o, place=1)\n A.pack(at=i.o)"),
+    (GRAM, "C.tile(i=4, j=16).order(i.o, j.o, k, i.i, j.i).vector(j.i).unroll(i.i)\n A.pack(at=j.o, place=0)\n A.pack(at=j.o)"),
+    (GRAM, "S.tile(i=4, j=8).split(k, 4).order(i.o, j.o, k.o, k.i, i.i, j.i)\n C.pack(at=k.o)"),
     (BOTH, "y.beside(pos, i)"),
     (BOTH, "z.beside(y, i)\n y.split(i, 5)"),
     (BOTH, "z.beside(y, i)\n pos.beside(y, i)"),
@@ -196,6 +220,10 @@ ILLEGAL = [
     (MATMUL, "C.grid(columns=2, rows=2, columns=2)", "E0419"),
     (MATMUL, 'C.intrin("dot")', "E0420"),
     (BOTH, "w.beside(z, i)", "E0422"),
+    (SUMS, "u.beside(a, i)", "E0422"),
+    (SUMS, "t.beside(u, i)", "E0422"),
+    (GRAM, "C.split(k, 4).order(k.o, i, j, k.i)\n A.pack(at=k.o)", "E0412"),
+    (GRAM, "C.tile(i=4, j=16).split(k, 4).order(i.o, j.o, k.o, k.i, i.i, j.i)\n A.pack(at=k.o, place=2)", "E0412"),
     (BOTH, "z.beside(w, i)", "E0422"),
     (BOTH, "z.beside(z, i)", "E0422"),
     (BOTH, "q.beside(y, i)", "E0401"),

@@ -18,8 +18,8 @@ from tridsl.ir.loop import Block, For, If, Kernel
 from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.passes.fresh import fresh
 
-LIMIT = 1500
-"""Statements and expressions of a body up to which it is written twice."""
+LIMIT = 100
+"""Statements of a body, unrolled, up to which it is written twice."""
 
 
 def whole_tiles(kernel: Kernel) -> Kernel:
@@ -46,7 +46,7 @@ def _tail(inner: For, loop: For) -> Binary | None:
     if inner.kind != "unroll" or not isinstance(extent, Binary) or extent.op != "min" or loop.var not in variables(extent):
         return None
     bound = {n.var for s in loop.body for n in walk(s) if isinstance(n, For)}
-    reduces = any(isinstance(n, For) and n.reduce and any(m is inner for m in walk(n)) for s in loop.body for n in walk(s))
+    reduces = any(isinstance(n, For) and n.reduce and n.kind == "serial" and any(m is inner for m in walk(n)) for s in loop.body for n in walk(s))
     return extent if reduces and not bound & variables(extent) and _sides(extent) is not None else None
 
 
@@ -70,4 +70,14 @@ def _whole(loop: For, tail: Binary, extent: Const) -> For:
 
 
 def _size(block: Block) -> int:
-    return sum(1 for s in block for _ in walk(s))
+    """Statements as often as unrolled loops write them."""
+    total = 0
+    for statement in block:
+        if isinstance(statement, For):
+            copies = statement.bound or (int(statement.extent.value) if isinstance(statement.extent, Const) else 1)
+            total += (copies if statement.kind == "unroll" else 1) * _size(statement.body)
+        elif isinstance(statement, If):
+            total += _size(statement.then) + _size(statement.otherwise)
+        else:
+            total += 1
+    return total

@@ -29,7 +29,7 @@ from tridsl.schedule.decisions import Answer, Choice, Decider
 from tridsl.schedule.grouping import Inside, Placed, inlined_stages, packed_together, placements
 from tridsl.schedule.maps import map_steps
 from tridsl.schedule.packed_sums import packed_sum_steps, packed_sums
-from tridsl.schedule.reductions import reduce_steps, tile_axis
+from tridsl.schedule.reductions import reduce_steps, tile_axis, worth_a_panel
 from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Step, StoreIn, Vector
 from tridsl.schedule.sweeps import shared_sweeps
 from tridsl.schedule.traffic import prefetches, streams
@@ -179,8 +179,10 @@ def _sweeps(stage: Stage, *, spec: DeviceSpec, sizes: Mapping[str, int]) -> bool
 
 
 def packs(stage: Stage, *, spec: DeviceSpec, sizes: Mapping[str, int]) -> bool:
-    """Whether the stage is a contraction large enough to copy panels of its factors."""
-    return isinstance(stage, Reduce) and is_contraction(stage) and worth_packing(stage, spec, sizes)
+    """Whether the stage is large enough to copy panels of what it reads."""
+    if not isinstance(stage, Reduce) or not _free(stage):
+        return False
+    return worth_packing(stage, spec, sizes) if is_contraction(stage) else worth_a_panel(stage, spec, sizes)
 
 
 def _worth_threads(stage: Stage, moved: set[str], busy: Mapping[str, int | None]) -> bool:

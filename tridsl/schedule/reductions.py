@@ -28,7 +28,11 @@ TALLEST_TILE = 8
 """Rows of a register tile: with two vectors in a row enough chains to hide an addition's latency (8) twice."""
 FREE_REGISTERS = 8
 """Registers of a tile's loop that hold no results: loaded values and what is computed of them."""
-WINDOW, UNROLLED = 16, 160
+PANEL_WORK, PANEL_GAIN = 100_000, 0.8
+"""Points of a reduction, and the part of its cost that must remain, for which its result is kept until all of it is there."""
+PANEL_DEPTH = 64
+"""Terms of a sum in one panel: 64 rows of two vectors are 8 KiB."""
+WINDOW, UNROLLED = 16, 80
 """Points of a window up to which its loops are written out, and vectors that the written-out body may combine."""
 
 
@@ -66,6 +70,17 @@ def tile_axis(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int]) -> str 
     return _tile_axis(stage, axes, best) if best in axes else None
 
 
+def worth_a_panel(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int]) -> bool:
+    """Whether the stage is much cheaper in a phase of its own, where it may copy what it would not read in lanes otherwise."""
+    extents = {a.name: extent_of(a, sizes) for a in (*stage.axes, *stage.over)}
+    if None in extents.values() or prod(n or 0 for n in extents.values()) < PANEL_WORK:
+        return False
+    axes = [a.name for a in stage.axes]
+    alone = min(_candidates(stage, spec, extents, axes, packable=True), key=lambda c: c.cost)
+    inside = min(c.cost for c in _candidates(stage, spec, extents, axes, packable=False))
+    return bool(alone.packed) and alone.cost < PANEL_GAIN * inside
+
+
 def _loads(stage: Reduce) -> list[Load]:
     """The different accesses."""
     return list(dict.fromkeys(n for v in stage.values for n in walk(v) if isinstance(n, Load)))
@@ -90,11 +105,10 @@ def _candidates(
             elif axis in unit_stride_axes(load):
                 cost += 1
             else:
-                panel = terms * 2 * lanes * load.dtype.storage_bytes
                 reuse = prod(size[a] for a in axes if a not in _mentioned(load))
                 copied = 1 + lanes * PACKING / reuse
                 plain = load.boundary is None and all(isinstance(i, Var) for i in load.index)
-                if packable and axis in axes and plain and panel <= (spec.l1_bytes or 32768) and copied < lanes:
+                if packable and axis in axes and plain and copied < lanes:
                     packed.append(load.tensor)
                     cost += copied
                 else:
@@ -161,7 +175,10 @@ def _register_tile(
     columns = 1 if extent is not None and extent <= width else 2
     columns = decide(f"{name}.vectors", columns, (1, 2, 4), "vectors in a row of the register tile")
     registers = max(1, ((spec.vector_registers or 16) - FREE_REGISTERS) // len(stage.reducer.dtypes))
-    rows = _even(min(TALLEST_TILE, max(1, registers // columns)), extents.get(tile or ""))
+    window = _window(over, extents)
+    written = prod(max(1, extents[a] or 1) for a in window)
+    most = min(TALLEST_TILE, max(1, registers // columns), max(1, UNROLLED // (columns * written)))
+    rows = _even(most, extents.get(tile or ""))
     if tile is not None:
         rows = decide(f"{name}.rows", rows, (1, 2, 4, 6, 8, 12), "rows of the register tile")
     steps: list[Step] = [Split(stage=name, axis=axis, factor=columns * width)]
@@ -169,24 +186,29 @@ def _register_tile(
         steps.append(Split(stage=name, axis=tile, factor=rows))
     cut = (axis, tile)
     outer = [f"{a.name}.o" if a.name in cut else a.name for a in stage.axes]
-    if lanes.packed:
-        outer.sort(key=lambda a: a == f"{tile}.o")  # a panel serves all rows
     inner = [f"{a}.i" for a in (tile, axis) if a is not None]
-    steps.append(Order(stage=name, axes=(*outer, *over, *inner)))
+    places = [*outer, *over]
+    if lanes.packed:  # a panel of part of the innermost reduced axis serves all rows
+        *rest, deep = over
+        depth = min(extents[deep] or PANEL_DEPTH, PANEL_DEPTH)
+        steps.append(Split(stage=name, axis=deep, factor=max(1, depth)))
+        outer = [a for a in outer if a != f"{tile}.o"]
+        places = [*outer, *rest, f"{deep}.o", *([f"{tile}.o"] if tile is not None else []), f"{deep}.i"]
+        window = [f"{deep}.i"] if window[:1] == [deep] else []
+    steps.append(Order(stage=name, axes=(*places, *inner)))
     steps += _parallel(stage, threads, outer[0])
-    steps += [Unroll(stage=name, axis=a) for a in _window(over, rows * columns, extents)]
-    steps += [Unroll(stage=name, axis=a) for a in inner[:-1]]
+    steps += [Unroll(stage=name, axis=a) for a in (*window, *inner[:-1])]
     steps.append(Vector(stage=name, axis=inner[-1]))
-    return [*steps, *(Pack(stage=tensor, at=f"{axis}.o", reader=name) for tensor in lanes.packed)]
+    return [*steps, *(Pack(stage=tensor, at=f"{over[-1]}.o", reader=name) for tensor in lanes.packed)]
 
 
-def _window(over: list[str], vectors: int, extents: Mapping[str, int | None]) -> list[str]:
+def _window(over: list[str], extents: Mapping[str, int | None]) -> list[str]:
     """The innermost reduced axes whose points are few enough to be written out."""
     found: list[str] = []
     count = 1
     for axis in reversed(over):
         count *= max(1, extents[axis] or UNKNOWN)
-        if count > WINDOW or count * vectors > UNROLLED:
+        if count > WINDOW:
             break
         found.append(axis)
     return found
