@@ -79,7 +79,7 @@ SUMS = """op sums(x: f32[R, N], y: f32[R, N]) -> (a: f32[R], b: f32[R], m: f32[R
 
 GRAM = """op gram(A: f32[R, N]) -> (C: f32[R, R], S: f32[R, R]) {
   C[i, j] = sum[k](A[i, k] * A[j, k])
-  S[i, j] = sum[k](C[i, k] * A[0, 0; pad=0] + C[i, k])
+  S[i, j] = sum[k in 0..R](C[i, k] * C[k, j])
 }
 """
 
@@ -115,9 +115,9 @@ LEGAL = [
     (SUMS, "b.beside(a, i)\n m.beside(a, i)\n a.vector(j)"),
     (SUMS, "a.beside(m, i)\n m.split(i, 4).order(i.o, j, i.i).unroll(i.i)"),
     (SUMS, "v.beside(u, i)\n u.vector(j)"),
-    (GRAM, "C.tile(i=4, j=16).order(i.o, j.o, k, i.i, j.i).vector(j.i).unroll(i.i)\n A.pack(at=j.o, place=1)\n A.pack(at=i.o)"),
-    (GRAM, "C.tile(i=4, j=16).order(i.o, j.o, k, i.i, j.i).vector(j.i).unroll(i.i)\n A.pack(at=j.o, place=0)\n A.pack(at=j.o)"),
-    (GRAM, "S.tile(i=4, j=8).split(k, 4).order(i.o, j.o, k.o, k.i, i.i, j.i)\n C.pack(at=k.o)"),
+    (GRAM, "C.tile(i=4, j=16).split(k, 4).order(i.o, j.o, k.o, k.i, i.i, j.i).vector(j.i).unroll(i.i)\n A.pack(at=k.o, place=1)\n A.pack(at=k.o)"),
+    (GRAM, "C.tile(i=4, j=16).split(k, 4).order(i.o, j.o, k.o, k.i, i.i, j.i).vector(j.i).unroll(i.i)\n A.pack(at=k.o, place=0)\n A.pack(at=k.o)"),
+    (GRAM, "S.tile(i=4, j=8).split(k, 4).order(i.o, j.o, k.o, k.i, i.i, j.i).vector(j.i)\n C.pack(at=k.o, place=1)\n C.pack(at=k.o)"),
     (BOTH, "y.beside(pos, i)"),
     (BOTH, "z.beside(y, i)\n y.split(i, 5)"),
     (BOTH, "z.beside(y, i)\n pos.beside(y, i)"),
