@@ -29,6 +29,7 @@ from tridsl.backends.cpu.emit_memory import emit_lead, emit_load
 from tridsl.backends.cpu.emit_mma import emit_mma
 from tridsl.backends.cpu.emit_parallel import annotate, finish_frame
 from tridsl.backends.cpu.emit_reduce import emit_accumulate
+from tridsl.backends.cpu.emit_scan import spread_of
 from tridsl.backends.cpu.emit_stmt import (
     emit_alloc,
     emit_barrier,
@@ -91,7 +92,7 @@ def _body(module: Any, kernel: Kernel, spec: DeviceSpec, entry: str) -> Any:
     first, body = function.append_basic_block("entry"), function.append_basic_block("body")
     frame = Frame(
         chip=Chip(spec), expressions=EXPRESSIONS, statements=STATEMENTS, builder=ir.IRBuilder(body), entry=ir.IRBuilder(first),
-        name=entry, status=status, threads=threads,
+        name=entry, status=status, threads=threads, spread=spread_of(kernel),
     )  # fmt: skip
     for param, argument in zip(kernel.params, arguments):
         if isinstance(param, Tensor):

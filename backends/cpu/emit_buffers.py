@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from tridsl.backends.cpu.emit_frame import Frame, Place, allocate_on_stack, emit_failure
 from tridsl.backends.cpu.emit_index import STORED_BYTES
@@ -77,6 +78,9 @@ def bind_buffer(frame: Frame, buffer: Buffer) -> None:
 def _on_stack(frame: Frame, buffer: Buffer, size: int) -> Place:
     private = frame.lane.count if frame.lane else 0
     kind = STORED[buffer.dtype]
+    spread = 0 if private or buffer.shape else frame.spread.get(buffer.name, 0)
+    if spread:
+        return replace(place_of(buffer, allocate_on_stack(frame, kind, spread, 64)), spread=spread)
     return place_of(buffer, allocate_on_stack(frame, kind, max(size, 1) * max(private, 1), 64), private)
 
 

@@ -30,6 +30,8 @@ from tridsl.backends.cpu.emit_llvm import (
     together,
     vector_constant,
 )
+from tridsl.backends.cpu.emit_narrow import emit_packed
+from tridsl.backends.cpu.emit_words import emit_channel_sum
 from tridsl.backends.cpu.functions import emit_function
 from tridsl.dtypes import BF16, I32, INDEX, NUMPY_TYPES, DType
 from tridsl.ir.expr import COMPARE, Binary, Call, Cast, Const, Load, Select, Unary, Var, sub
@@ -78,6 +80,9 @@ def emit_binary(frame: Frame, node: Binary) -> Value:
         narrow = _compare_positions(frame, node, frame.lane)
         if narrow is not None:
             return narrow
+    channels = emit_channel_sum(frame, node)
+    if channels is not None:
+        return channels
     a, b = together(frame.builder, frame.evaluate(node.a), frame.evaluate(node.b))
     dtype = node.a.dtype
     if node.op in COMPARE:
@@ -222,7 +227,9 @@ def emit_select(frame: Frame, node: Select) -> Value:
 
 
 def emit_cast_node(frame: Frame, node: Cast) -> Value:
-    return emit_cast(frame.builder, frame.evaluate(node.a), node.a.dtype, node.dtype)
+    value = frame.evaluate(node.a)
+    packed = emit_packed(frame, node, value)
+    return emit_cast(frame.builder, value, node.a.dtype, node.dtype) if packed is None else packed
 
 
 def emit_call(frame: Frame, node: Call) -> Value:

@@ -17,8 +17,9 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType
 from tridsl.ir.affine import Interval, Polynomial, interval
 from tridsl.ir.expr import Expr
-from tridsl.ir.loop import Block, For, Space
+from tridsl.ir.loop import Accumulate, Alloc, Block, For, Space
 from tridsl.ir.op import Role
+from tridsl.ir.walk import walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class Place:
     """A tensor or buffer in scope: where element 0 is and how positions become offsets.
 
     `strides`: elements per step of each axis. `private` > 0: the buffer was made inside a vector loop of that many lanes,
-    each of which has its own copy, lane by lane next to each other. `align`: bytes that `pointer` is a multiple of.
+    each of which has its own copy, lane by lane next to each other. `spread` > 0: one element, kept in that many lanes. `align`: bytes that `pointer` is a multiple of.
     """
 
     pointer: Value
@@ -38,6 +39,7 @@ class Place:
     align: int
     padded: tuple[bool, ...] = ()
     private: int = 0
+    spread: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,6 +88,8 @@ class Frame:
     `values`: loop variables, sizes, scalars and a reducer's bound names by `Var.name`; `known`: those that are numbers
     (unrolled loops); `depth`: nesting depth of the loop that binds a variable, so that sums start with what changes least.
     `lane_number`: the lane whose private buffers are meant while lanes take turns. `ranges`: inclusive bounds of loop variables in scope.
+    `scanned`: running values of a scan, one a lane, while what stores them is written; `spread`: lanes that the scans of the
+    function have, by the register that they run in.
     `streams`: some stores went around the caches. `entry` writes into the function's first block: everything that must exist once, not once an iteration.
     """
 
@@ -104,6 +108,8 @@ class Frame:
     lane: Lane | None = None
     lane_number: int = 0
     zeros: Value | None = None
+    scanned: dict[str, Value] = field(default_factory=dict)
+    spread: dict[str, int] = field(default_factory=dict)
     streams: bool = False
     ordered: bool = False
     level: int = 0
@@ -123,7 +129,7 @@ class Frame:
     @contextmanager
     def inside(self, loop: For) -> Iterator[None]:
         """While the body of `loop` is written. A reduction that keeps no order has none inside a loop that does either."""
-        ordered, self.ordered = self.ordered, loop.carried or (self.ordered and not loop.reduce)
+        ordered, self.ordered = self.ordered, _keeps_order(loop) or (self.ordered and not loop.reduce)
         self.level += 1
         self.depth[loop.var] = self.level
         last = interval(loop.extent, self.ranges)[1]
@@ -167,6 +173,12 @@ def emit_loop(frame: Frame, begin: Value, end: Value, body: Callable[[Value], No
     counter.add_incoming(following, builder.block)
     builder.cbranch(builder.icmp_signed("<", following, end), inside, after)
     builder.position_at_end(after)
+
+
+def _keeps_order(loop: For) -> bool:
+    """Whether the order of the loop's iterations decides a result: they combine values. (Those of a sliding window only come
+    after one another.)"""
+    return loop.carried and any(not isinstance(s, For | Alloc) or any(isinstance(n, Accumulate) for n in walk(s)) for s in loop.body)
 
 
 @contextmanager

@@ -36,17 +36,22 @@ def first_group(access: Access, channel: tuple[int, int]) -> Access:
     return replace(access, constant=access.constant + access.offsets[0] - channel[0], offsets=())
 
 
+def load_group(frame: Frame, place: Place, pointer: Value, lanes: int, channels: int, mask: Value | None) -> Value:
+    """`lanes` groups from `pointer` on, each as one integer; lanes outside `mask` are not read and are 0."""
+    builder, size = frame.builder, STORED_BYTES[STORED[place.dtype]]
+    group = ir.VectorType(ir.IntType(8 * size * channels), lanes)
+    if mask is None:
+        return builder.load(pointer, align=size, typ=group)
+    function = declare(builder.module, f"llvm.masked.load.{mangle(group)}.p0", group, [pointer.type, WORD, mask.type, group])
+    return builder.call(function, [pointer, constant(WORD, size), mask, constant(group, 0)])
+
+
 def load_channel(frame: Frame, place: Place, pointer: Value, lanes: int, channel: tuple[int, int], mask: Value | None) -> Value:
     """The stored elements of `lanes` groups from `pointer` on; lanes outside `mask` are not read and are 0."""
     builder, kind = frame.builder, STORED[place.dtype]
     number, channels = channel
     size = STORED_BYTES[kind]
-    group = ir.VectorType(ir.IntType(8 * size * channels), lanes)
-    if mask is None:
-        loaded = builder.load(pointer, align=size, typ=group)
-    else:
-        function = declare(builder.module, f"llvm.masked.load.{mangle(group)}.p0", group, [pointer.type, WORD, mask.type, group])
-        loaded = builder.call(function, [pointer, constant(WORD, size), mask, constant(group, 0)])
-    moved = builder.lshr(loaded, constant(group, 8 * size * number)) if number else loaded
+    loaded = load_group(frame, place, pointer, lanes, channels, mask)
+    moved = builder.lshr(loaded, constant(loaded.type, 8 * size * number)) if number else loaded
     narrow = builder.trunc(moved, ir.VectorType(ir.IntType(8 * size), lanes))
     return narrow if isinstance(kind, ir.IntType) else builder.bitcast(narrow, ir.VectorType(kind, lanes))

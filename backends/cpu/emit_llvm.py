@@ -181,6 +181,14 @@ def shuffle(builder: Any, value: Value, lanes: Sequence[int], other: Value | Non
     return _shuffled(builder, value, undefined(value.type) if other is None else other, len(lanes), f"<{numbers}>")
 
 
+def joined(builder: Any, parts: list[Value]) -> Value:
+    """Vectors of one type, a power of two of them, as one long vector."""
+    while len(parts) > 1:
+        count = lanes_of(parts[0])
+        parts = [shuffle(builder, a, list(range(2 * count)), b) for a, b in zip(parts[::2], parts[1::2])]
+    return parts[0]
+
+
 def lane(builder: Any, value: Value, number: int) -> Value:
     return builder.extract_element(value, ir.Constant(WORD, number)) if lanes_of(value) else value
 

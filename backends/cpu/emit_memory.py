@@ -44,6 +44,8 @@ WIDEST_SPAN = 4
 
 def emit_load(frame: Frame, node: Load) -> Value:
     """`tensor[index]`, or `other` where the load's own mask is false."""
+    if node.tensor in frame.scanned:
+        return frame.scanned[node.tensor]
     place = frame.places[node.tensor]
     access = access_of(frame, place, node.index)
     own = None if node.mask is None else frame.evaluate(node.mask)
@@ -243,6 +245,7 @@ def _unknown(frame: Frame, kind: Any, mask: Value) -> Value:
 
 
 def _store_scalar(frame: Frame, place: Place, access: Access, stored: Value) -> None:
+    stored = splat(frame.builder, stored, place.spread)
     frame.builder.store(stored, address(frame, place, access), align=STORED_BYTES[STORED[place.dtype]])
 
 

@@ -136,7 +136,7 @@ def start_frame(outer: Frame, function: Any, status: Value) -> Frame:
     entry, body = function.append_basic_block("entry"), function.append_basic_block("body")
     return Frame(
         chip=outer.chip, expressions=outer.expressions, statements=outer.statements, builder=ir.IRBuilder(body), entry=ir.IRBuilder(entry),
-        name=outer.name, status=status, threads=index_constant(1), numbering=outer.numbering,
+        name=outer.name, status=status, threads=index_constant(1), numbering=outer.numbering, spread=outer.spread,
     )  # fmt: skip
 
 

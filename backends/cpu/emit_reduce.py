@@ -60,12 +60,12 @@ def _merge_into(frame: Frame, statement: Accumulate, values: States) -> None:
     for target, dtype in zip(statement.targets, reducer.dtypes):
         stored = frame.places[target.tensor].dtype
         before.append(emit_cast(builder, emit_load(frame, Load(tensor=target.tensor, index=target.index, dtype=stored)), stored, dtype))
-    after = _merge(frame, reducer, before, values)
+    after = merge_states(frame, reducer, before, values)
     for target, value, dtype in zip(statement.targets, after, reducer.dtypes):
         emit_store(frame, target, emit_cast(builder, value, dtype, frame.places[target.tensor].dtype))
 
 
-def _merge(frame: Frame, reducer: Reducer, a: States, b: States) -> States:
+def merge_states(frame: Frame, reducer: Reducer, a: States, b: States) -> States:
     """The reducer's merge of earlier states `a` and later states `b`."""
     for state, earlier, later in zip(reducer.states, a, b):
         frame.values[f"a.{state}"], frame.values[f"b.{state}"] = earlier, later
@@ -141,6 +141,6 @@ def _tree(frame: Frame, reducer: Reducer, values: States) -> States:
         first = range(size) if reducer.commutative else range(0, 2 * size, 2)
         second = range(size, 2 * size) if reducer.commutative else range(1, 2 * size, 2)
         earlier, later = ([shuffle(builder, v, list(part)) for v in values] for part in (first, second))
-        merged = _merge(frame, reducer, earlier, later)
+        merged = merge_states(frame, reducer, earlier, later)
         values = [splat(builder, m, size) for m in merged]
     return [lane(builder, v, 0) for v in values]

@@ -6,6 +6,8 @@ the body is written twice, once for a full vector and once for the last one.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tridsl.backends.cpu.emit_frame import Frame, Lane, emit_branches, emit_if
 from tridsl.backends.cpu.emit_llvm import (
     BYTE,
@@ -19,9 +21,11 @@ from tridsl.backends.cpu.emit_llvm import (
     vector_constant,
 )
 from tridsl.backends.cpu.emit_memory import in_padding
+from tridsl.backends.cpu.emit_scan import emit_scan
 from tridsl.ir.affine import interval
 from tridsl.ir.expr import Load, Var, add, index
 from tridsl.ir.loop import Accumulate, Append, Check, For, Ref
+from tridsl.ir.scans import scan_of
 from tridsl.ir.walk import substitute, variables, walk
 
 
@@ -92,8 +96,12 @@ def _body(frame: Frame, loop: For, start: int, lanes: int, tail: Value | None, w
     frame.lane = Lane(variable=loop.var, count=lanes, tail=tail, widened=widened)
     before = set(frame.places)
     body = substitute(loop.body, {loop.var: add(Var(name=loop.var), index(start))}) if start else loop.body
+    step = scan_of(replace(loop, body=body))
     with frame.inside(loop):
-        frame.run(body)
+        if step is None:
+            frame.run(body)
+        else:
+            emit_scan(frame, body, step)
     frame.lane = None
     for name in set(frame.places) - before:  # a private buffer belongs to this part of the loop
         del frame.places[name]

@@ -35,6 +35,7 @@ from tridsl.schedule.steps import (
     Parts,
     Pipeline,
     Schedule,
+    Slide,
     Split,
     Step,
     StoreIn,
@@ -153,6 +154,10 @@ def _copied(n: _Nests) -> tuple[str, For] | None:
     return (tensor, loop) if isinstance(loop, For) else None
 
 
+def _slide(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    return tuple(Slide(stage=s.stage, consumer=s.consumer, axis=s.axis) for s in _at(n, stage, loops) if isinstance(s, At))
+
+
 def _beside(n: _Nests, stage: str, loops: list[str]) -> Draft:
     loop = n.random.choice([l for p in n.kernel.phases for l in p.body if isinstance(l, For)] or [None])
     return () if loop is None else (Beside(stage=stage, other=stage_of(loop.var), axis=axis_of(loop.var)),)
@@ -226,7 +231,7 @@ def _grid(n: _Nests, stage: str, loops: list[str]) -> Draft:
 
 
 Maker = Callable[[_Nests, str, list[str]], Draft]
-_SHAPES: tuple[tuple[Maker, int], ...] = ((_tile, 2), (_split, 4), (_parts, 3), (_fuse, 2), (_order, 4), (_at, 6), (_beside, 2), (_inline, 1), (_store, 1))
+_SHAPES: tuple[tuple[Maker, int], ...] = ((_tile, 2), (_split, 4), (_parts, 3), (_fuse, 2), (_order, 4), (_at, 6), (_slide, 3), (_beside, 2), (_inline, 1), (_store, 1))
 _COPIES: tuple[tuple[Maker, int], ...] = ((_pack, 2), (_store_copy, 1), (_pipeline, 1), (_prefetch, 1))
 VERBS: dict[str, tuple[tuple[Maker, int], ...]] = {
     "cpu": (
@@ -315,7 +320,7 @@ def _pairs(pairs: tuple[tuple[str, object], ...]) -> str:
 
 
 def _stored(s: StoreIn) -> str:
-    options = "".join((f", at={s.at}" if s.at else "", f", buffers={s.buffers}" if s.buffers != 1 else "", f", pad={s.pad}" if s.pad else ""))
+    options = "".join((f", at={s.at}" if s.at else "", f", buffers={s.buffers}" if s.buffers != 1 else "", f", pad={s.pad}" if s.pad else "", f", type={s.type}" if s.type else ""))
     return f"store({s.space}{options})"
 
 
@@ -330,6 +335,7 @@ _TEXTS: dict[type, Callable[[Step], str]] = {
     Unroll: lambda s: f"unroll({s.axis})",
     Bind: lambda s: f"bind({_pairs(s.axes)})",
     At: lambda s: f"at({s.consumer}, {s.axis})",
+    Slide: lambda s: f"slide({s.consumer}, {s.axis})",
     Beside: lambda s: f"beside({s.other}, {s.axis})",
     Inline: lambda s: "inline()",
     StoreIn: _stored,

@@ -33,6 +33,7 @@ from tridsl.schedule.steps import (
     Parts,
     Pipeline,
     Schedule,
+    Slide,
     Split,
     StoreIn,
     Tile,
@@ -56,9 +57,12 @@ STEPS: tuple[st.SearchStrategy[Any], ...] = (
     st.builds(Unroll, stage=names, axis=names),
     st.builds(Bind, stage=names, axes=named),
     st.builds(At, stage=names, consumer=names, axis=names),
+    st.builds(Slide, stage=names, consumer=names, axis=names),
     st.builds(Beside, stage=names, other=names, axis=names),
     st.builds(Inline, stage=names),
-    st.builds(StoreIn, stage=names, space=names, at=st.none() | names, buffers=wholes, pad=wholes),
+    st.builds(
+        StoreIn, stage=names, space=names, at=st.none() | names, buffers=wholes, pad=wholes, type=st.none() | st.sampled_from((F32, BF16))
+    ),
     st.builds(Pack, stage=names, at=names, reader=st.none() | names),
     st.builds(Intrin, stage=names, name=names),
     st.builds(Pipeline, stage=names, depth=wholes),

@@ -34,6 +34,31 @@ ROWS_IN_PLACE = """op softmax(inout K: f32[R, N]) {
 }
 """
 
+SCANS = """monoid line(a: f32, b: f32) -> f32 {
+  state p: f32 = 1, q: f32 = 0
+  lift {
+    p = a
+    q = b
+  }
+  merge a, b {
+    p = a.p * b.p
+    q = b.p * a.q + b.q
+  }
+  result q
+}
+op scans(x: i32[R, N], f: f32[R, N]) -> (y: i32[R, N], before: i32[R, N], most: i32[R, N], down: i32[R, N], v: f32[R, N]) {
+  y[r, n]      = scan sum[n](x[r, n])
+  before[r, n] = scan prod[n; exclusive](x[r, n])
+  most[r, n]   = scan max[n](x[r, n])
+  down[r, n]   = scan sum[r](x[r, n])
+  v[r, n]      = scan line[n](0.5, f[r, n])
+}
+"""
+NARROW = """op narrow(x: i32[H, W]) -> y: i16[H, W] {
+  g[i, j] = u8(x[i, j] * 3 >> 1)
+  y[i, j] = i16(g[i - 1, j; pad=edge]) - 2 * i16(g[i, j + 1; pad=7])
+}
+"""
 BOTH = """op both(x: f32[N], t: f32) -> (y: f32[..N], pos: i32[..N], z: f32[N], w: f32[N]) {
   y    = compact[i](x[i], x[i] >= t)
   z[i] = 2 * x[i]
@@ -106,6 +131,19 @@ LEGAL = [
     (BLUR, "g.at(y, i)"),
     (BLUR, "g.at(y, j)"),
     (BLUR, "y.fuse(i, j).vector(i.j)"),
+    (BLUR, "g.slide(y, i).vector(j)\n y.vector(j)"),
+    (BLUR, "g.slide(y, j)"),
+    (BLUR, "y.split(i, 3)\n g.slide(y, i.i).vector(j)\n y.parallel(i.o).vector(j)"),
+    (BLUR, "y.split(i, 3)\n g.slide(y, i.o)\n y.split(i.i, 2)"),
+    (BLUR, "y.tile(i=4, j=8)\n g.slide(y, i.i)\n y.vector(j.i)"),
+    (BLUR, "g.slide(y, i)\n y.split(i, 2).unroll(i.i)"),
+    (SCANS, "y.vector(n)\n before.vector(n)\n most.vector(n)\n down.vector(n)\n v.vector(n)"),
+    (SCANS, "y.vector(n)\n x.pack(at=n, reader=y)"),
+    (BOTH, "pos.beside(y, i)\n y.vector(i).store(stream)"),
+    (BOTH, "y.store(stream)\n pos.store(stream)"),
+    (SCANS, "y.vector(r)\n before.parallel(r).vector(n)\n v.parallel(r)"),
+    (NARROW, "g.slide(y, i).store(l1, type=i16).vector(j)\n y.vector(j)"),
+    (NARROW, "y.split(i, 2)\n g.at(y, i.o).store(l2, type=i32)"),
 ]
 SIZES = [{"M": 1, "N": 1, "K": 1}, {"M": 7, "N": 13, "K": 5}, {"M": 12, "N": 64, "K": 8}, {"M": 3, "N": 33, "K": 0}]
 OTHER = [{"R": 1, "N": 1, "H": 1, "W": 1}, {"R": 3, "N": 37, "H": 7, "W": 19}, {"R": 2, "N": 64, "H": 6, "W": 32}]
@@ -128,6 +166,8 @@ def test_pack_on_narrow_vectors() -> None:
 ILLEGAL = [
     (MATMUL, "C.parts(k, 0)", "E0403"),
     (MATMUL, "C.parts(i, 4)", "E0424"),
+    (MATMUL, "C.parts(k, 4).parts(k.o, 2)", "E0424"),
+    (BOTH, "x.pack(at=i, reader=pos)\n pos.parts(i, 4)", "E0424"),
     (IN_ORDER, "y.parts(i, 4)", "E0424"),
     (MATMUL, "C.split(k, 4).parts(k.i, 2)", "E0424"),
     (MATMUL, "C.order(k, i, j).parts(k, 2)", "E0424"),
@@ -195,15 +235,30 @@ ILLEGAL = [
     (MATMUL, "C.grid(columns=4)", "E0419"),
     (MATMUL, "C.grid(columns=2, rows=2, columns=2)", "E0419"),
     (MATMUL, 'C.intrin("dot")', "E0420"),
-    (BOTH, "w.beside(z, i)", "E0422"),
-    (BOTH, "z.beside(w, i)", "E0422"),
-    (BOTH, "z.beside(z, i)", "E0422"),
+    (BOTH, "w.beside(z, i)", "E0430"),
+    (NARROW, "g.at(y, i).store(l1, type=i8)", "E0425"),
+    (NARROW, "g.at(y, i).store(l1, type=f32)", "E0425"),
+    (NARROW, "g.at(y, i).store(l1, type=3)", "E0435"),
+    (SOFTMAX, "e.at(y, r)\n y.sum.at(y, r)\n m.at(y, r).store(reg, type=i64)", "E0425"),
+    (SCANS, "y.parallel(n)", "E0408"),
+    (SCANS, "down.vector(r)\n down.vector(n)", "E0405"),
+    (BLUR, "g.slide(y, k)", "E0402"),
+    (BLUR, "h.slide(y, i)", "E0401"),
+    (BLUR, "y.slide(y, i)", "E0414"),
+    (BLUR, "g.slide(y, i)\n y.parallel(i)", "E0408"),
+    (BLUR, "y.parallel(i)\n g.slide(y, i)", "E0404"),
+    (BLUR, "g.split(i, 4)\n g.slide(y, i)", "E0411"),
+    (SOFTMAX, "e.slide(y, r)", "E0426"),
+    (SOFTMAX, "y.sum.at(y, r)\n m.slide(e, n)", "E0426"),
+    (BOTH, "z.slide(w, i)", "E0414"),
+    (BOTH, "z.beside(w, i)", "E0430"),
+    (BOTH, "z.beside(z, i)", "E0430"),
     (BOTH, "q.beside(y, i)", "E0401"),
     (BOTH, "z.beside(y, k)", "E0402"),
     (BOTH, "y.vector(i)\n z.beside(y, i)", "E0404"),
-    (MATMUL, "C.beside(C, i)", "E0422"),
-    (BLUR, "g.beside(y, j)", "E0422"),
-    (SOFTMAX, "y.sum.beside(m, r)", "E0422"),
+    (MATMUL, "C.beside(C, i)", "E0430"),
+    (BLUR, "g.beside(y, j)", "E0430"),
+    (SOFTMAX, "y.sum.beside(m, r)", "E0430"),
     (MATMUL, "C.split(k, wide)", "E0431"),
     (MATMUL, "C.split(k, chip.wings)", "E0431"),
     (MATMUL, "param t in {4, 8} = 5\n C.split(k, t)", "E0432"),
@@ -228,7 +283,7 @@ def test_illegal(text: str, directives: str, code: str) -> None:
 
 CARRIED = [
     ("op f(x: f32[N]) -> y: f32[N] {\n y[i] = scan sum[i](x[i])\n}", "y.parallel(i)", "E0408"),
-    ("op f(x: f32[N]) -> y: f32[N] {\n y[i] = scan sum[i](x[i])\n}", "y.vector(i)", "E0408"),
+    ("op f(x: f32[N]) -> y: f32[N] {\n y[i] = scan sum[i](x[i])\n}", 'y.bind(i="group.x")', "E0408"),
     ("op f(x: f32[R, N]) -> y: f32[R] {\n y[r] = sum[n; order=seq](x[r, n])\n}", "y.vector(n)", "E0408"),
     ("op f(x: f32[R, N, M]) -> y: f32[R] {\n y[r] = sum[n, m; order=seq](x[r, n, m])\n}", "y.order(m, n)", "E0408"),
 ]

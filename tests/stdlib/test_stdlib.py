@@ -109,6 +109,23 @@ def test_conv2d(dtype: Any, size: tuple[int, int], filters: tuple[int, int], str
     close(call("conv2d", x, f, stride=stride, p=p), convolution(*f64(x, f), stride, p), dtype, scale=8)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, bf16])
+@pytest.mark.parametrize(("size", "filters", "stride", "p"), [((5, 7), (3, 3), 1, 1), ((9, 33), (2, 5), 2, 0), ((3, 3), (3, 3), 1, 0)])
+def test_depthwise(dtype: Any, size: tuple[int, int], filters: tuple[int, int], stride: int, p: int) -> None:
+    x, f = normal(2, 3, *size, dtype=dtype), normal(3, *filters, dtype=dtype, seed=1)
+    each = [convolution(*f64(x[:, c : c + 1], f[None, c : c + 1]), stride, p) for c in range(3)]
+    close(call("depthwise", x, f, stride=stride, p=p), np.concatenate(each, axis=1), dtype, scale=8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, bf16])
+@pytest.mark.parametrize(("size", "patch"), [((8, 12), 4), ((9, 7), 3), ((6, 6), 1), ((34, 66), 16)])
+def test_patch_embed(dtype: Any, size: tuple[int, int], patch: int) -> None:
+    x, f, bias = normal(2, 3, *size, dtype=dtype), normal(5, 3, patch, patch, dtype=dtype, seed=1), normal(5, dtype=dtype, seed=2)
+    whole = x[:, :, : size[0] // patch * patch, : size[1] // patch * patch]
+    want = np.moveaxis(convolution(*f64(whole, f), patch, 0), 1, -1) + f64(bias)[0]
+    close(call("patch_embed", x, f, bias), want, dtype, scale=32)
+
+
 # Rows.
 
 
@@ -420,7 +437,8 @@ def test_transpose(dtype: Any) -> None:
 
 EXAMPLES: dict[str, tuple[Any, ...]] = {
     "matmul": (normal(3, 4), normal(4, 5)), "linear": (normal(4), normal(3, 4), normal(3)), "lora": (normal(4), normal(3, 4), normal(2, 4), normal(3, 2), 0.5),
-    "conv2d": (normal(1, 2, 4, 4), normal(3, 2, 3, 3), 2, 1), "softmax": (normal(2, 5),), "layernorm": (normal(2, 5), normal(5), normal(5)),
+    "conv2d": (normal(1, 2, 4, 4), normal(3, 2, 3, 3), 2, 1), "depthwise": (normal(1, 2, 4, 4), normal(2, 3, 3), 2, 1),
+    "patch_embed": (normal(1, 2, 4, 6), normal(3, 2, 2, 2), normal(3)), "softmax": (normal(2, 5),), "layernorm": (normal(2, 5), normal(5), normal(5)),
     "rmsnorm": (normal(2, 5, dtype=bf16), normal(5, dtype=bf16)), "rope": (normal(3, 8), normal(3, 4), normal(3, 4)), "rope_interleaved": (normal(3, 8), normal(3, 4), normal(3, 4)),
     "silu": (normal(5),), "silu_mul": (normal(5), normal(5)), "relu2_mul": (normal(5), normal(5)), "gelu": (normal(5, dtype=np.float16),),
     "attention": (normal(4, 3, 4), normal(2, 5, 4), normal(2, 5, 2), 0.5, True),

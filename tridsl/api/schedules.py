@@ -27,6 +27,7 @@ from tridsl.schedule.steps import (
     Pipeline,
     Planes,
     Schedule,
+    Slide,
     Split,
     Step,
     StoreIn,
@@ -84,14 +85,17 @@ class ScheduleBuilder:
     def at(self, consumer: str, axis: str) -> ScheduleBuilder:
         return self._then(At(stage=self.stage, consumer=consumer, axis=axis))
 
+    def slide(self, consumer: str, axis: str) -> ScheduleBuilder:
+        return self._then(Slide(stage=self.stage, consumer=consumer, axis=axis))
+
     def beside(self, other: str, axis: str) -> ScheduleBuilder:
         return self._then(Beside(stage=self.stage, other=other, axis=axis))
 
     def inline(self) -> ScheduleBuilder:
         return self._then(Inline(stage=self.stage))
 
-    def store(self, space: str, *, at: str | None = None, buffers: int = 1, pad: int = 0) -> ScheduleBuilder:
-        return self._then(StoreIn(stage=self.stage, space=space, at=at, buffers=buffers, pad=pad))
+    def store(self, space: str, *, at: str | None = None, buffers: int = 1, pad: int = 0, type: DType | None = None) -> ScheduleBuilder:
+        return self._then(StoreIn(stage=self.stage, space=space, at=at, buffers=buffers, pad=pad, type=type))
 
     def pack(self, *, at: str, reader: str | None = None, type: DType | None = None, place: int | None = None) -> ScheduleBuilder:
         return self._then(Pack(stage=self.stage, at=at, reader=reader, type=type, place=place))

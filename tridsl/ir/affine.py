@@ -297,7 +297,7 @@ def _not_positive(polynomial: Polynomial, ranges: Mapping[str, Interval], depth:
     high = _bounds(polynomial, ranges)[1]
     if high is not None and high <= 0:
         return True
-    split = _clamp_in(polynomial) if depth else None
+    split = clamp_in(polynomial) if depth else None
     if split is None:
         return False
     op, cases = split
@@ -305,7 +305,7 @@ def _not_positive(polynomial: Polynomial, ranges: Mapping[str, Interval], depth:
     return any(parts) if op == "min" else all(parts)
 
 
-def _clamp_in(polynomial: Polynomial) -> tuple[BinaryOp, tuple[Expr, Expr]] | None:
+def clamp_in(polynomial: Polynomial) -> tuple[BinaryOp, tuple[Expr, Expr]] | None:
     """`p + min(a, b)` as the min of `p + a` and `p + b`, `p - min(a, b)` as the max of `p - a` and `p - b`; None without a
     clamp that stands alone in its term."""
     for term in polynomial.terms:
@@ -365,7 +365,7 @@ def _extremes(expression: Expr, variable: str, last: Expr) -> tuple[Expr, Expr] 
         return expression, expression
     poly = normal_form(expression)
     moving = tuple((m, c) for m, c in poly.terms if any(variable in variables(atom) for atom in m))
-    split = _clamp_in(Polynomial(terms=moving)) if len(moving) > 1 else None
+    split = clamp_in(Polynomial(terms=moving)) if len(moving) > 1 else None
     if split is not None:  # i*8 + min(8, N - i*8) has one extreme, not two terms that have theirs at different ends
         op, cases = split
         rest = to_expression(poly.without([variable]))

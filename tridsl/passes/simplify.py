@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from tridsl.dtypes import INDEX
 from tridsl.ir.affine import Interval, fold_ranges, interval, simplify_index
-from tridsl.ir.expr import Binary, Const, Expr, Load, Node, Select, index
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Node, Select, index
 from tridsl.ir.loop import Accumulate, Block, Copy, CopyAxis, For, If, Kernel, Mma, Ref, Stmt
+from tridsl.ir.value_ranges import fits
 from tridsl.ir.walk import map_children, substitute, walk
 
 Ranges = dict[str, Interval]
@@ -123,4 +124,11 @@ def _tidy(expression: Expr) -> Expr:
         return new.other
     if isinstance(new, Select) and isinstance(new.condition, Const):
         return new.a if new.condition.value else new.b
+    if isinstance(new, Cast) and isinstance(new.a, Cast) and _changes_nothing(new.a):
+        return replace(new, a=new.a.a) if new.a.a.dtype != new.dtype else new.a.a
     return new
+
+
+def _changes_nothing(cast: Cast) -> bool:
+    """Whether an integer keeps its value in the type it is cast to."""
+    return cast.dtype.is_integer and cast.a.dtype.is_integer and fits(cast.a, cast.dtype)

@@ -20,6 +20,7 @@ from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Call, Cast, Const, Expr, Load, Var, add, binary, ceildiv, index, minimum, mul, sub
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Kernel, LoopKind, Ref, Stmt, Store
 from tridsl.ir.op import Reducer, Tensor
+from tridsl.ir.scans import scan_of
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.fresh import fresh
 from tridsl.passes.leads import lead_of
@@ -46,6 +47,8 @@ def strip_vectors(kernel: Kernel, spec: DeviceSpec) -> Kernel:
         for statement in block:
             if isinstance(statement, For):
                 inner = replace(statement, body=visit(statement.body))
+                if inner.kind == "vector" and inner.carried and not _in_lane_order(inner):
+                    inner = replace(inner, kind="serial")  # a panel was put into it, say
                 out += _strip(inner, spec, types, results) if inner.kind == "vector" else (inner,)
             elif isinstance(statement, If):
                 out.append(replace(statement, then=visit(statement.then), otherwise=visit(statement.otherwise)))
@@ -116,7 +119,8 @@ def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType], results: dict[s
 
     main = at(simplify_index(add(add(first, add(mul(outer, step), mul(copy, width))), lane)), copy)
     across = loop.reduce and _in_place(loop)  # else lanes have their own parts
-    vector = For(var=lane.name, extent=width, bound=lanes, kind="vector", body=main, reduce=across)
+    scans = scan_of(loop) is not None
+    vector = For(var=lane.name, extent=width, bound=lanes, kind="vector", body=main, reduce=across, carried=scans)
     if factor > 1:
         vector = For(var=copy.name, extent=index(factor), bound=factor, kind="unroll", body=(vector,))
     else:
@@ -128,7 +132,7 @@ def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType], results: dict[s
     if rest != index(0):
         last = at(simplify_index(add(add(done, mul(tail, width)), lane)), index(0))
         partial = minimum(width, simplify_index(sub(rest, mul(tail, width))))
-        masked = For(var=lane.name, extent=partial, bound=lanes, kind="vector", body=last, reduce=across)
+        masked = For(var=lane.name, extent=partial, bound=lanes, kind="vector", body=last, reduce=across, carried=scans)
         remaining = replace(base, var=tail.name, extent=simplify_index(ceildiv(rest, width)), bound=factor, body=(masked,))
         blocks += fresh((remaining,), ".r")
     done_blocks: list[Stmt] = []
@@ -150,12 +154,19 @@ def _across(node: Accumulate, loop: For) -> bool:
     return not any(t.tensor in local or any(loop.var in variables(i) for i in t.index) for t in node.targets)
 
 
+def _in_lane_order(loop: For) -> bool:
+    """Whether what goes from one iteration to the next is of a kind that lanes keep in order."""
+    return scan_of(loop) is not None or any(isinstance(n, Append) for s in loop.body for n in walk(s))
+
+
 def _reductions(loop: For) -> list[Accumulate]:
     return [n for s in loop.body for n in walk(s) if isinstance(n, Accumulate) and _across(n, loop)]
 
 
 def _in_place(loop: For) -> bool:
-    """Whether lanes are combined at once, in order or into a target for each iteration of a loop in the body."""
+    """Whether lanes are combined at once: in order, running, or into a target for each iteration of a loop in the body."""
+    if scan_of(loop) is not None:
+        return True
     inner = {n.var for s in loop.body for n in walk(s) if isinstance(n, For)}
     return any(not n.reducer.commutative or inner & variables(tuple(n.targets)) for n in _reductions(loop))
 

@@ -23,6 +23,7 @@ from tridsl.schedule.parallel import parallel
 from tridsl.schedule.parts import parts
 from tridsl.schedule.pipeline import pipeline
 from tridsl.schedule.planes import planes
+from tridsl.schedule.slide import slide
 from tridsl.schedule.split import split
 from tridsl.schedule.steps import (
     At,
@@ -41,6 +42,7 @@ from tridsl.schedule.steps import (
     Pipeline,
     Planes,
     Schedule,
+    Slide,
     Split,
     StoreIn,
     Tile,
@@ -63,6 +65,7 @@ STEPS: dict[type, Callable[[Kernel, Any, DeviceSpec], Kernel]] = {
     Unroll: unroll,
     Bind: bind,
     At: at,
+    Slide: slide,
     Beside: beside,
     Inline: inline,
     StoreIn: store,

@@ -48,8 +48,8 @@ def at(kernel: Kernel, step: At, spec: DeviceSpec) -> Kernel:
     """
     stage = step.stage
     target = find_loop(kernel, step.consumer, step.axis, step.span)
-    body_of, kernel_without, home = _take(kernel, step)
-    names = frozenset().union(*(written(s) for s in body_of)) - _local(body_of)
+    body_of, kernel_without, home = take(kernel, step)
+    names = frozenset().union(*(written(s) for s in body_of)) - local_buffers(body_of)
     results = names & {p.name for p in kernel.params}
     if results:
         raise error(
@@ -68,30 +68,30 @@ def at(kernel: Kernel, step: At, spec: DeviceSpec) -> Kernel:
             help=f"nothing reads `{stage}`",
         )  # fmt: skip
     path = (*enclosing(kernel_without, target.var), target)
-    _check_place(kernel_without, path, body_of, names, step)
+    check_place(kernel_without, path, body_of, names, step)
     outside = _count_loads(kernel_without, names) > len(inside)
     wanted = {name: region_read(kernel, name, [r for r in inside if r.load.tensor == name], path) for name in sorted(names)}
     regions = agreed(kernel, body_of, wanted)
     if outside:
         if not _exact(kernel, regions, path, home) or not _reads_inside_first(kernel_without, names, target.var):
             raise NotYet(elsewhere + ", ".join(_readers(kernel_without, names, target.var)))
-        producer = _restrict(body_of, regions, stage, shift=False, step=step)
-        _check_updates(kernel, kernel_without, producer, path, names, step)
-        return replace_loop(home.restore(kernel_without), target.var, lambda loop: _insert(loop, producer, names))
+        producer = restrict(body_of, regions, stage, shift=False, step=step)
+        check_updates(kernel, kernel_without, producer, path, names, step)
+        return replace_loop(home.restore(kernel_without), target.var, lambda loop: insert(loop, producer, names))
     buffers = _buffers(kernel, names, regions)
-    producer = (*(Alloc(buffer=b) for b in buffers), *_restrict(body_of, regions, stage, shift=True, step=step))
+    producer = (*(Alloc(buffer=b) for b in buffers), *restrict(body_of, regions, stage, shift=True, step=step))
 
-    _check_updates(kernel, kernel_without, producer, path, names, step)
+    check_updates(kernel, kernel_without, producer, path, names, step)
 
     def place(loop: For) -> For:
         shifted = _shift(loop.body, regions)
-        return _insert(replace(loop, body=shifted), producer, names)
+        return insert(replace(loop, body=shifted), producer, names)
 
     placed = replace_loop(kernel_without, target.var, place)
     return replace(placed, scratch=tuple(b for b in placed.scratch if b.name not in names))
 
 
-def _check_place(kernel: Kernel, path: tuple[For, ...], block: Block, names: frozenset[str], step: At) -> None:
+def check_place(kernel: Kernel, path: tuple[For, ...], block: Block, names: frozenset[str], step: At) -> None:
     """Whether the stage's nest, as it is now, may stand in the loop."""
     crossed = crossed_kinds(path, block)
     if crossed is not None:
@@ -110,7 +110,7 @@ def _check_place(kernel: Kernel, path: tuple[For, ...], block: Block, names: fro
         )  # fmt: skip
 
 
-def _check_updates(
+def check_updates(
     before: Kernel, without: Kernel, producer: Block, path: tuple[For, ...], names: frozenset[str], step: At
 ) -> None:
     """E0410 where the stage would read a parameter behind or during its update, which it reads before it now."""
@@ -151,7 +151,7 @@ class _Home:
         return replace_loop(kernel, self.loop, lambda loop: replace(loop, body=(*self.allocs, *loop.body)))
 
 
-def _take(kernel: Kernel, step: At) -> tuple[Block, Kernel, _Home]:
+def take(kernel: Kernel, step: At) -> tuple[Block, Kernel, _Home]:
     """The stage's statements, the kernel without them (and their storage), and where the storage was."""
     stage = step.stage
     for phase in kernel.phases:
@@ -182,7 +182,7 @@ def _owner(statement: Stmt) -> str:
     return stage_of(min(written(statement), default=""))
 
 
-def _local(block: Block) -> frozenset[str]:
+def local_buffers(block: Block) -> frozenset[str]:
     return frozenset(n.buffer.name for s in block for n in walk(s) if isinstance(n, Alloc))
 
 
@@ -240,7 +240,7 @@ def _exact(kernel: Kernel, regions: dict[str, tuple[Region, ...]], path: tuple[F
     return True
 
 
-def _restrict(block: Block, regions: dict[str, tuple[Region, ...]], stage: str, *, shift: bool, step: At) -> Block:
+def restrict(block: Block, regions: dict[str, tuple[Region, ...]], stage: str, *, shift: bool, step: At) -> Block:
     """The stage's nest over the regions. With `shift` it writes from 0, else to the elements themselves."""
     places: dict[str, Region] = {}
     for name, region in regions.items():
@@ -289,7 +289,7 @@ def _buffers(kernel: Kernel, names: frozenset[str], regions: dict[str, tuple[Reg
     return tuple(out)
 
 
-def _insert(loop: For, producer: Block, names: frozenset[str]) -> For:
+def insert(loop: For, producer: Block, names: frozenset[str]) -> For:
     """The producer stands right before the first statement of the loop's body that reads it."""
     position = _first_reader(loop, names)
     return replace(loop, body=(*loop.body[:position], *producer, *loop.body[position:]))

@@ -30,9 +30,12 @@ from tridsl.schedule.grouping import Inside, Placed, inlined_stages, packed_toge
 from tridsl.schedule.maps import map_steps
 from tridsl.schedule.packed_sums import packed_sum_steps, packed_sums
 from tridsl.schedule.reductions import reduce_steps, tile_axis
-from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Step, StoreIn, Vector
+from tridsl.schedule.scanning import scan_steps
+from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Slide, Step, StoreIn, Vector
+from tridsl.schedule.strips import slid
 from tridsl.schedule.sweeps import shared_sweeps
 from tridsl.schedule.traffic import prefetches, streams
+from tridsl.schedule.windows import window_of, window_steps, windowed
 
 PARALLEL_WORK = 100_000
 """Scalar operations below which a second thread costs more than it brings (starting one takes a few microseconds)."""
@@ -99,11 +102,14 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
         return own(graph, inlined, where.steps, where.shared, spec, sizes, decide)
     bytewise = packed_sums(op, spec, sizes)
     tile, large = partial(rows_of, spec=spec, sizes=sizes), partial(packs, spec=spec, sizes=sizes)
-    where = placements(graph, inlined, sizes, decide, rows_of=tile, alone=lambda stage: stage.name in bytewise or large(stage))
+    ring = partial(_slid, graph, inlined, spec, sizes, decide)
+    where = placements(
+        graph, inlined, sizes, decide, rows_of=tile, alone=lambda stage: stage.name in bytewise or large(stage) or windowed(stage), ring=ring
+    )
     swept = shared_sweeps(graph, inlined, decide, eligible=lambda stage: stage.name not in bytewise and _sweeps(stage, spec=spec, sizes=sizes))
     guests = {step.stage for step in swept}
     steps += [*(Inline(stage=name) for name in inlined), *swept, *(step for step in where.steps if step.stage not in guests)]
-    moved = {step.stage for step in where.steps if isinstance(step, At)}
+    moved = {step.stage for step in where.steps if isinstance(step, At | Slide)}
     joined = {step.stage for step in where.steps if isinstance(step, At) and step.consumer in moved}  # their reader's loop is theirs
     together = packed_together(graph, decide)
     steps += together
@@ -126,6 +132,12 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     return tuple(steps)
 
 
+def _slid(
+    graph: Graph, inlined: list[str], spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider, root: str, axis: str, near: list[str]
+) -> list[Step]:
+    return slid(graph, root, axis, near, inlined, spec, sizes, decide)
+
+
 def _by_bytes(op: Op) -> Op:
     """The op as a device sees it whose lanes read packed parameters byte by byte: there are no elements to share a panel of."""
     packed = {t.name: t for t in op.tensors if is_packed(t)}
@@ -145,6 +157,9 @@ def _shape(
         return map_steps(stage, where.shared.get(name, 0), decide, threads=threads, strip=where.strips.get(name), moved=moved)
     if isinstance(stage, Compact):
         return [Vector(stage=name, axis=stage.along.name)]
+    window = window_of(stage) if isinstance(stage, Reduce) and not moved else None
+    if isinstance(stage, Reduce) and window is not None:
+        return window_steps(stage, window, spec, sizes, decide, threads=threads)
     if isinstance(stage, Reduce) and _free(stage):
         inside = where.inside.get(name, Inside())
         part = inside.part(stage)
@@ -155,7 +170,9 @@ def _shape(
     axes = axes_of(stage)
     if isinstance(stage, Reduce | Scan):  # states over fewer axes are combined outside the loops of the others
         axes = tuple(a for a in axes if all(a.name in t.axes for t in stage.targets))
-    return [Parallel(stage=name, axis=axes[0].name)] if threads and axes else []
+    steps: list[Step] = [*scan_steps(stage, decide)] if isinstance(stage, Scan) else []
+    taken = any(isinstance(s, Vector) and axes and s.axis == axes[0].name for s in steps)
+    return [*steps, Parallel(stage=name, axis=axes[0].name)] if threads and axes and not taken else steps
 
 
 def _free(stage: Reduce) -> bool:

@@ -27,7 +27,7 @@ def beside(kernel: Kernel, step: Beside, spec: DeviceSpec) -> Kernel:
     Compactions that keep the same elements become one, and so do reductions in the same loops throughout: one with the parts of
     both. (Reductions that share only some of the loops over which they combine would not know where they start.) Legal when both loops are the outermost of their stages, run over the
     same number of points in the same way, and neither stage (nor one between them) reads what the other writes.
-    E0422: one of these is not so. E0401, E0402, E0404: as everywhere.
+    E0430: one of these is not so. E0401, E0402, E0404: as everywhere.
     """
     target = find_loop(kernel, step.other, step.axis, step.span)
     require_serial(target, "beside", step.span)
@@ -164,6 +164,6 @@ def _tensors(statement: Stmt) -> Iterator[str]:
 
 def _refused(step: Beside, why: str) -> Exception:
     return error(
-        "E0422", f"`{step.stage}` cannot run beside `{step.other}`: {why}", step.span,
+        "E0430", f"`{step.stage}` cannot run beside `{step.other}`: {why}", step.span,
         help="name the outermost loop of a stage over the same points, before either is reshaped",
     )  # fmt: skip

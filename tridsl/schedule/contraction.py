@@ -64,12 +64,12 @@ def is_contraction(stage: Reduce) -> bool:
         and stage.reducer.op == "add"
         and len(stage.targets) == 1
         and bool(stage.axes)
-        and _factors(stage.values[0]) is not None
+        and factors_of(stage.values[0]) is not None
         and roles_of(stage) is not None
     )
 
 
-def _factors(value: Expr) -> tuple[Load, Load] | None:
+def factors_of(value: Expr) -> tuple[Load, Load] | None:
     while isinstance(value, Cast):
         value = value.a
     if not isinstance(value, Binary) or value.op != "mul":
@@ -85,7 +85,7 @@ def _element(factor: Expr) -> Load | None:
 
 
 def roles_of(stage: Reduce) -> Factors | None:
-    factors = _factors(stage.values[0])
+    factors = factors_of(stage.values[0])
     if factors is None:
         return None
     axes = [axis.name for axis in stage.axes]
@@ -303,7 +303,7 @@ def _packed(
         steps.append(Parallel(stage=name, axis=decide(f"{name}.parallel", shared[0], shared, "the loop that threads share")))
     steps += [Unroll(stage=name, axis=f"{i}.i"), Vector(stage=name, axis=f"{j}.i.i")]
     twice = roles.a.tensor == roles.b.tensor  # A times A transposed: each panel takes one of the two places
-    first = None if not twice else 0 if _factors(stage.values[0]) == (roles.a, roles.b) else 1
+    first = None if not twice else 0 if factors_of(stage.values[0]) == (roles.a, roles.b) else 1
     other = None if first is None or packs_rows else 1 - first
     if packs_rows:
         steps.append(Pack(stage=roles.a.tensor, at=f"{i}.o", reader=name, place=first, type=_panel_type(roles.a.dtype, row)))

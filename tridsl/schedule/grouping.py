@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tridsl.ir.affine import normal_form
@@ -20,6 +20,8 @@ FACTOR_USES = 4
 """Uses of a contraction's factor from which keeping it costs less than computing it again in the innermost loop."""
 STRIP_ROWS = 32
 """Rows of a strip that share their neighbours' values; two of them are computed twice."""
+SLID_ROWS = 64
+"""Rows of a strip in which they are made one by one: two of the strip are computed twice, and strips are what threads share."""
 TILE_STRIP = 24
 """Rows of sums that are made ahead of what reads them: two register tiles of twelve, four of six."""
 
@@ -96,14 +98,18 @@ class Inside:
         return replace(stage, axes=(*axes, *stage.axes[len(axes) :]))
 
 
+Ring = Callable[[str, str, list[str]], Sequence[Step]]
+"""(result, its outermost axis, the stages that it reads at neighbouring points of it) -> steps, none where they cannot slide."""
 Rows = Callable[[Stage], str | None]
 """The axis of a reduction whose points a register tile of it takes together, if it has one."""
 
 
 def placements(
-    graph: Graph, inlined: list[str], sizes: Mapping[str, int], decide: Decider, *, rows_of: Rows, alone: Callable[[Stage], bool]
-) -> Placed:
-    """Where stages are computed. Those that `alone` is true of are finished before what reads them begins."""
+    graph: Graph, inlined: list[str], sizes: Mapping[str, int], decide: Decider, *, rows_of: Rows, alone: Callable[[Stage], bool],
+    ring: Ring | None = None,
+) -> Placed:  # fmt: skip
+    """Where stages are computed. Those that `alone` is true of are finished before what reads them begins. `ring`: on a device that
+    runs loops in order, the steps that make rows of a strip one by one instead."""
     steps: list[Step] = []
     shared: dict[str, int] = {}
     strips: dict[str, str] = {}
@@ -125,7 +131,7 @@ def placements(
             ahead = _strip(root, axes[tiled], group, rows, decide)
             inside |= {s.stage: Inside(fixed=tiled, rows=f.factor) for f in ahead[:1] if isinstance(f, Split) for s in ahead[1:]}
         elif not (group and depth):
-            ahead = _neighbours(graph, root, group, decide)
+            ahead = _neighbours(graph, root, group, decide, ring)
         if ahead:
             steps += ahead
             strips[root] = axes[tiled or 0]
@@ -239,24 +245,27 @@ def _joined(graph: Graph, group: list[str], decide: Decider) -> list[Step]:
     return steps
 
 
-def _neighbours(graph: Graph, root: str, group: list[str], decide: Decider) -> list[Step]:
+def _neighbours(graph: Graph, root: str, group: list[str], decide: Decider, ring: Ring | None) -> list[Step]:
     """Producers read at neighbouring rows are computed for a strip of rows at a time."""
     axes = axes_of(graph.stages[root])
     if len(axes) < 2 or not group:
         return []
     outer = axes[0].name
     near = [n for n in group if not graph.before_update(n) and all(_near(r.load, outer) for r in graph.readers(n))]
-    return _strip(root, outer, near, STRIP_ROWS, decide)
+    slid = ring(root, outer, near) if ring is not None and near else ()
+    return _strip(root, outer, near, SLID_ROWS if slid else STRIP_ROWS, decide, slid)
 
 
-def _strip(root: str, axis: str, group: list[str], rows: int, decide: Decider) -> list[Step]:
-    """The stages of the group for some rows of `root` at a time."""
+def _strip(root: str, axis: str, group: list[str], rows: int, decide: Decider, slid: Sequence[Step] = ()) -> list[Step]:
+    """The stages of the group for some rows of `root` at a time, or by the steps `slid` inside these rows."""
     if not group:
         return []
-    rows = decide(f"{root}.strip_rows", rows, (4, 8, 16, 64, 128, 0), "rows for which the stages before it are made ahead (0: all)")
+    rows = decide(f"{root}.strip_rows", rows, (4, 8, 16, 32, 64, 128, 0), "rows for which the stages before it are made ahead (0: all)")
     if not rows:
         return []
     steps: list[Step] = [Split(stage=root, axis=axis, factor=rows)]
+    if slid:
+        return [*steps, *slid]
     return [*steps, *(At(stage=n, consumer=root, axis=f"{axis}.o") for n in reversed(group))]
 
 

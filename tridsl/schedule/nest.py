@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from tridsl.diagnostics import Span, TriError, error
-from tridsl.ir.affine import Interval, interval, normal_form
+from tridsl.ir.affine import Interval, constant, interval, normal_form
 from tridsl.ir.expr import Const, Expr, Load, Var, index
 from tridsl.ir.loop import (
     Accumulate,
@@ -170,9 +170,8 @@ def follows_loops(place: Expr) -> bool:
 
 def trip_bound(loop: For) -> int | None:
     """Constant upper bound of a loop's iterations."""
-    if isinstance(loop.extent, Const):
-        return int(loop.extent.value)
-    return loop.bound
+    known = constant(loop.extent)
+    return loop.bound if known is None else known
 
 
 def written(statement: Stmt) -> frozenset[str]:

@@ -45,6 +45,9 @@ def parts(kernel: Kernel, step: Parts, spec: DeviceSpec) -> Kernel:
     if made is None:
         raise _refused(step, "nothing is reduced, scanned or compacted over it")
     scratch, phases = made
+    taken = {b.name for b in kernel.scratch} | {n.buffer.name for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
+    if taken & {b.name for b in scratch}:
+        raise _refused(step, f"`{step.stage}` is divided already")
     position = kernel.phases.index(phase)
     return replace(
         kernel,
@@ -214,6 +217,8 @@ def _compaction(nest: _Nest, step: Parts) -> Made | None:
     if len(appends) > 1 or nest.path or any(isinstance(n, For) for s in nest.loop.body for n in walk(s)):
         raise _refused(step, "several compactions with conditions of their own share it")
     (append,) = appends
+    if len(nest.loop.body) > 1:
+        raise _refused(step, "other steps have put copies into it")
     if any(isinstance(n, Load) and n.tensor == append.count.tensor for s in nest.loop.body if s is not append for n in walk(s)):
         raise _refused(step, f"`{append.count.tensor}` is read inside it")
     partials = _partials(nest, step, "part", (INDEX,), ("s",))

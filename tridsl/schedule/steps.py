@@ -92,6 +92,15 @@ class At(StepBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Slide(StepBase):
+    """`gray.slide(edge, y)`: compute in each iteration of loop `y` of stage `edge` only the rows of `gray` that it reads and no
+    earlier one has, into a ring of rows. Halide: a sliding window in folded storage."""
+
+    consumer: str
+    axis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Beside(StepBase):
     """`pos.beside(y, i)`: stage `pos` shares the outermost loop `i` of stage `y`, point by point. Halide: compute_with."""
 
@@ -107,12 +116,13 @@ class Inline(StepBase):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreIn(StepBase):
     """`e.store(l1)`: the space of the stage's tensor, or, for a parameter, a staged copy in that space; `at` a loop of
-    the stage that reads it. Halide: store_in."""
+    the stage that reads it. `type`: a wider integer type to keep the stage's values in. Halide: store_in."""
 
     space: str
     at: str | None = None
     buffers: int = 1
     pad: int = 0
+    type: DType | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +184,7 @@ class Grid(StepBase):
 
 
 Step: TypeAlias = (
-    Tile | Split | Parts | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Beside | Inline | StoreIn | Pack | Planes | Intrin
-    | Pipeline | BlockBy | Layout | Grid
+    Tile | Split | Parts | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Slide | Beside | Inline | StoreIn | Pack
+    | Planes | Intrin | Pipeline | BlockBy | Layout | Grid
 )
 Schedule: TypeAlias = tuple[Step, ...]

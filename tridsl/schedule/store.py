@@ -12,10 +12,12 @@ from tridsl.ir.loop import Alloc, Buffer, Kernel, Space, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, walk
 from tridsl.schedule.cache import cache
+from tridsl.schedule.hold import hold
 from tridsl.schedule.nest import axis_of, loops_of, stage_of, stages, unknown_stage
 from tridsl.schedule.pack import stage_copy
 from tridsl.schedule.panels import SPACE, panels
 from tridsl.schedule.steps import StoreIn
+from tridsl.schedule.widen import widen
 
 SPACES: tuple[Space, ...] = get_args(Space)
 STREAM = "stream"
@@ -27,8 +29,10 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     after:   alloc e: f32[N] in shared
 
     For a parameter `x.store(reg)` makes a copy of it a stage of its own (`schedule.cache`), and `A.store(shared, at=k.o)` stages what the loop `k.o` reads, copied by all lanes together. On a stage, `C.store(l1, at=k.o)`
-    stages everything that its loop `k.o` touches in a core's own memory (`schedule.panels`). For a result `y.store(stream)` writes around the caches (LLVM: nontemporal). E0416: no such space. E0417: the stage has storage for the
-    whole device (use `.at` first), or a register or shared buffer would have no constant size.
+    stages everything that its loop `k.o` touches in a core's own memory (`schedule.panels`). For a result `y.store(stream)` writes around the caches (LLVM: nontemporal); a compaction holds what it
+    keeps until it can (`schedule.hold`). `gray.store(l1, type=i16)` keeps the values of an integer stage in a wider type, the one
+    that its readers compute in. E0416: no such space. E0417: the stage has storage for the
+    whole device (use `.at` first), or a register or shared buffer would have no constant size. E0425: the type does not hold all values of the stage's.
     """
     if step.space == STREAM:
         return _stream(kernel, step)
@@ -64,6 +68,10 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
                 help="split the loop it is computed in, so that a bounded part is needed",
             )  # fmt: skip
 
+    if step.type is not None:
+        kernel = widen(kernel, tuple(b for b in found if b.name == step.stage), step)
+        found = [replace(b, dtype=step.type) if b.name == step.stage else b for b in found]
+
     def move(alloc: Alloc) -> Alloc:
         return replace(alloc, buffer=replace(alloc.buffer, space=space)) if alloc.buffer in found else alloc
 
@@ -80,7 +88,7 @@ def _stream(kernel: Kernel, step: StoreIn) -> Kernel:
     def mark(store: Store) -> Store:
         return replace(store, stream=True) if store.target.tensor == step.stage else store
 
-    return replace(kernel, phases=rewrite(kernel.phases, {Store: mark}))
+    return hold(replace(kernel, phases=rewrite(kernel.phases, {Store: mark})), step.stage)
 
 
 def _belongs(buffer: Buffer, stage: str) -> bool:

@@ -27,6 +27,7 @@ from tridsl.schedule.steps import (
     Pipeline,
     Planes,
     Schedule,
+    Slide,
     Split,
     Step,
     StoreIn,
@@ -162,7 +163,7 @@ class Reader:
 EXAMPLES: dict[str, str] = {
     "tile": "`.tile(i=12, j=32)`", "split": "`.split(k, 256)`", "parts": "`.parts(k, 4096)`", "fuse": "`.fuse(i, j)`", "order": "`.order(j, i, k)`",
     "parallel": "`.parallel(i)`", "vector": "`.vector(j)`", "unroll": "`.unroll(i.i)`", "bind": '`.bind(i.o="group.x")`',
-    "at": "`.at(y, r)`", "beside": "`.beside(y, i)`", "inline": "`.inline()`", "store": "`.store(l1)`", "pack": "`.pack(at=k.o)`",
+    "at": "`.at(y, r)`", "slide": "`.slide(y, r)`", "beside": "`.beside(y, i)`", "inline": "`.inline()`", "store": "`.store(l1)`", "pack": "`.pack(at=k.o)`",
     "planes": "`.planes(4)`", "intrin": '`.intrin("vpdpbusd")`', "pipeline": "`.pipeline(1)`", "grid": "`.grid(columns=4)`",
     "block": "`.block(t, 64)`", "layout": "`.layout(t, q)`",
 }  # fmt: skip
@@ -234,6 +235,12 @@ def _at(stage: str, call: VerbCall, read: Reader) -> Step:
     return At(stage=stage, consumer=read.axis(0), axis=read.axis(1), span=call.span)
 
 
+def _slide(stage: str, call: VerbCall, read: Reader) -> Step:
+    read.count(2, 2)
+    read.only()
+    return Slide(stage=stage, consumer=read.axis(0), axis=read.axis(1), span=call.span)
+
+
 def _beside(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(2, 2)
     read.only()
@@ -248,15 +255,16 @@ def _inline(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _store(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(1, 1)
-    read.only("at", "buffers", "pad")
+    read.only("at", "buffers", "pad", "type")
     space = call.args[0]
-    at, buffers, pad = (read.keyword(n) for n in ("at", "buffers", "pad"))
+    at, buffers, pad, kind = (read.keyword(n) for n in ("at", "buffers", "pad", "type"))
     return StoreIn(
         stage=stage,
         space=space.value if isinstance(space, Text) else read.path(space),
         at=None if at is None else read.path(at),
         buffers=1 if buffers is None else read.integer(buffers),
         pad=0 if pad is None else read.integer(pad),
+        type=None if kind is None else read.dtype(kind),
         span=call.span,
     )
 
@@ -315,6 +323,7 @@ VERBS: dict[str, Callable[[str, VerbCall, Reader], Step]] = {
     "unroll": _axis_verb(Unroll),
     "bind": _bind,
     "at": _at,
+    "slide": _slide,
     "beside": _beside,
     "inline": _inline,
     "store": _store,

@@ -8,8 +8,8 @@ from math import prod
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.affine import evaluate_index
 from tridsl.ir.expr import Var
-from tridsl.ir.op import Map, Stage
-from tridsl.schedule.analyse import Graph, axes_of, points
+from tridsl.ir.op import Compact, Map, Scan, Stage
+from tridsl.schedule.analyse import Graph, axes_of, over_of, points
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import Pipeline, Step
 
@@ -40,8 +40,10 @@ def prefetches(
 def streams(stage: Stage, graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> bool:
     """A result too large for the caches, which nothing in the op reads again: storing it must not read it first."""
     least = spec.stream_bytes or (spec.l3_bytes + 1 if spec.l3_bytes else None)
-    if not isinstance(stage, Map) or not graph.is_result(stage.name) or graph.readers(stage.name) or least is None:
+    if not isinstance(stage, Map | Scan | Compact) or not graph.is_result(stage.name) or graph.readers(stage.name) or least is None:
         return False
-    count = points(stage.axes, sizes)
-    beyond = count is not None and count * stage.dtype.storage_bytes >= least
+    axes = {Map: axes_of(stage), Scan: (*axes_of(stage), *over_of(stage)), Compact: over_of(stage)}[type(stage)]
+    count = points(axes, sizes)
+    size = max(t.dtype.storage_bytes for t in stage.targets) if isinstance(stage, Scan) else stage.dtype.storage_bytes
+    beyond = count is not None and count * size >= least
     return decide(f"{stage.name}.stream", beyond, (False, True), "whether the result is stored around the caches")

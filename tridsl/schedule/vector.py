@@ -7,6 +7,7 @@ from dataclasses import replace
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.loop import Append, For, Kernel
+from tridsl.ir.scans import scan_of
 from tridsl.ir.walk import walk
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, replace_loop, require_serial
 from tridsl.schedule.steps import Vector
@@ -18,19 +19,19 @@ def vector(kernel: Kernel, step: Vector, spec: DeviceSpec) -> Kernel:
     after:   vector j < N: body
 
     Any extent: `strip_vectors` cuts it into registers with a masked tail. A reduced axis is legal, lanes hold partial results
-    that are combined at the end. E0405: a vector or parallel loop inside, or a vector loop around. E0408: carried
+    that are combined at the end; along a scan they combine among themselves first. E0405: a vector or parallel loop inside, or a vector loop around. E0408: carried
     iterations (the innermost loop of a compaction is legal, its lanes append in order).
     """
     loop = find_loop(kernel, step.stage, step.axis, step.span)
     require_serial(loop, "vector", step.span)
     inner = [n for s in loop.body for n in walk(s)]
     appends = any(isinstance(n, Append) for n in inner) and not any(isinstance(n, For) and n.carried for n in inner)
-    if loop.carried and not appends:
+    if loop.carried and not appends and scan_of(loop) is None:
         raise error(
             "E0408",
             f"`{step.axis}` cannot be a vector loop: each iteration needs the one before",
             step.span,
-            help="choose another axis; `order=seq`, scans and user monoids keep their order",
+            help="choose another axis; `order=seq` and user monoids keep their order",
         )
     around = [l for l in enclosing(kernel, loop.var) if l.kind == "vector"]
     inside = [n for s in loop.body for n in walk(s) if isinstance(n, For) and n.kind in ("vector", "parallel")]
