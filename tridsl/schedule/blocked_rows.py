@@ -93,8 +93,8 @@ def _rows_in_lanes(task: _Task) -> list[Step]:
     merge, root, q, t, e = group.merge.name, group.root.name, group.row, group.elements, group.own.name
     vectors = min(VECTORS, -(-(task.extents[q] or ROWS) // task.lanes))
     width, tall = vectors * task.lanes, decide(f"{merge}.rows", TILE, TALLEST, "rows of the register tiles")
-    narrow = any(compute_type(n.dtype) != n.dtype for n in (*group.values, *(s.elements for s in group.scores)))
-    rows = decide(f"{merge}.block_rows", *_sizes(task.extents[q], width, ROWS * 2 if narrow else ROWS), "rows whose states are in the caches together")
+    converted = any(compute_type(n.dtype) != n.dtype for n in (*group.values, *(s.elements for s in group.scores)))
+    rows = decide(f"{merge}.block_rows", *_sizes(task.extents[q], width, ROWS * 2 if converted else ROWS), "rows whose states are in the caches together")
     elements = decide(f"{merge}.block", *_sizes(task.extents[t], tall, ROWS), "elements merged at a time")
     steps: list[Step] = [
         Split(stage=root, axis=q, factor=rows),
@@ -108,7 +108,8 @@ def _rows_in_lanes(task: _Task) -> list[Step]:
     for scores in group.scores:
         stage = scores.stage.name
         steps += [At(stage=stage, consumer=merge, axis=f"{t}.o"), Layout(stage=stage, axes=(t, q))]
-        steps += _score_tiles(group, scores, tall, width, paired[stage], copied=ragged and _known(task, scores))
+        narrow = compute_type(scores.elements.dtype) != scores.elements.dtype
+        steps += _score_tiles(group, scores, tall, width, paired[stage], copied=(ragged or narrow) and _known(task, scores))
     for part in ("key", "weight"):
         steps += [
             Split(stage=group.part(part), axis=q, factor=_even(rows, WIDEST * task.lanes)),
@@ -186,7 +187,7 @@ def _paired(task: _Task, scores: Scores) -> Intrinsic | None:
 
 
 def _score_tiles(group: Group, scores: Scores, tall: int, width: int, row: Intrinsic | None, *, copied: bool) -> list[Step]:
-    """Register tiles of elements by vectors of rows. `copied`: the last tile is not whole, so it needs a panel that is filled up."""
+    """Register tiles of elements by vectors of rows. `copied`: from a panel, which is filled up to whole tiles."""
     stage, q, t = scores.stage.name, group.row, group.elements
     *terms, last = scores.terms
     steps: list[Step] = [
@@ -194,7 +195,7 @@ def _score_tiles(group: Group, scores: Scores, tall: int, width: int, row: Intri
         Split(stage=stage, axis=t, factor=tall),
         Order(stage=stage, axes=(*group.others, f"{q}.o", f"{t}.o", f"{t}.i", f"{q}.i", *scores.terms)),
     ]
-    if row is None and (copied or compute_type(scores.elements.dtype) != scores.elements.dtype):
+    if row is None and copied:
         steps.append(_panel(group, scores.elements, stage))
     inner: tuple[str, ...] = (last, f"{t}.i", f"{q}.i")
     if row is not None:
@@ -213,7 +214,7 @@ def _sum_tiles(task: _Task, row: str, outer: tuple[str, ...], tall: int, width: 
     group, stage = task.group, task.group.sum
     t, e, widest = f"{group.elements}.i", group.own.name, WIDEST * task.lanes
     shared_with_keys = any(s.elements.tensor == v.tensor for s in group.scores for v in group.values)
-    plain = widen and len(group.values) == 1 and not shared_with_keys
+    plain = widen and len(group.values) == 1 and not shared_with_keys and task.extents[e] is not None
     instruction = _rounding(task) if plain else None
     steps: list[Step] = [Order(stage=stage, axes=(*outer, t, row, e))]
     if plain and instruction is None and compute_type(group.values[0].dtype) != group.values[0].dtype:
