@@ -81,9 +81,15 @@ def _reduced_loops(s: loop.Accumulate, scope: Scope) -> Iterator[str]:
             once = isinstance(around.extent, Const) and around.extent.value <= 1
             if around.var in mentioned and around.reduce:
                 yield f"{target.tensor} is indexed with {around.var}, which is marked as reduced"
-            repeats = around.var not in mentioned and not (around.reduce or around.carried or once or _starts(around, target))
+            repeats = around.var not in mentioned and not (around.reduce or around.carried or once or _starts(around, target) or _chosen(around, s))
             if repeats and around.kind not in ("lane", "subgroup"):
                 yield f"{around.var} repeats an accumulation into {target.tensor} and is neither reduced nor carried"
+
+
+def _chosen(around: loop.For, s: loop.Accumulate) -> bool:
+    """Whether the loop's variable decides in which iterations the statement runs (the body of its own that a last tile has)."""
+    asked = (n for n in walk(around.body) if isinstance(n, loop.If) and around.var in variables(n.condition))
+    return any(m is s for n in asked for m in walk((*n.then, *n.otherwise)))
 
 
 def _starts(around: loop.For, target: loop.Ref) -> bool:
