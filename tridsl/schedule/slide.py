@@ -26,7 +26,7 @@ def slide(kernel: Kernel, step: Slide, spec: DeviceSpec) -> Kernel:
 
     Each iteration computes only the rows that no earlier one has, into a ring that holds the rows in use; the loop keeps its
     order from then on. Legal when the rows that an iteration reads move up with the loop by a bounded number, are boundedly
-    many, and all readers stand inside the loop. E0426: one of these is not so. E0404, E0405, E0410, E0411, E0414: as for `at`.
+    many, and all readers stand inside the loop. E0423: one of these is not so. E0404, E0405, E0410, E0411, E0414: as for `at`.
     """
     target = find_loop(kernel, step.consumer, step.axis, step.span)
     require_serial(target, "slide", step.span)
@@ -144,6 +144,6 @@ def _in_ring(block: Block, regions: dict[str, tuple[Region, ...]], axis: int, ri
 
 def _refused(step: Slide, why: str) -> TriError:
     return error(
-        "E0426", f"`{step.stage}` cannot slide along `{step.axis}` of `{step.consumer}`: {why}", step.span,
+        "E0423", f"`{step.stage}` cannot slide along `{step.axis}` of `{step.consumer}`: {why}", step.span,
         help=f"use `{step.stage}.at({step.consumer}, {step.axis})`, which computes the whole part that an iteration reads",
     )  # fmt: skip
