@@ -36,6 +36,7 @@ from tridsl.schedule.steps import (
     Parallel,
     Parts,
     Pipeline,
+    Planes,
     Schedule,
     Slide,
     Split,
@@ -353,4 +354,5 @@ _TEXTS: dict[type, Callable[[Step], str]] = {
     Grid: lambda s: f"grid({_pairs(s.axes)})",
     BlockBy: lambda s: f"block({s.axis}, {s.factor})",
     Layout: lambda s: f"layout({', '.join(s.axes)})",
+    Planes: lambda s: f"planes({s.parts})",
 }  # type: ignore[dict-item]

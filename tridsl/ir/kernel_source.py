@@ -255,6 +255,8 @@ def _init_block(w: Writer, block: loop.Block, inside: tuple[loop.For, ...], stag
                 )
                 with _masked(w, mask):
                     _initialise(w, statement)
+            case loop.For() if not any(isinstance(n, loop.For) and _stage(n.var) == stage for n in walk(statement)):
+                continue  # another stage, computed inside this one's loops: it starts there
             case loop.For(reduce=True):
                 _init_block(w, statement.body, (*inside, statement), stage)
             case loop.For():

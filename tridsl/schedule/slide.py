@@ -26,7 +26,7 @@ def slide(kernel: Kernel, step: Slide, spec: DeviceSpec) -> Kernel:
 
     Each iteration computes only the rows that no earlier one has, into a ring that holds the rows in use; the loop keeps its
     order from then on. Legal when the rows that an iteration reads move up with the loop by a bounded number, are boundedly
-    many, and all readers stand inside the loop. E0423: one of these is not so. E0404, E0405, E0410, E0411, E0414: as for `at`.
+    many but more than one, and all readers stand inside the loop. E0426: one of these is not so. E0404, E0405, E0410, E0411, E0414: as for `at`.
     """
     target = find_loop(kernel, step.consumer, step.axis, step.span)
     require_serial(target, "slide", step.span)
@@ -48,6 +48,8 @@ def slide(kernel: Kernel, step: Slide, spec: DeviceSpec) -> Kernel:
     wanted = {name: region_read(kernel, name, [r for r in reads if r.load.tensor == name], path) for name in sorted(names)}
     regions = agreed(kernel, body, wanted)
     (low, count, most), axis = _moving(regions, reads, target, step)
+    if most is not None and most <= 1:
+        raise _refused(step, f"each of its rows is read in one iteration of `{step.axis}` only, which `.at` is for")
     last = _last(low, count)
     climb = _climb(last, target.var)
     whole = low == index(0) and equal(count, declared_as(kernel, min(names)).shape[axis])  # type: ignore[union-attr]
@@ -144,6 +146,6 @@ def _in_ring(block: Block, regions: dict[str, tuple[Region, ...]], axis: int, ri
 
 def _refused(step: Slide, why: str) -> TriError:
     return error(
-        "E0423", f"`{step.stage}` cannot slide along `{step.axis}` of `{step.consumer}`: {why}", step.span,
+        "E0426", f"`{step.stage}` cannot slide along `{step.axis}` of `{step.consumer}`: {why}", step.span,
         help=f"use `{step.stage}.at({step.consumer}, {step.axis})`, which computes the whole part that an iteration reads",
     )  # fmt: skip

@@ -32,7 +32,7 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     stages everything that its loop `k.o` touches in a core's own memory (`schedule.panels`). For a result `y.store(stream)` writes around the caches (LLVM: nontemporal); a compaction holds what it
     keeps until it can (`schedule.hold`). `gray.store(l1, type=i16)` keeps the values of an integer stage in a wider type, the one
     that its readers compute in. E0416: no such space. E0417: the stage has storage for the
-    whole device (use `.at` first), or a register or shared buffer would have no constant size. E0422: the type does not hold all values of the stage's.
+    whole device (use `.at` first), or a register or shared buffer would have no constant size. E0425: the type does not hold all values of the stage's.
     """
     if step.space == STREAM:
         return _stream(kernel, step)

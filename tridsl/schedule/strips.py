@@ -19,8 +19,8 @@ def slid(
     graph: Graph, root: str, axis: str, near: list[str], inlined: list[str], spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider
 ) -> list[Step]:
     """Steps that make each row of the stages `near` once, right before the loop over rows of a strip of `root` needs it; none where
-    other stages read them too."""
-    direct = all(_readers(graph, n, inlined) == {root} for n in near)
+    other stages read them too, or a row is needed at one place only."""
+    direct = all(_readers(graph, n, inlined) == {root} and len(_rows(graph, n)) > 1 for n in near)
     if not direct or not decide(f"{root}.slide", True, (False,), "whether rows of the stages before it are made once each, into a ring"):
         return []
     steps: list[Step] = []
@@ -38,6 +38,11 @@ def _readers(graph: Graph, stage: str, inlined: list[str]) -> set[str]:
     return found
 
 
+def _rows(graph: Graph, stage: str) -> set[int]:
+    """The rows that are read, from the reader's own."""
+    return {normal_form(r.load.index[0]).constant for r in graph.readers(stage)}
+
+
 def _widened(graph: Graph, name: str, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> list[Step]:
     """Integers that every reader widens to one type are kept in that type, where the ring then still leaves half of the nearest
     cache to the rest: a value is widened once instead of at each of its reads."""
@@ -45,8 +50,8 @@ def _widened(graph: Graph, name: str, spec: DeviceSpec, sizes: Mapping[str, int]
     wide = _read_as(graph, name)
     if not isinstance(stage, Map) or wide is None or not stage.dtype.is_integer or wide.storage_bits <= stage.dtype.storage_bits:
         return []
-    offsets = [normal_form(r.load.index[0]).constant for r in graph.readers(name)]
-    kept = 1 << (max(offsets) - min(offsets)).bit_length()
+    rows = _rows(graph, name)
+    kept = 1 << (max(rows) - min(rows)).bit_length()
     width = points(stage.axes[1:], sizes)
     fits = width is not None and spec.l1_bytes is not None and 2 * kept * width * wide.storage_bytes <= spec.l1_bytes
     if not decide(f"{name}.widen", fits, (False, True), f"whether it is kept as {wide}, the type that its readers compute in"):

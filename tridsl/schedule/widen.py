@@ -17,14 +17,14 @@ def widen(kernel: Kernel, buffers: tuple[Buffer, ...], step: StoreIn) -> Kernel:
     before:  alloc gray: u8[4, W]                              after:  alloc gray: i16[4, W]
              gray[r, x] = v;  … i16(gray[r, x]) …                      gray[r, x] = i16(v);  … gray[r, x] …
 
-    E0422: the new type is no integer type that holds every value of the old one, or the stage is more than plain stores and loads.
+    E0425: the new type is no integer type that holds every value of the old one, or the stage is more than plain stores and loads.
     """
     dtype = step.type
     names = {b.name for b in buffers}
     old = buffers[0].dtype if buffers else None
     if dtype is None or old is None or not _holds(dtype, old) or any(_handled_whole(n, names) for p in kernel.phases for n in walk(p)):
         raise error(
-            "E0422", f"`{step.stage}`{f' of {old}' if old else ''} cannot be kept as {step.type}", step.span,
+            "E0425", f"`{step.stage}`{f' of {old}' if old else ''} cannot be kept as {step.type}", step.span,
             help="name an integer type that holds all values of the stage's type, for a stage that is computed point by point in its reader's loops",
         )  # fmt: skip
 
