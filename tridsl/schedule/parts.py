@@ -217,7 +217,7 @@ def _compaction(nest: _Nest, step: Parts) -> Made | None:
     if len(appends) > 1 or nest.path or any(isinstance(n, For) for s in nest.loop.body for n in walk(s)):
         raise _refused(step, "several compactions with conditions of their own share it")
     (append,) = appends
-    if len(nest.loop.body) > 1:
+    if any(not isinstance(s, Append | Store) for s in nest.loop.body):
         raise _refused(step, "other steps have put copies into it")
     if any(isinstance(n, Load) and n.tensor == append.count.tensor for s in nest.loop.body if s is not append for n in walk(s)):
         raise _refused(step, f"`{append.count.tensor}` is read inside it")

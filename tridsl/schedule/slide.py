@@ -12,7 +12,7 @@ from tridsl.ir.expr import Binary, Const, Expr, Load, Select, Var, add, binary, 
 from tridsl.ir.loop import Alloc, Block, Buffer, For, Kernel, Ref
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, substitute, variables
-from tridsl.schedule.at import check_place, check_updates, insert, local_buffers, restrict, take
+from tridsl.schedule.at import at, check_place, check_updates, insert, local_buffers, restrict, take
 from tridsl.schedule.nest import enclosing, find_loop, replace_loop, require_serial, stage_of, written
 from tridsl.schedule.regions import Read, Region, agreed, declared_as, reads_of, region_read
 from tridsl.schedule.steps import At, Slide
@@ -26,7 +26,7 @@ def slide(kernel: Kernel, step: Slide, spec: DeviceSpec) -> Kernel:
 
     Each iteration computes only the rows that no earlier one has, into a ring that holds the rows in use; the loop keeps its
     order from then on. Legal when the rows that an iteration reads move up with the loop by a bounded number, are boundedly
-    many but more than one, and all readers stand inside the loop. E0426: one of these is not so. E0404, E0405, E0410, E0411, E0414: as for `at`.
+    many, and all readers stand inside the loop. E0426: one of these is not so. E0404, E0405, E0410, E0411, E0414: as for `at`.
     """
     target = find_loop(kernel, step.consumer, step.axis, step.span)
     require_serial(target, "slide", step.span)
@@ -49,7 +49,7 @@ def slide(kernel: Kernel, step: Slide, spec: DeviceSpec) -> Kernel:
     regions = agreed(kernel, body, wanted)
     (low, count, most), axis = _moving(regions, reads, target, step)
     if most is not None and most <= 1:
-        raise _refused(step, f"each of its rows is read in one iteration of `{step.axis}` only, which `.at` is for")
+        return at(kernel, place, spec)  # no row is read twice
     last = _last(low, count)
     climb = _climb(last, target.var)
     whole = low == index(0) and equal(count, declared_as(kernel, min(names)).shape[axis])  # type: ignore[union-attr]
