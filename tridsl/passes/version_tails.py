@@ -18,6 +18,8 @@ from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.fresh import fresh
 from tridsl.passes.simplify import simplify
 
+TAIL = ".tail"
+"""What the names of a last iteration's own body end with."""
 LIMIT = 400
 """Statements and expressions of a body up to which copying it is worth while."""
 
@@ -50,7 +52,7 @@ def _version(loop: For, panels: set[str]) -> For:
     if len(parts) > LIMIT or any(isinstance(n, Copy | If) for n in parts):
         return loop
     here = Var(name=loop.var)
-    last = fresh(substitute(loop.body, {loop.var: index(count - 1)}), ".tail")
+    last = fresh(substitute(loop.body, {loop.var: index(count - 1)}), TAIL)
     most = rewrite(loop.body, {Binary: lambda e: _unclamped(e, loop.var, count)})
     return replace(loop, body=(If(condition=binary("lt", here, index(count - 1)), then=most, otherwise=last),))
 

@@ -104,7 +104,8 @@ def window_steps(
         shared = axes[len(outer)] if extents.get(axes[0], 0) == 1 or not outer else axes[0]
         steps.append(Parallel(stage=name, axis=shared))
     steps += [Vector(stage=name, axis=f"{o}.i"), Unroll(stage=name, axis=f"{x}.i")]
-    return [*steps, *(p for p in panels if p is not None)]
+    known = all(extents.values())  # a panel has a size
+    return [*steps, *(p for p in panels if p is not None and known)]
 
 
 def _tile(across: int, filters: int, lanes: int, registers: int, widths: Iterable[int] = range(1, WIDEST + 1)) -> tuple[int, int]:
