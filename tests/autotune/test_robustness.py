@@ -111,7 +111,7 @@ def test_kill_at_random_moments(kills: int, tmp_path: Path) -> None:
             assert gone(mark), "processes of a session outlived it"
         parent.stdin.close()
     store = Store(tmp_path / "personality", report=Reports())
-    result = tune(what, budget_seconds=1, strategy="random", store=store, limits=QUICK, lock=tmp_path / "lock")
+    result = tune(what, budget_seconds=4, strategy="random", store=store, limits=QUICK, lock=tmp_path / "lock")
     assert result.winner is not None and not result.failures
     assert result.reused > 0, "what the killed sessions measured was not used"
 
