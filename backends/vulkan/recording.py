@@ -66,7 +66,7 @@ class VulkanRecording:
                 self._record(call)
                 self._recorded = call.addresses
             self.device.enqueue(self.commands)
-        except BaseException:
+        except BaseException:  # also Ctrl-C: what was taken goes back
             self._release()
             raise
 
