@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -182,8 +183,7 @@ def scaling(session: Session, *, name: str, case: Case) -> dict[str, Any]:
         calls: dict[str, Call] = {US: lambda number: two(), f"{US}{ALONE}": lambda number: one()}
         here = peers.installed()["torch"] and session.options.peers
         if here:
-            import torch  # a peer, where it is installed
-
+            torch: Any = importlib.import_module("torch")  # a peer, where it is installed
             call = peers.LIBRARIES["torch"][ready.op.name](ready.plain, ready.outs)
             assert call is not None, "PyTorch has these ops"
 
