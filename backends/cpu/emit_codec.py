@@ -69,9 +69,9 @@ def _source(code: Expr) -> Expr:
         return next(iter(loads))
     while True:
         reading = [c for c in children(code) if any(isinstance(n, Load) for n in walk(c))]
-        if len(reading) != 1 or reading[0].dtype.storage_bits != 8:  # type: ignore[attr-defined]
+        if len(reading) != 1 or reading[0].dtype.storage_bits != 8:  # type: ignore[attr-defined]  # an expression's children are expressions
             return code
-        code = reading[0]  # type: ignore[assignment]
+        code = reading[0]  # type: ignore[assignment]  # as above
 
 
 def _table(code: Expr, source: Expr) -> Table | None:

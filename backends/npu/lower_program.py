@@ -8,7 +8,7 @@ from tridsl.backends.npu.design import Acquire, Affine, Argument, Invoke, Releas
 from tridsl.diagnostics import TriError, error
 from tridsl.dtypes import INDEX
 from tridsl.ir.affine import normal_form
-from tridsl.ir.expr import Const, Load, Var
+from tridsl.ir.expr import Const, Expr, Load, Var
 from tridsl.ir.loop import Alloc, Block, Buffer, Copy, For, If, Kernel, Mma, Phase, Ref, Stmt
 from tridsl.ir.op import Scalar, Tensor
 from tridsl.ir.walk import walk
@@ -235,9 +235,9 @@ def identifier(name: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
 
 
-def affine_of(place: object) -> tuple[dict[str, int], int]:
+def affine_of(place: Expr) -> tuple[dict[str, int], int]:
     """Factors of the variables, and the constant, of an index that is a sum of multiples."""
-    poly = normal_form(place)  # type: ignore[arg-type]
+    poly = normal_form(place)
     found: dict[str, int] = {}
     for monomial, factor in poly.terms:
         if len(monomial) != 1 or not isinstance(monomial[0], Var) or monomial[0].dtype != INDEX:

@@ -189,7 +189,7 @@ class Simulator:
             self._use(who, current.buffer, fills)
             buffer = self.buffers[current.buffer]
             if fills:
-                yield from self._receive(who, key, current.length * buffer.element_bytes, lambda data, d=current, b=buffer: self._scatter(b, d, data))  # type: ignore[misc]
+                yield from self._receive(who, key, current.length * buffer.element_bytes, lambda data, d=current, b=buffer: self._scatter(b, d, data))  # type: ignore[misc]  # mypy infers no types for a lambda's defaults
             else:
                 yield from self._send(who, key, self._gather(buffer, current))
             self._leave(who, current.buffer)
@@ -212,7 +212,7 @@ class Simulator:
                 if key[1] == "out":
                     yield from self._send(who, key, tensor[walk].view(np.uint8))
                 else:
-                    yield from self._receive(who, key, walk.size * tensor.itemsize, lambda data, t=tensor, w=walk: _put(t, w, data))  # type: ignore[misc]
+                    yield from self._receive(who, key, walk.size * tensor.itemsize, lambda data, t=tensor, w=walk: _put(t, w, data))  # type: ignore[misc]  # mypy infers no types for a lambda's defaults
             queue.popleft()
             if task.token:
                 self.done[key] = self.done.get(key, 0) + 1

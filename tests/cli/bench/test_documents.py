@@ -64,7 +64,7 @@ def test_markdown_shows_losses() -> None:
     assert "Other programs had the core in 10% of the samples" in report(_data(_row("a"), by_peer, other), as_markdown=True).text[0]
     lines = text.splitlines()
     assert "a chip; 1 thread(s), pinned to core(s) 1 (target `znver4`), *measured*; cold: buffers go round in 128 MiB." in lines[0]
-    assert "Not measured: halide, ggml (in no package index)." in text
+    assert "Not measured: halide, ggml (no peer of this suite)." in text
     assert "| a | hot | 2 ms | 80% of fma | 70 | 90 | floor |  | **numpy 0.50** | numpy 1 ms |" in lines
     assert "| b | hot | 2 ms | 0.9 ns/pixel | 0.8 | 0.4 | **missed** | missed (0.4) | **numpy 0.50** | numpy 1 ms |" in lines
     assert "| c | hot | 2 ms | 0.9 ns/pixel | 0.8 by opencv | 0.4 | **missed** | missed (0.4) | **numpy 0.50** | numpy 1 ms |" in lines

@@ -25,7 +25,7 @@ def _lines(machine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Ite
     absent = [name for name, here in machine["peers"].items() if not here]
     elsewhere = sorted({name for row in rows for name in row.get("elsewhere", ())})
     if absent or elsewhere:
-        yield f"Not measured: {', '.join([*absent, *(f'{name} (in no package index)' for name in elsewhere)])}."
+        yield f"Not measured: {', '.join([*absent, *(f'{name} (no peer of this suite)' for name in elsewhere)])}."
     yield ""
     yield _HEAD
     yield "|" + "---|" * (_HEAD.count("|") - 1)

@@ -1,6 +1,6 @@
 """Who else can compute an op: one file per library. `contract` says what a peer is.
 
-A library that is not installed here is named and left out. `ELSEWHERE` are peers of the goals' table that no package index has.
+A library that is not installed here is named and left out. `ELSEWHERE` are peers of the goals' table that this suite does not run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from functools import cache
 
 from tridsl.cli.bench.peers.contract import Arguments, Peer, Table
-from tridsl.cli.bench.peers.halide import HALIDE
 from tridsl.cli.bench.peers.jax import JAX
 from tridsl.cli.bench.peers.numba import NUMBA
 from tridsl.cli.bench.peers.numexpr import NUMEXPR
@@ -28,13 +27,16 @@ __all__ = [
 ]  # fmt: skip
 
 LIBRARIES: dict[str, Table] = {
-    "numpy": NUMPY, "torch": TORCH, "numba": NUMBA, "jax": JAX, "onnxruntime": ONNXRUNTIME, "opencv": OPENCV, "halide": HALIDE, "numexpr": NUMEXPR,
+    "numpy": NUMPY, "torch": TORCH, "numba": NUMBA, "jax": JAX, "onnxruntime": ONNXRUNTIME, "opencv": OPENCV, "numexpr": NUMEXPR,
 }  # fmt: skip
-ELSEWHERE: dict[str, tuple[str, ...]] = {"tgemm": ("ik_llama.cpp", "bitnet.cpp", "ggml"), "tgemv": ("ik_llama.cpp", "bitnet.cpp", "ggml"), "attention": ("ggml",)}
+ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "tgemm": ("ik_llama.cpp", "bitnet.cpp", "ggml"), "tgemv": ("ik_llama.cpp", "bitnet.cpp", "ggml"), "attention": ("ggml",),
+    "edges": ("halide",), "sobel_edges": ("halide",),
+}  # fmt: skip
 _MODULES = {"opencv": "cv2"}
 _PACKAGES = {"opencv": "opencv-python-headless"}
 
-_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS", "HL_NUM_THREADS")
+_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 def environment(threads: int) -> dict[str, str]:
