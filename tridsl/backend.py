@@ -7,7 +7,7 @@ declaring an entry point that names a `Backend`; nothing in `tridsl` knows a bac
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Diagnostic, TriError, error
 from tridsl.ir.op import Param
+from tridsl.structs import dataclass
 
 HOST_KINDS = ("cpu", "reference")
 """Kinds of devices that work in host memory, with the host's threads."""

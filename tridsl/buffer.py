@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from tridsl.codecs import CODECS
 from tridsl.diagnostics import error
 from tridsl.dtypes import NUMPY_TYPES, TRIT, DType
+from tridsl.structs import dataclass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray  # 5 ms of start-up time

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tridsl.structs import dataclass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray  # 5 ms of start-up time

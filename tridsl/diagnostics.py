@@ -6,7 +6,9 @@ The bottom of the import order. Stages return or raise `TriError` with every dia
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,12 @@ Imports nothing of tridsl but `diagnostics`' neighbours below it: every layer ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import ml_dtypes
 import numpy as np
+
+from tridsl.structs import dataclass
 
 Kind = Literal["bool", "int", "uint", "float"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import Any, Protocol
 
 from tridsl.backend import Backend, Binary, Code
@@ -33,6 +33,7 @@ from tridsl.passes.whole_tiles import whole_tiles
 from tridsl.schedule.apply import apply_schedule
 from tridsl.schedule.automatic import automatic
 from tridsl.schedule.steps import Schedule
+from tridsl.structs import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from tridsl.dtypes import DType
+from tridsl.structs import dataclass
 
 Home = Literal["argument", "constant", "result", "arena"]
 

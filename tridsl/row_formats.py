@@ -10,10 +10,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tridsl.structs import dataclass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray  # 5 ms of start-up time

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from tridsl.backends.cpu.emit_frame import Frame, Place, allocate_on_stack, emit_failure
 from tridsl.backends.cpu.emit_index import STORED_BYTES
@@ -28,6 +27,7 @@ from tridsl.backends.cpu.emit_scratch import borrow, give_back
 from tridsl.ir.affine import constant as constant_value
 from tridsl.ir.expr import Expr, index, mul
 from tridsl.ir.loop import Alloc, Block, Buffer, For, If
+from tridsl.structs import replace
 
 STACK_BYTES = 16 * 1024
 """l1 and l2 buffers of one function that may lie on the stack."""

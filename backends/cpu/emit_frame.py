@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from itertools import count
 from typing import Any
@@ -20,6 +20,7 @@ from tridsl.ir.expr import Expr
 from tridsl.ir.loop import Accumulate, Alloc, Block, For, Space
 from tridsl.ir.op import Role
 from tridsl.ir.walk import walk
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,13 +6,12 @@ inside the tensor, so nothing is read that is not there; and the channels of one
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.backends.cpu.emit_frame import Frame, Place
 from tridsl.backends.cpu.emit_index import STORED_BYTES, Access
 from tridsl.backends.cpu.emit_llvm import STORED, WORD, Value, constant, declare, ir, mangle
 from tridsl.ir.affine import constant as constant_of
 from tridsl.ir.expr import Expr
+from tridsl.structs import replace
 
 GROUP_BYTES = (2, 4, 8)
 

@@ -7,7 +7,6 @@ the terms of outer loops first, so that each inner loop adds only what changes i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import gcd
 
 from tridsl.backends.cpu.emit_frame import Frame, Place
@@ -25,6 +24,7 @@ from tridsl.dtypes import INDEX
 from tridsl.ir.affine import Monomial, Polynomial, normal_form
 from tridsl.ir.expr import Expr, Var, add, index, mul
 from tridsl.ir.walk import substitute, variables
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ remaining axes are unrolled.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from itertools import product
 
 from tridsl.backends.cpu.emit_cast import from_stored
@@ -32,6 +31,7 @@ from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.ir.expr import Expr, Load, index
 from tridsl.ir.loop import Mma
 from tridsl.ir.walk import substitute, variables, walk
+from tridsl.structs import dataclass, replace
 
 Step = Callable[[Frame, Value, Value, Value], Value]
 """(accumulator lanes, a, b) -> new accumulator; a and b hold k elements for each lane, k fastest."""

@@ -6,8 +6,6 @@ the body is written twice, once for a full vector and once for the last one.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.backends.cpu.emit_frame import Frame, Lane, emit_branches, emit_if
 from tridsl.backends.cpu.emit_llvm import (
     BYTE,
@@ -27,6 +25,7 @@ from tridsl.ir.expr import Load, Var, add, index
 from tridsl.ir.loop import Accumulate, Append, Check, For, Ref
 from tridsl.ir.scans import scan_of
 from tridsl.ir.walk import substitute, variables, walk
+from tridsl.structs import replace
 
 
 def emit_vector(frame: Frame, loop: For) -> None:

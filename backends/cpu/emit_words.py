@@ -7,8 +7,6 @@ in place of three multiplications of 32 bits (two instructions of 10 cycles each
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tridsl.backends.cpu.emit_frame import Frame, Place
 from tridsl.backends.cpu.emit_group import channel_of, first_group, load_group
 from tridsl.backends.cpu.emit_index import Access, access_of
@@ -28,6 +26,7 @@ from tridsl.backends.cpu.emit_llvm import (
 from tridsl.backends.cpu.emit_memory import address, lane_mask
 from tridsl.dtypes import I32, U8
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load
+from tridsl.structs import dataclass
 
 CHANNELS = 4
 MULTIPLY_ADD = {512: ("avx512bw", "llvm.x86.avx512.pmaddw.d.512"), 256: ("avx2", "llvm.x86.avx2.pmadd.wd")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -15,6 +14,7 @@ from tridsl.ir.evaluate_kernel import evaluate_kernel
 from tridsl.ir.loop import Kernel
 from tridsl.ir.op import Tensor
 from tridsl.ir.serial import from_json
+from tridsl.structs import dataclass
 
 DEVICE = Device(
     name="reference",

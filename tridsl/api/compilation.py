@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -28,6 +27,7 @@ from tridsl.program.compose import with_constants
 from tridsl.program.realise import Target
 from tridsl.schedule.steps import Schedule
 from tridsl.schedule.text import text_schedule
+from tridsl.structs import replace
 
 
 def build_kernel(request: Request, target: Target) -> Binary:

@@ -11,7 +11,7 @@ import inspect
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import Any
 
 from tridsl.api.arguments import as_array, wrapper_like
@@ -25,6 +25,7 @@ from tridsl.plan import Plan
 from tridsl.program.assemble import Assembled, Memory, assemble
 from tridsl.program.place import place
 from tridsl.program.trace import Trace, Tracer
+from tridsl.structs import dataclass, replace
 
 _OP = re.compile(r"^[ \t]*op[ \t]+[A-Za-z_]\w*[ \t]*[\[(]", re.MULTILINE)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from tridsl.program.compose import with_constants
 from tridsl.program.realise import Loaded, Realiser, Served, Target, default_threads
 from tridsl.program.tuner import Asked, Tuner, served
 from tridsl.runtime.memory import allocate, require
+from tridsl.structs import dataclass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray  # 5 ms of start-up time

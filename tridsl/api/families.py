@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import Any
 
 from tridsl.api import records
@@ -12,6 +12,7 @@ from tridsl.api.modules import TriModule
 from tridsl.ir.expr import Const, Load, Var
 from tridsl.ir.op import Axis, Map, Op, Scalar
 from tridsl.ir.walk import walk
+from tridsl.structs import dataclass, replace
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from tridsl.dtypes import NUMPY_TYPES, TRIT
 from tridsl.ir.expr import Var
 from tridsl.ir.op import Scalar
 from tridsl.ir.walk import variables
+from tridsl.structs import dataclass
 
 if TYPE_CHECKING:
     from tridsl.api.calls import Given

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from tridsl.diagnostics import error
 from tridsl.dtypes import DType
@@ -35,6 +34,7 @@ from tridsl.schedule.steps import (
     Unroll,
     Vector,
 )
+from tridsl.structs import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

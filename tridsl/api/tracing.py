@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 from tridsl.api import calls
@@ -21,6 +20,7 @@ from tridsl.program.realise import Served, Target, default_threads
 from tridsl.program.trace import Tracer
 from tridsl.program.tuner import Asked, Tuner, served
 from tridsl.schedule.steps import Schedule
+from tridsl.structs import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

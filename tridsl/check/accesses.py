@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import get_args
 
 from tridsl.check.names import counted, suggestion, written
@@ -13,6 +12,7 @@ from tridsl.check.values import Value, typed
 from tridsl.diagnostics import error
 from tridsl.dtypes import compute_type
 from tridsl.ir.expr import Boundary, BoundaryMode, Cast, Load, sub
+from tridsl.structs import replace
 from tridsl.syntax.nodes import Access, Expression, Keyword, Name
 
 Evaluate = Callable[[Scope, Expression, Place], Value]

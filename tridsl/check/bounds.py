@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeVar
 
 from tridsl.check.names import text_of
@@ -15,6 +14,7 @@ from tridsl.ir.expr import Binary, Boundary, Const, Expr, Load, add, index, sub
 from tridsl.ir.op import Axis, Compact, Map, Reduce, Scan, Stage, TopK
 from tridsl.ir.printer import print_expr
 from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.structs import replace
 
 S = TypeVar("S", bound=Stage)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from tridsl.check import reductions
@@ -17,6 +16,7 @@ from tridsl.check.values import Value, converted, floating, integer, operand_typ
 from tridsl.diagnostics import error
 from tridsl.dtypes import BOOL, DTYPES, F64, INDEX, DType, compute_type, wide
 from tridsl.ir.expr import BinaryOp, Cast, Const, Expr, Select, Unary, Var, binary, index
+from tridsl.structs import replace
 from tridsl.syntax.nodes import (
     Access,
     Conditional,

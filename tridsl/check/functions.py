@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 from tridsl.dtypes import BOOL
 from tridsl.ir.expr import FUNCTIONS, ArithmeticOp, Binary, Call, Const, Expr, Select, Unary, binary
+from tridsl.structs import dataclass
 
 Operands = Literal["float", "number"]
 

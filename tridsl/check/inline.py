@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from tridsl.check.bounds import shown_index
@@ -22,6 +21,7 @@ from tridsl.dtypes import BOOL, DType, compute_type
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Node, Var, index, sub
 from tridsl.ir.op import Axis, Compact, Contract, Map, Op, Reduce, Scalar, Scan, Stage, Target, Tensor, TopK
 from tridsl.ir.walk import rewrite, substitute, variables, walk
+from tridsl.structs import dataclass, replace
 from tridsl.syntax.nodes import Expression, Invoke, Name, Operation, Statement
 
 N = TypeVar("N", bound=Node)

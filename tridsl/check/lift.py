@@ -6,12 +6,11 @@ runs over the batch axes too; a stage that depends on none is computed once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from tridsl.diagnostics import error
 from tridsl.ir.expr import Expr, Load, Var, index
 from tridsl.ir.op import Axis, Compact, Map, Op, Reduce, Scan, Stage, Target, Tensor, TopK
 from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.structs import dataclass, replace
 
 
 @dataclass(slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from tridsl.check.expressions import evaluate
 from tridsl.check.names import cast, listing, written
@@ -14,6 +13,7 @@ from tridsl.diagnostics import error
 from tridsl.dtypes import DTYPES, DType, compute_type
 from tridsl.ir.expr import Const, Expr, Var
 from tridsl.ir.op import Reducer
+from tridsl.structs import dataclass
 from tridsl.syntax.nodes import Monoid, Parameter, Statement, StateVariable, Syntax
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from tridsl.check.names import counted, suggestion, text_of
 from tridsl.check.resolve import BoundModule, Overload
 from tridsl.diagnostics import Span, error
 from tridsl.dtypes import DTYPES, I8, TRIT, DType
+from tridsl.structs import dataclass
 from tridsl.syntax.nodes import Operation, Parameter
 
 _HELD_AS: dict[DType, DType] = {TRIT: I8}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.check.bounds import settle, shown_index
 from tridsl.check.expressions import evaluate, index_expression
 from tridsl.check.operands import adapt, truth
@@ -17,6 +15,7 @@ from tridsl.dtypes import BOOL, I32, I64, INDEX, DType
 from tridsl.ir.expr import Binary, Expr, Load, Var, index, sub
 from tridsl.ir.op import Axis, Compact, Target, Tensor, TopK
 from tridsl.ir.walk import walk
+from tridsl.structs import replace
 from tridsl.syntax.nodes import Reduction, Statement
 
 

@@ -9,13 +9,13 @@ Fourier and Motzkin's elimination). Sound, not complete; "no" only means that a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 
 from tridsl.check.polynomials import Monomial, Poly, plus, quotient, scaled, split, subtract, tightened, times
 from tridsl.dtypes import BOOL, INDEX
 from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Unary, Var, add, binary, index, mul, sub
 from tridsl.ir.walk import variables, walk
+from tridsl.structs import dataclass, replace
 
 _DEPTH = 10
 _STEPS = 1200

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
 
 from tridsl.check.accesses import Evaluate
 from tridsl.check.bounds import shown_index
@@ -15,6 +14,7 @@ from tridsl.diagnostics import Label, Span, error
 from tridsl.ir.expr import Expr, Load, index
 from tridsl.ir.op import Axis
 from tridsl.ir.walk import walk
+from tridsl.structs import dataclass, declared
 from tridsl.syntax.nodes import Access, Index, Name, Reduction, Syntax
 
 
@@ -90,8 +90,8 @@ def _accesses(name: str, nodes: Iterable[Syntax]) -> Iterator[tuple[Access, int]
 
 def parts(node: Syntax) -> Iterator[Syntax]:
     """The nodes directly below a node."""
-    for field in fields(node):
-        value = getattr(node, field.name)
+    for field in declared(type(node)):
+        value = getattr(node, field)
         if isinstance(value, Syntax):
             yield value
         elif isinstance(value, tuple):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 from tridsl.dtypes import BOOL, INDEX, DType
 from tridsl.ir.expr import Binary, Call, Const, Expr, Select, Unary, Var
 from tridsl.ir.op import Reducer
+from tridsl.structs import dataclass
 
 Combining = Literal["add", "mul", "max", "min", "and", "or"]
 

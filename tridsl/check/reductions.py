@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.check.accesses import Evaluate
 from tridsl.check.bounds import settle
 from tridsl.check.names import cast, suggestion, written
@@ -18,6 +16,7 @@ from tridsl.dtypes import BOOL, DTYPES, I32, INDEX, DType, compute_type, wide
 from tridsl.ir.expr import Binary, Cast, Expr, Load, Var, index, mul, sub
 from tridsl.ir.op import Axis, Reduce, Reducer, Scan, Target
 from tridsl.ir.walk import substitute, variables
+from tridsl.structs import replace
 from tridsl.syntax.nodes import Expression, Invoke, Name, Reduction, Syntax
 
 

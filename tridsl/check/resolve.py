@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from tridsl.check.functions import TABLE
@@ -11,6 +11,7 @@ from tridsl.check.names import suggestion
 from tridsl.check.reducers import BUILTINS
 from tridsl.diagnostics import Diagnostic, Label, SourceFile, Span, TriError, error
 from tridsl.dtypes import DTYPES
+from tridsl.structs import dataclass
 from tridsl.syntax.nodes import BenchBlock, Module, Monoid, Operation, ScheduleBlock, Use
 from tridsl.syntax.parse import parse
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from tridsl.check.names import suggestion
@@ -14,6 +14,7 @@ from tridsl.dtypes import DTYPES, INDEX, DType
 from tridsl.ir.expr import Expr, Load, Var, binary, index, sub
 from tridsl.ir.op import Axis, Contract, Role, Scalar, Stage, Tensor
 from tridsl.ir.walk import rewrite, walk
+from tridsl.structs import dataclass, replace
 from tridsl.syntax.nodes import Syntax, Type
 
 if TYPE_CHECKING:

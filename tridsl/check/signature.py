@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from tridsl.check.expressions import evaluate, index_expression
 from tridsl.check.names import suggestion, written
@@ -16,6 +15,7 @@ from tridsl.dtypes import BOOL, DTYPES, INDEX, DType
 from tridsl.ir.expr import Binary, Call, Const, Expr, Load, Var, index
 from tridsl.ir.op import Param, Role, Scalar, Tensor
 from tridsl.ir.walk import walk
+from tridsl.structs import replace
 from tridsl.syntax.nodes import Expression, Monoid, Name, Operation, Parameter, Syntax, TypeParameter
 
 

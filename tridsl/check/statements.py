@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.check.bounds import settle, shown_index
 from tridsl.check.expressions import evaluate
 from tridsl.check.names import cast, counted, written
@@ -17,6 +15,7 @@ from tridsl.diagnostics import error
 from tridsl.dtypes import DTYPES, INDEX, DType
 from tridsl.ir.expr import Expr, Load, Var, index
 from tridsl.ir.op import Axis, Map, Reduce, Scan, Tensor
+from tridsl.structs import replace
 from tridsl.syntax.nodes import Index, Statement
 
 

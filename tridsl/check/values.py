@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tridsl.dtypes import BOOL, COMPUTE, INDEX, TRIT, DType, compute_type
 from tridsl.ir.expr import Binary, Cast, Const, Expr
+from tridsl.structs import dataclass
 from tridsl.syntax.nodes import Syntax
 
 Make = Callable[[DType], Expr]

@@ -6,9 +6,8 @@ bandwidth is one number a chip, fitted to the tables of arXiv 2512.13282; what a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tridsl.devices.spec import ArraySpec
+from tridsl.structs import dataclass
 
 EFFICIENCY = 0.75
 """Of the peak, what compiled kernels reach in published tables where nothing better is known (0.75 to 0.91 for chess, half to two thirds for Peano)."""

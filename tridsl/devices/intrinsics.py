@@ -6,9 +6,8 @@ oracle runs; how it is spelled is in each backend's emit table.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tridsl.dtypes import BF16, F16, F32, I8, I16, I32, U8, DType
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

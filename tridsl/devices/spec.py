@@ -5,13 +5,13 @@ Absent is absent (None), never 0. Values come from `chips/<name>.toml` or from a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import resources
 from typing import Literal
 
 import msgspec
 
 from tridsl.dtypes import DType
+from tridsl.structs import dataclass
 
 DeviceKind = Literal["cpu", "gpu", "npu", "reference"]
 

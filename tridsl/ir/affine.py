@@ -7,11 +7,11 @@ anything this module does not look into (a variable, a load, a floor division, a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from tridsl.dtypes import BOOL, INDEX
 from tridsl.ir.expr import Binary, BinaryOp, Const, Expr, Lead, Select, Unary, Var, add, binary, index, mul, sub
 from tridsl.ir.walk import map_children, variables
+from tridsl.structs import dataclass
 
 Monomial = tuple[Expr, ...]
 

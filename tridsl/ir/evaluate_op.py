@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tridsl.dtypes import INDEX, NUMPY_TYPES, DType
 from tridsl.ir import scalar
 from tridsl.ir.expr import Binary, Boundary, Call, Cast, Const, Expr, Load, Select, Unary, Var
 from tridsl.ir.op import Axis, Compact, Map, Op, Reduce, Reducer, Scalar, Scan, Stage, Target, Tensor, TopK
+from tridsl.structs import dataclass
 
 Array = np.ndarray[Any, Any]
 Argument = Array | int | float | bool

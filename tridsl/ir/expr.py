@@ -11,11 +11,12 @@ and saturate with NaN -> 0; int -> narrower int wraps; `max`/`min` on floats pro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from tridsl.diagnostics import Span
 from tridsl.dtypes import BOOL, INDEX, DType
+from tridsl.structs import dataclass
 
 UnaryOp = Literal["neg", "not", "invert", "abs"]
 ArithmeticOp = Literal["add", "sub", "mul", "div", "floordiv", "mod", "min", "max", "and", "or", "xor", "shl", "shr"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from tridsl.dtypes import DType
 from tridsl.ir import kernel_values as kv
 from tridsl.ir import loop
+from tridsl.structs import dataclass
 
 
 @dataclass(slots=True)

@@ -11,12 +11,12 @@ nothing better expands them (`passes.expand_copies`, `passes.expand_mma`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from tridsl.dtypes import DType
 from tridsl.ir.expr import Expr, Load, Node
 from tridsl.ir.op import Param, Reducer
+from tridsl.structs import dataclass
 
 LoopKind = Literal["serial", "parallel", "vector", "unroll", "group", "subgroup", "lane", "column", "row"]
 Space = Literal["global", "l2", "l1", "reg", "shared", "fragment", "memtile"]

@@ -8,11 +8,12 @@ Names. A stage's tensors are addressed by `Load.tensor`. The anonymous reducer i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from tridsl.dtypes import DType
 from tridsl.ir.expr import Const, Expr, Node
+from tridsl.structs import dataclass
 
 Role = Literal["input", "inout", "output"]
 

@@ -17,13 +17,13 @@ Rows and columns past the end hold the trit 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from tridsl.dtypes import BOOL, I8, TRIT, U8
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Node, Select, binary, ceildiv, index, mul
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite
+from tridsl.structs import dataclass, replace
 
 N = TypeVar("N")
 ROWS = 16

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import types
 import typing
-from dataclasses import fields
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -18,6 +17,7 @@ import msgspec
 from tridsl.dtypes import DTYPES, DType
 from tridsl.ir import expr, loop, op
 from tridsl.ir.expr import Node
+from tridsl.structs import declared
 
 N = TypeVar("N", bound=Node)
 
@@ -65,8 +65,8 @@ def _plain(value: Any) -> Any:
 def _hints(name: str) -> dict[str, Any]:
     """Of node class `name`: field name to declared type, in order, without the span."""
     kind = _NODES[name]
-    declared = typing.get_type_hints(kind)
-    return {f.name: declared[f.name] for f in fields(kind) if f.name != "span"}
+    hints = typing.get_type_hints(kind)
+    return {name: hints[name] for name in declared(kind) if name != "span"}
 
 
 def _value(value: Any) -> Any:

@@ -7,7 +7,6 @@ stage that made the value, never of the user: the diagnostics have code `interna
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 from tridsl.diagnostics import Diagnostic
 from tridsl.ir import loop, op
@@ -15,6 +14,7 @@ from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Lead, Load, Node, Se
 from tridsl.ir.verify_rules import EXPRESSION_RULES, Declared, Rule, Scope, check_reducer
 from tridsl.ir.verify_stages import STAGE_RULES, verify_op
 from tridsl.ir.verify_statements import STATEMENT_RULES, no_boundary, no_init, parallel_not_reduced, serial_only
+from tridsl.structs import dataclass
 
 Rules = Mapping[type, tuple[Rule, ...]]
 

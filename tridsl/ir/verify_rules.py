@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import Any
 
 from tridsl.dtypes import BOOL, COMPUTE, INDEX, DType, compute_type
@@ -11,6 +11,7 @@ from tridsl.ir.expr import COMPARE, FUNCTIONS, Binary, Call, Cast, Const, Expr, 
 from tridsl.ir.loop import For
 from tridsl.ir.op import Reducer
 from tridsl.ir.printer import print_expr
+from tridsl.structs import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

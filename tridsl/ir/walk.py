@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from tridsl.ir.expr import Expr, Node, Var
+from tridsl.structs import declared, replace
 
 N = TypeVar("N")
 
@@ -20,7 +20,7 @@ _CHILD_FIELDS: dict[Any, tuple[str, ...]] = {}
 def _child_fields(kind: Any) -> tuple[str, ...]:
     names = _CHILD_FIELDS.get(kind)
     if names is None:
-        names = _CHILD_FIELDS[kind] = tuple(f.name for f in fields(kind) if f.type not in _PLAIN)
+        names = _CHILD_FIELDS[kind] = tuple(name for name, text in declared(kind).items() if text not in _PLAIN)
     return names
 
 

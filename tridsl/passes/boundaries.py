@@ -10,7 +10,6 @@ Later `partition_loops` and `simplify` take the maps away again wherever the loo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from tridsl.dtypes import DType
@@ -19,6 +18,7 @@ from tridsl.ir.expr import Boundary, Cast, Const, Expr, Load, Select, binary, bo
 from tridsl.ir.loop import Accumulate, Append, Check, If, Kernel, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, walk
+from tridsl.structs import replace
 
 Shape = tuple[Expr, ...]
 

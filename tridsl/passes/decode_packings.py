@@ -7,11 +7,10 @@ Until here a packed parameter is read like any other, so schedules, panels and i
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.ir.loop import Kernel
 from tridsl.ir.op import Tensor
 from tridsl.ir.packings import bytes_of, is_packed, unpacked
+from tridsl.structs import replace
 
 
 def decode_packings(kernel: Kernel) -> Kernel:

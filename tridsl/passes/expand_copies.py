@@ -8,7 +8,6 @@ square blocks (`passes.transpose_blocks`), and what is over runs along the sourc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import prod
 from typing import TypeVar
 
@@ -21,6 +20,7 @@ from tridsl.ir.op import Tensor
 from tridsl.ir.packings import is_packed
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.transpose_blocks import Blocking, blocking_of, transpose_blocks
+from tridsl.structs import replace
 
 N = TypeVar("N", For, Phase)
 SHARED_ELEMENTS = 1 << 16

@@ -8,13 +8,12 @@ Where a tail left the loops with another shape the mark is dropped and the loops
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.ir.expr import Const, Expr
 from tridsl.ir.loop import Accumulate, For, Kernel, Mma
 from tridsl.ir.walk import rewrite, variables
 from tridsl.schedule.intrin import factors_of
+from tridsl.structs import replace
 
 
 def form_mma(kernel: Kernel) -> Kernel:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from tridsl.ir.expr import Expr, Load, Var
 from tridsl.ir.loop import Alloc, Append, Block, CopyAxis, For, Mma, Ref
 from tridsl.ir.walk import rewrite, walk
+from tridsl.structs import replace
 
 
 def fresh(block: Block, suffix: str) -> Block:

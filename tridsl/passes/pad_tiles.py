@@ -7,14 +7,13 @@ What it computes past the end lands in padding that nobody reads, and the inner 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.ir.affine import Interval, constant, interval, normal_form, to_expression
 from tridsl.ir.expr import Binary, Const, Expr, Load, Var, index
 from tridsl.ir.loop import Accumulate, Alloc, Append, Check, Copy, For, If, Kernel, Mma, Ref
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.schedule.nest import trip_bound
+from tridsl.structs import replace
 
 
 def pad_tiles(kernel: Kernel) -> Kernel:

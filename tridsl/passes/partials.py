@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from tridsl.check.reducers import BUILTINS
 from tridsl.devices.spec import DeviceSpec
@@ -19,6 +18,7 @@ from tridsl.ir.expr import Binary, Call, Cast, CompareOp, Const, Expr, Select, U
 from tridsl.ir.loop import Accumulate, For
 from tridsl.ir.op import Reducer
 from tridsl.ir.walk import substitute
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ their clamps once a row, which costs nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from tridsl.dtypes import INDEX
 from tridsl.ir.affine import Interval, interval, normal_form, to_expression
@@ -18,6 +17,7 @@ from tridsl.ir.expr import Binary, Const, Expr, Var, add, index, sub
 from tridsl.ir.loop import Block, CopyAxis, For, If, Kernel, Stmt
 from tridsl.ir.walk import substitute, variables, walk
 from tridsl.passes.fresh import fresh
+from tridsl.structs import replace
 
 LIMIT = 400
 """Statements and expressions of a body up to which copying it is worth while."""

@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.ir.expr import Var
 from tridsl.ir.loop import Accumulate, Block, For, If, Kernel, Stmt, Store
 from tridsl.ir.walk import substitute
 from tridsl.schedule.nest import stage_of
+from tridsl.structs import replace
 
 
 def place_init(kernel: Kernel) -> Kernel:

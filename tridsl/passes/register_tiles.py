@@ -15,7 +15,6 @@ otherwise `place_init` lets the reduction work in memory.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import takewhile
 
 from tridsl.dtypes import BOOL, DType, compute_type
@@ -26,6 +25,7 @@ from tridsl.ir.walk import rewrite, substitute, walk
 from tridsl.passes.place_init import start_nest
 from tridsl.passes.version_tails import TAIL
 from tridsl.schedule.nest import stage_of, trip_bound
+from tridsl.structs import replace
 
 REGISTER_BYTES = 2048
 """A tile of unrolled and vector loops up to this size is held in registers (32 of 64 bytes)."""

@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.dtypes import INDEX
 from tridsl.ir.affine import Interval, fold_ranges, interval, simplify_index
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Node, Select, index
 from tridsl.ir.loop import Accumulate, Block, Copy, CopyAxis, For, If, Kernel, Mma, Ref, Stmt
 from tridsl.ir.value_ranges import fits
 from tridsl.ir.walk import map_children, substitute, walk
+from tridsl.structs import replace
 
 Ranges = dict[str, Interval]
 

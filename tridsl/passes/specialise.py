@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from tridsl.dtypes import INDEX
 from tridsl.ir.affine import simplify_index
@@ -14,6 +13,7 @@ from tridsl.ir.expr import Const, Expr, Var, index
 from tridsl.ir.loop import Buffer, Kernel
 from tridsl.ir.op import Param, Scalar
 from tridsl.ir.walk import rewrite, substitute
+from tridsl.structs import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

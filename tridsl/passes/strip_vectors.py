@@ -12,8 +12,6 @@ allocates gets a lane axis and moves in front of the loop.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import BOOL, DType, compute_type
 from tridsl.ir.affine import simplify_index
@@ -25,6 +23,7 @@ from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.fresh import fresh
 from tridsl.passes.leads import lead_of
 from tridsl.passes.partials import partial_of
+from tridsl.structs import dataclass, replace
 
 REDUCE_UNROLL = 8
 """Independent partial results: enough to hide the latency of an addition (4 cycles) with two a cycle. Fewer where each has several

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 
 from tridsl.dtypes import BOOL, INDEX, compute_type
@@ -14,6 +13,7 @@ from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Unary, Var, ad
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, Check, For, If, Kernel, Phase, Ref, Stmt, Store
 from tridsl.ir.op import Axis, Compact, Map, Op, Reduce, Scan, Stage, Target, Tensor, TopK
 from tridsl.ir.walk import rewrite, substitute, walk
+from tridsl.structs import replace
 
 
 def to_loops(op: Op) -> Kernel:

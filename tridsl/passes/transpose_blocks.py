@@ -10,7 +10,6 @@ together in the panel (four bytes for one dot-product instruction) whole groups 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType
@@ -18,6 +17,7 @@ from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Binary, Const, Expr, Var, add, binary, both, index, minimum, mul, sub
 from tridsl.ir.loop import Block, Copy, CopyAxis, For, If
 from tridsl.ir.walk import substitute, variables
+from tridsl.structs import dataclass, replace
 
 WIDEST_GROUP = 64
 """Bits that move as one element."""

@@ -12,13 +12,13 @@ operands are no panels of their own, or the tile does not start at nothing, the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.ir.expr import Binary, Const, Expr, Load, Var, index
 from tridsl.ir.loop import Alloc, Block, Buffer, Copy, For, If, Kernel, Mma, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.structs import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

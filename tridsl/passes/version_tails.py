@@ -9,14 +9,13 @@ the innermost loop costs more than the rows. Both bodies have constant tiles.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.ir.affine import Interval, interval
 from tridsl.ir.expr import Binary, Const, Expr, Load, Var, binary, index
 from tridsl.ir.loop import Accumulate, Alloc, Copy, For, If, Kernel, Phase
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.fresh import fresh
 from tridsl.passes.simplify import simplify
+from tridsl.structs import replace
 
 TAIL = ".tail"
 """What the names of a last iteration's own body end with."""

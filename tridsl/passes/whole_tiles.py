@@ -9,7 +9,6 @@ answer, which may be shared among threads.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from tridsl.dtypes import INDEX
@@ -17,6 +16,7 @@ from tridsl.ir.expr import Binary, Const, Expr, binary
 from tridsl.ir.loop import Block, For, If, Kernel
 from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.passes.fresh import fresh
+from tridsl.structs import replace
 
 LIMIT = 100
 """Statements of a body, unrolled, up to which it is written twice."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from tridsl.program.record import recorded
 from tridsl.program.runs import runs
 from tridsl.runtime.execute import Program, Reference, Step, Temporary
 from tridsl.runtime.memory import allocate, require
+from tridsl.structs import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

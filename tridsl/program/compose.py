@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from tridsl.ir.expr import Binary, Const, Expr, Load, Var, binary, index
 from tridsl.ir.op import Compact, Map, Op, Param, Reduce, Scalar, Scan, Target, Tensor, TopK
 from tridsl.ir.walk import rewrite
 from tridsl.program.graph import Input, Node, Operand, Value
+from tridsl.structs import replace
 
 
 def with_constants(op: Op, values: Mapping[str, bool | int | float]) -> Op:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 from tridsl.ir.expr import Const, Load
 from tridsl.ir.op import Axis, Map, Op, Reduce, Stage, Tensor
 from tridsl.ir.walk import walk
 from tridsl.program.compose import compose
 from tridsl.program.graph import Graph, Node, Operand, Value
+from tridsl.structs import replace
 
 LARGEST_READERS = 3
 """Stages of the consumer that may read a fused value: softmax reads its input three times."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol, TypeAlias
 
 from tridsl.dtypes import DType
 from tridsl.ir.op import Op, Tensor
 from tridsl.program.realise import Served, Target
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

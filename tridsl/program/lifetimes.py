@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tridsl.program.graph import Graph
+from tridsl.structs import dataclass
 
 ALIGNMENT = 64
 

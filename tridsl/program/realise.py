@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tridsl.backend import HOST_KINDS, Backend, Binary, Device, Executable
 from tridsl.diagnostics import TriError
+from tridsl.structs import dataclass, replace
 
 if TYPE_CHECKING:
     from tridsl.schedule.steps import Schedule

@@ -6,7 +6,7 @@ A `Tracer` has a shape and an element type but no values. Whatever needs values 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from tridsl.diagnostics import error
 from tridsl.dtypes import NUMPY_TYPES, DType
 from tridsl.program.graph import Graph, Input, Node, Operand, Value
+from tridsl.structs import dataclass, replace
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from tridsl.backend import Executable
 from tridsl.dtypes import NUMPY_TYPES, U8, DType
 from tridsl.runtime.memory import allocate
+from tridsl.structs import dataclass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray  # 5 ms of start-up time

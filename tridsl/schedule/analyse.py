@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from tridsl.ir.affine import evaluate_index, normal_form
 from tridsl.ir.expr import Binary, Boundary, Call, Cast, Expr, Load, Node, Var
 from tridsl.ir.op import Axis, Compact, Map, Op, Reduce, Scan, Stage, TopK
 from tridsl.ir.walk import walk
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.affine import equal, simplify_index
@@ -26,6 +24,7 @@ from tridsl.schedule.nest import (
 from tridsl.schedule.regions import Region, agreed, declared_as, reads_of, region_read, targets_of
 from tridsl.schedule.steps import At
 from tridsl.schedule.updates import behind_the_update, own_part, phase_of, updated_reads, updates
+from tridsl.structs import replace
 
 
 class NotYet(Exception):

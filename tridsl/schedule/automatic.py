@@ -13,7 +13,6 @@ Where a search has found better ones for a family of chips, they are the default
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 
 from tridsl.devices.spec import DeviceKind, DeviceSpec
@@ -36,6 +35,7 @@ from tridsl.schedule.strips import slid
 from tridsl.schedule.sweeps import shared_sweeps
 from tridsl.schedule.traffic import prefetches, streams
 from tridsl.schedule.windows import window_of, window_steps, windowed
+from tridsl.structs import replace
 
 PARALLEL_WORK = 100_000
 """Scalar operations below which a second thread costs more than it brings (starting one takes a few microseconds)."""

@@ -12,7 +12,6 @@ What is left has no steps; the backend binds its loops one by one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Load, Var
@@ -24,6 +23,7 @@ from tridsl.schedule.decisions import Decider
 from tridsl.schedule.grouping import packed_together
 from tridsl.schedule.parts_gpu import reduced_parts, running_parts
 from tridsl.schedule.steps import At, Bind, Fuse, Inline, Schedule, Split, Step, StoreIn, Unroll, Vector
+from tridsl.structs import dataclass
 
 ACCESS_BYTES = 16
 """The widest access of one lane."""

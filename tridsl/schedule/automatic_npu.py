@@ -10,7 +10,6 @@ How many cores of a column work follows from the channels that their tiles have.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.dtypes import DType, compute_type
@@ -22,6 +21,7 @@ from tridsl.schedule.contraction import is_contraction
 from tridsl.schedule.contraction_npu import contraction_npu
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import At, Bind, Fuse, Inline, Order, Schedule, Split, Step, StoreIn, Vector
+from tridsl.structs import dataclass
 
 TILE_BYTES = 4096
 """Of one tensor in a tile: long enough for the host's memory (runs of 128 bytes reach a fifth of its rate), short enough for two of each."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import count
 
 from tridsl.devices.spec import DeviceSpec
@@ -16,6 +15,7 @@ from tridsl.ir.op import Reducer
 from tridsl.ir.walk import rewrite, substitute, walk
 from tridsl.schedule.nest import axis_of, find_loop, require_serial, stages, unknown_stage, written
 from tridsl.schedule.steps import Beside
+from tridsl.structs import replace
 
 
 def beside(kernel: Kernel, step: Beside, spec: DeviceSpec) -> Kernel:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.loop import Copy, Kernel, LoopKind
@@ -12,6 +10,7 @@ from tridsl.schedule.nest import axis_of, crossed_kinds, enclosing, find_loop, r
 from tridsl.schedule.pack import LANES
 from tridsl.schedule.parallel import require_own_elements
 from tridsl.schedule.steps import Bind
+from tridsl.structs import replace
 
 BINDINGS: dict[str, LoopKind] = {
     **{f"group.{d}": "group" for d in "xyz"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from tridsl.check.reducers import BUILTINS
@@ -16,6 +15,7 @@ from tridsl.schedule.nest import axis_of, enclosing, find_loop, replace_loop, re
 from tridsl.schedule.rescaled import Rescaled, Sum, rescaled
 from tridsl.schedule.split import divide
 from tridsl.schedule.steps import BlockBy
+from tridsl.structs import dataclass, replace
 
 PARTS = ("key", "scale", "weight")
 """Stages of a block with storage of their own; each sum is one more, named like its tensor."""

@@ -8,7 +8,6 @@ which one key and one value serve many rows, decides the shape (`schedule.blocke
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError
@@ -21,6 +20,7 @@ from tridsl.schedule.analyse import Graph, axes_of, extent_of, pointwise
 from tridsl.schedule.block import block, part_name
 from tridsl.schedule.contraction import is_contraction
 from tridsl.schedule.steps import BlockBy
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
@@ -36,6 +35,7 @@ from tridsl.schedule.steps import (
     Unroll,
     Vector,
 )
+from tridsl.structs import dataclass
 
 ROWS = 64
 """Rows of a block, and elements merged at a time: with 64 columns, 16 KiB of each operand."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.dtypes import compute_type
@@ -12,6 +10,7 @@ from tridsl.ir.loop import Block, Buffer, For, Kernel, Phase, Ref, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, walk
 from tridsl.schedule.steps import StoreIn
+from tridsl.structs import replace
 
 
 def cache(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:

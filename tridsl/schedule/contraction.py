@@ -8,7 +8,6 @@ value several times (Goto's scheme; block sizes from reference/kernels.md 2.2).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from math import prod
 
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
@@ -20,6 +19,7 @@ from tridsl.ir.walk import variables
 from tridsl.schedule.analyse import extent_of, unit_stride_axis
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import Intrin, Order, Pack, Parallel, Split, Step, Unroll, Vector
+from tridsl.structs import dataclass
 
 PACKED_WORK = 3_000_000
 """Multiply-adds from which packing pays for itself."""

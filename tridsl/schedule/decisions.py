@@ -7,10 +7,10 @@ answer matters: who does not pack is not asked for panels. The choices asked und
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from tridsl.diagnostics import error
+from tridsl.structs import dataclass
 
 Answer = int | str | bool
 A = TypeVar("A", bound=Answer)

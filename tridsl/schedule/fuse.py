@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.affine import simplify_index
@@ -12,6 +10,7 @@ from tridsl.ir.loop import For, Kernel
 from tridsl.ir.walk import substitute, variables
 from tridsl.schedule.nest import axis_of, find_loop, replace_loop, require_serial, stage_of, trip_bound
 from tridsl.schedule.steps import Fuse
+from tridsl.structs import replace
 
 
 def fuse(kernel: Kernel, step: Fuse, spec: DeviceSpec) -> Kernel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Boundary, Cast, Load, Var, add, index
@@ -13,6 +12,7 @@ from tridsl.schedule.analyse import Graph, Read, axes_of, covers, extent_of, is_
 from tridsl.schedule.contraction import is_contraction
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import At, Beside, Split, Step
+from tridsl.structs import dataclass, replace
 
 INLINED_READS = 9
 """Uses (a 3 x 3 stencil's) beyond which nobody need try to compute a value again at each."""

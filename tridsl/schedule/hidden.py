@@ -7,13 +7,13 @@ visited. (A NaN or infinity that only hidden elements hold is then not multiplie
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from tridsl.dtypes import INDEX
 from tridsl.ir.affine import Polynomial, fold_ranges, normal_form, sweep, to_expression
 from tridsl.ir.expr import Binary, Const, Expr, Select, Unary, add, binary, index, minimum, sub
 from tridsl.ir.loop import For
 from tridsl.schedule.rescaled import Rescaled
+from tridsl.structs import replace
 
 HIDING = {"max": -float("inf"), "min": float("inf")}
 """What an element that is not there offers to a running max or min."""

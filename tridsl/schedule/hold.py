@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.dtypes import INDEX, DType, compute_type
 from tridsl.ir.expr import Cast, Expr, Load, Var, add, binary, index, mul, sub
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, Kernel, Ref, Store
@@ -11,6 +9,7 @@ from tridsl.ir.op import Tensor
 from tridsl.ir.walk import walk
 from tridsl.schedule.parts import COUNT
 from tridsl.schedule.split import divide
+from tridsl.structs import replace
 
 BLOCK = 1024
 """Elements looked at before what was kept of them moves on: of two tensors of 4 bytes it fills 8 KiB, a quarter of the smallest

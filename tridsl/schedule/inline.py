@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.dtypes import COMPUTE, DType, compute_type
@@ -15,6 +13,7 @@ from tridsl.ir.walk import rewrite, substitute, walk
 from tridsl.schedule.nest import stages, unknown_stage
 from tridsl.schedule.steps import Inline
 from tridsl.schedule.updates import behind_the_update, updated_reads, updates
+from tridsl.structs import replace
 
 
 def inline(kernel: Kernel, step: Inline, spec: DeviceSpec) -> Kernel:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError, error
@@ -12,6 +10,7 @@ from tridsl.ir.loop import Accumulate, For, Kernel
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.nest import axis_of, loops_of, replace_loop, stages, trip_bound, unknown_stage
 from tridsl.schedule.steps import Intrin
+from tridsl.structs import replace
 
 CODED_BITS = 8
 """Codecs are functions of bytes."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.expr import Expr, Load
@@ -13,6 +11,7 @@ from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.schedule.nest import axis_of, stage_of, stages, unknown_stage
 from tridsl.schedule.regions import targets_of
 from tridsl.schedule.steps import Layout
+from tridsl.structs import replace
 
 
 def layout(kernel: Kernel, step: Layout, spec: DeviceSpec) -> Kernel:

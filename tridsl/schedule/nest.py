@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import pairwise
 
 from tridsl.diagnostics import Span, TriError, error
@@ -25,6 +24,7 @@ from tridsl.ir.loop import (
     Store,
 )
 from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.structs import replace
 
 
 def stage_of(variable: str) -> str:

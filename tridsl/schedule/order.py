@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.loop import For, Kernel
 from tridsl.ir.walk import variables
 from tridsl.schedule.nest import axis_of, find_loop, replace_loop
 from tridsl.schedule.steps import Order
+from tridsl.structs import replace
 
 
 def order(kernel: Kernel, step: Order, spec: DeviceSpec) -> Kernel:

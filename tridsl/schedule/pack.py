@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import count
 
 from tridsl.devices.spec import DeviceSpec
@@ -27,6 +26,7 @@ from tridsl.schedule.nest import (
     written,
 )
 from tridsl.schedule.steps import Pack
+from tridsl.structs import replace
 
 LANES = ("lane", "subgroup")
 

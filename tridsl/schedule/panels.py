@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
@@ -32,6 +32,7 @@ from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.schedule.intrin import factors_of
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, loop_ranges, trip_bound
 from tridsl.schedule.steps import StoreIn
+from tridsl.structs import dataclass, replace
 
 SPACE: Space = "l1"
 ROW_BYTES = 64

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.loop import Accumulate, Alloc, Copy, For, Kernel, Store
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, replace_loop, require_serial
 from tridsl.schedule.steps import Bind, Parallel
+from tridsl.structs import replace
 
 
 def parallel(kernel: Kernel, step: Parallel, spec: DeviceSpec) -> Kernel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
@@ -15,6 +14,7 @@ from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.schedule.nest import axis_of, find_loop, require_serial, stage_of
 from tridsl.schedule.split import divide
 from tridsl.schedule.steps import Parts
+from tridsl.structs import dataclass, replace
 
 
 def parts(kernel: Kernel, step: Parts, spec: DeviceSpec) -> Kernel:

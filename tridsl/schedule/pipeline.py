@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeGuard
 
 from tridsl.devices.intrinsics import INTRINSICS
@@ -14,6 +13,7 @@ from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.nest import axis_of, find_loop, loops_of, nested_loops, replace_loop, stages, unknown_stage
 from tridsl.schedule.steps import Pipeline
+from tridsl.structs import replace
 
 MOST_BUFFERS, MOST_AHEAD = 3, 256
 """Iterations ahead: copies need storage for each, hints do not."""

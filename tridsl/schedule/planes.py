@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from tridsl.devices.spec import DeviceSpec
@@ -16,6 +15,7 @@ from tridsl.ir.packings import BYTES, PACKINGS, ROWS, Packing, bytes_of, in_plac
 from tridsl.ir.walk import substitute, variables, walk
 from tridsl.schedule.nest import axis_of, stages, unknown_stage
 from tridsl.schedule.steps import Planes
+from tridsl.structs import replace
 
 EXACT_TERMS = (1 << 31) // (128 * 128 // BYTES)
 """Terms up to which a partial sum stays within 32 bits: four products of codes (up to 2 * 64 times their value) and values of a byte."""

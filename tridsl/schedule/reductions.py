@@ -8,7 +8,6 @@ several results, these make a register tile: a window of a picture, a masked pro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import ceil, log2, prod
 
 from tridsl.devices.spec import DeviceSpec
@@ -19,6 +18,7 @@ from tridsl.schedule.analyse import extent_of, unit_stride_axes
 from tridsl.schedule.contraction import DEEP, WIDE, sweep_columns
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import Order, Pack, Parallel, Split, Step, Unroll, Vector
+from tridsl.structs import dataclass
 
 UNKNOWN = 1024
 """Points of an axis whose size is not known: enough for every choice that needs many."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from tridsl.ir.affine import Interval, equal, fold_ranges, interval, normal_form, simplify_index, sweep, without_clamps
 from tridsl.ir.expr import Const, Expr, Load, Select, Var, add, binary, index, sub
@@ -11,6 +10,7 @@ from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Ke
 from tridsl.ir.op import Param
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.nest import follows_loops, loop_ranges, nested_loops
+from tridsl.structs import dataclass
 
 Region = tuple[Expr, Expr, int | None]
 """First point, number of points, constant bound of that number (None: unknown)."""

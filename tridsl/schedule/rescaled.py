@@ -13,12 +13,12 @@ What is read here are the statements of the loop over the elements as `passes.to
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from math import isfinite
 
 from tridsl.ir.expr import Binary, Call, Const, Expr, Load
 from tridsl.ir.loop import Block, For, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, walk
+from tridsl.structs import dataclass
 
 COCYCLES = ("exp", "exp2")
 """Functions g for which f(a, b) = g(a - b) has f(a, b) * f(b, c) = f(a, c)."""

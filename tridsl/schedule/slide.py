@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError, error
@@ -16,6 +15,7 @@ from tridsl.schedule.at import at, check_place, check_updates, insert, local_buf
 from tridsl.schedule.nest import enclosing, find_loop, replace_loop, require_serial, stage_of, written
 from tridsl.schedule.regions import Read, Region, agreed, declared_as, reads_of, region_read
 from tridsl.schedule.steps import At, Slide
+from tridsl.structs import replace
 
 
 def slide(kernel: Kernel, step: Slide, spec: DeviceSpec) -> Kernel:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.affine import simplify_index
@@ -12,6 +10,7 @@ from tridsl.ir.loop import For, Kernel
 from tridsl.ir.walk import substitute
 from tridsl.schedule.nest import find_loop, replace_loop, require_serial, trip_bound
 from tridsl.schedule.steps import Split
+from tridsl.structs import replace
 
 
 def split(kernel: Kernel, step: Split, spec: DeviceSpec) -> Kernel:

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from tridsl.diagnostics import Span
 from tridsl.dtypes import DType
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import get_args
 
 from tridsl.devices.spec import DeviceSpec
@@ -18,6 +17,7 @@ from tridsl.schedule.pack import stage_copy
 from tridsl.schedule.panels import SPACE, panels
 from tridsl.schedule.steps import StoreIn
 from tridsl.schedule.widen import widen
+from tridsl.structs import replace
 
 SPACES: tuple[Space, ...] = get_args(Space)
 STREAM = "stream"

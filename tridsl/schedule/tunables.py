@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.schedule.values import Unknown, Value, evaluate
+from tridsl.structs import dataclass
 from tridsl.syntax.nodes import Choices, Invoke, Range, Require, ScheduleBlock, Tunable
 
 POINTS_LIMIT = 100_000

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.loop import Kernel
 from tridsl.schedule.nest import find_loop, replace_loop, require_serial, trip_bound
 from tridsl.schedule.steps import Unroll
+from tridsl.structs import replace
 
 LIMIT = 64
 """Copies of a body. More would only cost compile time and instruction cache."""

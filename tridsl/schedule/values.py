@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Span, error
 from tridsl.dtypes import DTYPES, DType
+from tridsl.structs import declared
 from tridsl.syntax.nodes import Conditional, Expression, Field, Infix, Invoke, Name, Number, Prefix, Text, Word
 
 Value = int | float | bool | str | DType
@@ -102,7 +102,7 @@ def _look_up(name: str, names: Mapping[str, Value | None], span: Span | None) ->
 
 
 def _fact(name: str, spec: DeviceSpec, span: Span | None) -> Value:
-    known = [f.name for f in fields(spec)]
+    known = list(declared(type(spec)))
     if name not in known:
         near = get_close_matches(name, known, 1)
         raise error("E0431", f"a chip has no fact `{name}`", span, help=f"did you mean `chip.{near[0]}`?" if near else "see `tridsl devices`")

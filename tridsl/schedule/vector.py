@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.loop import Append, For, Kernel
@@ -11,6 +9,7 @@ from tridsl.ir.scans import scan_of
 from tridsl.ir.walk import walk
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, replace_loop, require_serial
 from tridsl.schedule.steps import Vector
+from tridsl.structs import replace
 
 
 def vector(kernel: Kernel, step: Vector, spec: DeviceSpec) -> Kernel:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.diagnostics import error
 from tridsl.dtypes import DType, compute_type
 from tridsl.ir.expr import Cast, Expr, Load
 from tridsl.ir.loop import Accumulate, Alloc, Append, Buffer, Copy, Kernel, Mma, Store
 from tridsl.ir.walk import rewrite, walk
 from tridsl.schedule.steps import StoreIn
+from tridsl.structs import replace
 
 
 def widen(kernel: Kernel, buffers: tuple[Buffer, ...], step: StoreIn) -> Kernel:

@@ -11,7 +11,6 @@ convolutions on SIMD architectures"). The image is never laid out as a matrix in
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from math import prod
 
 from tridsl.devices.spec import DeviceSpec
@@ -22,6 +21,7 @@ from tridsl.schedule.analyse import extent_of
 from tridsl.schedule.contraction import factors_of
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import Order, Pack, Parallel, Split, Step, Unroll, Vector
+from tridsl.structs import dataclass
 
 SPARE_REGISTERS = 4
 """Registers that a tile leaves to the loaded filters and to addresses."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from lark import Token, Tree
 
 from tridsl.diagnostics import SourceFile, Span, error
+from tridsl.structs import replace
 from tridsl.syntax import nodes
 from tridsl.syntax.layout import MAXIMUM_DEPTH
 

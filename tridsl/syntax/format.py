@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 from tridsl.diagnostics import SourceFile, Span
+from tridsl.structs import dataclass, replace
 from tridsl.syntax import nodes
 from tridsl.syntax.expressions import arguments, expression, index, inner, range_
 from tridsl.syntax.layout import scan

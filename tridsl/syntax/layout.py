@@ -8,9 +8,9 @@ those of the user's text.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from tridsl.diagnostics import Diagnostic, Label, SourceFile, Span
+from tridsl.structs import dataclass
 
 MAXIMUM_LENGTH = 1 << 20
 """Characters in one source."""

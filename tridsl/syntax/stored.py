@@ -6,20 +6,20 @@ is read is package data that belongs to a text by its hash; anything that does n
 
 from __future__ import annotations
 
-from dataclasses import fields
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 
 from tridsl.diagnostics import SourceFile, Span
+from tridsl.structs import declared
 from tridsl.syntax import nodes
 from tridsl.syntax.nodes import Module, Syntax
 
 _CLASSES: tuple[type[Syntax], ...] = tuple(
     value for value in vars(nodes).values() if isinstance(value, type) and issubclass(value, Syntax) and value is not Syntax
 )
-_FIELDS = {kind: tuple(f.name for f in fields(kind) if f.name not in ("span", "source")) for kind in _CLASSES}
+_FIELDS = {kind: tuple(f for f in declared(kind) if f not in ("span", "source")) for kind in _CLASSES}
 
 
 def digest(text: str) -> str:

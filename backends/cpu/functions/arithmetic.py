@@ -8,8 +8,9 @@ so many lanes) belongs to the target and is never mentioned by a formula.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+
+from tridsl.structs import dataclass
 
 Kind = Literal["f32", "f64", "i32", "i64", "i1"]
 """Element type of a value."""

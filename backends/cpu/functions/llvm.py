@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import llvmlite.ir as _llvm
 
 from tridsl.backends.cpu.functions.arithmetic import Kind, Number, Value
+from tridsl.structs import dataclass, replace
 
 ir: Any = _llvm
 """llvmlite's builder is untyped."""
