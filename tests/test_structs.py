@@ -48,7 +48,14 @@ def classes(dataclass: Callable[..., Any]) -> dict[str, Any]:
     class Counter:
         count: int = 0
 
-    return {kind.__name__: kind for kind in (Base, Leaf, Own, Pair, Table, Counter)}
+    @dataclass(frozen=True, slots=True, repr=False)
+    class Named:
+        name: str
+
+        def __repr__(self) -> str:
+            return self.name
+
+    return {kind.__name__: kind for kind in (Base, Leaf, Own, Pair, Table, Counter, Named)}
 
 
 OURS, THEIRS = classes(structs.dataclass), classes(dataclasses.dataclass)
@@ -85,6 +92,7 @@ def test_the_text_of_a_value(made: dict[str, Any]) -> None:
     assert repr(made["Leaf"](value=1.0, span=3)).rpartition(".")[2] == "0, kind='f32')"
     assert "Leaf(value=1.0, kind=" in repr(made["Leaf"](value=1.0))
     assert "Pair(first=1, second=())" in repr(made["Pair"](1))
+    assert repr(made["Named"]("f32")) == "f32"
 
 
 @both
@@ -106,6 +114,7 @@ def test_replace_makes_another(made: dict[str, Any]) -> None:
     for replace in (dataclasses.replace, structs.replace) if made is OURS else (dataclasses.replace,):
         first = made["Leaf"](value=1.0, span=3)
         second = replace(first, kind="f64")
+        assert second != first and hash(second) == hash(made["Leaf"](value=1.0, kind="f64")) != hash(first)
         assert (second.value, second.kind, second.span, first.kind) == (1.0, "f64", 3, "f32")
         with pytest.raises(TypeError):
             replace(first, other=1)

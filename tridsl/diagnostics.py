@@ -31,11 +31,21 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """Half-open range of characters `[start, end)` in a source."""
+    """Half-open range of characters `[start, end)` in a source.
+
+    Where something stands says nothing about what it is: a span equals every span, and None. So spans are outside the equality and
+    the hash of whatever has one, and nodes are still compared field by field in C.
+    """
 
     source: SourceFile
     start: int
     end: int
+
+    def __eq__(self, other: object) -> bool:
+        return other is None or isinstance(other, Span)
+
+    def __hash__(self) -> int:
+        return hash(None)
 
     def to(self, other: Span) -> Span:
         return Span(source=self.source, start=min(self.start, other.start), end=max(self.end, other.end))

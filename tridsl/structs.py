@@ -32,7 +32,7 @@ else:
                 cls = _Made(cls.__name__, (*bases, msgspec.Struct), namespace, options=options)
             if not slots or cls.__options__ != options:
                 raise TypeError(f"{cls.__qualname__} has slots and the options of its base: {cls.__options__}")
-            if not repr:
+            if not repr and "__repr__" not in vars(cls):
                 cls.__repr__ = object.__repr__
             return cls
 
@@ -74,7 +74,8 @@ class _Made(type(msgspec.Struct)):  # type: ignore[misc]  # a C class
         unprinted = {field for field in hidden if not given[field].repr}
         defined = {"__eq__", "__hash__", "__repr__"} & namespace.keys()
         namespace |= {"__options__": options, "__given__": given, "__dataclass_fields__": _Fields()}
-        cls: Any = super().__new__(meta, name, bases, namespace, **options)
+        once = options["frozen"] and options["eq"]
+        cls: Any = super().__new__(meta, name, bases, namespace, **options, cache_hash=once)
         texts |= own
         cls.__declared__ = {field: texts[field] for field in cls.__struct_fields__}
         if uncompared and options["eq"] and not defined & {"__eq__", "__hash__"}:

@@ -6,7 +6,6 @@ Spans are not kept.
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ import msgspec
 from tridsl.api import signatures
 from tridsl.dtypes import DTYPES, DType
 from tridsl.ir import expr, op
+from tridsl.structs import declared
 
 T = TypeVar("T")
 
@@ -46,7 +46,8 @@ def from_bytes(record: bytes, kind: type[T]) -> T:
 
 @cache
 def _fields(kind: type) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(kind) if f.name != "span") if is_dataclass(kind) else kind._fields  # type: ignore[attr-defined]
+    named: tuple[str, ...] | None = getattr(kind, "_fields", None)  # of a named tuple
+    return tuple(name for name in declared(kind) if name != "span") if named is None else named
 
 
 def _plain(value: Any) -> Any:

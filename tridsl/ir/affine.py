@@ -7,6 +7,7 @@ anything this module does not look into (a variable, a load, a floor division, a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from tridsl.dtypes import BOOL, INDEX
 from tridsl.ir.expr import Binary, BinaryOp, Const, Expr, Lead, Select, Unary, Var, add, binary, index, mul, sub
@@ -40,15 +41,23 @@ class Polynomial:
         return Polynomial(terms=kept, constant=self.constant)
 
 
+REMEMBERED = 1 << 14
+"""Expressions whose texts and normal forms are kept: passes ask for those of the same few hundred again and again."""
+
+
+@lru_cache(REMEMBERED)
 def _key(atom: Expr) -> str:
     return atom.name if isinstance(atom, Var) else repr(atom)
 
 
 def _polynomial(terms: dict[Monomial, int], constant: int) -> Polynomial:
     kept = [(m, c) for m, c in terms.items() if c]
-    return Polynomial(terms=tuple(sorted(kept, key=lambda t: tuple(map(_key, t[0])))), constant=constant)
+    if len(kept) > 1:
+        kept.sort(key=lambda t: tuple(map(_key, t[0])))
+    return Polynomial(terms=tuple(kept), constant=constant)
 
 
+@lru_cache(REMEMBERED)
 def normal_form(expression: Expr) -> Polynomial:
     """The polynomial of an i64 expression."""
     return _join_divisions(_raw_form(expression))

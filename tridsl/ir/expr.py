@@ -37,7 +37,7 @@ FUNCTIONS: dict[str, int] = {
 class Node:
     """Base of every IR node: where in the user's text it came from."""
 
-    span: Span | None = field(default=None, compare=False, repr=False)
+    span: Span | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,53 +14,57 @@ N = TypeVar("N")
 _PLAIN = frozenset({"str", "int", "float", "bool", "DType", "str | None", "int | None", "bool | None", "Span | None", "tuple[str, ...]"})
 """Annotations of fields that hold no nodes. Whatever else a field is declared as, it is looked into."""
 
-_CHILD_FIELDS: dict[Any, tuple[str, ...]] = {}
+
+class _Fields(dict[type, "tuple[str, ...] | None"]):
+    """By class of a value: the fields of a node that may hold nodes; None for what is no node. One look-up says both: asking
+    `isinstance` of every value took a third of a compilation's time."""
+
+    def __missing__(self, kind: type) -> tuple[str, ...] | None:
+        names = tuple(name for name, text in declared(kind).items() if text not in _PLAIN) if issubclass(kind, Node) else None
+        self[kind] = names
+        return names
 
 
-def _child_fields(kind: Any) -> tuple[str, ...]:
-    names = _CHILD_FIELDS.get(kind)
-    if names is None:
-        names = _CHILD_FIELDS[kind] = tuple(name for name, text in declared(kind).items() if text not in _PLAIN)
-    return names
+_FIELDS = _Fields()
 
 
 def children(node: Node) -> Iterator[Node]:
     """Direct child nodes, in field order, looking into tuples."""
-    for name in _child_fields(node.__class__):
+    for name in _FIELDS[node.__class__] or ():
         value = getattr(node, name)
-        if isinstance(value, Node):
+        if value.__class__ is tuple:
+            yield from (item for item in value if _FIELDS[item.__class__] is not None)
+        elif _FIELDS[value.__class__] is not None:
             yield value
-        elif isinstance(value, tuple):
-            yield from (item for item in value if isinstance(item, Node))
 
 
 def walk(node: Node | tuple[Node, ...]) -> Iterator[Node]:
     """Every node below and including `node`, parents before children."""
-    stack: list[Node] = list(reversed(node)) if isinstance(node, tuple) else [node]
+    stack: list[Any] = list(reversed(node)) if isinstance(node, tuple) else [node]
     while stack:
         current = stack.pop()
         yield current
-        for name in reversed(_child_fields(current.__class__)):
+        for name in (_FIELDS[current.__class__] or ())[::-1]:
             value = getattr(current, name)
-            if isinstance(value, Node):
+            if value.__class__ is tuple:
+                stack += [item for item in value[::-1] if _FIELDS[item.__class__] is not None]
+            elif _FIELDS[value.__class__] is not None:
                 stack.append(value)
-            elif isinstance(value, tuple):
-                stack.extend(item for item in reversed(value) if isinstance(item, Node))
 
 
 def map_children(node: N, function: Callable[[Any], Any]) -> N:
     """`node` with `function` applied to each direct child. `function` may return a tuple to splice into a block."""
     changed: dict[str, Any] = {}
-    for name in _child_fields(node.__class__):
-        value = getattr(node, name)
-        if isinstance(value, Node):
-            new = function(value)
-            if new is not value:
-                changed[name] = new
-        elif isinstance(value, tuple) and value and any(isinstance(item, Node) for item in value):
+    for name in _FIELDS[node.__class__] or ():
+        value: Any = getattr(node, name)
+        if value.__class__ is tuple:
             new = _map_tuple(value, function)
-            if new is not value:
-                changed[name] = new
+        elif _FIELDS[value.__class__] is not None:
+            new = function(value)
+        else:
+            continue
+        if new is not value:
+            changed[name] = new
     return replace(node, **changed) if changed else node  # type: ignore[type-var]
 
 
@@ -68,10 +72,10 @@ def _map_tuple(items: tuple[Any, ...], function: Callable[[Any], Any]) -> tuple[
     out: list[Any] = []
     same = True
     for item in items:
-        new = function(item) if isinstance(item, Node) else item
+        new = item if _FIELDS[item.__class__] is None else function(item)
         same = same and new is item
-        if isinstance(new, tuple):
-            out.extend(new)
+        if new.__class__ is tuple:
+            out += new
         else:
             out.append(new)
     return items if same else tuple(out)

@@ -18,7 +18,7 @@ class StepBase:
     """`span`: where a text schedule wrote it (outside equality, so tuned and written schedules compare equal)."""
 
     stage: str
-    span: Span | None = field(default=None, compare=False, repr=False)
+    span: Span | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

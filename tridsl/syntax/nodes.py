@@ -16,7 +16,7 @@ from tridsl.structs import dataclass
 class Syntax:
     """Base. `span` is absent only on nodes that a program builds."""
 
-    span: Span | None = field(default=None, compare=False, repr=False)
+    span: Span | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class Infix(Syntax):
     operator: str
     left: Expression
     right: Expression
-    operator_span: Span | None = field(default=None, compare=False, repr=False)
+    operator_span: Span | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ class Invoke(Syntax):
     function: str
     args: tuple[Expression, ...]
     keywords: tuple[Keyword, ...] = ()
-    name_span: Span | None = field(default=None, compare=False, repr=False)
+    name_span: Span | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ class Access(Syntax):
     tensor: str
     index: tuple[Expression, ...]
     options: tuple[Keyword, ...] = ()
-    name_span: Span | None = field(default=None, compare=False, repr=False)
+    name_span: Span | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ class Reduction(Syntax):
     options: tuple[Keyword, ...]
     args: tuple[Expression, ...]
     scan: bool = False
-    name_span: Span | None = field(default=None, compare=False, repr=False)
+    name_span: Span | None = field(default=None, repr=False)
 
 
 Expression: TypeAlias = (
@@ -207,7 +207,7 @@ class Operation(Syntax):
     results: tuple[Parameter, ...]
     where: tuple[Expression, ...]
     body: tuple[Statement, ...]
-    name_span: Span | None = field(default=None, compare=False, repr=False)
+    name_span: Span | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +232,7 @@ class Monoid(Syntax):
     merge_names: tuple[str, str]
     merge: tuple[Statement, ...]
     result: Expression
-    name_span: Span | None = field(default=None, compare=False, repr=False)
+    name_span: Span | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +263,7 @@ class VerbCall(Syntax):
     verb: str
     args: tuple[Expression, ...]
     keywords: tuple[Keyword, ...] = ()
-    verb_span: Span | None = field(default=None, compare=False, repr=False)
+    verb_span: Span | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,7 +272,7 @@ class Directive(Syntax):
 
     tensor: str
     calls: tuple[VerbCall, ...]
-    tensor_span: Span | None = field(default=None, compare=False, repr=False)
+    tensor_span: Span | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,7 +283,7 @@ class ScheduleBlock(Syntax):
     device: str
     when: Expression | None
     items: tuple[Tunable | Require | Directive, ...]
-    op_span: Span | None = field(default=None, compare=False, repr=False)
+    op_span: Span | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
