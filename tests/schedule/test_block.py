@@ -161,6 +161,7 @@ ILLEGAL = [
     (SOFTMAX + ROWS, "O.wsum.parallel(h).block(t, 4)", "E0411"),
     (SOFTMAX + ROWS, "O.wsum.block(t, 4)\n O.wsum.at(O, h)", "E0411"),
     (SOFTMAX + ROWS, "O.wsum.block(t, 4).parallel(t.o)", "E0408"),
+    (SOFTMAX + ROWS, "O.wsum.block(t, 4)\n O.wsum.scale.at(O.wsum, t.o)", "E0410"),
     (SOFTMAX + ROWS, "O.layout(e, q)", "E0417"),
     (SOFTMAX + ROWS, "w.layout(t, q)", "E0417"),
     (SOFTMAX + ROWS, "P.layout(t, q)", "E0401"),

@@ -58,6 +58,10 @@ THRICE = """op thrice(x: i32[M, N]) -> y: i32[M] {
   y[i] = sum[r in 0..3, s in 0..N](x[i, s] * i32(r))
 }
 """
+SUMS = """op sums(x: i32[M, N]) -> z: i32[M] {
+  z[i] = sum[j](x[i, j] ^ 5) * 2
+}
+"""
 SQUARE = [{"M": m, "N": n, "K": k} for m, n, k in ((7, 13, 5), (4, 1, 16), (3, 33, 0), (0, 5, 3))]
 IMAGE = [{"H": h, "W": w} for h, w in ((1, 1), (2, 7), (13, 33), (17, 5))]
 LINES = [{"R": r, "N": n} for r, n in ((1, 1), (3, 37), (13, 2), (2, 64))]
@@ -76,6 +80,7 @@ LEGAL = [
     (THRICE, "y.split(s, 4)\n y.order(r, s.o, i, s.i)", [{"M": 3, "N": 0}, {"M": 3, "N": 9}], CPU),
     (MATMUL, SHARED, SQUARE, GPU),
     (MATMUL, 'C.split(i, 4).bind(i.i="lane.x")\n A.store(shared, at=k)', SQUARE, GPU),
+    (MATMUL, 'C.parts(k, 7)\n C.part.split(i, 2)\n C.part.bind(i.i="lane.y", k.i="lane.x")\n B.store(shared, at=k.i)', [{"M": 2, "N": 4, "K": 16}, {"M": 5, "N": 3, "K": 9}], GPU),
     (MIXED, "h.at(y, j)", IMAGE, CPU),
     (MIXED, "h.at(y, i)\n y.split(i, 8).vector(i.i)", IMAGE, CPU),
     (MIXED, "h.at(y, i)", IMAGE, GPU),
@@ -86,6 +91,7 @@ LEGAL = [
     (ROWS, "x.pack(at=n, reader=m)\n e.split(n, 8)\n m.at(e, n.i)\n x.pack(at=n.o)", [{"R": 8, "N": 31}], CPU),
     (ROWS, "y.sum.tile(r=4, k=8)\n e.split(r, 5)\n m.at(e, r.i)", LINES, CPU),
     (TURNED, "y.order(j, i)\n y.split(i, 4)\n y.sum.at(y, j)", [{"K": 5, "N": 5}, {"K": 9, "N": 3}, {"K": 0, "N": 2}], CPU),
+    (SUMS, "z.split(i, 8)\n z.sum.slide(z, i.o)\n z.sum.split(i, 64)", [{"M": 5, "N": 7}, {"M": 19, "N": 2}], CPU),
     (GATHER, "ids.pack(at=n)\n t.pack(at=n)", [{"V": 5, "N": 7}], CPU),
 ]
 

@@ -78,7 +78,8 @@ def _reduced_loops(s: loop.Accumulate, scope: Scope) -> Iterator[str]:
         declared = scope.tensors.get(target.tensor)
         mentioned = variables(target.index)
         for around in scope.loops[declared.loops if declared else 0 :]:
-            once = isinstance(around.extent, Const) and around.extent.value <= 1
+            most = around.extent.value if isinstance(around.extent, Const) else around.bound
+            once = most is not None and most <= 1
             if around.var in mentioned and around.reduce:
                 yield f"{target.tensor} is indexed with {around.var}, which is marked as reduced"
             repeats = around.var not in mentioned and not (around.reduce or around.carried or once or _starts(around, target) or _chosen(around, s))

@@ -42,7 +42,8 @@ def at(kernel: Kernel, step: At, spec: DeviceSpec) -> Kernel:
     iterations are computed again. When there are readers behind the loop too, the step is legal if every element is computed
     exactly once by it (the access is the loops' own point); the buffer then stays where it is.
 
-    E0410: a reader stands outside the loop (or before it), or the stage reads a parameter whose update comes first there. E0411: the stage's loops were already reshaped: put `.at` first.
+    E0410: a reader stands outside the loop (or before it), the stage reads a parameter whose update comes first there, or it goes on with
+    what another part began (the running maximum of a blocked softmax). E0411: the stage's loops were already reshaped: put `.at` first.
     E0414: the stage is a result and must be computed whole.
     """
     stage = step.stage
@@ -101,6 +102,12 @@ def check_place(kernel: Kernel, path: tuple[For, ...], block: Block, names: froz
             step.span,
             help=f"leave `{axis_of(loop.var)}` of `{step.stage}` serial",
         )
+    shared = names & frozenset().union(*(written(s) for p in kernel.phases for s in p.body))
+    if shared:
+        raise error(
+            "E0410", f"`{step.stage}` goes on with `{min(shared)}`, which begins outside it", step.span,
+            help=f"leave `{step.stage}` where it is",
+        )  # fmt: skip
     missing = out_of_scope(kernel, path, _first_reader(path[-1], names), block)
     if missing is not None:
         raise error(

@@ -136,10 +136,13 @@ def stage_copy(
         inner = map_children(node, read)
         return inner.a if isinstance(inner, Cast) and inner.a.dtype == inner.dtype and inner is not node else inner
 
+    path = (*enclosing(kernel, target.var), target)
+    again = bool(lanes) and any(loop not in lanes for loop in path[path.index(lanes[0]) :])  # the lanes come by more than once
+
     def placed(loop: For) -> For:
         before, behind = loop.body[:first], tuple(read(s) for s in loop.body[first:])
         start: Block = () if lanes else (alloc,)
-        if lanes and loop is not lanes[-1]:
+        if again:
             start = (Barrier(),)  # all lanes are done with what the panel held
         return replace(loop, body=(*before, *start, fetch, *behind))  # type: ignore[arg-type]
 
