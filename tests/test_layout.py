@@ -16,7 +16,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LINKS = ("backends", "autotune", "grammar", "stdlib")
-DATA = (".tri", ".toml", ".lark", ".json", ".pyi", ".hpp", "py.typed")
 
 
 @pytest.mark.parametrize("name", LINKS)
@@ -33,7 +32,7 @@ def package_files() -> set[str]:
     found = set()
     for name in filter(None, listed.stdout.split("\0")):
         place = name if name.startswith("tridsl/") else f"tridsl/{name}"
-        if name.endswith((".py", *DATA)) and (ROOT / name).is_file():
+        if (ROOT / name).is_file() and not (ROOT / name).is_symlink():
             found.add(place)
     return found
 
@@ -44,8 +43,8 @@ def test_every_folder_with_modules_is_a_package() -> None:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of what git tracks; pip fetches the build system that pyproject.toml asks for."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A wheel built from a copy of what git tracks, and what was said meanwhile; pip fetches the build system that pyproject.toml asks for."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -54,12 +53,21 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             continue
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, source / name, follow_symlinks=False)
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(source)],
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "-w", str(folder), str(source)],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    (built,) = folder.glob("*.whl")
-    return built
+    (file,) = folder.glob("*.whl")
+    return file, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(built: tuple[Path, str]) -> Path:
+    return built[0]
+
+
+def test_building_a_wheel_warns_of_nothing(built: tuple[Path, str]) -> None:
+    assert [line for line in built[1].splitlines() if "BuildBackendWarning" in line or "absent from the `packages`" in line] == []
 
 
 def test_the_wheel_has_every_module_and_data_file(wheel: Path) -> None:
