@@ -5,8 +5,8 @@
     ops = tridsl.load("kernels.tri")           # a namespace of ops
     ops = tridsl.compile("op twice(x: f32[N]) -> y: f32[N] { y[i] = 2 * x[i] }")
 
-Importing this loads the call layer and the passes, so that a first call is short; the parser and LLVM are imported when something
-must be compiled.
+Importing this loads the call layer, and a call of a kernel that the cache has nothing more; the parser, the passes and LLVM are imported
+when something must be compiled.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import tridsl.devices  # noqa: F401  # the package, before the function of that name below hides it
 from tridsl import stdlib
-from tridsl.api import compilation, decorator, library, memory  # noqa: F401  # compilation: here rather than in the first call
+from tridsl.api import decorator, library, memory
 from tridsl.api.devices import devices
 from tridsl.api.library import Readable
 from tridsl.api.ops import Namespace

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import sysconfig
 import threading
 from functools import cache
 from typing import Any, Protocol
@@ -126,7 +125,7 @@ def abi_problem() -> str | None:
     """Why the native dispatcher cannot be used here, or None. Looks at live objects, not at version numbers alone."""
     if sys.implementation.name != "cpython" or sys.byteorder != "little" or sys.maxsize != 2**63 - 1:
         return "not a 64-bit little-endian CPython"
-    if sysconfig.get_config_var("Py_GIL_DISABLED") or hasattr(sys, "gettotalrefcount"):
+    if "t" in sys.abiflags or hasattr(sys, "gettotalrefcount"):
         return "a free-threaded or debug interpreter"
     pair = ("a", object())
     items = id(pair) + tuple.__basicsize__

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tridsl import pipeline
 from tridsl.api import calls
@@ -28,6 +27,9 @@ from tridsl.program.realise import Target
 from tridsl.schedule.steps import Schedule
 from tridsl.schedule.text import text_schedule
 from tridsl.structs import replace
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray  # 5 ms of start-up time
 
 
 def build_kernel(request: Request, target: Target) -> Binary:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tridsl.api import calls
 from tridsl.api.calls import Symbol
-from tridsl.api.compilation import text_steps
 from tridsl.api.engine import Engine
 from tridsl.api.resolution import Call, Options, Resolved, resolve, whole_op
 from tridsl.check.sizes import Number
@@ -19,8 +18,10 @@ from tridsl.program.graph import Node
 from tridsl.program.realise import Served, Target, default_threads
 from tridsl.program.trace import Tracer
 from tridsl.program.tuner import Asked, Tuner, served
-from tridsl.schedule.steps import Schedule
 from tridsl.structs import dataclass, replace
+
+if TYPE_CHECKING:
+    from tridsl.schedule.steps import Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class _Called:
         served = self.engine.choice(self._asked(target))
 
         def text(chosen: Schedule | None) -> Schedule | None:
+            from tridsl.api.compilation import text_steps  # start-up time: imports the compiler
+
             return text_steps(self.engine, self.call, self.resolved, target.device.spec, chosen)
 
         refuse = served.refuse

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
+from pathlib import Path
 
 import msgspec
 
+_FOLDER = Path(__file__).with_name("answers")
 Answer = int | str | bool
 
 
@@ -48,7 +49,7 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 @cache
 def shipped(chip: str) -> Mapping[tuple[str, tuple[tuple[str, str], ...], str], Row]:
     """The rows for chips of this name, by subject; none where there is no file."""
-    file = resources.files("tridsl.devices").joinpath("answers", f"{chip}.toml")
+    file = _FOLDER / f"{chip}.toml"
     if not file.is_file():
         return {}
     return {row.subject: row for row in msgspec.toml.decode(file.read_bytes(), type=Sheet).row}
@@ -56,5 +57,4 @@ def shipped(chip: str) -> Mapping[tuple[str, tuple[tuple[str, str], ...], str], 
 
 def sheets() -> tuple[str, ...]:
     """Names of the chips that have answers."""
-    folder = resources.files("tridsl.devices").joinpath("answers")
-    return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))) if folder.is_dir() else ()
+    return tuple(sorted(file.stem for file in _FOLDER.glob("*.toml")))

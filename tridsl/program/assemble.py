@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tridsl.backend import Binary, Recorder
 from tridsl.buffer import check_trits
@@ -26,6 +25,9 @@ from tridsl.program.runs import runs
 from tridsl.runtime.execute import Program, Reference, Step, Temporary
 from tridsl.runtime.memory import allocate, require
 from tridsl.structs import dataclass, replace
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray  # 5 ms of start-up time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
