@@ -28,7 +28,6 @@ from tridsl.passes.specialise import Specialisation, specialise
 from tridsl.passes.strip_vectors import strip_vectors
 from tridsl.passes.to_loops import to_loops
 from tridsl.passes.unsigned_dots import unsigned_dots
-from tridsl.passes.version_tails import version_tails
 from tridsl.passes.whole_tiles import whole_tiles
 from tridsl.schedule.apply import apply_schedule
 from tridsl.schedule.automatic import automatic
@@ -59,7 +58,6 @@ SCHEDULE: Stages = (
     ("simplify", lambda kernel, build: simplify(kernel)),  # not before schedule: it dissolves loops that steps name
 )
 LOWER: Stages = (
-    ("version_tails", lambda kernel, build: version_tails(kernel)),  # each body has register tiles of its own
     ("register_tiles", lambda kernel, build: register_tiles(kernel)),
     ("place_init", lambda kernel, build: place_init(kernel)),  # what register_tiles left in memory
     ("pad_tiles", lambda kernel, build: pad_tiles(kernel)),  # sees the register tiles

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.passes.golden import MATMUL, body
 from tests.schedule import programs
 from tridsl.ir.loop import For, If, Kernel
 from tridsl.ir.walk import walk
 
 PRODUCT = "op f(A: f32[M, K], B: f32[K, N]) -> C: f32[M, N] { C[i, j] = sum[k](A[i, k] * B[k, j]) }"
+ROWS = "C.tile(i=12, j=16).split(k, 4).order(j.o, k.o, i.o, k.i, i.i, j.i).parallel(i.o).unroll(i.i).vector(j.i)\n B.pack(at=k.o)"
 TILED = "C.tile(i=4, j=16).order(i.o, j.o, k, i.i, j.i).vector(j.i).unroll(i.i)"
 
 
@@ -45,3 +47,36 @@ def test_the_meaning_stays(rows: int) -> None:
     sizes = {"M": rows, "K": 5, "N": 19}
     for steps in (TILED, TILED.replace("unroll(i.i)", "unroll(i.i).parallel(i.o)"), TILED.replace("i.o, j.o, k", "k, i.o, j.o")):
         programs.check_same(op, programs.steps_of(op, steps, **sizes), sizes)
+
+
+def test_a_last_tile_of_known_length_has_a_body_without_questions() -> None:
+    text = body("finish", MATMUL, ROWS.replace("split(k, 4)", "split(k, 8)"), sizes={"M": 20, "N": 16, "K": 8})
+    assert """\
+parallel i.o < 2
+  if i.o < 1
+""" in text
+    assert """\
+    for k.i < 8 reduce
+      unroll i.i < 12
+        vector j.i < 16
+          C:acc.sum[i.i, j.i] += A[i.i + i.o*12, k.i] * B.pack[k.i, j.i]
+""" in text
+    assert """\
+    for k.i.tail < 8 reduce
+      unroll i.i.tail < 8
+        vector j.i.tail < 16
+          C:acc.sum.tail[i.i.tail, j.i.tail] += A[i.i.tail + 12, k.i.tail] * B.pack[k.i.tail, j.i.tail]
+""" in text
+
+
+def test_what_needs_no_second_body() -> None:
+    whole = body("finish", MATMUL, ROWS, sizes={"M": 24, "N": 16, "K": 8})
+    padded = body("finish", MATMUL, ROWS + "\n A.pack(at=i.o)", sizes={"M": 20, "N": 16, "K": 8})
+    nothing = body("finish", MATMUL, ROWS, sizes={"M": 20, "N": 16, "K": 0})  # the result is still started, in one place
+    assert not any(".tail" in text for text in (whole, padded, nothing))
+
+
+@pytest.mark.parametrize("sizes", [{"M": 20, "N": 20, "K": 10}, {"M": 13, "N": 1, "K": 1}, {"M": 25, "N": 16, "K": 0}])
+def test_the_meaning_stays_with_panels(sizes: dict[str, int]) -> None:
+    op = programs.op_of(MATMUL)
+    programs.check_same(op, programs.steps_of(op, ROWS), sizes)

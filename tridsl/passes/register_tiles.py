@@ -23,7 +23,6 @@ from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, binary, both, i
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Kernel, Prefetch, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, substitute, walk
 from tridsl.passes.place_init import start_nest
-from tridsl.passes.version_tails import TAIL
 from tridsl.schedule.nest import stage_of, trip_bound
 from tridsl.structs import replace
 
@@ -128,7 +127,7 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType], joining
         return None
     space = "reg" if straight else "l1"
     buffers = [
-        Buffer(name=f"{stage}:acc.{state}{TAIL * root.var.count(TAIL)}", dtype=dtype, shape=tuple(index(n) for n in sizes), space=space, padded=(True,) * len(sizes))  # type: ignore[arg-type]
+        Buffer(name=f"{stage}:acc.{state}", dtype=dtype, shape=tuple(index(n) for n in sizes), space=space, padded=(True,) * len(sizes))  # type: ignore[arg-type]
         for state, dtype in zip(reducer.states, reducer.dtypes)
     ]
     place = tuple(Var(name=l.var) for l in tile)

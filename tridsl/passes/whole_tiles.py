@@ -4,7 +4,11 @@
                                                                                      else: for k: unroll i.i < min(8, 68 - i.o*8): …
 
 Otherwise each row of the tile asks in every round whether it is there. The question moves to the innermost loop that decides the
-answer, which may be shared among threads.
+answer, which may be shared among threads. Where only the last iteration of that loop has a tail, whose length is then known, both bodies
+have constant tiles:
+
+    for i.o < 43: for k: unroll i.i < min(12, 512 - i.o*12): …          ->      for i.o < 43: if i.o < 42: for k: unroll i.i < 12: …
+                                                                                     else: for k: unroll i.i < 8: …
 """
 
 from __future__ import annotations
@@ -12,9 +16,10 @@ from __future__ import annotations
 from functools import partial
 
 from tridsl.dtypes import INDEX
-from tridsl.ir.expr import Binary, Const, Expr, binary
+from tridsl.ir.affine import interval
+from tridsl.ir.expr import Binary, Const, Expr, Var, binary, index
 from tridsl.ir.loop import Block, For, If, Kernel
-from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.fresh import fresh
 from tridsl.structs import replace
 
@@ -36,7 +41,7 @@ def _visit(loop: For) -> For:
         return loop
     body = loop.body
     for tail in tails:
-        body = (_asked(body, tail),)
+        body = (_asked(body, tail, loop),)
     return replace(loop, body=body)
 
 
@@ -57,12 +62,25 @@ def _sides(extent: Binary) -> tuple[Const, Expr] | None:
     return (extent.b, extent.a) if isinstance(extent.b, Const) and extent.b.dtype == INDEX else None
 
 
-def _asked(body: Block, tail: Binary) -> If:
+def _asked(body: Block, tail: Binary, loop: For) -> If:
     sides = _sides(tail)
     assert sides is not None
     whole, rest = sides
     then = rewrite(body, {For: partial(_whole, tail=tail, extent=whole)})
-    return If(condition=binary("le", whole, rest), then=then, otherwise=fresh(body, ".tail"))
+    last = _last(loop, whole, rest)
+    if last is None:
+        return If(condition=binary("le", whole, rest), then=then, otherwise=fresh(body, ".tail"))
+    otherwise = fresh(substitute(body, {loop.var: last}), ".tail")
+    return If(condition=binary("lt", Var(name=loop.var), last), then=then, otherwise=otherwise)
+
+
+def _last(loop: For, whole: Const, rest: Expr) -> Const | None:
+    """The last iteration of `loop`, where the tile is whole in all the others."""
+    if not isinstance(loop.extent, Const) or variables(rest) != {loop.var}:
+        return None
+    last = int(loop.extent.value) - 1
+    least, _ = interval(rest, {loop.var: (0, last - 1)})
+    return index(last) if least is not None and least >= int(whole.value) else None
 
 
 def _whole(loop: For, tail: Binary, extent: Const) -> For:
