@@ -19,7 +19,7 @@ import platformdirs
 from tridsl.diagnostics import TriError
 
 if TYPE_CHECKING:
-    from tridsl.autotune.tune import Result
+    from tridsl.autotune.request import Result
     from tridsl.personality.belief import Winner
     from tridsl.personality.evidence import Key
     from tridsl.personality.store import Store
@@ -122,7 +122,8 @@ class Serving:
 
     def _search(self, asked: Asked, arguments: dict[str, Any]) -> Result:
         from tridsl.autotune.packed import laid_out  # start-up time: a search needs the compiler
-        from tridsl.autotune.tune import Request, tune
+        from tridsl.autotune.request import Request
+        from tridsl.autotune.tune import tune
 
         op = laid_out(asked.op(), asked.layouts)
         names = {p.name for p in op.inputs}

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tests.autotune.kernels import MATMUL, SAXPY, TEXT, cpu, op
 from tridsl.autotune.measure import Limits
-from tridsl.autotune.tune import Request, tune
+from tridsl.autotune.request import Request
+from tridsl.autotune.tune import tune
 from tridsl.personality.evidence import Forget, Pin, Trial
 from tridsl.personality.store import Store
 

@@ -15,7 +15,7 @@ from tridsl.api.devices import find
 from tridsl.api.resolution import identify, resolve
 from tridsl.autotune.measure import Bench, Failure, Subject
 from tridsl.autotune.packed import laid_out, layouts_of, of_elements
-from tridsl.autotune.tune import Request
+from tridsl.autotune.request import Request
 from tridsl.diagnostics import TriError
 from tridsl.personality.keys import key_of
 

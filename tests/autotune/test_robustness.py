@@ -28,7 +28,9 @@ from tests.autotune.sessions import MARK, QUICK, request
 from tests.autotune.test_measure import children
 from tests.personality.makers import Reports
 from tridsl.autotune.measure import Limits
-from tridsl.autotune.tune import FINAL, Memory, Progress, Request, Result, tune
+from tridsl.autotune.request import Memory, Progress, Request, Result
+from tridsl.autotune.session import FINAL
+from tridsl.autotune.tune import tune
 from tridsl.autotune.worker import Prepare
 from tridsl.autotune.zygote import zygote
 from tridsl.diagnostics import TriError

@@ -14,8 +14,9 @@ import pytest
 from tests.autotune.kernels import MATMUL, SAXPY, TEXT, cpu, module, op
 from tests.autotune.planted import make, planted
 from tridsl.autotune.measure import Limits
+from tridsl.autotune.request import Memory, Progress, Request
 from tridsl.autotune.space import Asked, Space, automatic_space
-from tridsl.autotune.tune import Memory, Progress, Request, tune
+from tridsl.autotune.tune import tune
 from tridsl.autotune.worker import Job, Prepared
 from tridsl.diagnostics import TriError
 from tridsl.personality.store import Store

@@ -45,8 +45,9 @@ from tridsl.api.devices import find
 from tridsl.autotune import stats
 from tridsl.autotune.measure import Bench, Failure, Runner, Subject
 from tridsl.autotune.predicted import Predictor
+from tridsl.autotune.request import Memory, Request, Result
 from tridsl.autotune.space import space_of
-from tridsl.autotune.tune import Memory, Request, Result, tune
+from tridsl.autotune.tune import tune
 from tridsl.cli.bench.cases import Case, bench_blocks
 from tridsl.cli.settings import Settings
 from tridsl.cli.subjects import Question, request_for, subjects

@@ -12,8 +12,8 @@ import pytest
 
 from tests.cli.command import Command, Outcome
 from tests.personality.makers import Reports, campaign, failed
+from tridsl.autotune.request import Request
 from tridsl.autotune.space import space_of
-from tridsl.autotune.tune import Request
 from tridsl.cli.settings import Settings
 from tridsl.cli.subjects import Question, subjects
 from tridsl.cli.targets import services_for

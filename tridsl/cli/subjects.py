@@ -11,7 +11,7 @@ from tridsl import stdlib
 from tridsl.api.devices import devices, find
 from tridsl.api.engine import Services
 from tridsl.autotune.packed import laid_out
-from tridsl.autotune.tune import Request
+from tridsl.autotune.request import Request
 from tridsl.backend import Device
 from tridsl.check.sizes import Number
 from tridsl.cli.bench.cases import bench_blocks

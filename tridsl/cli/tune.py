@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from tridsl.autotune.tune import Progress, Result, tune
+from tridsl.autotune.request import Progress, Result
+from tridsl.autotune.tune import tune
 from tridsl.cli.output import INTERRUPTED, NOTHING_MEASURED, OK, USER, Report, diagnostic_data
 from tridsl.cli.settings import Settings
 from tridsl.cli.subjects import Question, Subject, subjects

@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 
 from tridsl.autotune.predicted import Predictor
+from tridsl.autotune.request import Request
 from tridsl.autotune.space import Asked, Point, Space, describe, show, space_of
-from tridsl.autotune.tune import Request
 from tridsl.cli.evidence import (
     LEAST,
     Known,
