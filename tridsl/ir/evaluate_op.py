@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import field
 from typing import Any
 
 import numpy as np
 
 from tridsl.diagnostics import CheckFailed
-from tridsl.dtypes import INDEX, NUMPY_TYPES, DType
+from tridsl.dtypes import INDEX, NUMPY_TYPES
 from tridsl.ir import scalar
-from tridsl.ir.expr import Binary, Boundary, Call, Cast, Const, Expr, Load, Select, Unary, Var
+from tridsl.ir.expr import Expr, Var
 from tridsl.ir.op import Axis, Compact, Map, Op, Reduce, Reducer, Scalar, Scan, Stage, Target, Tensor, TopK
-from tridsl.structs import dataclass
-
-Array = np.ndarray[Any, Any]
-Argument = Array | int | float | bool
+from tridsl.ir.op_values import Argument, Array, World
 
 _GRID_POINTS = 1 << 21
 
@@ -42,7 +38,7 @@ def evaluate_op(
     every intermediate. Raises ValueError where a contract of the op does not hold or an array has another shape or type
     than declared, CheckFailed (an IndexError) for a data-dependent index outside its tensor or a broken check.
     """
-    world = _World(op=op, exact=exact)
+    world = World(op=op, exact=exact)
     world.scalars.update({name: (np.asarray(sizes[name], dtype=np.int64), INDEX) for name in op.sizes})
     for parameter in op.params:
         if isinstance(parameter, Scalar):
@@ -75,143 +71,6 @@ def infer_sizes(op: Op, arguments: Mapping[str, Argument]) -> dict[str, int]:
                 if isinstance(dimension, Var):
                     found.setdefault(dimension.name, length)
     return found
-
-
-@dataclass(slots=True)
-class _World:
-    """Everything a stage can read. Tensors are held as `scalar.held_type`, so a value is what a load gives after its cast."""
-
-    op: Op
-    exact: bool
-    scalars: dict[str, tuple[Array, DType]] = field(default_factory=dict)
-    tensors: dict[str, Array] = field(default_factory=dict)
-    types: dict[str, DType] = field(default_factory=dict)
-    outside: list[str] = field(default_factory=list)
-
-    def bind_scalar(self, parameter: Scalar, arguments: Mapping[str, Argument]) -> None:
-        value = arguments.get(parameter.name, parameter.default.value if parameter.default is not None else None)
-        if value is None:
-            raise ValueError(f"no value for `{parameter.name}`")
-        self.scalars[parameter.name] = (
-            scalar.constant(Const(value=value, dtype=parameter.dtype), self.exact),  # type: ignore[arg-type]
-            parameter.dtype,
-        )
-
-    def bind_tensor(self, parameter: Tensor, arguments: Mapping[str, Argument]) -> None:
-        array = np.asarray(arguments[parameter.name])
-        shape = self.shape(parameter.shape)
-        if array.dtype != NUMPY_TYPES[parameter.dtype] or array.shape != shape:
-            declared = f"{NUMPY_TYPES[parameter.dtype]}{list(shape)}"
-            raise ValueError(f"`{parameter.name}` is {array.dtype}{list(array.shape)}, declared {declared}")
-        self.tensors[parameter.name] = array.astype(scalar.held_type(parameter.dtype, self.exact))  # always a copy
-        self.types[parameter.name] = parameter.dtype
-
-    def shape(self, dimensions: Sequence[Expr]) -> tuple[int, ...]:
-        return tuple(max(0, int(self.value(d, {}))) for d in dimensions)
-
-    def bounds(self, axis: Axis) -> tuple[int, int]:
-        low, high = int(self.value(axis.lo, {})), int(self.value(axis.hi, {}))
-        return low, max(low, high)
-
-    def target(self, name: str, dtype: DType, default_shape: tuple[int, ...]) -> Array:
-        """The array a stage writes: an inout parameter's own contents, or zeros of the declared shape."""
-        if name not in self.tensors:
-            declared = [t for t in (*self.op.tensors, *self.op.intermediates) if t.name == name]
-            shape = self.shape(declared[0].shape) if declared else default_shape
-            self.tensors[name] = np.zeros(shape, dtype=scalar.held_type(dtype, self.exact))
-            self.types[name] = dtype
-        return self.tensors[name]
-
-    def is_parameter(self, name: str) -> bool:
-        return any(p.name == name for p in self.op.params)
-
-    def value(self, expr: Expr, variables: Mapping[str, Array]) -> Array:
-        return _EXPRESSIONS[type(expr)](self, expr, variables)
-
-
-# Expressions.
-
-
-def _const(world: _World, e: Const, variables: Mapping[str, Array]) -> Array:
-    return scalar.constant(e, world.exact)
-
-
-def _var(world: _World, e: Var, variables: Mapping[str, Array]) -> Array:
-    if e.name in variables:
-        return variables[e.name]
-    value, dtype = world.scalars[e.name]
-    return value.astype(np.int64) if e.dtype == INDEX and dtype != INDEX else value  # an integer parameter as an index
-
-
-def _unary(world: _World, e: Unary, variables: Mapping[str, Array]) -> Array:
-    return scalar.UNARY[e.op](world.value(e.a, variables))
-
-
-def _binary(world: _World, e: Binary, variables: Mapping[str, Array]) -> Array:
-    return scalar.BINARY[e.op](world.value(e.a, variables), world.value(e.b, variables))
-
-
-def _select(world: _World, e: Select, variables: Mapping[str, Array]) -> Array:
-    return np.where(world.value(e.condition, variables), world.value(e.a, variables), world.value(e.b, variables))
-
-
-def _cast(world: _World, e: Cast, variables: Mapping[str, Array]) -> Array:
-    return scalar.cast(world.value(e.a, variables), e.a.dtype, e.dtype, world.exact)
-
-
-def _call(world: _World, e: Call, variables: Mapping[str, Array]) -> Array:
-    return scalar.call(e.function, tuple(world.value(a, variables) for a in e.args), e.dtype, world.exact)
-
-
-def _load(world: _World, e: Load, variables: Mapping[str, Array]) -> Array:
-    array = world.tensors[e.tensor]
-    if not e.index:
-        return array
-    index = [np.asarray(world.value(i, variables)) for i in e.index]
-    inside: Array = np.asarray(True)
-    mapped = []
-    for axis, (position, length) in enumerate(zip(index, array.shape, strict=True)):
-        if e.boundary is not None:
-            if axis == 0 and e.boundary.extent is not None:
-                length = int(world.value(e.boundary.extent, {}))
-            position = map_boundary(e.boundary, position, length)
-        within = (position >= 0) & (position < length)
-        inside = inside & within
-        mapped.append(np.where(within, position, 0))
-    if inside.all():
-        if not array.size:  # so the grid is empty too
-            return np.zeros(inside.shape, dtype=array.dtype)
-        return array[tuple(mapped)]
-    if e.boundary is None:
-        raise IndexError(f"{e.tensor} of shape {list(array.shape)} is read outside; the op is not well formed")
-    if e.boundary.mode == "raise":
-        axes = ", ".join(str(n) for n in array.shape)
-        world.outside.append(f"an index into `{e.tensor}` is outside its shape [{axes}]")
-    read = array[tuple(mapped)] if array.size else np.zeros((), dtype=array.dtype)
-    pad: Array = np.zeros((), dtype=array.dtype)
-    if e.boundary.value is not None:
-        pad = scalar.cast(world.value(e.boundary.value, variables), e.boundary.value.dtype, e.dtype, world.exact)
-    return np.where(inside, read, pad)
-
-
-def map_boundary(boundary: Boundary, position: Array, length: int) -> Array:
-    """The index inside `0..length` that `position` stands for; unchanged for `value` and `raise`, and where length is 0."""
-    if boundary.mode in ("value", "raise") or length == 0:
-        return position
-    if boundary.mode == "edge":
-        return np.clip(position, 0, length - 1)
-    if boundary.mode == "wrap":
-        return np.remainder(position, length)
-    mirrored = length - 1 if boundary.mode == "reflect" else length  # reflect does not repeat the border element
-    if mirrored == 0:
-        return np.zeros_like(position)
-    folded = np.remainder(position, 2 * mirrored)
-    return np.where(folded < length, folded, (0 if boundary.mode == "reflect" else -1) + 2 * mirrored - folded)
-
-
-_EXPRESSIONS: dict[type, Callable[[_World, Any, Mapping[str, Array]], Array]] = {
-    Const: _const, Var: _var, Unary: _unary, Binary: _binary, Select: _select, Cast: _cast, Call: _call, Load: _load,
-}  # fmt: skip
 
 
 # Grids.
@@ -252,7 +111,7 @@ def _lengths(box: Sequence[Range]) -> tuple[int, ...]:
 
 
 def _store(
-    world: _World, target: Target, axes: Sequence[Axis], bounds: Sequence[Range], box: Sequence[Range], value: Array
+    world: World, target: Target, axes: Sequence[Axis], bounds: Sequence[Range], box: Sequence[Range], value: Array
 ) -> None:
     """Writes `value` (one dimension per axis) over `box`: parameters at the index itself, intermediates from 0."""
     places = {
@@ -273,7 +132,7 @@ def _store(
 # Stages.
 
 
-def _map(world: _World, stage: Map) -> None:
+def _map(world: World, stage: Map) -> None:
     bounds = [world.bounds(a) for a in stage.axes]
     target = Target(name=stage.name, dtype=stage.dtype, axes=tuple(a.name for a in stage.axes))
     world.target(stage.name, stage.dtype, _lengths(bounds))
@@ -283,7 +142,7 @@ def _map(world: _World, stage: Map) -> None:
 
 
 def _lifted(
-    world: _World,
+    world: World,
     reducer: Reducer,
     values: Sequence[Expr],
     variables: Mapping[str, Array],
@@ -300,7 +159,7 @@ def _lifted(
     return out
 
 
-def merge(world: _World, reducer: Reducer, a: Sequence[Array], b: Sequence[Array]) -> list[Array]:
+def merge(world: World, reducer: Reducer, a: Sequence[Array], b: Sequence[Array]) -> list[Array]:
     """`reducer.merge` of two tuples of states."""
     if reducer.op is not None:
         return [_ufunc(reducer)(a[0], b[0])]
@@ -313,11 +172,11 @@ def _ufunc(reducer: Reducer) -> Any:
     return on_bool if reducer.dtypes[0].kind == "bool" else on_rest
 
 
-def _identity(world: _World, reducer: Reducer) -> list[Array]:
+def _identity(world: World, reducer: Reducer) -> list[Array]:
     return [scalar.constant(c, world.exact) for c in reducer.identity]
 
 
-def _combine(world: _World, stage: Reduce, states: list[Array], first: int) -> list[Array]:
+def _combine(world: World, stage: Reduce, states: list[Array], first: int) -> list[Array]:
     """All points of the dimensions from `first` on combined, in order; each state keeps the dimensions before `first`."""
     flat = [s.reshape(s.shape[:first] + (-1,)) for s in states]
     count = flat[0].shape[-1]
@@ -344,7 +203,7 @@ def _append_last(merged: Array, states: Array) -> Array:
     return np.concatenate([merged, last], axis=-1)
 
 
-def _reduce(world: _World, stage: Reduce) -> None:
+def _reduce(world: World, stage: Reduce) -> None:
     bounds, over = [world.bounds(a) for a in stage.axes], [world.bounds(a) for a in stage.over]
     rank, first = len(bounds) + len(over), len(bounds)
     for target in stage.targets:
@@ -366,7 +225,7 @@ def _reduce(world: _World, stage: Reduce) -> None:
             _store(world, target, stage.axes, bounds, box, _full(value, shape))
 
 
-def _scan(world: _World, stage: Scan) -> None:
+def _scan(world: World, stage: Scan) -> None:
     axes, bounds = (*stage.axes, stage.along), [world.bounds(a) for a in (*stage.axes, stage.along)]
     rank, length = len(axes), bounds[-1][1] - bounds[-1][0]
     lifted = _lifted(world, stage.reducer, stage.values, _grid(axes, bounds, rank), (length,), rank)
@@ -381,7 +240,7 @@ def _scan(world: _World, stage: Scan) -> None:
         _store(world, target, axes, bounds, bounds, value)
 
 
-def _running(world: _World, reducer: Reducer, values: list[Array], length: int) -> list[Array]:
+def _running(world: World, reducer: Reducer, values: list[Array], length: int) -> list[Array]:
     if reducer.op is not None:
         return [_ufunc(reducer).accumulate(values[0], axis=-1, dtype=values[0].dtype)] if length else values
     step = 1
@@ -395,7 +254,7 @@ def _running(world: _World, reducer: Reducer, values: list[Array], length: int) 
     return values
 
 
-def _compact(world: _World, stage: Compact) -> None:
+def _compact(world: World, stage: Compact) -> None:
     box = [world.bounds(stage.along)]
     grid, lengths = _grid((stage.along,), box, 1), _lengths(box)
     keep = _full(world.value(stage.keep, grid), lengths)
@@ -406,7 +265,7 @@ def _compact(world: _World, stage: Compact) -> None:
     world.types[stage.length] = INDEX
 
 
-def _topk(world: _World, stage: TopK) -> None:
+def _topk(world: World, stage: TopK) -> None:
     axes, bounds = (*stage.axes, stage.along), [world.bounds(a) for a in (*stage.axes, stage.along)]
     count = int(world.value(stage.k, {}))
     value = _full(world.value(stage.value, _grid(axes, bounds, len(axes))), _lengths(bounds))
@@ -422,7 +281,7 @@ def _topk(world: _World, stage: TopK) -> None:
         )
 
 
-_STAGES: dict[type[Stage], Callable[[_World, Any], None]] = {
+_STAGES: dict[type[Stage], Callable[[World, Any], None]] = {
     Map: _map,
     Reduce: _reduce,
     Scan: _scan,

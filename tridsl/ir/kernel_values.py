@@ -194,7 +194,7 @@ def function(name: str, dtype: DType) -> Callable[..., Any]:
 
 
 def boundary_index(mode: str) -> Callable[[int, int], int]:
-    """The index inside `0..length` an access outside stands for (see `evaluate_op.map_boundary`)."""
+    """The index inside `0..length` an access outside stands for (see `op_values.map_boundary`)."""
     return {"edge": _edge, "wrap": _wrap, "reflect": _reflect, "symmetric": _symmetric}[mode]
 
 
