@@ -120,11 +120,18 @@ class RecordedLaunch:
     slots: tuple[bool | int | float, ...]
 
 
+class Recording(Executable, Protocol):
+    """Several launches as one executable, which takes those of `arrays` that are the caller's, in order."""
+
+    @property
+    def arrays(self) -> Sequence[Held]: ...
+
+
 @runtime_checkable
 class Recorder(Protocol):
     """A driver that runs several launches as one."""
 
-    def record(self, launches: Sequence[RecordedLaunch], arrays: Sequence[Held], memory_bytes: int, device: Device) -> Executable:
+    def record(self, launches: Sequence[RecordedLaunch], arrays: Sequence[Held], memory_bytes: int, device: Device) -> Recording:
         """`launches` in order, each seeing what those before it wrote. The executable takes the caller's `arrays`, in order; the
         others share `memory_bytes` on the device."""
 
@@ -145,6 +152,21 @@ class Driver(Protocol):
 
     def load(self, binary: Binary, device: Device) -> Executable:
         """Make a binary runnable on `device`."""
+
+
+@runtime_checkable
+class Keeps(Driver, Protocol):
+    """A driver whose devices have memory of their own, in which arrays can stay between runs. What `keep` returns stands for the array
+    among the slots of the device's executables until it is dropped. All raise TriError for a failing device."""
+
+    def keep(self, array: Any, device: Device) -> Any:
+        """A copy of a contiguous NumPy array in the memory of `device`. TriError E0602 where there is too little of it."""
+
+    def fetch(self, kept: Any, array: Any, device: Device) -> None:
+        """What is kept, into a contiguous array of as many bytes."""
+
+    def drop(self, kept: Any, device: Device) -> None:
+        """Give the memory back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,13 +6,18 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
+
+import numpy as np
 
 from tridsl.backend import Binary, Device, Held, RecordedLaunch
 from tridsl.backends.vulkan.api import open_api
+from tridsl.backends.vulkan.commands import download, upload
 from tridsl.backends.vulkan.device import LogicalDevice, open_device
 from tridsl.backends.vulkan.executable import VulkanExecutable, load_executable
 from tridsl.backends.vulkan.facts import PhysicalDevice, query_device
 from tridsl.backends.vulkan.instance import Instance, no_driver, open_instance
+from tridsl.backends.vulkan.memory import DeviceArray
 from tridsl.backends.vulkan.recording import VulkanRecording, load_recording
 from tridsl.backends.vulkan.settings import VulkanSettings
 from tridsl.diagnostics import error
@@ -48,6 +53,28 @@ class VulkanDriver:
     def record(self, launches: Sequence[RecordedLaunch], arrays: Sequence[Held], memory_bytes: int, device: Device) -> VulkanRecording:
         """`backend.Recorder`: one command buffer, replayed with one submit."""
         return load_recording(self.open(device.name), launches, arrays, memory_bytes)
+
+    def keep(self, array: Any, device: Device) -> DeviceArray:
+        """`backend.Keeps`."""
+        opened = self.open(device.name)
+        with opened.lock:
+            opened.require_alive()
+            kept = opened.memory.allocate(array.nbytes)
+        if array.nbytes:
+            upload(opened, _bytes_of(array), kept)
+        return kept
+
+    def fetch(self, kept: DeviceArray, array: Any, device: Device) -> None:
+        """`backend.Keeps`."""
+        if array.nbytes:
+            download(self.open(device.name), kept, _bytes_of(array))
+
+    def drop(self, kept: DeviceArray, device: Device) -> None:
+        """`backend.Keeps`."""
+        opened = self.open(device.name)
+        with opened.lock:
+            if not opened.failure:  # else it may still be writing there
+                opened.memory.release(kept)
 
     def open(self, name: str) -> LogicalDevice:
         """The logical device behind a name, opened once."""
@@ -88,6 +115,10 @@ class VulkanDriver:
         if software:
             self._found[SOFTWARE] = software[0]
         self._instance = instance
+
+
+def _bytes_of(array: Any) -> memoryview:
+    return memoryview(array.reshape(-1).view(np.uint8).data)
 
 
 @cache

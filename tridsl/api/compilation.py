@@ -38,6 +38,12 @@ def build_kernel(request: Request, target: Target) -> Binary:
     return pipeline.build(op, _side(request, target, facts))
 
 
+def compiled(engine: Engine, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Binary, Target]:
+    """The machine code that a call with these arguments runs, and where."""
+    request, target = _request(engine, args, keywords, None)
+    return build_kernel(request, target), target
+
+
 def lower(
     engine: Engine, args: tuple[Any, ...], keywords: Mapping[str, Any], until: str, schedule: Schedule | None
 ) -> str:

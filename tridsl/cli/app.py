@@ -159,7 +159,7 @@ def bench(
     operations: Annotated[list[str] | None, typer.Argument(metavar="[FILE:OP ...]", help="Ops, measured at the sizes of their bench blocks.")] = None,
     suite: Annotated[str, typer.Option(help="A list of rows, when no op is named; `list` prints their names.")] = "cpu",
     only: Annotated[list[str] | None, typer.Option(metavar="WORD", help="Rows of the suite whose name contains it; may be given again.")] = None,
-    device: Device = "cpu",
+    device: Annotated[str | None, typer.Option("--device", "-d", help="cpu, gpu, gpu:software, … (default: what the suite is for).")] = None,
     peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Also measure the libraries that are installed and know the op.")] = True,
     threads: Annotated[int, typer.Option(min=1, help="Threads of everybody, each pinned to a core.")] = 1,
     samples: Annotated[int, typer.Option(min=30, help="Samples of each reading.")] = 30,
@@ -172,12 +172,13 @@ def bench(
 ) -> None:
     """Measure ops beside their peers on this machine: interleaved, correctness first, fractions of the machine's peak, goals."""
     from tridsl.cli.bench.command import bench, shown
+    from tridsl.cli.bench.rows import DEVICES
     from tridsl.cli.bench.session import Options
 
     if read:
         raise typer.Exit(present(lambda settings: shown(tuple(read), as_markdown=as_markdown, strict=strict), from_environment, as_json=as_json))
     options = Options(
-        operations=tuple(operations or ()), suite=suite, device=device, peers=peers, threads=threads, samples=samples, only=tuple(only or ()),
+        operations=tuple(operations or ()), suite=suite, device=device or DEVICES.get(suite, "cpu"), peers=peers, threads=threads, samples=samples, only=tuple(only or ()),
         regime=regime.value, quick=quick, strict=strict, markdown=as_markdown,
     )  # fmt: skip
     raise typer.Exit(present(lambda settings: bench(options, settings), from_environment, as_json=as_json))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tridsl.api.devices import find
-from tridsl.cli.bench import arrays, cases, extras, peers, rows
+from tridsl.cli.bench import arrays, cases, extras, extras_gpu, peers, rows
 from tridsl.cli.bench.markdown import markdown
 from tridsl.cli.bench.measure import measure
+from tridsl.cli.bench.on_device import measure_on_device
 from tridsl.cli.bench.peaks import Peaks
+from tridsl.cli.bench.peers import cuda
 from tridsl.cli.bench.rows import Row
 from tridsl.cli.bench.sampling import pin, start_with
 from tridsl.cli.bench.session import Options, Session
@@ -22,9 +24,15 @@ from tridsl.cli.files import read_text
 from tridsl.cli.output import NOTHING_MEASURED, OK, OUR_BUG, USER, Report
 from tridsl.cli.settings import Settings
 from tridsl.cli.targets import find_target, services_for
+from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError, error
 
 Job = Callable[[Session], dict[str, Any]]
+
+MORE: dict[str, Mapping[str, Job]] = {"cpu": extras.EXTRAS, "gpu": extras_gpu.EXTRAS_GPU}
+"""Rows of a suite that are no op at sizes."""
+ON_DEVICE: dict[str, Callable[[Row, Session], dict[str, Any]]] = {"gpu": measure_on_device}
+"""Suites whose rows are timed by the device's own clock."""
 
 
 def bench(options: Options, settings: Settings) -> Report:
@@ -37,12 +45,13 @@ def bench(options: Options, settings: Settings) -> Report:
     device = find(options.device).device
     if device.spec.simulated:
         raise error("E0958", f"`{device}` is simulated: how long it takes says nothing about a device", help="`tridsl lower --until array` has a predicted time")
+    on_cpu = device.spec.kind == "cpu"
     everything = tuple(sorted(os.sched_getaffinity(0)))
     cores = pin(options.threads)
     peers.set_threads(options.threads)
     peers.keep_memory()
-    rotation = arrays.rotation(find("cpu").device.spec)
-    probed = Peaks(device=device, threads=options.threads, rotation=rotation) if device.spec.kind == "cpu" else None  # others' peaks are not probed yet
+    rotation = arrays.rotation(device.spec if on_cpu else DeviceSpec(name="host", kind="cpu"))
+    probed = Peaks(device=device, threads=options.threads, rotation=rotation) if on_cpu else None
     session = Session(options=options, settings=settings, device=device, peaks=probed, rotation=rotation, everything=everything)
     measured: list[dict[str, Any]] = []
     for number, (name, job) in enumerate(jobs):
@@ -57,8 +66,9 @@ def bench(options: Options, settings: Settings) -> Report:
     spec = device.spec
     machine = {
         "device": str(device), "description": device.description, "threads": options.threads, "cores": list(cores), "samples": session.samples,
-        "peers": peers.installed(), "versions": peers.versions(), "target": spec.target_cpu, "rotation_bytes": rotation,
+        "peers": _peers_here(options), "versions": peers.versions(), "target": spec.target_cpu, "rotation_bytes": rotation,
         "caches": {"l1_bytes": spec.l1_bytes, "l2_bytes": spec.l2_bytes, "l3_bytes": spec.l3_bytes}, "quick": options.quick,
+        "clock": "device" if options.suite in ON_DEVICE and not options.operations else "host",
     }  # fmt: skip
     return report({"machine": machine, "rows": measured}, as_markdown=options.markdown, strict=options.strict)
 
@@ -94,16 +104,21 @@ def _jobs(options: Options, settings: Settings) -> Iterator[tuple[str, Job]]:
             for case in cases.bench_blocks(text, find_target(text, services)):
                 yield _job(Row(name=f"{case.operation} {case.title}", case=case))
         return
-    chosen = [_job(row) for row in rows.suite(options.suite)] + (list(extras.EXTRAS.items()) if options.suite == "cpu" else [])
+    measured = ON_DEVICE.get(options.suite, measure)
+    chosen = [_job(row, measured) for row in rows.suite(options.suite)] + list(MORE.get(options.suite, {}).items())
     kept = set(rows.matching([name for name, _ in chosen], options.only))
     yield from (pair for pair in chosen if pair[0] in kept)
 
 
-def _job(row: Row) -> tuple[str, Job]:
-    return row.name, lambda session: measure(row, session)
+def _job(row: Row, how: Callable[[Row, Session], dict[str, Any]] = measure) -> tuple[str, Job]:
+    return row.name, lambda session: how(row, session)
+
+
+def _peers_here(options: Options) -> dict[str, bool]:
+    """Every peer of the suite, and whether it can be measured."""
+    return {cuda.NAME: cuda.library() is not None} if options.suite in ON_DEVICE else peers.installed()
 
 
 def _listed() -> Report:
-    named = {name: [row.name for row in suite] for name, suite in rows.SUITES.items()}
-    named["cpu"] += list(extras.EXTRAS)
+    named = {name: [*(row.name for row in suite), *MORE.get(name, {})] for name, suite in rows.SUITES.items()}
     return Report(data=named, text=tuple(f"{suite}: {len(names)} rows\n  " + "\n  ".join(names) for suite, names in named.items()))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tridsl.api.calls import result_shapes
-from tridsl.api.engine import Services
+from tridsl.api.engine import Engine, Services
 from tridsl.autotune.answers import Agreement, compare
 from tridsl.buffer import pack
 from tridsl.check.sizes import solve
@@ -64,14 +64,15 @@ def target_of(case: Case, services: Services) -> Target:
     return find_target(f"{own_kernels()}:{text.removeprefix(OWN)}" if text.startswith(OWN) else text, services)
 
 
-def prepare(case: Case, services: Services, seed: int = 0) -> Prepared:
-    """Random arguments of a case, trits packed, and arrays for its results. Scalars that the case leaves out have their default, or 1."""
+def prepare(case: Case, services: Services, seed: int = 0, *, arrays: Mapping[str, Any] | None = None) -> Prepared:
+    """Random arguments of a case (but for the `arrays` that are given), trits packed, and arrays for its results. Scalars that the case
+    leaves out have their default, or 1."""
     target = target_of(case, services)
     said = case.given
     op = choose(target, said, {})
     unsaid = {p.name: 1.0 if p.dtype.is_float else int(p.dtype.is_integer) for p in op.params if isinstance(p, Scalar) and p.default is None}
     said = replace(said, scalars={**unsaid, **said.scalars})
-    plain = complete(op, said, {}, seed)
+    plain = complete(op, said, arrays or {}, seed)
     tensors = {t.name: plain[t.name].shape for t in op.tensors if t.role != "output"}
     whole = lifted(op, replace(said, shapes={**said.shapes, **tensors}), {})
     numbers = scalar_values(op, plain)
@@ -107,6 +108,14 @@ def our_call(ready: Prepared, services: Services, device: str, threads: int) -> 
     keywords: dict[str, Any] = {name: str(dtype) for name, dtype in ready.case.types.items()}
     keywords |= {"device": device, "threads": threads, "out": ready.outs[0] if len(ready.outs) == 1 else ready.outs}
     return lambda: op(*positional, **keywords)
+
+
+def bound_call(ready: Prepared, services: Services, device: str, threads: int) -> tuple[Engine, tuple[Any, ...], dict[str, Any]]:
+    """The op's engine and the arguments of the call, for whoever asks what the call would run."""
+    engine = Engine(module=ready.target.module, name=ready.target.name, services=services)
+    positional = tuple(ready.arguments[p.name] for p in ready.op.inputs if p.name in ready.arguments)
+    keywords: dict[str, Any] = {name: str(dtype) for name, dtype in ready.case.types.items()}
+    return engine, positional, keywords | {"device": device, "threads": threads}
 
 
 def reference(ready: Prepared) -> dict[str, Any]:

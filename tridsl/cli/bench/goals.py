@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 UNITS: dict[str, float] = {"ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "ns/pixel": 1e-9, "ns/element": 1e-9}
-"""Units that are times, in seconds. Every other unit is a ratio, and more is better."""
+"""Units that are times, in seconds. Every other unit is a ratio or a rate, and more is better."""
+RATES: dict[str, float] = {"TFLOP/s": 1e12, "TOP/s": 1e12}
+"""Units that are rates, in operations a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,3 +133,19 @@ GOALS: dict[str, Goal] = {
     "compile f32 matmul 1024, warm cache": Goal(unit="ms", floor=5, goal=5, peers={}),
 }
 """By row. Peers in times: numpy's import is 72 ms with the interpreter's own start, 62 ms without; the row is without."""
+
+
+NVIDIA_SAMPLE = {"f16": 184.0, "int8": 224.0}
+"""T(FL)OP/s of 4096^3 by NVIDIA's own sample of cooperative matrices on an H200 through Vulkan (driver 580), which the goals name."""
+
+GPU_GOALS: dict[str, Goal] = {
+    "rows": _share("copy", 90, 97),
+    "f16 matmul": Goal(unit="x torch", floor=0.38, goal=0.5, peers={}),
+    "f16 matmul, sample": Goal(unit="TFLOP/s", floor=1.4 * NVIDIA_SAMPLE["f16"], goal=1.85 * NVIDIA_SAMPLE["f16"], peers={}),
+    "int8 matmul": Goal(unit="TOP/s", floor=1.2 * NVIDIA_SAMPLE["int8"], goal=1.8 * NVIDIA_SAMPLE["int8"], peers={}),
+    "f32 matmul": Goal(unit="x torch", floor=0.75, goal=0.95, peers={}),
+    "ternary vector": _share("copy", 60, 85),
+    "attention": Goal(unit="x torch", floor=0.15, goal=0.35, peers={}),
+    "ten launches replayed": Goal(unit="x torch", floor=0.5, goal=1.0, peers={}),
+}
+"""By kind of row: of one H200 through Vulkan. `x torch` is the speed of PyTorch (cuBLAS, its attention, a CUDA graph) in the same run."""

@@ -17,7 +17,8 @@ def markdown(data: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _lines(machine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield f"{described(machine)} (target `{machine['target']}`), *measured*; {around(machine)}."
+    target = f" (target `{machine['target']}`)" if machine["target"] else ""
+    yield f"{described(machine)}{target}, *measured*; {around(machine)}."
     yield f"Medians of {machine['samples']} samples or more, everybody in turn in one process: " + ", ".join(f"{name} {version}" for name, version in machine["versions"].items()) + "."
     disturbed, taken = _disturbed(rows)
     if disturbed:

@@ -9,9 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from tridsl.api.compilation import stage_seconds
-from tridsl.api.engine import Engine, Services
+from tridsl.api.engine import Services
 from tridsl.cli.bench import arrays, cases, peers
-from tridsl.cli.bench.contest import Prepared, agreement, caller, our_call, plain, prepare, reference, target_of
+from tridsl.cli.bench.contest import (
+    Prepared,
+    agreement,
+    bound_call,
+    caller,
+    our_call,
+    plain,
+    prepare,
+    reference,
+    target_of,
+)
 from tridsl.cli.bench.goals import judge
 from tridsl.cli.bench.peak_kernels import STREAMS
 from tridsl.cli.bench.peaks import Probe, rates
@@ -209,10 +219,7 @@ def compile_times(ready: Prepared, session: Session, *, dispatch: bool = True) -
 
 
 def _stages(ready: Prepared, session: Session) -> dict[str, float]:
-    engine = Engine(module=ready.target.module, name=ready.target.name, services=services_for(session.settings))
-    positional = tuple(ready.arguments[p.name] for p in ready.op.inputs if p.name in ready.arguments)
-    keywords: dict[str, Any] = {name: str(dtype) for name, dtype in ready.case.types.items()}
-    return stage_seconds(engine, positional, keywords | {"device": session.options.device, "threads": session.options.threads})
+    return stage_seconds(*bound_call(ready, services_for(session.settings), session.options.device, session.options.threads))
 
 
 def _dispatch(ready: Prepared, session: Session) -> dict[str, float | int | str] | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Literal
 
 from tridsl.cli.bench.cases import Case
-from tridsl.cli.bench.goals import GOALS, UNITS, Goal
+from tridsl.cli.bench.goals import GOALS, GPU_GOALS, RATES, UNITS, Goal
 from tridsl.diagnostics import error
-from tridsl.dtypes import BF16, F32, I8, I16, DType
+from tridsl.dtypes import BF16, F16, F32, I8, I16, DType
 
 Regime = Literal["hot", "cold"]
 REGIMES: tuple[Regime, ...] = ("hot", "cold")
@@ -20,13 +20,20 @@ REGIMES: tuple[Regime, ...] = ("hot", "cold")
 class Row:
     """An op at sizes. `amount`: the operations (or bytes; None: all that the arguments and results have) of a call that the peak in the
     goal's unit is compared with, or the elements that a time is shared by. The goal is for `regime`: the arrays are in the cache, or
-    not."""
+    not. `sampled`: results do not depend on each other along the first axis, so a part of them may be compared."""
 
     name: str
     case: Case
     goal: Goal | None = None
     regime: Regime = "hot"
     amount: int | None = None
+    sampled: bool = False
+
+    @property
+    def against(self) -> str | None:
+        """The peer whose speed is the goal's unit (`x torch`)."""
+        unit = self.goal.unit if self.goal else ""
+        return unit.removeprefix("x ") if unit.startswith("x ") else None
 
     @property
     def peak(self) -> str | None:
@@ -40,6 +47,8 @@ class Row:
             return None
         if self.goal.unit in UNITS:
             return seconds / UNITS[self.goal.unit] / (self.amount or 1)
+        if self.goal.unit in RATES:
+            return (self.amount or 0) / seconds / RATES[self.goal.unit]
         rate = rates.get(self.peak or "")
         return None if rate is None else 100 * (moved if self.amount is None else self.amount) / seconds / rate
 
@@ -61,13 +70,18 @@ def _rows(op: str, rows: int, columns: int) -> Row:
     return _row(f"{op} {rows}x{columns}", Case(operation=f"stdlib:{op}", shapes={"x": (rows, columns)}), 8 * rows * columns)
 
 
-def _attention(name: str, heads: int, queries: int, keys: int, width: int, dtype: DType, *, causal: bool = False, regime: Regime = "hot") -> Row:
-    """Two products of 2 x queries x keys x width FLOP per head, half of them masked when causal; a single query reads K and V."""
+def attention(heads: int, queries: int, keys: int, width: int, dtype: DType, *, causal: bool = False) -> Case:
+    """Two products of 2 x queries x keys x width FLOP per head, half of them masked when causal."""
     sizes = {"H": heads, "G": heads, "S": queries, "L": keys, "D": width, "E": width}
     flop = 4 * heads * queries * keys * width // (2 if causal else 1)
     scalars: dict[str, int | float | bool] = {"scale": width**-0.5, "causal": causal}
-    case = Case(operation="stdlib:attention", sizes=sizes, types={"T": dtype}, scalars=scalars, flop=flop)
-    return _row(name, case, 2 * heads * keys * width * dtype.storage_bytes if queries == 1 else flop, regime)
+    return Case(operation="stdlib:attention", sizes=sizes, types={"T": dtype}, scalars=scalars, flop=flop)
+
+
+def _attention(name: str, heads: int, queries: int, keys: int, width: int, dtype: DType, *, causal: bool = False, regime: Regime = "hot") -> Row:
+    """A single query reads K and V."""
+    case = attention(heads, queries, keys, width, dtype, causal=causal)
+    return _row(name, case, 2 * heads * keys * width * dtype.storage_bytes if queries == 1 else case.flop, regime)
 
 
 def _ternary(m: int, k: int, tokens: int) -> Row:
@@ -110,8 +124,51 @@ CPU: tuple[Row, ...] = (
 )  # fmt: skip
 """Every row of the table of goals that is one op. The others are in `extras`."""
 
+LARGE = 1 << 28
+"""Bytes of the largest array of a row that must come from memory: several times the last cache of any GPU of today."""
+
+
+def _large(name: str, operation: str, dtype: DType, columns: int = 0, **scalars: float) -> Row:
+    """Elementwise, or (`columns`) row by row, over 256 MiB."""
+    elements = LARGE // dtype.storage_bytes
+    sizes = {} if columns else {"N": elements}
+    shapes = {"x": (elements // columns, columns)} if columns else {}
+    case = Case(operation=operation, sizes=sizes, shapes=shapes, types={} if operation == "stdlib:saxpy" else {"T": dtype}, scalars=scalars)
+    return Row(name=name, case=case, goal=GPU_GOALS["rows"], sampled=True)
+
+
+def _product(word: str, size: int, dtype: DType, result: DType | None = None, goal: str | None = None, said: str = "") -> Row:
+    case = matmul(size, size, size, dtype)
+    case = case if result is None else replace(case, types={**case.types, "U": result})
+    return Row(name=f"{word} matmul {size}{said}", case=case, goal=None if goal is None else GPU_GOALS[goal], amount=2 * size**3, sampled=True)
+
+
+def _weights(m: int, k: int, *, judged: bool = False) -> Row:
+    case = Case(operation="stdlib:tgemv", sizes={"M": m, "K": k}, scalars={"sx": 0.01})
+    return Row(name=f"ternary vector {m}x{k}", case=case, goal=GPU_GOALS["ternary vector"] if judged else None, sampled=True)
+
+
+GPU: tuple[Row, ...] = (
+    _large("saxpy f32", "stdlib:saxpy", F32, a=2.0), _large("silu_mul f16", "stdlib:silu_mul", F16), _large("gelu f32", "stdlib:gelu", F32),
+    *(
+        _large(f"{op} {dtype} rows of {columns}", f"stdlib:{op}", dtype, columns)
+        for columns in (1024, 4096, 16384) for dtype in (F32, F16) for op in ("softmax", "layernorm", "rmsnorm")
+    ),
+    _product("f16", 4096, F16, F32, "f16 matmul"), _product("f16", 4096, F16, F32, "f16 matmul, sample", ", beside NVIDIA's sample"),
+    _product("int8", 4096, I8, None, "int8 matmul"), _product("f32", 4096, F32, None, "f32 matmul"),
+    _product("f16", 1024, F16, F32), _product("int8", 1024, I8), _product("f32", 1024, F32),
+    _weights(8192, 28672, judged=True), _weights(2560, 6912), _weights(6912, 2560),
+    Row(name="attention 16x2048x64 f16", case=attention(16, 2048, 2048, 64, F16), goal=GPU_GOALS["attention"]),
+    Row(name="cumsum 10^7", case=Case(operation="stdlib:cumsum", sizes={"N": TEN_MILLION})),
+    Row(name="above 10^7", case=Case(operation="stdlib:above", sizes={"N": TEN_MILLION}, scalars={"t": 0.5})),
+    Row(name="sum 10^7", case=Case(operation="stdlib:sum", sizes={"N": TEN_MILLION})),
+    Row(name="argmax 10^7", case=Case(operation="stdlib:argmax", sizes={"N": TEN_MILLION})),
+)  # fmt: skip
+"""The rows of the goals of a GPU, and products, scans and reductions beside them that have none. Arrays lie on the device."""
+
 SUITES: dict[str, tuple[Row, ...]] = {
     "cpu": CPU,
+    "gpu": GPU,
     "quick": tuple(
         Row(name=case.operation, case=case) for case in (
             matmul(64, 64, 64), Case(operation="stdlib:softmax", shapes={"x": (64, 512)}),
@@ -119,7 +176,10 @@ SUITES: dict[str, tuple[Row, ...]] = {
         )
     ),
 }  # fmt: skip
-"""`cpu`: what the project measures itself by. `quick`: three small cases, to try the command."""
+"""`cpu`, `gpu`: what the project measures itself by. `quick`: three small cases, to try the command."""
+
+DEVICES = {"gpu": "gpu"}
+"""What a suite runs on where the user names no device, if not on the CPU."""
 
 
 def own_kernels() -> str:

@@ -42,12 +42,16 @@ def best_peer(row: Mapping[str, Any]) -> tuple[str, float] | None:
 
 def described(machine: Mapping[str, Any]) -> str:
     """The machine in a line."""
+    if machine.get("clock") == "device":
+        return str(machine["description"])
     cores = ", ".join(map(str, machine["cores"]))
     return f"{machine['description']}; {machine['threads']} thread(s), pinned to core(s) {cores}"
 
 
 def around(machine: Mapping[str, Any]) -> str:
-    """What cold means here."""
+    """Where the arrays are, and what cold means here."""
+    if machine.get("clock") == "device":
+        return "arrays in the device's memory, times by its own clock; `copy` reads and writes far more than its caches hold"
     level = machine["caches"]["l3_bytes"] or machine["caches"]["l2_bytes"] or 0
     told = f"cold: buffers go round in {amount(machine['rotation_bytes'])}"
     return told + (f", bounded: the last-level cache is reported as {amount(level)}" if machine["rotation_bytes"] < 4 * level else "")
@@ -100,11 +104,11 @@ def _case(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"WRONG, so not timed: {row['error']}"
         return
     width = max(12, *(len(name) for found in row["readings"].values() for name in found["contestants"]))
-    yield f"{'':6}{'':{width}} {'median':>9} {'p10':>9} {'p90':>9}"
+    yield f"{'':7}{'':{width}} {'median':>9} {'p10':>9} {'p90':>9}"
     for regime, found in row["readings"].items():
         for name, one in found["contestants"].items():
             times = " ".join(f"{seconds(one[key]):>9}" for key in ("median_seconds", "p10_seconds", "p90_seconds"))
-            yield f"{regime:6}{name:{width}} {times} {_share(one, found['peaks'])} {one['label']}"
+            yield f"{regime:7}{name:{width}} {times} {_share(one, found['peaks'])} {one['label']}"
     yield from _compiled(row)
     if "error" in row:
         yield f"largest error {row['error']:.2g}, checked in f64 before timing"
@@ -131,6 +135,8 @@ def _compiled(row: Mapping[str, Any]) -> Iterator[str]:
 
 def _share(one: Mapping[str, Any], peaks: Mapping[str, Any]) -> str:
     """`81% of fma 115 GFLOP/s `, empty where no peak was probed."""
+    if "flop_per_second" in one:
+        return f"{one['flop_per_second'] / 1e12:>8.4g} T(FL)OP/s "
     if "roof" not in one:
         return ""
     peak = peaks[one["roof"]]

@@ -13,17 +13,21 @@ from tridsl.cli.bench.peers.contract import Arguments, Peer, Table, is_brain
 Tensors = Mapping[str, Any]
 
 
-def _torch(function: Callable[[Any, Tensors, list[Any]], Callable[[], Any] | None]) -> Peer:
+Function = Callable[[Any, Tensors, list[Any]], Callable[[], Any] | None]
+"""From PyTorch, the arguments and the results as its tensors (wherever they are) to the call."""
+
+
+def _torch(function: Function) -> Peer:
     def peer(arguments: Arguments, out: Sequence[Any]) -> Callable[[], Any] | None:
         torch = importlib.import_module("torch")
         torch.set_grad_enabled(False)
-        tensors = {n: _tensor(torch, v) if isinstance(v, np.ndarray) and v.ndim else v for n, v in arguments.items()}
-        return function(torch, tensors, [_tensor(torch, o) for o in out])
+        tensors = {n: tensor_of(torch, v) if isinstance(v, np.ndarray) and v.ndim else v for n, v in arguments.items()}
+        return function(torch, tensors, [tensor_of(torch, o) for o in out])
 
     return peer
 
 
-def _tensor(torch: Any, array: Any) -> Any:
+def tensor_of(torch: Any, array: Any) -> Any:
     """PyTorch's tensor over NumPy's memory; NumPy's bf16 is not PyTorch's, so its bits are passed."""
     return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16) if is_brain(array) else torch.from_numpy(array)
 
@@ -82,15 +86,15 @@ def _waves(torch: Any, a: Tensors, out: list[Any]) -> Callable[[], Any]:
     return call
 
 
-TORCH: Table = {
-    "matmul": _torch(_matmul), "attention": _torch(_attention), "attention:two products": _torch(_two_products),
-    "tgemm": _torch(_ternary), "tgemv": _torch(_ternary), "waves": _torch(_waves),
-    "softmax": _torch(lambda t, a, out: lambda: t.softmax(a["x"], -1, out=out[0])),
-    "layernorm": _torch(lambda t, a, out: lambda: t.nn.functional.layer_norm(a["x"], a["gamma"].shape, a["gamma"], a["beta"], a.get("eps", 1e-5))),
-    "rmsnorm": _torch(lambda t, a, out: lambda: t.nn.functional.rms_norm(a["x"], a["gamma"].shape, a["gamma"], a.get("eps", 1e-5))),
-    "cumsum": _torch(lambda t, a, out: lambda: t.cumsum(a["x"], -1, out=out[0])),
-    "gelu": _torch(lambda t, a, out: lambda: t.nn.functional.gelu(a["x"])),
-    "saxpy": _torch(lambda t, a, out: lambda: t.add(a["y"], a["x"], alpha=a["a"], out=out[0])),
-    "add": _torch(lambda t, a, out: lambda: t.add(a["x"], a["y"], out=out[0])),
-    "above": _torch(lambda t, a, out: lambda: t.masked_select(a["x"], a["x"] >= a["t"])),
+FUNCTIONS: dict[str, Function] = {
+    "matmul": _matmul, "attention": _attention, "attention:two products": _two_products, "tgemm": _ternary, "tgemv": _ternary, "waves": _waves,
+    "softmax": lambda t, a, out: lambda: t.softmax(a["x"], -1, out=out[0]),
+    "layernorm": lambda t, a, out: lambda: t.nn.functional.layer_norm(a["x"], a["gamma"].shape, a["gamma"], a["beta"], a.get("eps", 1e-5)),
+    "rmsnorm": lambda t, a, out: lambda: t.nn.functional.rms_norm(a["x"], a["gamma"].shape, a["gamma"], a.get("eps", 1e-5)),
+    "cumsum": lambda t, a, out: lambda: t.cumsum(a["x"], -1, out=out[0]),
+    "gelu": lambda t, a, out: lambda: t.nn.functional.gelu(a["x"]),
+    "saxpy": lambda t, a, out: lambda: t.add(a["y"], a["x"], alpha=a["a"], out=out[0]),
+    "add": lambda t, a, out: lambda: t.add(a["x"], a["y"], out=out[0]),
+    "above": lambda t, a, out: lambda: t.masked_select(a["x"], a["x"] >= a["t"]),
 }  # fmt: skip
+TORCH: Table = {name: _torch(function) for name, function in FUNCTIONS.items()}
