@@ -108,7 +108,7 @@ def _by_tree(frame: Frame, reducer: Reducer, own: Sequence[str], axes: Sequence[
     start, place = frame.fresh("start"), frame.fresh("place")
     frame.line(f"uint {start} = {_linear(frame, [axis for axis in AXES if axis not in axes])} * {lanes}u;")
     frame.line(f"uint {place} = {_linear(frame, [axis for axis in AXES if axis in axes])};")
-    scratches = _separate_scratches(frame, reducer)
+    scratches = separate_scratches(frame, reducer)
     spot = f"{start} + {place}"
     for scratch, value in zip(scratches, own):
         frame.line(f"{scratch}[{spot}] = {value};")
@@ -135,7 +135,8 @@ def _linear(frame: Frame, axes: Sequence[str]) -> str:
     return text
 
 
-def _separate_scratches(frame: Frame, reducer: Reducer) -> list[str]:
+def separate_scratches(frame: Frame, reducer: Reducer) -> list[str]:
+    """Shared memory for each state, a place for each lane."""
     names = []
     for position, dtype in enumerate(reducer.dtypes):
         kind = frame.row(dtype).value

@@ -17,6 +17,7 @@ from tridsl.backends.vulkan.emit_expr import emit_condition, emit_value, is_vary
 from tridsl.backends.vulkan.emit_frame import AXES, Frame
 from tridsl.backends.vulkan.emit_matrix import emit_whole_use
 from tridsl.backends.vulkan.emit_places import declare_index, emit_alloc, index_type
+from tridsl.backends.vulkan.emit_scan import emit_scan, scan_at
 from tridsl.backends.vulkan.ranges import Range, range_of
 from tridsl.ir.expr import Const, Expr, Load, index
 from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Block, Check, Copy, For, If, Mma, Prefetch, Stmt, Store
@@ -31,13 +32,18 @@ def emit_block(frame: Frame, block: Block) -> None:
     position = 0
     while position < len(block):
         statement = block[position]
+        if stores := scan_at(frame, block, position):
+            step = block[position + stores]
+            emit_scan(frame, block[position : position + stores], step)  # type: ignore[arg-type]
+            position += stores + 1
+            continue
         if frame.active is None or isinstance(statement, Alloc) or frame.is_collective(statement):
             emit_statement(frame, statement)
             position += 1
             continue
         active, frame.active = frame.active, None
         with frame.braces(f"if ({active})"):
-            while position < len(block) and not _stays_outside(frame, block[position]):
+            while position < len(block) and not _stays_outside(frame, block[position]) and not scan_at(frame, block, position):
                 emit_statement(frame, block[position])
                 position += 1
         frame.active = active

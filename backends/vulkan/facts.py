@@ -48,6 +48,12 @@ PROPERTY_FEATURES: tuple[tuple[str, str], ...] = (
 )
 """Float controls: members of VkPhysicalDeviceVulkan12Properties."""
 
+SUBGROUP_FEATURES = (
+    ("subgroup_arithmetic", ("BASIC", "VOTE", "ARITHMETIC")),
+    ("subgroup_shuffle_relative", ("BASIC", "SHUFFLE_RELATIVE")),
+)
+"""What compute shaders do across a subgroup, by the names of VkSubgroupFeatureFlagBits."""
+
 EXTENSION_FEATURES = {
     "VK_KHR_shader_integer_dot_product": "integer_dot_product",
     "VK_EXT_external_memory_host": "external_memory_host",
@@ -108,8 +114,7 @@ def query_device(api: Api, handle: Any, function: Callable[[str], Any]) -> Physi
     limits = _properties(api, handle, vulkan12)
     features = _features(api, handle)
     features |= {name for name, member in PROPERTY_FEATURES if getattr(vulkan12, member)}
-    if _has_subgroup_arithmetic(api, vulkan11):
-        features.add("subgroup_arithmetic")
+    features |= {name for name, needed in SUBGROUP_FEATURES if _has_in_subgroups(api, vulkan11, needed)}
     features |= DRIVER_FEATURES.get(vulkan12.driverID, frozenset())
     features |= {name for extension, name in EXTENSION_FEATURES.items() if extension in extensions}
     if MATRICES in extensions and "memory_model" in features:
@@ -189,9 +194,9 @@ def _features(api: Api, handle: Any) -> set[str]:
     return {name for name, position, member in FEATURES if getattr(feature_holder(structs, position), member)}
 
 
-def _has_subgroup_arithmetic(api: Api, properties: Any) -> bool:
-    """Whether compute shaders can add, compare and vote across a subgroup."""
-    needed = sum(api.constant(f"VK_SUBGROUP_FEATURE_{name}_BIT") for name in ("BASIC", "VOTE", "ARITHMETIC"))
+def _has_in_subgroups(api: Api, properties: Any, names: tuple[str, ...]) -> bool:
+    """Whether compute shaders have these operations of subgroups."""
+    needed = sum(api.constant(f"VK_SUBGROUP_FEATURE_{name}_BIT") for name in names)
     in_compute = properties.subgroupSupportedStages & api.constant("VK_SHADER_STAGE_COMPUTE_BIT")
     return bool(in_compute) and properties.subgroupSupportedOperations & needed == needed
 

@@ -12,6 +12,7 @@ from tridsl.backends.vulkan.lower_operands import operands
 from tridsl.backends.vulkan.lower_panels import panels
 from tridsl.backends.vulkan.lower_partials import partials
 from tridsl.backends.vulkan.lower_registers import registers
+from tridsl.backends.vulkan.lower_running import running
 from tridsl.backends.vulkan.lower_spaces import spaces
 from tridsl.backends.vulkan.lower_stage import stage
 from tridsl.backends.vulkan.lower_wide import wide
@@ -19,6 +20,7 @@ from tridsl.backends.vulkan.lower_wide import wide
 LOWER: tuple[LowerStage, ...] = (
     LowerStage(name="bind", run=bind),
     LowerStage(name="interchange", run=interchange),  # after bind, before whoever asks what a lane does alone
+    LowerStage(name="running", run=running),  # before wide, for which it makes vector loops
     LowerStage(name="panels", run=panels),
     LowerStage(name="stage", run=stage),  # what a lane fetches ahead lies in registers
     LowerStage(name="registers", run=registers),

@@ -17,7 +17,7 @@ from tridsl.ir.walk import rewrite, walk
 
 
 def interchange(kernel: Kernel, spec: DeviceSpec) -> Kernel:
-    """Every loop over lanes that is all a serial or unrolled loop of constant extent holds, outside it."""
+    """Every loop over lanes that is all a serial or unrolled loop holds, outside it."""
     return replace(kernel, phases=rewrite(kernel.phases, {For: _outwards}))
 
 
@@ -26,7 +26,7 @@ def _outwards(loop: For) -> Stmt:
     if not isinstance(inner, For) or inner.kind != "lane" or loop.kind not in ("serial", "unroll") or loop.carried:
         return loop
     lanes = int(inner.extent.value) if isinstance(inner.extent, Const) else inner.bound
-    if lanes is None or not isinstance(loop.extent, Const) or any(map(_needs_order, walk(inner.body))):
+    if lanes is None or any(map(_needs_order, walk(inner.body))):
         return loop
     body = inner.body
     if not isinstance(inner.extent, Const):

@@ -55,9 +55,9 @@ def automatic_gpu(
         if name not in done and isinstance(stage, Map) and stage.axes:
             steps += _map_steps(stage, graph, spec, sizes, decide)
         elif name not in done and isinstance(stage, Reduce):
-            steps += contraction_gpu(stage, spec, sizes, decide) or reduced_parts(stage, sizes, decide)
+            steps += contraction_gpu(stage, spec, sizes, decide) or reduced_parts(stage, spec, sizes, decide)
         elif name not in done and isinstance(stage, Scan | Compact):
-            steps += running_parts(stage, sizes, decide)
+            steps += running_parts(stage, spec, sizes, decide)
     return tuple(steps)
 
 

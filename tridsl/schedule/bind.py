@@ -5,6 +5,7 @@ from __future__ import annotations
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.loop import Copy, Kernel, LoopKind
+from tridsl.ir.scans import running_of
 from tridsl.ir.walk import walk
 from tridsl.schedule.nest import axis_of, crossed_kinds, enclosing, find_loop, replace_loop, require_serial, trip_bound
 from tridsl.schedule.pack import LANES
@@ -28,7 +29,8 @@ def bind(kernel: Kernel, step: Bind, spec: DeviceSpec) -> Kernel:
     after:   group.x i.o: lane.x i.i < 64: body
 
     Group, column and row loops must be independent (E0408); a lane or subgroup loop may be reduced over: its lanes hold partial
-    results. Lane loops need a constant bound (E0403). Two nested loops cannot have one hardware axis, and workgroups cannot
+    results. Lanes may also run over a scan or compaction (alone, or with the loop over each lane's own neighbours inside): they combine
+    among themselves what goes from one to the next, in order. Lane loops need a constant bound (E0403). Two nested loops cannot have one hardware axis, and workgroups cannot
     stand inside lanes (E0405). A panel that all
     lanes share is made once its lanes are known (E0412). E0413: no such axis.
     """
@@ -38,7 +40,8 @@ def bind(kernel: Kernel, step: Bind, spec: DeviceSpec) -> Kernel:
             raise error("E0413", f"there is no hardware axis `{binding}`", step.span, help=f"use one of {', '.join(BINDINGS)}")
         loop = find_loop(kernel, step.stage, axis, step.span)
         require_serial(loop, "bind", step.span)
-        if loop.carried or (loop.reduce and kind in ("group", "column", "row")):
+        runs = kind == "lane" and running_of(loop) is not None
+        if (loop.carried and not runs) or (loop.reduce and kind in ("group", "column", "row")):
             raise error(
                 "E0408", f"`{axis}` cannot be bound to {binding}: its iterations depend on one another", step.span,
                 help="bind an axis of the stage's result, or a reduced axis to lanes",
@@ -55,6 +58,7 @@ def bind(kernel: Kernel, step: Bind, spec: DeviceSpec) -> Kernel:
         if crossed is not None:
             outer, inner = (f"{axis_of(l.var)}` ({l.binding or l.kind})" for l in crossed)
             raise error("E0405", f"the loop `{inner} cannot stand inside `{outer}", step.span, help="choose another axis, or `.order(…)` first")
-        require_own_elements(bound, binding, step)
+        if not runs:
+            require_own_elements(bound, binding, step)
         kernel = replace_loop(kernel, loop.var, lambda _, b=bound: b)  # type: ignore[misc]
     return kernel

@@ -175,8 +175,8 @@ def _scan(nest: _Nest, step: Parts) -> Made | None:
     if not nest.loop.carried or nest.after or len(steps) != 1 or rest:
         return None
     (run,) = steps
-    starts = [s for s in nest.before if isinstance(s, Store)]
-    if [t.tensor for t in run.targets] != [b.name for b in running] or len(starts) + len(running) != len(nest.before):
+    begun = [s for s in nest.before if isinstance(s, Store)]
+    if [t.tensor for t in run.targets] != [b.name for b in running] or len(begun) + len(running) != len(nest.before):
         return None
     partials = _partials(nest, step, "part", run.reducer.dtypes, run.reducer.states)
     carry = _partials(nest, step, "carry", run.reducer.dtypes, run.reducer.states)
@@ -185,11 +185,14 @@ def _scan(nest: _Nest, step: Parts) -> Made | None:
     assert isinstance(inside, For)
     (single,) = (s for s in inside.body if isinstance(s, Accumulate))
     all_of_it = replace(single, targets=partials.refs(partials.part), init=True)
-    reduced = replace(inside, body=(all_of_it,), reduce=True, carried=not run.reducer.commutative)
+    reduced: Block = (replace(inside, body=(all_of_it,), reduce=True, carried=False),)
+    if not run.reducer.commutative:  # from the part's first element on, in order
+        starts = tuple(Store(target=ref, value=value) for ref, value in zip(partials.refs(partials.part), run.reducer.identity))
+        reduced = (*starts, replace(inside, body=(replace(all_of_it, init=False),)))
     values = iter(carry.values(carry.part))
     resumed = tuple(replace(s, value=next(values)) if isinstance(s, Store) else s for s in nest.before)
     return (*partials.buffers, *carry.buffers), (
-        _phase(nest, step, "part", (replace(partials.over, body=(reduced,)),)),
+        _phase(nest, step, "part", (replace(partials.over, body=reduced),)),
         _phase(nest, step, "carry", (*nest.before, _exclusive(run, partials, carry))),
         Phase(name=step.stage, body=nest.around((replace(partials.over, body=(*resumed, inside)),))),
     )
