@@ -15,7 +15,7 @@ from tridsl.backends.vulkan.api import open_api
 from tridsl.backends.vulkan.commands import download, upload
 from tridsl.backends.vulkan.device import LogicalDevice, open_device
 from tridsl.backends.vulkan.executable import VulkanExecutable, load_executable
-from tridsl.backends.vulkan.facts import PhysicalDevice, query_device
+from tridsl.backends.vulkan.facts import PhysicalDevice, Unfit, query_device
 from tridsl.backends.vulkan.instance import Instance, no_driver, open_instance
 from tridsl.backends.vulkan.memory import DeviceArray
 from tridsl.backends.vulkan.recording import VulkanRecording, load_recording
@@ -106,9 +106,10 @@ class VulkanDriver:
             return
         api = open_api(self.settings.loaders, self.settings.declarations)
         instance = open_instance(api, self.settings.validation)
-        found = [device for handle in instance.physical_devices() if (device := query_device(api, handle, instance.function))]
+        here = [query_device(api, handle, instance.function) for handle in instance.physical_devices()]
+        found = [device for device in here if isinstance(device, PhysicalDevice)]
         if not found:
-            raise no_driver("no device has Vulkan 1.2, a compute queue and the features that kernels need")
+            raise no_driver("; ".join(f"{d.name}: {d.reason}" for d in here if isinstance(d, Unfit)) or "no device is here")
         real = [device for device in found if not device.spec.software]
         software = [device for device in found if device.spec.software]
         self._found = {f"gpu:{position}": device for position, device in enumerate(real)}

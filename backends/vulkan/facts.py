@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from tridsl.backends.vulkan.api import Api
+from tridsl.backends.vulkan.instance import API_VERSION
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import F16, F32, I8, I32, U8, U32
@@ -88,6 +89,14 @@ class PhysicalDevice:
     nanoseconds_per_tick: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfit:
+    """A device that cannot run our kernels, and why."""
+
+    name: str
+    reason: str
+
+
 LLVMPIPE_ITERATIONS = 65535
 """LP_MAX_TGSI_LOOP_ITERATIONS of Mesa's gallivm: all loops of an invocation together, then they end without a word."""
 
@@ -97,11 +106,13 @@ COMPONENTS = {"FLOAT16": F16, "FLOAT32": F32, "SINT8": I8, "UINT8": U8, "SINT32"
 """Component types of cooperative matrices that kernels use."""
 
 
-def query_device(api: Api, handle: Any, function: Callable[[str], Any]) -> PhysicalDevice | None:
-    """`function` finds entry points of extensions. Facts of a physical device, or None when it cannot run our kernels (too old, no compute queue, a feature missing)."""
+def query_device(api: Api, handle: Any, function: Callable[[str], Any]) -> PhysicalDevice | Unfit:
+    """`function` finds entry points of extensions. Facts of a physical device, or why it cannot run our kernels (too old, no compute
+    queue, a feature missing)."""
     limits = _properties(api, handle)
-    if limits.properties.apiVersion < (1 << 22 | 2 << 12):
-        return None
+    name, version = api.text(limits.properties.deviceName), limits.properties.apiVersion
+    if version < API_VERSION:
+        return Unfit(name=name, reason=f"its driver has Vulkan {version >> 22 & 0x7F}.{version >> 12 & 0x3FF}")
     extensions = frozenset(
         api.text(e.extensionName)
         for e in api.enumerate("vkEnumerateDeviceExtensionProperties", "VkExtensionProperties", handle, api.ffi.NULL)
@@ -120,15 +131,16 @@ def query_device(api: Api, handle: Any, function: Callable[[str], Any]) -> Physi
     if MATRICES in extensions and "memory_model" in features:
         features |= _matrix_features(api, handle, function)
     queue_family = _compute_queue(api, handle)
-    if queue_family is None or not features.issuperset(REQUIRED):
-        return None
+    lacking = [feature for feature in REQUIRED if feature not in features]
+    if queue_family is None or lacking:
+        return Unfit(name=name, reason=f"it has no {', '.join(lacking) or 'compute queue'}")
     kind = limits.properties.deviceType
     software = kind == api.constant("VK_PHYSICAL_DEVICE_TYPE_CPU")
     shares = software or kind == api.constant("VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU")
     lowest, highest = sizes.minSubgroupSize or vulkan11.subgroupSize, sizes.maxSubgroupSize or vulkan11.subgroupSize
     device = limits.properties.limits
     spec = DeviceSpec(
-        name=api.text(limits.properties.deviceName),
+        name=name,
         kind="gpu",
         features=frozenset(features),
         subgroup_sizes=tuple(size for size in (1 << bit for bit in range(8)) if lowest <= size <= highest),
@@ -137,7 +149,7 @@ def query_device(api: Api, handle: Any, function: Callable[[str], Any]) -> Physi
         max_push_bytes=device.maxPushConstantsSize,
         memory_bytes=available_bytes(api, handle, frozenset()),  # all of it: a spec is part of cache keys
         software=software,
-        max_loop_iterations=LLVMPIPE_ITERATIONS if "llvmpipe" in api.text(limits.properties.deviceName).lower() else None,
+        max_loop_iterations=LLVMPIPE_ITERATIONS if "llvmpipe" in name.lower() else None,
     )
     return PhysicalDevice(
         handle=handle,

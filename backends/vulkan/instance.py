@@ -83,7 +83,7 @@ def no_driver(problem: str) -> BackendUnavailable:
         Diagnostic(
             code="E0704",
             message=f"vulkan: the loader is here, but it finds no usable Vulkan 1.2 driver ({problem})",
-            help="install one: the GPU maker's driver, or apt-get install mesa-vulkan-drivers (has a software device, too)",
+            help="install or update one: the GPU maker's driver, or apt-get install mesa-vulkan-drivers (has a software device, too)",
         )
     )
 

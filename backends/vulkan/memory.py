@@ -148,11 +148,13 @@ class MemoryPool:
 
     def _grow(self, size: int) -> Block:
         preferred = min(max(self.block_bytes, self.reserved_bytes), 64 << 20)
-        if size > self.available():  # lavapipe's malloc would promise it and the process would die of it
+        left = self.available()
+        if size > left:  # lavapipe's malloc would promise it and the process would die of it
             self._trim(keep=0)
-            if size > self.available():
+            left = self.available()
+            if size > left:
                 raise self._out_of_memory(size)
-        for attempt in (max(size, preferred), size):
+        for attempt in (max(size, min(preferred, left)), size):
             try:
                 block = self._make_block(attempt)
                 break
