@@ -10,7 +10,7 @@ from typing import Any
 from tridsl.backends.vulkan.api import Api
 from tridsl.backends.vulkan.instance import API_VERSION
 from tridsl.devices.intrinsics import INTRINSICS
-from tridsl.devices.spec import DeviceSpec
+from tridsl.devices.spec import DeviceSpec, chip_of_pci
 from tridsl.dtypes import F16, F32, I8, I32, U8, U32
 
 FEATURE_STRUCTS = (
@@ -139,6 +139,7 @@ def query_device(api: Api, handle: Any, function: Callable[[str], Any]) -> Physi
     shares = software or kind == api.constant("VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU")
     lowest, highest = sizes.minSubgroupSize or vulkan11.subgroupSize, sizes.maxSubgroupSize or vulkan11.subgroupSize
     device = limits.properties.limits
+    chip = chip_of_pci(limits.properties.vendorID, limits.properties.deviceID)
     spec = DeviceSpec(
         name=name,
         kind="gpu",
@@ -147,6 +148,9 @@ def query_device(api: Api, handle: Any, function: Callable[[str], Any]) -> Physi
         shared_bytes=device.maxComputeSharedMemorySize,
         max_group_lanes=device.maxComputeWorkGroupInvocations,
         max_push_bytes=device.maxPushConstantsSize,
+        cores=chip.cores if chip else None,
+        l2_bytes=chip.l2_bytes if chip else None,
+        l3_bytes=chip.l3_bytes if chip else None,
         memory_bytes=available_bytes(api, handle, frozenset()),  # all of it: a spec is part of cache keys
         software=software,
         max_loop_iterations=LLVMPIPE_ITERATIONS if "llvmpipe" in name.lower() else None,

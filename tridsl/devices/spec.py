@@ -5,6 +5,7 @@ Absent is absent (None), never 0. Values come from `chips/<name>.toml` or from a
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -78,8 +79,8 @@ class DeviceSpec:
     `max_loop_iterations`: what one invocation may run in all its loops. `features`: lower-case names (`avx512vnni`,
     `cooperative_matrix`, `float16`). `array`: the tiles of an NPU. `fixed_sizes`: kernels must know every size. `simulated`: the
     device is a model, whose times mean nothing. `target_*`: what the code generator is told. `cpuid`: in a chip file, the processors that it
-    describes: vendor, family, and a model or a range of them (`GenuineIntel 6 143`, `AuthenticAMD 25 16..31`). Rates are per
-    second and per device unless named otherwise; `peak_bf16_…`: of the instructions that multiply pairs of bf16 (on some chips less
+    describes: vendor, family, and a model or a range of them (`GenuineIntel 6 143`, `AuthenticAMD 25 16..31`). `pci`: the same of GPUs, as
+    vendor and device in hexadecimal (`1002:150e`). Rates are per second and per device unless named otherwise; `peak_bf16_…`: of the instructions that multiply pairs of bf16 (on some chips less
     than that of f32).
     """
 
@@ -90,6 +91,7 @@ class DeviceSpec:
     target_cpu: str = ""
     target_features: str = ""
     cpuid: tuple[str, ...] = ()
+    pci: tuple[str, ...] = ()
     vector_bits: int | None = None
     vector_registers: int | None = None
     has_masks: bool = False
@@ -156,3 +158,10 @@ def _frozen(value: object) -> object:
 def chip_names() -> tuple[str, ...]:
     """Names that `load_chip` (and `--chip`) accept."""
     return tuple(sorted(file.stem for file in _FOLDER.glob("*.toml")))
+
+
+@cache
+def chip_of_pci(vendor: int, device: int) -> DeviceSpec | None:
+    """The spec of the first chip file, by name, that describes this GPU."""
+    wanted = f"{vendor:04x}:{device:04x}"
+    return next((chip for chip in map(load_chip, chip_names()) if wanted in chip.pci), None)
