@@ -4,15 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-full lint types layers tables setup clean
+.PHONY: demo test test-full lint types layers sid tables setup clean
 
 demo: $(STAMP)
 	@$(BIN)/tridsl demo
 
-test: $(STAMP) lint types layers
+test: $(STAMP) lint types layers sid
 	$(BIN)/pytest -q -n 2 --dist worksteal -m "not full"
 
-test-full: $(STAMP) lint types layers
+test-full: $(STAMP) lint types layers sid
 	$(BIN)/pytest -q -n 2 --dist worksteal
 
 lint: $(STAMP)
@@ -23,6 +23,9 @@ types: $(STAMP)
 
 layers: $(STAMP)
 	$(BIN)/lint-imports
+
+sid:
+	@.ci/sid-root
 
 tables: $(STAMP)
 	$(BIN)/python -m tridsl.generate

@@ -10,6 +10,8 @@ import tempfile
 import pytest
 from hypothesis import settings
 
+from tests.sid_root import SidRoot, find
+
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="tridsl-tests-")  # what this machine was tuned to must not decide what tests run
 atexit.register(shutil.rmtree, os.environ["XDG_DATA_HOME"], ignore_errors=True)
 
@@ -23,6 +25,15 @@ def measurements_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     from tridsl.autotune import lock  # only here: a test run that selects no such test need not load it
 
     lock.LOCK = tmp_path_factory.mktemp("lock") / "bench.lock"
+
+
+@pytest.fixture(scope="session")
+def sid() -> SidRoot:
+    """Debian sid's tools."""
+    root = find()
+    if root is None:
+        pytest.skip("no Debian sid root: .ci/sid-root makes one")
+    return root
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

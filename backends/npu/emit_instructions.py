@@ -1,8 +1,8 @@
 """The host's instruction stream (`insts`): the words that the NPU's controller executes for one dispatch.
 
-Transaction format 0.1: a header, then operations (AMD's aiebu takes it apart again). What a descriptor's words hold is read from mlir-aie
-(AIEDmaToNpu.cpp, AIETargetNPU.cpp: sizes and strides in words of 4 bytes, strides and iterations less one) and has been compared with no register table; the
-generations' codes in the header are recalled. None of it has been executed by an NPU.
+Transaction format 0.1: a header, then operations. AMD's `aiebu-dump` lists exactly these (tests/backends/npu/test_aiebu.py). What a
+descriptor's words hold is read from mlir-aie (AIEDmaToNpu.cpp: sizes and strides in words of 4 bytes, strides and iterations less one) and agrees with
+aie-rt's register tables (xaiemlgbl_reginit.c). None of it has been executed by an NPU.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from tridsl.backends.npu.design import ArrayDesign, Await, Dimension, Place, SetLock, Task, WriteScalar
 
 GENERATION_CODES = {"aie2": 3, "aie2p": 4}
+"""XAIE_DEV_GEN_AIE2IPU and XAIE_DEV_GEN_AIE2P of aie-rt."""
 ROWS, MEMTILE_ROWS = 6, 1
 WRITE, BLOCK_WRITE, WAIT, PATCH = 0x0, 0x1, 0x80, 0x81
 DESCRIPTORS, DESCRIPTOR_BYTES = 0x1D000, 0x20
@@ -21,7 +22,8 @@ QUEUE = 4
 CORE_LOCKS, LOCK_BYTES = 0x1F000, 0x10
 """Values of a core's locks."""
 TOKEN = 1 << 31
-BURST_64 = 0x80000000
+BURST_256 = 2 << 30
+"""Bytes of one burst: codes 0, 1, 2 are 64, 128, 256 (mlir-aie, AIETargetModel.cpp)."""
 VALID = 1 << 25
 
 
@@ -91,7 +93,7 @@ def descriptor_words(dimensions: tuple[Dimension, ...], element_bytes: int) -> t
     for d in own:
         length *= d.size
     inner, middle, outer = ([*reversed(own)] + [Dimension(size=1, stride=0)] * 2)[:3]
-    words = [length // 4, 0, 0, 0, BURST_64, 0, 0, VALID]
+    words = [length // 4, 0, 0, 0, BURST_256, 0, 0, VALID]
     if len(own) > 1:
         words[3] = (inner.size * element_bytes // 4) << 20 | (0 if inner.stride == 1 else _less_one(inner, element_bytes))
         words[4] |= middle.size << 20 | _less_one(middle, element_bytes)
