@@ -22,7 +22,8 @@ def build(code: Code, spec: DeviceSpec) -> Binary:
         parts = {"library": compile_library(files[KERNELS], spec.target_triple.partition("-")[0])}
     else:
         tools = find_toolchain()
+        design = msgspec.json.decode(facts, type=ArrayDesign)
         if not tools.renamed:
-            files[DESIGN] = design_text(msgspec.json.decode(facts, type=ArrayDesign), "2025")
-        parts = build_package(files, spec.target_triple, tools)
+            files[DESIGN] = design_text(design, "2025")
+        parts = build_package(files, spec.target_triple, tools, design)
     return Binary(backend="npu", entry=code.entry, blob=pack({"design": facts, **parts}), signature=code.signature)

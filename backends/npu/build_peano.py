@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tridsl.backend import BackendUnavailable
+from tridsl.backends.npu.design import ArrayDesign
 from tridsl.backends.npu.emit import DESIGN, KERNELS
 from tridsl.backends.npu.emit_mlir import OBJECT
+from tridsl.backends.npu.package import AIECC_TENSORS, cdo_files, find_packager, make_container, make_pdi, repack
 from tridsl.diagnostics import Diagnostic
 
 XCLBIN, INSTS = "design.xclbin", "insts.bin"
@@ -64,7 +66,7 @@ def commands(tools: Toolchain, triple: str) -> tuple[tuple[str, ...], ...]:
     return compile_kernels, (str(tools.aiecc), *options, DESIGN)
 
 
-def build_package(files: dict[str, str], triple: str, tools: Toolchain) -> dict[str, bytes]:
+def build_package(files: dict[str, str], triple: str, tools: Toolchain, design: ArrayDesign) -> dict[str, bytes]:
     """`xclbin`, and `insts` as `aiecc` has it. BackendUnavailable E0773 with what a tool said when it fails."""
     with tempfile.TemporaryDirectory(prefix="tridsl-npu-") as name:
         folder = Path(name)
@@ -75,10 +77,21 @@ def build_package(files: dict[str, str], triple: str, tools: Toolchain) -> dict[
                 done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
             except (OSError, subprocess.TimeoutExpired) as problem:
                 raise _missing(f"a working `{Path(command[0]).name}` ({problem})", "run it by hand on the files of `tridsl lower --until emit`") from None
-            if done.returncode != 0:
+            if done.returncode != 0 and not cdo_files(folder):
                 said = (done.stderr or done.stdout).strip()[-2000:]
                 raise _missing(f"a `{Path(command[0]).name}` that takes the emitted files; it said: {said}", "report it with the output of `tridsl lower --until emit`")
-        return {"xclbin": (folder / XCLBIN).read_bytes(), "insts": (folder / INSTS).read_bytes()}
+        return {"xclbin": _container(folder, design), "insts": (folder / INSTS).read_bytes()}
+
+
+def _container(folder: Path, design: ArrayDesign) -> bytes:
+    """What `aiecc` made, if a call can pass all tensors to it; otherwise one of our own, of its parts."""
+    if not (folder / XCLBIN).exists():
+        tools, cdo = find_packager(), cdo_files(folder)
+        if cdo is None:
+            raise _missing("an `aiecc` that leaves a container or CDO files", "report it with the output of `tridsl lower --until emit`")
+        return make_container(design, make_pdi(cdo, tools), tools)
+    made = (folder / XCLBIN).read_bytes()
+    return repack(design, made, find_packager()) if len(design.tensors) > AIECC_TENSORS else made
 
 
 def _help(program: Path) -> str:

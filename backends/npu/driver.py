@@ -68,11 +68,12 @@ class NpuDriver:
 
     def _contexts(self, generation: str) -> Contexts:
         if self._device is None:
-            xrt = import_module("pyxrt")
             try:
+                xrt = import_module("pyxrt")
                 self._device = Contexts(xrt=xrt, device=xrt.device(0), generation=generation)
-            except RuntimeError as problem:
-                raise BackendUnavailable(Diagnostic(code="E0775", message=f"npu: XRT has no device: {problem}", help="`tridsl doctor` lists what it takes")) from None
+            except (ImportError, RuntimeError) as problem:
+                what = "XRT's Python module does not load" if isinstance(problem, ImportError) else "XRT has no device"
+                raise BackendUnavailable(Diagnostic(code="E0775", message=f"npu: {what}: {str(problem).strip()}", help="`tridsl doctor` lists what it takes")) from None
         return self._device
 
 

@@ -1,6 +1,6 @@
 """Runs built designs on an NPU through XRT's Python module. Written from its source; beyond "there is no device" it has not been run by this project.
 
-What bites, and is taken care of: arguments that are no plain `int` or buffer are silently not set; a buffer of the wrong memory group gives untouched results; a
+What bites, and is taken care of: arguments that are no plain `int` or buffer are silently not set; too many crash; a buffer of the wrong memory group gives untouched results; a
 run without a time-out waits for ever; after one that was stopped the context is dead; a device has few contexts.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tridsl.backends.npu.package import KERNEL
 from tridsl.diagnostics import TriError, error
 
 CONTEXTS = {"aie2": 6, "aie2p": 16}
@@ -22,7 +23,6 @@ RUN_TRANSACTION = 3
 """The first argument of every kernel: what the controller is to do."""
 FIRST_BUFFER = 3
 """Position of the first tensor among a kernel's arguments: behind the opcode, the instructions and their number."""
-KERNEL = "MLIR_AIE"
 TIMEOUT_MILLISECONDS = 10_000
 
 
@@ -32,6 +32,7 @@ class Loaded:
 
     context: Any
     kernel: Any
+    tensors: int
     instructions: Any
     written: bytes
     buffers: dict[tuple[int, int], Any] = field(default_factory=dict)
@@ -80,20 +81,22 @@ class Contexts:
             container = self.xrt.xclbin(file.name)
         self.device.register_xclbin(container)
         context = self.xrt.hw_context(self.device, container.get_uuid())
-        names = [k.get_name() for k in container.get_kernels()]
-        name = next((n for n in names if n.startswith(KERNEL)), None)
+        kernels = {k.get_name(): k.get_num_args() for k in container.get_kernels()}
+        name = next((n for n in kernels if n.startswith(KERNEL)), None)
         if name is None:
-            raise _failed(f"the container has no kernel {KERNEL}, only {', '.join(names) or 'none'}")
+            raise _failed(f"the container has no kernel {KERNEL}, only {', '.join(kernels) or 'none'}")
         kernel = self.xrt.kernel(context, name)
         instructions = self.xrt.bo(self.device, len(insts), self.xrt.bo.cacheable, kernel.group_id(1))
         self._write(instructions, insts)
-        return Loaded(context=context, kernel=kernel, instructions=instructions, written=insts)
+        return Loaded(context=context, kernel=kernel, tensors=kernels[name] - FIRST_BUFFER, instructions=instructions, written=insts)
 
     def run(self, xclbin: bytes, insts: bytes, inputs: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]], order: Sequence[int]) -> None:
         """One dispatch. `order[n]` is the argument that the n-th of `(*inputs, *outputs)` is. TriError E0776 when it does not complete; the context is
         then thrown away, and the next call makes a new one."""
         loaded = self.get(xclbin, insts)
         arrays = [*inputs, *outputs]
+        if len(arrays) > loaded.tensors:  # XRT would crash
+            raise _failed(f"the container's kernel takes {loaded.tensors} tensors, and the call has {len(arrays)}")
         buffers: list[Any] = [None] * len(arrays)
         from_device = self.xrt.xclBOSyncDirection.XCL_BO_SYNC_BO_FROM_DEVICE
         for array, position in zip(arrays, order):

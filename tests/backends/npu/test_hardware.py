@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.backends.npu.small import small
 from tridsl.backend import BackendUnavailable
 from tridsl.backends.npu.build_peano import build_package, commands, find_toolchain
 from tridsl.backends.npu.container import pack, unpack
@@ -84,14 +85,14 @@ def test_the_commands_of_both_ages(tools: Path) -> None:
 
 
 def test_a_package_is_what_the_tools_made(tools: Path) -> None:
-    found = build_package({KERNELS: "", DESIGN: ""}, "aie2-none-unknown-elf", find_toolchain(tools / "peano", str(tools / "bin")))
+    found = build_package({KERNELS: "", DESIGN: ""}, "aie2-none-unknown-elf", find_toolchain(tools / "peano", str(tools / "bin")), small())
     assert found == {"xclbin": b"object\n", "insts": b"insts\n"}
 
 
 def test_a_tool_that_fails_is_quoted(tools: Path) -> None:
     program(tools / "peano" / "bin" / "clang++", "echo no such instruction >&2; exit 1")
     with pytest.raises(BackendUnavailable, match="no such instruction"):
-        build_package({KERNELS: "", DESIGN: ""}, "aie2-none-unknown-elf", find_toolchain(tools / "peano", str(tools / "bin")))
+        build_package({KERNELS: "", DESIGN: ""}, "aie2-none-unknown-elf", find_toolchain(tools / "peano", str(tools / "bin")), small())
 
 
 def test_binaries_are_taken_apart_or_refused() -> None:
@@ -110,6 +111,7 @@ class Played:
     """What of `pyxrt` is used: it adds one to the first buffer and puts the result into the second."""
 
     state: str = "COMPLETED"
+    tensors: int = 5
     made: list[str] = field(default_factory=list)
     arguments: list[Any] = field(default_factory=list)
 
@@ -152,6 +154,9 @@ class Played:
 
             def get_name(self) -> str:
                 return "MLIR_AIE"
+
+            def get_num_args(self) -> int:
+                return 3 + played.tensors
 
         class Container:
             def __init__(self, path: str) -> None:
@@ -236,3 +241,8 @@ def test_a_run_that_does_not_complete_is_an_error_and_the_context_is_made_anew()
     played.state = "COMPLETED"
     np.testing.assert_array_equal(dispatch(device), np.arange(8) + 1)
     assert played.made.count("context") == 2
+
+
+def test_more_tensors_than_the_container_takes_are_refused() -> None:
+    with pytest.raises(TriError, match="takes 1 tensors, and the call has 2"):
+        dispatch(contexts(Played(tensors=1)))
