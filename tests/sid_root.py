@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import platformdirs
@@ -34,13 +35,17 @@ class SidRoot:
         return done.stdout
 
     def python(self, *arguments: str | Path, scratch: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """The root's Python with this checkout importable. The binding `vulkan` is the one that is installed here (it is pure Python, and
-        Debian has none); whatever is cached goes to `scratch`."""
-        binding = importlib.util.find_spec("vulkan")
+        """The root's Python with this checkout importable, its entry points, and the binding `vulkan` that is installed here (it is pure
+        Python, and Debian has none). Whatever is cached goes to `scratch`."""
         packages = scratch / "packages"
         packages.mkdir(exist_ok=True)
-        if binding is not None and binding.origin is not None and not (packages / "vulkan").exists():
-            (packages / "vulkan").symlink_to(Path(binding.origin).parent)
+        binding = importlib.util.find_spec("vulkan")
+        entry_points = next((file for file in metadata.files("tridsl") or () if file.name == "entry_points.txt"), None)
+        wanted = [Path(binding.origin).parent] if binding is not None and binding.origin is not None else []
+        wanted += [Path(str(entry_points.locate())).parent] if entry_points is not None else []
+        for folder in wanted:
+            if not (packages / folder.name).exists():
+                (packages / folder.name).symlink_to(folder)
         environment = {
             "PYTHONPATH": f"{CHECKOUT}{os.pathsep}{packages}", "PYTHONDONTWRITEBYTECODE": "1", "TRIDSL_CACHE": str(scratch / "cache"),
             "TRIDSL_PERSONALITY": str(scratch / "personality"),

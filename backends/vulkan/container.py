@@ -9,6 +9,7 @@ All numbers are little-endian. What the driver must know besides stands in the `
 
     arguments        "push" or "buffer": where the 8-byte slots lie (params, sizes, scratch addresses, address of the status)
     groups.<phase>   three extents (`extent.py`) separated by `;`: workgroups along x, y, z
+    matrices.<phase> 1 when its shader has cooperative matrices, which takes whole subgroups
     scratch.<n>      extent: bytes of scratch buffer n
     status           1 when the kernel has checks: a u32, all ones before the call, the least number that failed after it
 """

@@ -11,6 +11,7 @@ from tridsl.backends.vulkan.api import Api, VulkanError
 from tridsl.backends.vulkan.facts import (
     FEATURES,
     MATRICES,
+    SUBGROUP_SIZES,
     PhysicalDevice,
     available_bytes,
     feature_chain,
@@ -167,7 +168,8 @@ def _open(api: Api, name: str, physical: PhysicalDevice, settings: VulkanSetting
     chain, extensions = features[0], []
     if any(feature.startswith("cooperative_matrix") for feature in physical.spec.features):
         chain = api.new("VkPhysicalDeviceCooperativeMatrixFeaturesKHR", pNext=chain, cooperativeMatrix=1)
-        extensions.append(MATRICES.encode())
+        chain = api.new("VkPhysicalDeviceSubgroupSizeControlFeatures", pNext=chain, computeFullSubgroups=1)
+        extensions += [MATRICES.encode(), SUBGROUP_SIZES.encode()]
     info = api.new(
         "VkDeviceCreateInfo",
         pNext=chain,

@@ -17,7 +17,7 @@ from tridsl.backends.vulkan.contiguous import plain_tensors
 from tridsl.backends.vulkan.emit_expr import pointer_type
 from tridsl.backends.vulkan.emit_frame import AXES, Frame, Place
 from tridsl.backends.vulkan.emit_functions import ordered_helpers
-from tridsl.backends.vulkan.emit_matrix import fragment_uses
+from tridsl.backends.vulkan.emit_matrix import MATRICES, fragment_uses
 from tridsl.backends.vulkan.emit_places import declare_index, index_type, tensor_strides
 from tridsl.backends.vulkan.emit_stmt import emit_block
 from tridsl.backends.vulkan.emit_wide import words_declaration
@@ -66,6 +66,7 @@ def emit(kernel: Kernel, spec: DeviceSpec) -> Code:
         frame = _emit_phase(kernel, phase, spec, slots)
         texts.append(f"{PHASE_MARK}{position} {phase.name}\n{_shader(frame, slots, in_push)}")
         facts.append((f"groups.{position}", ";".join(_group_counts(frame))))
+        facts.append((f"matrices.{position}", int(MATRICES in frame.extensions)))
     facts.append(("scratches", len(kernel.scratch)))
     for position, buffer in enumerate(kernel.scratch):
         size: Expr = index(buffer.dtype.storage_bytes)

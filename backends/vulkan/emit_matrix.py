@@ -16,16 +16,19 @@ from tridsl.ir.expr import Const, Expr, Load, add, index, mul
 from tridsl.ir.loop import Block, Buffer, Copy, For, Mma, Ref
 from tridsl.ir.walk import walk
 
+MATRICES = "GL_KHR_cooperative_matrix"
+"""The extension of every shader that works on fragments."""
+
 _ELEMENTS: dict[DType, tuple[str, str]] = {
     # GLSL type and extension
     F16: ("float16_t", "GL_EXT_shader_explicit_arithmetic_types_float16"),
-    F32: ("float", "GL_KHR_cooperative_matrix"),
+    F32: ("float", MATRICES),
     I8: ("int8_t", "GL_EXT_shader_explicit_arithmetic_types_int8"),
     U8: ("uint8_t", "GL_EXT_shader_explicit_arithmetic_types_int8"),
-    I32: ("int", "GL_KHR_cooperative_matrix"),
-    U32: ("uint", "GL_KHR_cooperative_matrix"),
+    I32: ("int", MATRICES),
+    U32: ("uint", MATRICES),
 }
-_EXTENSIONS = ("GL_KHR_cooperative_matrix", "GL_KHR_memory_scope_semantics")
+_EXTENSIONS = (MATRICES, "GL_KHR_memory_scope_semantics")
 _LAYOUT = {True: "gl_CooperativeMatrixLayoutRowMajor", False: "gl_CooperativeMatrixLayoutColumnMajor"}
 
 

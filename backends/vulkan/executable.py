@@ -241,7 +241,8 @@ def load_executable(device: LogicalDevice, binary: Binary) -> VulkanExecutable:
     with device.lock:
         device.require_alive()
         layout = api.create("vkCreatePipelineLayout", "VkPipelineLayout", device.handle, layout_info, none)
-        pipelines = tuple(_pipeline(device, layout, module) for module in unpack_modules(binary.blob))
+        modules = unpack_modules(binary.blob)
+        pipelines = tuple(_pipeline(device, layout, module, bool(facts[f"matrices.{n}"])) for n, module in enumerate(modules))
         commands = device.command_buffer()
     executable = VulkanExecutable(
         device=device, signature=signature, facts=facts, pipelines=pipelines, layout=layout, commands=commands
@@ -266,7 +267,8 @@ def _unload(device: LogicalDevice, pipelines: tuple[Any, ...], layout: Any, comm
         device.free_commands(commands)
 
 
-def _pipeline(device: LogicalDevice, layout: Any, spirv: bytes) -> Any:
+def _pipeline(device: LogicalDevice, layout: Any, spirv: bytes, whole: bool) -> Any:
+    """`whole`: every lane of every subgroup is there, which shaders with matrices must ask for."""
     api, none = device.api, device.api.ffi.NULL
     words = api.ffi.from_buffer("uint32_t[]", np.frombuffer(spirv, np.uint32).copy())
     module_info = api.new("VkShaderModuleCreateInfo", codeSize=len(spirv), pCode=words)
@@ -274,6 +276,7 @@ def _pipeline(device: LogicalDevice, layout: Any, spirv: bytes) -> Any:
     try:
         stage = api.new(
             "VkPipelineShaderStageCreateInfo",
+            flags=api.constant("VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT") if whole else 0,
             stage=api.constant("VK_SHADER_STAGE_COMPUTE_BIT"),
             module=module,
             pName=b"main",

@@ -55,11 +55,14 @@ SUBGROUP_FEATURES = (
 )
 """What compute shaders do across a subgroup, by the names of VkSubgroupFeatureFlagBits."""
 
+MATRICES = "VK_KHR_cooperative_matrix"
+SUBGROUP_SIZES = "VK_EXT_subgroup_size_control"
+
 EXTENSION_FEATURES = {
     "VK_KHR_shader_integer_dot_product": "integer_dot_product",
     "VK_EXT_external_memory_host": "external_memory_host",
     "VK_EXT_memory_budget": "memory_budget",
-    "VK_EXT_subgroup_size_control": "subgroup_size_control",
+    SUBGROUP_SIZES: "subgroup_size_control",
 }
 
 
@@ -101,7 +104,6 @@ LLVMPIPE_ITERATIONS = 65535
 """LP_MAX_TGSI_LOOP_ITERATIONS of Mesa's gallivm: all loops of an invocation together, then they end without a word."""
 
 
-MATRICES = "VK_KHR_cooperative_matrix"
 COMPONENTS = {"FLOAT16": F16, "FLOAT32": F32, "SINT8": I8, "UINT8": U8, "SINT32": I32, "UINT32": U32}
 """Component types of cooperative matrices that kernels use."""
 
@@ -120,7 +122,7 @@ def query_device(api: Api, handle: Any, function: Callable[[str], Any]) -> Physi
     vulkan11 = api.new("VkPhysicalDeviceVulkan11Properties")
     vulkan12 = api.new("VkPhysicalDeviceVulkan12Properties", pNext=vulkan11)
     sizes = api.new("VkPhysicalDeviceSubgroupSizeControlProperties")
-    if "VK_EXT_subgroup_size_control" in extensions:
+    if SUBGROUP_SIZES in extensions:
         vulkan11.pNext = sizes
     limits = _properties(api, handle, vulkan12)
     features = _features(api, handle)
@@ -128,7 +130,7 @@ def query_device(api: Api, handle: Any, function: Callable[[str], Any]) -> Physi
     features |= {name for name, needed in SUBGROUP_FEATURES if _has_in_subgroups(api, vulkan11, needed)}
     features |= DRIVER_FEATURES.get(vulkan12.driverID, frozenset())
     features |= {name for extension, name in EXTENSION_FEATURES.items() if extension in extensions}
-    if MATRICES in extensions and "memory_model" in features:
+    if {MATRICES, SUBGROUP_SIZES} <= extensions and "memory_model" in features and _has_whole_subgroups(api, handle):
         features |= _matrix_features(api, handle, function)
     queue_family = _compute_queue(api, handle)
     lacking = [feature for feature in REQUIRED if feature not in features]
@@ -215,6 +217,13 @@ def _has_in_subgroups(api: Api, properties: Any, names: tuple[str, ...]) -> bool
     needed = sum(api.constant(f"VK_SUBGROUP_FEATURE_{name}_BIT") for name in names)
     in_compute = properties.subgroupSupportedStages & api.constant("VK_SHADER_STAGE_COMPUTE_BIT")
     return bool(in_compute) and properties.subgroupSupportedOperations & needed == needed
+
+
+def _has_whole_subgroups(api: Api, handle: Any) -> bool:
+    """Whether a pipeline can ask that no lane of a subgroup is missing, as matrices need it before SPIR-V 1.6."""
+    asked = api.new("VkPhysicalDeviceSubgroupSizeControlFeatures")
+    api.lib.vkGetPhysicalDeviceFeatures2(handle, api.new("VkPhysicalDeviceFeatures2", pNext=asked))
+    return bool(asked.computeFullSubgroups)
 
 
 def _matrix_features(api: Api, handle: Any, function: Callable[[str], Any]) -> set[str]:

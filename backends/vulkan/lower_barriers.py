@@ -15,6 +15,9 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.loop import Alloc, Barrier, Block, Copy, For, If, Kernel, Stmt
 from tridsl.ir.walk import variables, walk
 
+TEAMS = ("lane", "subgroup")
+"""Loops whose iterations are carried out together, by the lanes of a workgroup."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Access:
@@ -63,7 +66,7 @@ def barriers(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     """`Barrier`s between the parts of workgroups that share memory."""
     phases = []
     for phase in kernel.phases:
-        if any(isinstance(node, For) and node.kind == "lane" for node in walk(phase.body)):
+        if any(isinstance(node, For) and node.kind in TEAMS for node in walk(phase.body)):
             buffers = [node.buffer for node in walk(phase.body) if isinstance(node, Alloc)]
             names = _Names(
                 private=frozenset(buffer.name for buffer in buffers if buffer.space != "shared"),
@@ -96,7 +99,7 @@ def _statement(statement: Stmt, pending: _Access, names: _Names, in_lanes: bool)
         case For(body=body):
             inside = in_lanes or statement.kind == "lane"
             _, at_end = _block(body, _Access(), names, inside)
-            again = at_end.without(_separate(statement, names.shared)) if statement.kind != "lane" else _Access()
+            again = at_end.without(_separate(statement, names.shared)) if statement.kind not in TEAMS else _Access()
             new_body, at_end = _block(body, pending | again, names, inside)
             after = pending | at_end | _access(statement, names, in_lanes)
             return replace(statement, body=new_body), after

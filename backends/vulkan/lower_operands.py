@@ -44,6 +44,8 @@ def _block(block: Block, shared: dict[str, Buffer], matrices: frozenset[str]) ->
                     out += _hoisted(loops, inner, shared)
                 else:
                     out.append(replace(statement, body=_block(statement.body, shared, matrices)))
+            case Mma() if statement.target.tensor in matrices:  # a tile of one fragment has no loops
+                out += _hoisted([], statement, shared)
             case If(then=then, otherwise=otherwise):
                 out.append(replace(statement, then=_block(then, shared, matrices), otherwise=_block(otherwise, shared, matrices)))
             case _:
@@ -121,7 +123,7 @@ def _hoisted(loops: list[For], inner: Accumulate | Mma, shared: dict[str, Buffer
         m, n, k = (name for name, _ in inner.axes)
         own = (m, k, n)  # A is m x k, B is k x n
     space: Space = "fragment" if isinstance(inner, Mma) else "reg"
-    found = _Operands(axes=axes, inner=own, shared=shared, space=space, stage=loops[0].var)
+    found = _Operands(axes=axes, inner=own, shared=shared, space=space, stage=next(iter(axes)))
     new: Block = rewrite((inner,), {Load: found.load})
     for loop in reversed(loops):
         new = (replace(loop, body=new),)

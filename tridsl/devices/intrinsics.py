@@ -47,6 +47,9 @@ INTRINSICS: dict[str, Intrinsic] = {
         Intrinsic(name="mmul_bf16_4x8x4", a=BF16, b=BF16, acc=F32, m=4, n=4, k=8, feature="aie2"),
         Intrinsic(name="mmul_bf16_8x8x8", a=BF16, b=BF16, acc=F32, m=8, n=8, k=8, feature="aie2p"),
         Intrinsic(name="coopmat_i8_16x16x16", a=I8, b=I8, acc=I32, m=16, n=16, k=16, feature="cooperative_matrix_i8_k16"),
+        # Mesa 26's software device, whose subgroups have eight lanes
+        Intrinsic(name="coopmat_8x8x8", a=F16, b=F16, acc=F32, m=8, n=8, k=8, feature="cooperative_matrix_f16_8x8x8"),
+        Intrinsic(name="coopmat_i8_8x8x8", a=I8, b=I8, acc=I32, m=8, n=8, k=8, feature="cooperative_matrix_i8_8x8x8"),
     )
 }
 

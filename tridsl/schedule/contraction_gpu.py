@@ -23,6 +23,8 @@ ACCESS_BYTES = 16
 """The widest access of one lane."""
 NEIGHBOURS = 4
 """Elements of the register tile that lie side by side."""
+FRAGMENTS = 4
+"""Fragments of a subgroup's tile along each side: 64 x 64 results of 16 x 16 (reference/kernels.md 2.6)."""
 
 
 def contraction_gpu(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> list[Step]:
@@ -108,7 +110,7 @@ def _by_lanes(stage: Reduce, factors: Factors, spec: DeviceSpec, extents: tuple[
 def _by_fragments(
     stage: Reduce, factors: Factors, row: Intrinsic, spec: DeviceSpec, extents: tuple[int, int, int], decide: Decider
 ) -> list[Step]:
-    """128 x 128 results for four subgroups, 64 x 64 each in fragments; smaller where that does not divide the result."""
+    """128 x 128 results for four subgroups, four by four fragments of 16 x 16 each; smaller where that does not divide the result."""
     name, i, j, over = stage.name, factors.tile or "", factors.vector, stage.over[0].name
     m, n, k = extents
     if m % row.m or n % row.n or k % row.k or len(spec.subgroup_sizes) != 1:
@@ -121,8 +123,8 @@ def _by_fragments(
     access = ACCESS_BYTES // row.a.storage_bytes
     pad = decide(f"{name}.pad", access, (0, 2 * access), "elements between the rows of a panel, against bank conflicts")
     ahead = decide(f"{name}.ahead", True, (False,), "whether the next panels are fetched ahead")
-    high = decide(f"{name}.high", min(64, rows), [s for s in (32, 64, 128) if rows % s == 0], "rows of a subgroup's tile")
-    broad = decide(f"{name}.broad", min(64, columns), [s for s in (32, 64, 128) if columns % s == 0], "columns of a subgroup's tile")
+    high = decide(f"{name}.high", min(FRAGMENTS * row.m, rows), [s for s in (32, 64, 128) if rows % s == 0], "rows of a subgroup's tile")
+    broad = decide(f"{name}.broad", min(FRAGMENTS * row.n, columns), [s for s in (32, 64, 128) if columns % s == 0], "columns of a subgroup's tile")
     flat = decide(f"{name}.flat", True, (False,), "whether the instructions of a whole panel are written out")
     steps, batch, groups = _groups(stage, factors)
     for axis, size, own, fragment in ((i, rows, high, row.m), (j, columns, broad, row.n)):

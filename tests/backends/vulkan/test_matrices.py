@@ -1,0 +1,104 @@
+"""Products by cooperative matrices against the oracle, on a device that has them; what is emitted for them, on any machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.backends.vulkan.test_schedules import on_device, random
+from tests.stdlib.calling import call, prepared
+from tridsl.backend import Device
+from tridsl.backends.vulkan import BACKEND
+from tridsl.backends.vulkan.driver import VulkanDriver
+from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
+from tridsl.devices.spec import DeviceSpec
+from tridsl.ir.op import Tensor
+from tridsl.passes.specialise import Specialisation
+from tridsl.pipeline import Build, lower
+from tridsl.schedule.automatic import choose
+from tridsl.schedule.steps import Intrin, Schedule
+
+SUBGROUPS_OF_8 = DeviceSpec(
+    name="subgroups of eight", kind="gpu", features=frozenset({"cooperative_matrix_i8_8x8x8", "int8", "int64"}), subgroup_sizes=(8,),
+    shared_bytes=32768, max_group_lanes=1024, max_push_bytes=128,
+)  # fmt: skip
+
+
+def row_of(spec: DeviceSpec, dtype: str) -> Intrinsic | None:
+    """The device's matrix instruction for products of this type."""
+    rows = [row for row in INTRINSICS.values() if row.feature.startswith("cooperative_matrix") and row.feature in spec.features]
+    return next((row for row in rows if row.a.name == dtype), None)
+
+
+def instruction(device: Device, dtype: str) -> Intrinsic:
+    row = row_of(device.spec, dtype)
+    if row is None:
+        pytest.skip(f"this device has no cooperative matrices of {dtype}")
+    return row
+
+
+def by(schedule: Schedule) -> set[str]:
+    return {step.name for step in schedule if isinstance(step, Intrin)}
+
+
+@pytest.mark.parametrize("blocks", [(1, 1, 1), (3, 5, 2), (4, 8, 2), (2, 4, 9)], ids=str)
+@pytest.mark.parametrize("dtype", ["f16", "i8", "bf16"])
+def test_products_of_whole_blocks(driver: VulkanDriver, device: Device, dtype: str, blocks: tuple[int, int, int]) -> None:
+    """Tiles of one and of several fragments, panels of one and of several steps of the sum."""
+    row = instruction(device, dtype)
+    m, n, k = (count * size for count, size in zip(blocks, (row.m, row.n, row.k)))
+    a, b = random(dtype, m, k), random(dtype, k, n)
+    schedule, (c,) = on_device(driver, device, "matmul", a, b)
+    assert by(schedule) == {row.name}
+    same(c, call("matmul", a, b))
+
+
+def same(found: np.ndarray, wanted: np.ndarray) -> None:
+    """Integers to the last bit; sums of f16 and bf16 in f32, rounded to what the result is made of."""
+    if found.dtype.kind == "i":
+        np.testing.assert_array_equal(found, wanted)
+    else:
+        np.testing.assert_allclose(found.astype(np.float64), wanted.astype(np.float64), rtol=1e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("dtype", ["f16", "i8"])
+def test_a_batch_of_products(driver: VulkanDriver, device: Device, dtype: str) -> None:
+    row = instruction(device, dtype)
+    a, b = random(dtype, 3, 2 * row.m, row.k), random(dtype, 3, row.k, row.n)
+    schedule, (c,) = on_device(driver, device, "matmul", a, b)
+    assert by(schedule) == {row.name}
+    same(c, call("matmul", a, b))
+
+
+@pytest.mark.parametrize("dtype", ["f16", "i8"])
+def test_sizes_that_no_block_divides_take_another_way(driver: VulkanDriver, device: Device, dtype: str) -> None:
+    instruction(device, dtype)
+    for m, n, k in ((7, 9, 5), (33, 16, 16), (16, 16, 31)):
+        a, b = random(dtype, m, k), random(dtype, k, n)
+        schedule, (c,) = on_device(driver, device, "matmul", a, b)
+        assert not by(schedule)
+        same(c, call("matmul", a, b))
+
+
+def emitted(spec: DeviceSpec, m: int, n: int, k: int) -> str:
+    """GLSL of a product of i8."""
+    op, _, sizes = prepared("matmul", (np.zeros((m, k), np.int8), np.zeros((k, n), np.int8)), {}, {})
+    assert all(isinstance(p, Tensor) for p in op.inputs)
+    schedule = choose(op, spec, sizes, {})
+    side = Build(spec=spec, backend=BACKEND, schedule=schedule, facts=Specialisation(sizes=tuple(sizes.items())))
+    return str(lower(op, side, until="emit").text)
+
+
+@pytest.mark.parametrize("k", [8, 16, 48])
+def test_fragments_are_read_when_all_lanes_have_filled_the_panel(k: int) -> None:
+    """Also where one panel is the whole sum, so that no loop over panels is left."""
+    text = emitted(SUBGROUPS_OF_8, 32, 64, k)
+    for name in "AB":
+        loaded = text.index(f", b_{name}_shared, ")
+        assert "barrier();" in text[text.rindex(f"b_{name}_shared[", 0, loaded) : loaded]
+
+
+def test_a_device_without_the_instruction_is_served_without() -> None:
+    assert "coopmat" not in emitted(replace(SUBGROUPS_OF_8, features=frozenset({"int8", "int64"})), 32, 64, 16)
