@@ -19,7 +19,7 @@ from tridsl.backends.npu.build_sim import Library
 from tridsl.backends.npu.container import unpack
 from tridsl.backends.npu.design import ArrayDesign
 from tridsl.backends.npu.emit_instructions import instructions, scalar_words
-from tridsl.backends.npu.facts import absent, npu_on_bus
+from tridsl.backends.npu.facts import absent, npu_on_bus, this_machine
 from tridsl.backends.npu.memory import ELEMENTS, from_array_order, to_array_order
 from tridsl.backends.npu.simulate import Fault, Simulator
 from tridsl.backends.npu.xrt import Contexts
@@ -39,12 +39,11 @@ class NpuDriver:
 
     def devices(self) -> tuple[Device, ...]:
         """The NPU of this machine. BackendUnavailable E0775 says which part is missing."""
-        problem = absent()
-        found = npu_on_bus()
+        machine = this_machine()
+        problem, found = absent(machine), npu_on_bus(machine)
         if problem is not None or found is None:
             raise BackendUnavailable(problem or Diagnostic(code="E0775", message="npu: none on the PCI bus"))
-        generation, product = found
-        return (Device(name="npu", backend="npu", spec=load_chip(generation), description=product),)
+        return (Device(name="npu", backend="npu", spec=load_chip(found.generation), description=found.product),)
 
     def played(self, name: str) -> Device | None:
         """The simulated device of this name."""

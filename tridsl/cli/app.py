@@ -65,11 +65,15 @@ def devices(as_json: Json = False) -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    npu_report: Annotated[bool, typer.Option("--npu-report", help="A self-check of the NPU backend, to be pasted into an issue.")] = False,
+    as_json: Json = False,
+) -> None:
     """What is missing on this machine (drivers, libraries, limits), what it is for, how to fix it."""
     from tridsl.cli.doctor import doctor
+    from tridsl.cli.npu_report import npu_report as report
 
-    raise typer.Exit(present(doctor, from_environment, as_json=as_json))
+    raise typer.Exit(present(report if npu_report else doctor, from_environment, as_json=as_json))
 
 
 @app.command()

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tridsl.backends.cpu.host import host_spec
+from tridsl.backends.npu.facts import Machine, npu_on_bus, this_machine
 from tridsl.backends.npu.facts import findings as npu_findings
 from tridsl.backends.vulkan.api import open_api
 from tridsl.backends.vulkan.build import find_compiler
@@ -39,12 +40,14 @@ LEAST_LOCKED_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One part of the machine. `state`: `ok`, `missing` (something does not work) or `note` (it works, but less well)."""
+    """One part of the machine. `state`: `ok`, `missing` (something does not work) or `note` (it works, but less well). `seen`: what other
+    programs say when the part is not there."""
 
     part: str
     state: str
     found: str
     purpose: str = ""
+    seen: str = ""
     fix: str = ""
 
 
@@ -55,7 +58,7 @@ def doctor(settings: Settings) -> Report:
     for f in findings:
         lines.append(f"{f.state:8}{f.part:28}{f.found}")
         if f.state != "ok":
-            lines += [f"{'':36}{text}" for text in (f"for: {f.purpose}" if f.purpose else "", f"fix: {f.fix}" if f.fix else "") if text]
+            lines += [f"{'':36}{word}: {text}" for word, text in (("for", f.purpose), ("seen", f.seen), ("fix", f.fix)) if text]
     count = sum(f.state == "missing" for f in findings)
     lines.append(f"\n{count} missing part{'' if count == 1 else 's'}." if count else "\nNothing is missing for the devices that are here.")
     broken = any(f.state == "missing" and f.purpose == NEEDED for f in findings)
@@ -157,9 +160,17 @@ def _gpu_fix() -> str:
 
 def _npu(settings: Settings) -> Iterator[Finding]:
     """Without the device one line; with it every part that running on it takes, in the order in which they fail."""
-    rows = npu_findings(peano=settings.peano)
-    for row in rows if not rows[0].fix else rows[:1]:
-        yield Finding(part=row.part, state="note" if row.fix else "ok", found=row.state, purpose="the NPU" if row.fix else "", fix=row.fix)
+    machine = this_machine(settings.peano)
+    rows = tuple(npu_parts(machine))
+    yield from rows if npu_on_bus(machine) is not None else rows[:1]
+
+
+def npu_parts(machine: Machine) -> Iterator[Finding]:
+    """Every part that a run on an NPU takes, and that building for one takes."""
+    for row in npu_findings(machine):
+        yield Finding(
+            part=row.part, state="note" if row.fix else "ok", found=row.state, purpose="the NPU" if row.fix else "", seen=row.seen, fix=row.fix
+        )
 
 
 def _limits(settings: Settings) -> Iterator[Finding]:

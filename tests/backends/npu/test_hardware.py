@@ -1,4 +1,4 @@
-"""The ways to hardware, as far as they go without it: what is found, which commands would run, what the driver does with a runtime that is played."""
+"""The ways to hardware, as far as they go without it: which commands would run, what the driver does with a runtime that is played."""
 
 from __future__ import annotations
 
@@ -14,42 +14,8 @@ from tridsl.backend import BackendUnavailable
 from tridsl.backends.npu.build_peano import build_package, commands, find_toolchain
 from tridsl.backends.npu.container import pack, unpack
 from tridsl.backends.npu.emit import DESIGN, KERNELS
-from tridsl.backends.npu.facts import absent, findings, npu_on_bus
 from tridsl.backends.npu.xrt import CONTEXTS, Contexts
 from tridsl.diagnostics import TriError
-
-
-def bus(folder: Path, vendor: str = "0x1022", device: str = "0x17f0") -> Path:
-    entry = folder / "bus" / "0000:c5:00.1"
-    entry.mkdir(parents=True)
-    (entry / "vendor").write_text(vendor + "\n")
-    (entry / "device").write_text(device + "\n")
-    (folder / "bus" / "0000:00:00.0").mkdir()
-    return folder / "bus"
-
-
-@pytest.mark.parametrize(("device", "generation"), [("0x1502", "aie2"), ("0x17f0", "aie2p")])
-def test_the_device_on_the_bus_says_its_generation(tmp_path: Path, device: str, generation: str) -> None:
-    found = npu_on_bus(bus(tmp_path, device=device))
-    assert found is not None and found[0] == generation
-
-
-def test_another_device_is_no_npu(tmp_path: Path) -> None:
-    assert npu_on_bus(bus(tmp_path, vendor="0x8086")) is None
-    assert npu_on_bus(tmp_path / "nowhere") is None
-
-
-def test_what_is_missing_is_one_sentence_with_a_fix(tmp_path: Path) -> None:
-    found = absent(tmp_path / "nowhere", tmp_path)
-    assert found is not None
-    assert found.code == "E0775" and "PCI bus" in found.message and "npu:sim" in (found.help or "")
-    found = absent(bus(tmp_path), tmp_path / "accel")
-    assert found is not None and "kernel driver" in found.message
-
-
-def test_every_part_has_a_row(tmp_path: Path) -> None:
-    parts = [f.part for f in findings(tmp_path, tmp_path)]
-    assert parts == ["NPU", "kernel driver", "memory lock limit", "XRT (pyxrt)", "XRT plugin for XDNA", "Peano", "aiecc"]
 
 
 def program(file: Path, text: str) -> Path:
