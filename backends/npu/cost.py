@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from tridsl.backends.npu.design import Acquire, ArrayDesign, Invoke, Repeat, Step, Task
-from tridsl.backends.npu.lower_program import Program
-from tridsl.devices.array_model import EFFICIENCY, peak_macs
+from tridsl.backends.npu.design import Acquire, ArrayDesign, Dimension, Invoke, Repeat, Step, Task
+from tridsl.backends.npu.lower_program import Program, is_accumulator
+from tridsl.devices.array_model import PASS_CYCLES, peak_macs, slowness
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import ArraySpec
 from tridsl.dtypes import F32
 from tridsl.ir.expr import Binary, Call, Cast, Const, Load, Select, Unary
 from tridsl.ir.loop import Accumulate, Block, For, If, Mma, Store
+from tridsl.ir.walk import walk
 
 VECTOR_LANES = 16
 """Lanes of an f32 vector, which floats are computed in."""
@@ -52,27 +53,40 @@ class Prediction:
 def predict(design: ArrayDesign, program: Program, array: ArraySpec) -> Prediction:
     """From the design's transfers and the loops of its functions."""
     sizes = {t.name: t.element_bytes for t in design.tensors}
-    total = 0
+    total = 0.0
     channels: dict[object, int] = {}
     for task in design.sequence:
         if isinstance(task, Task):
             moved = prod(d.size for d in task.dimensions) * task.repeats * sizes[task.tensor]
-            total += moved
+            total += moved * slowness(run_bytes(task.dimensions) * sizes[task.tensor])
             key = (task.tile, task.direction, task.channel)
             channels[key] = channels.get(key, 0) + moved
     buffers = {b.name: b for b in design.buffers}
+    carried = {d.buffer: d.length * buffers[d.buffer].element_bytes for chain in design.chains for d in chain.descriptors}
     costs = {body.name: _cycles(body.block, array) for body in program.bodies}
     busiest = 0.0
     for core in design.cores:
         counts = _counts(core.program)
         busiest = max(busiest, sum(n * costs[name] for name, n in counts.items() if name in costs))
         for port in core.ports:
-            channels[core.tile, port.name] = _uses(core.program, port.name) * buffers[port.buffers[0]].bytes
+            channels[core.tile, port.name] = _uses(core.program, port.name) * carried[port.buffers[0]]
     cycle = 1 / array.clock_hz
     return Prediction(
         memory=total / array.memory_bytes_per_second, streams=max(channels.values(), default=0) / array.stream_bytes_per_cycle * cycle,
         cores=busiest * cycle, dispatch=array.dispatch_seconds,
     )  # fmt: skip
+
+
+def run_bytes(dimensions: tuple[Dimension, ...]) -> int:
+    """Elements one behind another that a transfer moves at a time."""
+    run = 1
+    for d in reversed(dimensions):
+        if d.size == 1:
+            continue
+        if d.stride != run:
+            break
+        run *= d.size
+    return run
 
 
 def _counts(steps: tuple[Step, ...], times: int = 1) -> dict[str, int]:
@@ -107,12 +121,21 @@ def _cycles(block: Block, array: ArraySpec) -> float:
                 total += max(_cycles(statement.then, array), _cycles(statement.otherwise, array))
             case Mma(intrinsic=name):
                 row = INTRINSICS[name]
-                total += row.m * row.n * row.k / (EFFICIENCY * (peak_macs(array, str(row.a)) or 1))
+                total += row.m * row.n * row.k / (peak_macs(array, row.arithmetic) or 1)
+            case Store() if is_accumulator(statement.target.tensor) or any(isinstance(n, Load) and is_accumulator(n.tensor) for n in walk(statement.value)):
+                total += _passed(statement, array)
             case Store(value=value):
                 total += 1 + _operations(value)
             case Accumulate(values=values):
                 total += 1 + sum(map(_operations, values))
     return total
+
+
+def _passed(statement: Store, array: ArraySpec) -> float:
+    """One element of an accumulator from or to memory (`array_model.pass_cycles` in two halves); nothing for a start from 0."""
+    if not is_accumulator(statement.target.tensor):
+        return PASS_CYCLES / 2 + 4 / array.load_bytes
+    return 0.0 if isinstance(statement.value, Const) else PASS_CYCLES / 2 + 4 / (2 * array.load_bytes)
 
 
 def _operations(node: object) -> float:

@@ -55,7 +55,8 @@ class Dimension(Value, frozen=True, kw_only=True, tag=True):
 
 
 class Descriptor(Value, frozen=True, kw_only=True, tag=True):
-    """A buffer descriptor: `acquire`, move the elements at `offset` + `dimensions` (outermost first), `release`, go on with `following`."""
+    """A buffer descriptor: `acquire`, move the elements at `offset` + `dimensions` (outermost first), `release`, go on with `following`.
+    Both locks by `count`: a piece that comes in one transfer and goes in several is as many."""
 
     number: int
     buffer: str
@@ -64,6 +65,7 @@ class Descriptor(Value, frozen=True, kw_only=True, tag=True):
     acquire: str
     release: str
     following: int
+    count: int = 1
 
     @property
     def length(self) -> int:

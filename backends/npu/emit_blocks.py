@@ -35,7 +35,7 @@ def block_store(frame: Frame, statement: Stmt, lanes: Lanes) -> None:
         if isinstance(source, Const) and source.value == 0:
             frame.line(f"{into} = {row.name}(aie::zeros<{ELEMENTS[target.dtype]}, {row.name}::size_C>());")
             return
-        if isinstance(source, Load) and frame.places[source.tensor].kind == "memory" and source.dtype == target.dtype:
+        if isinstance(source, Load) and frame.places[source.tensor].kind == "memory" and source.dtype.is_float == target.dtype.is_float:
             place = frame.places[source.tensor]
             frame.line(f"{into} = {row.name}(aie::load_v<{row.name}::size_C>({_whole(frame, place, source.index, names, row.m * row.n)}));")
             return
@@ -68,10 +68,14 @@ def emit_mma(frame: Frame, statement: Mma) -> None:
             raise cannot(f"`{row.name}` with a factor that is decoded as it is multiplied", statement)
         place = frame.places[operand.tensor]
         poly = normal_form(address(place, operand.index))
-        if (poly.coefficient(outer), poly.coefficient(inner)) != (width, 1):
-            raise cannot(f"`{row.name}` with a factor that is not laid out in its blocks", statement)
+        steps = (poly.coefficient(outer), poly.coefficient(inner))
         side = "A" if operand is statement.a else "B"
-        operands.append(f"aie::load_v<{row.name}::size_{side}>({_whole(frame, place, operand.index, (m, n, k), size)})")
+        text = f"aie::load_v<{row.name}::size_{side}>({_whole(frame, place, operand.index, (m, n, k), size)})"
+        if steps == (1, size // width):
+            text = f"aie::transpose({text}, {width}, {size // width})"
+        elif steps != (width, 1):
+            raise cannot(f"`{row.name}` with a factor that is not laid out in its blocks", statement)
+        operands.append(text)
     if target.kind == "blocks":
         frame.line(f"{_block(frame, target, statement.target.index, (m, n, k))}.mac({', '.join(operands)});")
         return

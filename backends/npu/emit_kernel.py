@@ -74,6 +74,8 @@ def _function(body: Body, laid: Laid, spec: DeviceSpec) -> Frame:
     scalars = {s.name: (n, s.dtype) for n, s in enumerate(laid.program.scalars)}
     frame = Frame(lanes=_lanes(body), align=spec.array.load_bytes, scalars=scalars)
     written = _written(body.block)
+    names = {b.name for b in body.pointers}
+    one_place = {n for result, sums in laid.program.shared if {result, sums.name} <= names for n in (result, sums.name)}
     parameters = []
     for buffer in body.pointers:
         if buffer.dtype not in ELEMENTS:
@@ -81,7 +83,8 @@ def _function(body: Body, laid: Laid, spec: DeviceSpec) -> Frame:
         shape = tuple(int(n.value) for n in buffer.shape if isinstance(n, Const))
         frame.places[buffer.name] = Place(name=identifier(buffer.name), kind="memory", dtype=buffer.dtype, shape=shape)
         constant = "" if buffer.name in written else "const "
-        parameters.append(f"{constant}{ELEMENTS[buffer.dtype]} *__restrict {identifier(buffer.name)}")
+        alone = "" if buffer.name in one_place else "__restrict "
+        parameters.append(f"{constant}{ELEMENTS[buffer.dtype]} *{alone}{identifier(buffer.name)}")
     parameters += [f"int32_t {identifier(n)}" for n in body.numbers]
     if body.scalars:
         parameters.append("const int32_t *__restrict scalars")

@@ -261,10 +261,10 @@ class _Writer:
                 self.depth -= 1
                 self.line(f"{blocks[d.number]}:")
                 self.depth += 1
-                self.line(f"aie.use_lock(%{d.acquire}, AcquireGreaterEqual, 1)")
+                self.line(f"aie.use_lock(%{d.acquire}, AcquireGreaterEqual, {d.count})")
                 settings = f"{{bd_id = {d.number} : i32, next_bd_id = {d.following} : i32}}"
                 self.line(f"aie.dma_bd(%{b.name} : {memref(b.dtype, b.shape)}, {d.offset}, {d.length}{_dimensions(d.dimensions)}) {settings}")
-                self.line(f"aie.use_lock(%{d.release}, Release, 1)")
+                self.line(f"aie.use_lock(%{d.release}, Release, {d.count})")
                 self.line(f"aie.next_bd {blocks[d.following]}")
             entry = rest
         self.depth -= 1

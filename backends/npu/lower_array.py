@@ -154,42 +154,49 @@ class _Layout:
         """Edge -> memory tile -> cores; several lanes take turns in the same channels."""
         lane = lanes[0]
         memtile = (lane.column, MEMTILE)
-        depth = MEMTILE_DEPTH if lane.rounds > 1 else 1
+        depth = MEMTILE_DEPTH if lane.rounds > lane.piece else 1
         shim_out = self._channel((lane.column, SHIM), "out")
         arriving = self._channel(memtile, "in", depth * len(lane.parts) * len(lanes))
         self.flows.append(Flow(source=End(tile=(lane.column, SHIM), direction="out", channel=shim_out), targets=(End(tile=memtile, direction="in", channel=arriving),)))
         held = [[self._held(memtile, one, f"{one.moved.tensor}_{n}", depth) for one in lanes] for n in range(len(lane.parts))]
-        self._chain(memtile, "in", arriving, [(own, d, _line(one), True) for d in range(depth) for part in held for one, own in zip(lanes, part)])
+        pieces = [_Entry(held=own, buffer=d, dimensions=_line(one, one.piece), fills=True, count=one.piece) for d in range(depth) for part in held for one, own in zip(lanes, part)]
+        self._chain(memtile, "in", arriving, pieces)
         for part, owns in zip(lane.parts, held):
-            leaving = self._channel(memtile, "out", depth * len(lanes))
-            self._chain(memtile, "out", leaving, [(own, d, one.core_order, False) for d in range(depth) for one, own in zip(lanes, owns)])
+            leaving = self._channel(memtile, "out", depth * sum(one.piece for one in lanes))
+            tiles = [
+                _Entry(held=own, buffer=d, dimensions=one.core_order, fills=False, offset=n * one.step)
+                for d in range(depth) for one, own in zip(lanes, owns) for n in range(one.piece)
+            ]  # fmt: skip
+            self._chain(memtile, "out", leaving, tiles)
             targets = []
             for core in part.cores:
                 channel = self._channel(core, "in")
                 mine = [self._core_held(core, one, writes=False) for one in lanes]
-                self._chain(core, "in", channel, [(own, d, _line(one), True) for d in range(len(mine[0].buffers)) for one, own in zip(lanes, mine)])
+                filled = [_Entry(held=own, buffer=d, dimensions=_line(one), fills=True) for d in range(len(mine[0].buffers)) for one, own in zip(lanes, mine)]
+                self._chain(core, "in", channel, filled)
                 targets.append(End(tile=core, direction="in", channel=channel))
             self.flows.append(Flow(source=End(tile=memtile, direction="out", channel=leaving), targets=tuple(targets)))
         for one in lanes:
             self._edge(one, "out", shim_out)
 
     def _result(self, lane: Lane) -> None:
-        """Cores -> memory tile -> edge."""
+        """Cores -> memory tile -> edge. What takes several rounds of other tiles to make has left the memory tile long before the next one comes."""
         memtile = (lane.column, MEMTILE)
-        depth = MEMTILE_DEPTH if lane.rounds > 1 else 1
+        depth = MEMTILE_DEPTH if lane.rounds > 1 and len(lane.moved.loops) == max(len(m.loops) for m in self.program.moved) else 1
         held = []
         for n, part in enumerate(lane.parts):
             (core,) = part.cores
             own = self._held(memtile, lane, f"{lane.moved.tensor}_{n}", depth)
             channel = self._channel(core, "out")
             mine = self._core_held(core, lane, writes=True)
-            self._chain(core, "out", channel, [(mine, d, _line(lane), False) for d in range(len(mine.buffers))])
+            self._chain(core, "out", channel, [_Entry(held=mine, buffer=d, dimensions=self._own_line(lane), fills=False) for d in range(len(mine.buffers))])
             arriving = self._channel(memtile, "in", depth)
-            self._chain(memtile, "in", arriving, [(own, d, _line(lane), True) for d in range(depth)])
+            self._chain(memtile, "in", arriving, [_Entry(held=own, buffer=d, dimensions=_line(lane), fills=True) for d in range(depth)])
             self.flows.append(Flow(source=End(tile=core, direction="out", channel=channel), targets=(End(tile=memtile, direction="in", channel=arriving),)))
             held.append(own)
         leaving = self._channel(memtile, "out", depth * len(lane.parts))
-        self._chain(memtile, "out", leaving, [(held[n], d, lane.core_order, False) for d in range(depth) for n in range(len(lane.parts))])
+        collected = [_Entry(held=own, buffer=d, dimensions=lane.core_order, fills=False) for d in range(depth) for own in held]
+        self._chain(memtile, "out", leaving, collected)
         shim_in = self._channel((lane.column, SHIM), "in")
         self.flows.append(Flow(source=End(tile=memtile, direction="out", channel=leaving), targets=(End(tile=(lane.column, SHIM), direction="in", channel=shim_in),)))
         self._edge(lane, "in", shim_in)
@@ -215,20 +222,21 @@ class _Layout:
         tile.channels[direction] = channel + 1
         return channel
 
-    def _chain(self, place: Place, direction: Direction, channel: int, entries: list[tuple[_Held, int, tuple[Dimension, ...], bool]]) -> None:
-        """`entries`: what to move, which of its buffers, how, and whether it is filled (else emptied). After the last comes the first again."""
+    def _chain(self, place: Place, direction: Direction, channel: int, entries: list[_Entry]) -> None:
+        """After the last entry comes the first again."""
         tile = self._tile(place)
         bank = channel % 2 if place[1] == MEMTILE else 0
         first = tile.banks[bank] + DESCRIPTOR_BANK * bank
         tile.banks[bank] += len(entries)
         bounds = self._bounds(place)
         made = []
-        for n, (held, depth, dims, fills) in enumerate(entries):
-            outer, own = cut(dims, bounds)
+        for n, entry in enumerate(entries):
+            outer, own = cut(entry.dimensions, bounds)
+            before, behind = (entry.held.empty, entry.held.full) if entry.fills else (entry.held.full, entry.held.empty)
             made.append(
                 Descriptor(
-                    number=first + n, buffer=held.buffers[depth], offset=0, dimensions=(*outer, *own), acquire=held.empty if fills else held.full,
-                    release=held.full if fills else held.empty, following=first + (n + 1) % len(entries),
+                    number=first + n, buffer=entry.held.buffers[entry.buffer], offset=entry.offset, dimensions=(*outer, *own), acquire=before,
+                    release=behind, following=first + (n + 1) % len(entries), count=entry.count,
                 )
             )  # fmt: skip
         self.chains.append(Chain(tile=place, direction=direction, channel=channel, descriptors=tuple(made)))
@@ -241,19 +249,28 @@ class _Layout:
     def _held(self, place: Place, lane: Lane, name: str, depth: int) -> _Held:
         """Buffers for a stream, with their locks."""
         dtype, size = lane.tensor.dtype, lane.tensor.element_bytes
-        return self._hold(place, f"{name}_m{place[0]}", dtype, size, (lane.elements,), depth)
+        return self._hold(place, f"{name}_m{place[0]}", dtype, size, (lane.elements * lane.piece,), depth, lane.piece)
 
     def _core_held(self, core: Place, lane: Lane, *, writes: bool) -> _Held:
-        shape = tuple(int(n.value) for n in lane.moved.buffer.shape if isinstance(n, Const))
+        panel = self._panel_of(lane)
+        shape = tuple(int(n.value) for n in panel.shape if isinstance(n, Const))
         name = f"{identifier(lane.moved.buffer.name)}_{core[0]}_{core[1]}"
-        held = self._hold(core, name, lane.tensor.dtype, lane.tensor.element_bytes, shape, lane.moved.copy.buffers if lane.rounds > 1 else 1)
+        held = self._hold(core, name, str(panel.dtype), panel.dtype.storage_bytes, shape, lane.moved.copy.buffers if lane.rounds > 1 else 1)
         acquire, release = (held.empty, held.full) if writes else (held.full, held.empty)
         self.ports[core].append(Port(name=lane.moved.buffer.name, buffers=held.buffers, acquire=acquire, release=release, writes=writes))
         return held
 
-    def _hold(self, place: Place, name: str, dtype: str, size: int, shape: tuple[int, ...], depth: int) -> _Held:
+    def _panel_of(self, lane: Lane) -> Panel:
+        """What a core's buffer for a lane holds: the panel itself, or the sums that it shares its memory with."""
+        return dict(self.program.shared).get(lane.moved.buffer.name, lane.moved.buffer)
+
+    def _own_line(self, lane: Lane) -> tuple[Dimension, ...]:
+        """The elements of a tile, counted in those of the core's buffer."""
+        return (Dimension(size=lane.elements * lane.tensor.element_bytes // self._panel_of(lane).dtype.storage_bytes, stride=1),)
+
+    def _hold(self, place: Place, name: str, dtype: str, size: int, shape: tuple[int, ...], depth: int, piece: int = 1) -> _Held:
         buffers = [self._buffer(place, f"{name}_{n}", dtype, size, shape) for n in range(depth)]
-        return _Held(buffers=tuple(buffers), empty=self._lock(place, f"{name}_empty", depth), full=self._lock(place, f"{name}_full", 0))
+        return _Held(buffers=tuple(buffers), empty=self._lock(place, f"{name}_empty", depth * piece), full=self._lock(place, f"{name}_full", 0))
 
     def _panel(self, core: Place, panel: Panel, name: str) -> str:
         shape = tuple(int(n.value) for n in panel.shape if isinstance(n, Const))
@@ -314,8 +331,8 @@ def bundles(lanes: tuple[Lane, ...]) -> Iterator[tuple[Lane, ...]]:
             yield together
 
 
-def _line(lane: Lane) -> tuple[Dimension, ...]:
-    return (Dimension(size=lane.elements, stride=1),)
+def _line(lane: Lane, tiles: int = 1) -> tuple[Dimension, ...]:
+    return (Dimension(size=lane.elements * tiles, stride=1),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,6 +340,18 @@ class _Held:
     buffers: tuple[str, ...]
     empty: str
     full: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """What a descriptor moves: which of a stream's buffers, from where in it, how, and whether it is filled (else emptied); `count` of its locks."""
+
+    held: _Held
+    buffer: int
+    dimensions: tuple[Dimension, ...]
+    fills: bool
+    offset: int = 0
+    count: int = 1
 
 
 def _function(name: str, pointers: tuple[Panel, ...], numbers: tuple[str, ...], scalars: bool) -> Function:

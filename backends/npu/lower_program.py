@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from tridsl.backends.npu.design import Acquire, Affine, Argument, Invoke, Release, Repeat, Step, Wait
+from tridsl.backends.npu.sharing import Shared, shared_in
 from tridsl.diagnostics import TriError, error
 from tridsl.dtypes import INDEX
 from tridsl.ir.affine import normal_form
@@ -48,7 +49,8 @@ class Body:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """`column` and `row`: (variable, count) of the loops over the array, count 1 where there is none."""
+    """`column` and `row`: (variable, count) of the loops over the array, count 1 where there is none. `shared`: panel to the wider buffer of sums
+    that it shares its memory with."""
 
     column: tuple[str, int]
     row: tuple[str, int]
@@ -57,6 +59,7 @@ class Program:
     bodies: tuple[Body, ...]
     steps: tuple[Step, ...]
     scalars: tuple[Scalar, ...]
+    shared: tuple[tuple[str, Buffer], ...] = ()
 
 
 def refuse(kernel: Kernel, why: str) -> TriError:
@@ -96,7 +99,7 @@ def read_program(kernel: Kernel) -> Program:
         scalars = ()
     return Program(
         column=grid["column"], row=grid["row"], moved=tuple(reader.moved), local=tuple(reader.local), bodies=tuple(reader.bodies), steps=steps,
-        scalars=scalars,
+        scalars=scalars, shared=tuple((s.result, reader.buffers[s.sums]) for s in reader.shared),
     )  # fmt: skip
 
 
@@ -114,6 +117,7 @@ class _Reader:
     local: list[Buffer] = field(default_factory=list)
     bodies: list[Body] = field(default_factory=list)
     buffers: dict[str, Buffer] = field(default_factory=dict)
+    shared: list[Shared] = field(default_factory=list)
 
     def read(self, block: Block, loops: tuple[tuple[str, int], ...]) -> tuple[Step, ...]:
         """What the block does. Panels are acquired where they are copied in or allocated, and released at the end or where they are copied out."""
@@ -122,18 +126,25 @@ class _Reader:
         waiting: list[Stmt] = []
         panels = {c.source.tensor if _out(c, self._tensors()) else c.target.tensor: c for c in block if isinstance(c, Copy)}
 
+        leaving = {n: c for n, c in panels.items() if _out(c, self._tensors())}
+        memory = {s.buffer.name: s.buffer for s in block if isinstance(s, Alloc) and s.buffer.space != "reg" and not in_registers(s.buffer)}
+        self.shared += (sharing := shared_in(block, leaving, {n: b for n, b in memory.items() if n in leaving or n not in panels}))
+        inside = {s.sums for s in sharing}
+        needless = [s.drain for s in sharing if s.same]
+
         def flush() -> None:
             if any(not isinstance(s, Alloc) for s in waiting):
                 steps.append(self._function(tuple(waiting)))
             waiting.clear()
 
+        block = tuple(s for s in block if s not in needless)
         for statement in sorted(block, key=lambda s: not _comes_in(s, panels, self._tensors())):  # nothing that a function computes changes an input
             if isinstance(statement, Alloc) and statement.buffer.space != "reg" and not (in_registers(statement.buffer) and not _outlives(statement.buffer, block)):
                 self.buffers[statement.buffer.name] = statement.buffer
                 copy = panels.get(statement.buffer.name)
-                if copy is None:
+                if copy is None and statement.buffer.name not in inside:
                     self.local.append(statement.buffer)
-                elif _out(copy, self._tensors()):
+                elif copy is not None and _out(copy, self._tensors()):
                     flush()
                     steps.append(Acquire(port=statement.buffer.name))
             elif isinstance(statement, Copy):
@@ -174,7 +185,9 @@ class _Reader:
         )  # fmt: skip
         self.bodies.append(body)
         ports = {m.buffer.name for m in self.moved} | self._later()
-        arguments = [Argument(port=b.name) if b.name in ports else Argument(buffer=b.name) for b in pointers]
+        ports |= {s.sums for s in self.shared}
+        place = {s.sums: s.result for s in self.shared}
+        arguments = [Argument(port=place.get(b.name, b.name)) if b.name in ports else Argument(buffer=b.name) for b in pointers]
         arguments += [Argument(number=Affine(terms=((v, 1),))) for v in numbers]
         if body.scalars:
             arguments.append(Argument(buffer=SCALARS))
@@ -227,7 +240,11 @@ def _hoisted(block: Block, found: list[Buffer]) -> Block:
 
 def in_registers(buffer: Buffer) -> bool:
     """Whether a function keeps `buffer` in registers: accumulators of a register tile (`passes.register_tiles` names them)."""
-    return ":acc." in buffer.name or ":" in buffer.name and ".part." in buffer.name
+    return is_accumulator(buffer.name)
+
+
+def is_accumulator(name: str) -> bool:
+    return ":acc." in name or ":" in name and ".part." in name
 
 
 def identifier(name: str) -> str:

@@ -33,7 +33,8 @@ class Lane:
     """The parts of a tensor that go through one column, in the order in which each round of tiles moves them.
 
     `walk`: loops over tiles, then parts, then the box of a tile, as they lie in the tensor. `core_order`: the dimensions that walk a tile as it lies in
-    the memory tile (box order) in the order of the core's memory; for results those that walk the core's order into box order.
+    the memory tile (box order) in the order of the core's memory; for results those that walk the core's order into box order. `piece` tiles come to
+    the memory tile together, each `step` elements behind the one before; `elements` are those of one.
     """
 
     moved: Moved
@@ -44,6 +45,8 @@ class Lane:
     core_order: tuple[Dimension, ...]
     elements: int
     rounds: int
+    piece: int = 1
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +72,12 @@ def lanes_of(kernel: Kernel, program: Program, columns: int) -> tuple[tuple[Host
             box, host = _host(declared[moved.tensor], moved, program)
         except ValueError as problem:
             raise refuse(kernel, f"`{moved.tensor}` is staged at a place that is {problem}") from None
-        order = _core_order(moved, box)
+        piece = _piece(moved, box)
+        order = _core_order(moved, box, piece)
         if order is None:
             raise refuse(kernel, f"the layout of `{moved.buffer.name}` is no nest of strides")
         tensors.append(host)
-        lanes += _lanes(kernel, program, moved, host, box, order, loads)
+        lanes += _lanes(kernel, program, moved, host, box, order, piece, loads)
     return tuple(tensors), tuple(lanes)
 
 
@@ -157,13 +161,30 @@ def _evaluated(place: Expr, values: Mapping[str, NDArray[np.int64]]) -> NDArray[
     raise ValueError(f"no index of a panel: {place}")
 
 
-def _core_order(moved: Moved, box: _Box) -> tuple[Dimension, ...] | None:
+def _piece(moved: Moved, box: _Box) -> int:
+    """How many tiles come together: as many as the copy says where the next tile lies behind this one in every row."""
+    last = max(range(len(box.extents)), key=lambda d: (-box.strides[d], d))
+    if moved.writes or not moved.loops or box.strides[last] != 1:
+        return 1
+    variable, count = moved.loops[-1]
+    moves = [terms.get(variable, 0) for terms, _ in box.places]
+    together = moves[last] == box.extents[last] and sum(map(abs, moves)) == moves[last]
+    return moved.copy.piece if together and count % moved.copy.piece == 0 else 1
+
+
+def _order(box: _Box) -> list[int]:
+    """The axes of the box as they lie in the host's memory, outermost first."""
+    return sorted(range(len(box.extents)), key=lambda d: -box.strides[d])
+
+
+def _core_order(moved: Moved, box: _Box, piece: int) -> tuple[Dimension, ...] | None:
     """Memory tile to core: the strides in the box of the panel's own dimensions. Core to memory tile: the strides in the panel of the box's axes,
-    each in two where the panel is blocked. The box lies in the memory tile in the order of the tensor."""
+    each in two where the panel is blocked. The box lies in the memory tile in the order of the tensor, `piece` of them side by side."""
     buffer = tuple(int(n.value) for n in moved.buffer.shape if isinstance(n, Const))
-    order = sorted(range(len(box.extents)), key=lambda d: -box.strides[d])
+    order = _order(box)
     walk = _panel_walk(moved, box.extents)
-    laid = np.arange(prod(box.extents), dtype=np.int64).reshape(tuple(box.extents[d] for d in order))
+    sizes = [box.extents[d] for d in order]
+    laid = np.arange(prod(sizes) * piece, dtype=np.int64).reshape(*sizes[:-1], sizes[-1] * piece)[..., : sizes[-1]]
     place = np.argsort(order)
     in_memtile = laid.transpose(tuple(place)).reshape(-1)[walk]  # panel order -> address in the memory tile
     if not moved.writes:
@@ -181,7 +202,7 @@ def _core_order(moved: Moved, box: _Box) -> tuple[Dimension, ...] | None:
 
 
 def _lanes(
-    kernel: Kernel, program: Program, moved: Moved, host: HostTensor, box: _Box, order: tuple[Dimension, ...], loads: list[int]
+    kernel: Kernel, program: Program, moved: Moved, host: HostTensor, box: _Box, order: tuple[Dimension, ...], piece: int, loads: list[int]
 ) -> list[Lane]:  # fmt: skip
     columns, rows = program.column[1], program.row[1]
     factors: dict[str, int] = {}
@@ -216,11 +237,14 @@ def _lanes(
         if not moved.writes:
             loads[column] += 1
         loops = [Dimension(size=n, stride=factors.get(v, 0)) for v, n in moved.loops]
-        tile = [Dimension(size=box.extents[d], stride=box.strides[d]) for d in sorted(range(len(box.extents)), key=lambda d: -box.strides[d])]
+        tile = [Dimension(size=box.extents[d], stride=box.strides[d]) for d in _order(box)]
+        if piece > 1:
+            loops[-1] = Dimension(size=loops[-1].size // piece, stride=loops[-1].stride * piece)
+            tile[-1] = Dimension(size=tile[-1].size * piece, stride=1)
         lanes.append(
             Lane(
                 moved=moved, tensor=host, column=column, parts=tuple(parts), walk=(*loops, Dimension(size=len(parts), stride=step), *tile),
-                core_order=order, elements=prod(box.extents), rounds=prod(n for _, n in moved.loops),
+                core_order=order, elements=prod(box.extents), rounds=prod(n for _, n in moved.loops), piece=piece, step=box.extents[_order(box)[-1]],
             )
         )  # fmt: skip
     return lanes

@@ -36,7 +36,8 @@ def print_design(design: ArrayDesign) -> str:
         for chain in (c for c in design.chains if c.tile == tile):
             lines.append(f"    channel {chain.direction} {chain.channel}")
             lines += [
-                f"      {d.number}: take {d.acquire}, move {d.buffer}[{d.offset} + {_dimensions(d.dimensions)}], give {d.release}, then {d.following}"
+                f"      {d.number}: take {_counted(d.count, d.acquire)}, move {d.buffer}[{d.offset} + {_dimensions(d.dimensions)}], "
+                f"give {_counted(d.count, d.release)}, then {d.following}"
                 for d in chain.descriptors
             ]
         if tile in cores:
@@ -59,6 +60,10 @@ def print_design(design: ArrayDesign) -> str:
             case SetLock():
                 lines.append(f"    lock {command.lock} = {command.value}")
     return "\n".join(lines) + "\n"
+
+
+def _counted(count: int, lock: str) -> str:
+    return lock if count == 1 else f"{count} {lock}"
 
 
 def _dimensions(dims: tuple[Dimension, ...]) -> str:

@@ -183,7 +183,7 @@ class Simulator:
         by_number = {d.number: d for d in chain.descriptors}
         current = chain.descriptors[0]
         while True:
-            while not self._take(who, current.acquire):
+            while not self._take(who, current.acquire, current.count):
                 yield False
             fills = chain.direction == "in"
             self._use(who, current.buffer, fills)
@@ -193,7 +193,7 @@ class Simulator:
             else:
                 yield from self._send(who, key, self._gather(buffer, current))
             self._leave(who, current.buffer)
-            self._give(current.release)
+            self._give(current.release, current.count)
             yield True
             current = by_number[current.following]
 

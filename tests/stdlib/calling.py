@@ -13,6 +13,7 @@ from tridsl.check.overloads import select
 from tridsl.check.resolve import BoundModule, bind
 from tridsl.check.sizes import solve
 from tridsl.check.types import check_op
+from tridsl.diagnostics import SourceFile
 from tridsl.dtypes import DTYPES, NUMPY_TYPES, TRIT, DType
 from tridsl.ir.evaluate import evaluate_kernel, evaluate_op
 from tridsl.ir.op import Op, Scalar, Tensor
@@ -30,7 +31,9 @@ class Trits(np.ndarray[Any, Any]):
 
 @cache
 def module(name: str) -> BoundModule:
-    return bind(parse(source(name)), resolver_for(source, None))
+    """The library's file of that name, or the text of a file."""
+    file = SourceFile(name="<text>", text=name) if "\n" in name else source(name)
+    return bind(parse(file), resolver_for(source, None))
 
 
 def dtype_of(value: Any) -> DType | None:
@@ -42,8 +45,10 @@ def dtype_of(value: Any) -> DType | None:
 def prepared(
     name: str, args: tuple[Any, ...], types: dict[str, str], keywords: dict[str, Any]
 ) -> tuple[Op, dict[str, Any], dict[str, int]]:
-    """The op for these arguments, mapped over their leading axes, with the arguments broadcast and the sizes solved."""
+    """The op for these arguments, mapped over their leading axes, with the arguments broadcast and the sizes solved. `name`: of a library op, or the
+    text of a file, whose last op is called."""
     bound = module(name)
+    name = list(bound.operations)[-1] if "\n" in name else name
     given = {n: (dtype_of(v), np.ndim(v)) for n, v in keywords.items()}
     overload, chosen = select(
         bound,

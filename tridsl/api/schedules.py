@@ -94,8 +94,8 @@ class ScheduleBuilder:
     def inline(self) -> ScheduleBuilder:
         return self._then(Inline(stage=self.stage))
 
-    def store(self, space: str, *, at: str | None = None, buffers: int = 1, pad: int = 0, type: DType | None = None) -> ScheduleBuilder:
-        return self._then(StoreIn(stage=self.stage, space=space, at=at, buffers=buffers, pad=pad, type=type))
+    def store(self, space: str, *, at: str | None = None, buffers: int = 1, pad: int = 0, type: DType | None = None, piece: int = 1) -> ScheduleBuilder:
+        return self._then(StoreIn(stage=self.stage, space=space, at=at, buffers=buffers, pad=pad, type=type, piece=piece))
 
     def pack(self, *, at: str, reader: str | None = None, type: DType | None = None, place: int | None = None) -> ScheduleBuilder:
         return self._then(Pack(stage=self.stage, at=at, reader=reader, type=type, place=place))

@@ -1,7 +1,8 @@
 """What a matrix product costs on an array of cores, from its facts: predicted, never measured here.
 
-The equations balance three flows: multiply-adds in the cores, streams into a core's memory (one DMA channel each), and the host's memory. The
-bandwidth is one number a chip, fitted to the tables of arXiv 2512.13282; what a kernel reaches of the cores' peak is an input.
+The equations balance three flows: multiply-adds in the cores, streams into a core's memory (one DMA channel each), and the host's memory. Two
+numbers are fitted to the tables of arXiv 2512.13282 ("Striking the Balance"): the bandwidth of each chip's memory, and `PASS_CYCLES`. Those kernels
+were compiled by chess; what Peano would make of ours is not known.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ from __future__ import annotations
 from tridsl.devices.spec import ArraySpec
 from tridsl.structs import dataclass
 
-EFFICIENCY = 0.75
-"""Of the peak, what compiled kernels reach in published tables where nothing better is known (0.75 to 0.91 for chess, half to two thirds for Peano)."""
-SHORT_RUN_BYTES = 474
-"""Contiguous bytes at which the host's memory gives half of its rate: runs of 128 bytes reach 10 of 47 GB/s (amd/IRON, on XDNA2)."""
+PASS_CYCLES = 0.05
+"""Cycles for each element of a core's result and each pass over its panels, besides reading and writing the element: the start of the pipeline, pointers.
+Fitted: with it `kernel_macs` is within 3.2% of the 24 published kernels on average, 10% at most."""
+SHORT_RUN_BYTES = 414
+LONG_RUN_BYTES = 448
+"""Runs of contiguous bytes in the host's memory: its rate goes as run / (run + SHORT), and the fitted bandwidth was reached with runs of LONG bytes (four
+panels of bf16 deep). A quarter of that gives 1.27 instead of 3.1 TOPS (arXiv 2512.13282, on XDNA1); so do 128 bytes, 10 of 47 GB/s (amd/IRON, on XDNA2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
     """C[m, n] += A[m, k] B[k, n] on `columns` x `rows` cores; `tile` (m, n, k) is what one core multiplies at a time. Bytes of one element each.
 
-    `by_tiles`: the host's memory is read in rows of tiles, k elements of A and n of B at a time; else in long runs.
+    `runs`: contiguous bytes of A, B and C in the host's memory that one transfer moves; none: long ones.
     """
 
     m: int
@@ -31,7 +35,7 @@ class Product:
     bytes_a: int
     bytes_b: int
     bytes_c: int
-    by_tiles: bool = False
+    runs: tuple[int, int, int] | None = None
 
 
 def seconds(product: Product, array: ArraySpec, macs_per_cycle: float, *, single: bool = True) -> float:
@@ -51,18 +55,30 @@ def compute_seconds(product: Product, array: ArraySpec, macs_per_cycle: float, *
 
 def memory_seconds(product: Product, array: ArraySpec) -> float:
     """Time of the host's memory: A is read once for each tile column of the array, B once for each tile row."""
-    m, n, k = product.tile
+    m, n, _k = product.tile
     a: float = product.m * product.k * product.bytes_a * _parts(product.n, n * product.columns)
     b: float = product.k * product.n * product.bytes_b * _parts(product.m, m * product.rows)
     c: float = product.m * product.n * product.bytes_c
-    if product.by_tiles:
-        a, b, c = (_slowed(whole, run) for whole, run in ((a, k * product.bytes_a), (b, n * product.bytes_b), (c, n * product.bytes_c)))
+    if product.runs is not None:
+        a, b, c = (whole * slowness(run) for whole, run in zip((a, b, c), product.runs))
     return float((a + b + c) / array.memory_bytes_per_second)
 
 
-def _slowed(whole: float, run: int) -> float:
-    """Bytes that could be moved in the time that `whole` bytes take in runs of `run` bytes."""
-    return whole * (run + SHORT_RUN_BYTES) / run
+def slowness(run: int) -> float:
+    """How much longer bytes take in runs of `run` of them than in long ones."""
+    return max(1.0, (run + SHORT_RUN_BYTES) / run * LONG_RUN_BYTES / (LONG_RUN_BYTES + SHORT_RUN_BYTES))
+
+
+def kernel_macs(array: ArraySpec, peak: float, depth: int, sum_bytes: int) -> float:
+    """Multiply-adds a cycle of one core whose kernel adds `depth` products to each element of its result in memory, of `sum_bytes`: it reads two
+    accesses a cycle and writes one."""
+    touched = pass_cycles(array, sum_bytes)
+    return 1 / (1 / peak + touched / depth)
+
+
+def pass_cycles(array: ArraySpec, sum_bytes: int) -> float:
+    """Cycles for one element of the result, each time that products are added to it."""
+    return PASS_CYCLES + sum_bytes * (1 / (2 * array.load_bytes) + 1 / array.load_bytes)
 
 
 def stream_seconds(bytes_moved: int, array: ArraySpec) -> float:
@@ -70,9 +86,9 @@ def stream_seconds(bytes_moved: int, array: ArraySpec) -> float:
     return bytes_moved / array.memory_bytes_per_second + array.dispatch_seconds
 
 
-def peak_macs(array: ArraySpec, dtype: str) -> int:
-    """Multiply-adds of one core in a cycle, 0 where the factors' type has no instruction."""
-    return dict(array.macs_per_cycle).get(dtype, 0)
+def peak_macs(array: ArraySpec, arithmetic: str) -> int:
+    """Multiply-adds of one core in a cycle, 0 where the factors' type (or `Intrinsic.arithmetic`) has no instruction."""
+    return dict(array.macs_per_cycle).get(arithmetic, 0)
 
 
 def _parts(whole: int, part: int) -> int:

@@ -14,6 +14,7 @@ from tridsl.structs import dataclass
 class Intrinsic:
     """`m` x `n` x `k` multiply-accumulate; `lanes`: n is the vector width of the device (the row's n is then 1 lane).
 
+    `rate`: which rate of the device it reaches (`arithmetic`), where its first operand's type does not say.
     `shifted`: the row that computes the same of `a` with its sign bits flipped, but for what that adds (`passes.unsigned_dots`).
     """
 
@@ -26,7 +27,12 @@ class Intrinsic:
     k: int
     feature: str
     lanes: bool = False
+    rate: str = ""
     shifted: str | None = None
+
+    @property
+    def arithmetic(self) -> str:
+        return self.rate or str(self.a)
 
 
 INTRINSICS: dict[str, Intrinsic] = {

@@ -20,7 +20,7 @@ from itertools import takewhile
 from tridsl.dtypes import BOOL, DType, compute_type
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, binary, both, index
-from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Kernel, Prefetch, Ref, Stmt, Store
+from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, Copy, For, If, Kernel, Prefetch, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, substitute, walk
 from tridsl.passes.place_init import start_nest
 from tridsl.schedule.nest import stage_of, trip_bound
@@ -35,7 +35,7 @@ PREFETCHED_BYTES = 512
 
 def register_tiles(kernel: Kernel, *, joining: bool = True) -> Kernel:
     """Every reduction that fits, in every phase. `joining` False: every tile starts from what is in memory, for devices whose accumulators
-    are loaded as they are (AI Engine) and that do not wait for it."""
+    are loaded as they are (AI Engine) and that do not wait for it, and none is held while a panel is waited for."""
     types = {b.name: b.dtype for b in kernel.scratch} | {p.name: p.dtype for p in kernel.params}
     types |= {n.buffer.name: n.buffer.dtype for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
 
@@ -43,7 +43,8 @@ def register_tiles(kernel: Kernel, *, joining: bool = True) -> Kernel:
         out: list[Stmt] = []
         for statement in block:
             if isinstance(statement, For):
-                tiled = _tile(statement, above, types, joining) if statement.reduce else None
+                waits = not joining and any(isinstance(n, Copy) for n in statement.body)
+                tiled = _tile(statement, above, types, joining) if statement.reduce and not waits else None
                 if tiled is None:
                     inner = replace(statement, body=visit(statement.body, (*above, statement)))
                     out += (*_when_empty(statement, inner, above), inner)
@@ -155,9 +156,9 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType], joining
         dtype = types[target.tensor]
         other = None if valid is None else Const(value=identity.value, dtype=dtype)
         before = Load(tensor=target.tensor, index=target.index, dtype=dtype, mask=valid, other=other)
-        load.append(Store(target=here, value=_widened(before)))
-        held.append(_widened(Load(tensor=buffer.name, index=place, dtype=buffer.dtype)))
-        store.append(Store(target=target, value=held[-1]))
+        load.append(Store(target=here, value=_as(compute_type(buffer.dtype), before)))
+        held.append(_as(compute_type(buffer.dtype), Load(tensor=buffer.name, index=place, dtype=buffer.dtype)))
+        store.append(Store(target=target, value=_as(compute_type(dtype), held[-1])))  # sums may be kept in a narrower type
     zeroed, loaded = fill("zero", True, tuple(zero)), fill("in", True, tuple(load))
     stored = fill("out", False, tuple(store))
     joins = joining and _joins(accumulate, types) and (starting is not None or not accumulate.init)
@@ -185,6 +186,5 @@ def _joins(accumulate: Accumulate, types: Mapping[str, DType]) -> bool:
     return reducer.op is not None and all(types[t.tensor] == d for t, d in zip(accumulate.targets, reducer.dtypes))
 
 
-def _widened(load: Load) -> Expr:
-    wide = compute_type(load.dtype)
-    return load if wide == load.dtype else Cast(a=load, dtype=wide)
+def _as(dtype: DType, value: Expr) -> Expr:
+    return value if value.dtype == dtype else Cast(a=value, dtype=dtype)

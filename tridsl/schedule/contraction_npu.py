@@ -7,11 +7,13 @@ share the panels of B, rows those of A (the whole-array scheme of mlir-aie). m, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from tridsl.devices.array_model import EFFICIENCY, Product, peak_macs, seconds
+from tridsl.devices.array_model import Product, kernel_macs, peak_macs, seconds
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import ArraySpec, DeviceSpec
-from tridsl.ir.expr import Var
+from tridsl.dtypes import DType
+from tridsl.ir.expr import Cast, Load, Var
 from tridsl.ir.op import Map, Reduce
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, pointwise
 from tridsl.schedule.contraction import Factors, roles_of
@@ -21,7 +23,9 @@ from tridsl.schedule.steps import At, Bind, Intrin, Order, Split, Step, StoreIn,
 EXPANSION = 2
 """Blocks of the result along each side that a core's accumulators hold: each loaded block of a factor is used twice."""
 SLACK_BYTES = 1024
-"""Of a core's memory, left for what alignment costs."""
+"""Of a core's memory, left for scalars and what else the map behind a product reads."""
+PIECES = range(1, 9)
+"""Panels of a core, one behind another along K, that a memory tile can be given in one piece: longer runs in the host's memory."""
 
 
 def contraction_npu(
@@ -43,21 +47,72 @@ def contraction_npu(
         return []
     i, j = _sides(stage, factors)
     over = stage.over[0].name
-    narrow = {t.name: t for t in graph.op.tensors}[result].dtype.storage_bytes
+    made = {t.name: t for t in graph.op.tensors}[result].dtype
     columns = decide(f"{name}.columns", spec.columns or 1, [n for n in (1, 2, 4, 8) if n <= (spec.columns or 1)], "columns of the array")
-    m, n, k = tile_of(row, array, (extents[i], extents[j], extents[over]), columns, narrow, result != name)
+    sums = row.acc
+    if result != name and narrowable(graph, name, made):
+        exact = made.is_integer
+        sums = decide_sums(name, made if exact else row.acc, () if exact else (made,), decide)
+    deep = {side: _deep(load, over) for load in (factors.a, factors.b) for side in (i, j) if Var(name=side) in load.index}
+    cost = TileCost(
+        row=row, array=array, extents=(extents[i], extents[j], extents[over]), columns=columns, result=made, sums=sums, deep=(deep[i], deep[j]),
+        slack=SLACK_BYTES if len(graph.op.params) > 3 else 0,
+    )
+    m, n, k = tile_of(cost)
     k = decide(f"{name}.depth", k, [d for d in (row.k, 2 * row.k, 4 * row.k, 8 * row.k) if d <= k], "depth of a core's panels")
-    shape = Shape(i=i, j=j, over=over, m=m, n=n, k=k, columns=columns, rows=array.rows, extents=extents)
+    piece = decide(f"{name}.piece", max(pieces := cost.pieces(m, n, k)), pieces, "panels of a core that the memory tile gets in one piece")
+    shape = Shape(
+        i=i, j=j, over=over, m=m, n=n, k=k, columns=columns, rows=array.rows, extents=extents, piece=piece, sums=None if sums == row.acc else sums
+    )
     return _alone(name, stage, row, shape) if result == name else _followed(graph, name, result, row, shape)
 
 
+def _deep(load: Load, over: str) -> bool:
+    """Whether neighbours along the sum are neighbours in memory."""
+    return load.index[-1] == Var(name=over)
+
+
+def narrowable(graph: Graph, name: str, made: DType) -> bool:
+    """Whether nobody needs more of the sums than the result's narrower type holds: a conversion is all that becomes of them."""
+    stage = graph.stages[name]
+    assert isinstance(stage, Reduce)
+    acc = stage.reducer.dtypes[0]
+    loads = list(graph.readers(name))
+    return (
+        made.storage_bytes < acc.storage_bytes and made.is_float == acc.is_float and stage.reducer.op == "add"
+        and len(loads) == 1 and _only_converted(graph.stages[loads[0].reader], name, made)
+    )  # fmt: skip
+
+
+def _only_converted(reader: object, name: str, made: DType) -> bool:
+    value = reader.value if isinstance(reader, Map) else None
+    while isinstance(value, Cast) and value.dtype.storage_bytes >= made.storage_bytes and value.dtype.is_float == made.is_float:
+        value = value.a
+    return isinstance(value, Load) and value.tensor == name
+
+
+def decide_sums(name: str, default: DType, others: Sequence[DType], decide: Decider) -> DType:
+    """The type that a core keeps its sums in between panels. Integers wrap, so the result's own is exact; floats would be rounded once a panel, which
+    is for the caller to choose (the published bf16 kernels do)."""
+    found = decide(f"{name}.sums", str(default), tuple(map(str, others)), "type in which a core keeps sums between panels")
+    return next(d for d in (default, *others) if str(d) == found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """Axes and tile sizes of one product."""
+    """Axes and tile sizes of one product. `piece`: panels that memory tiles get together; `sums`: the type that sums are kept in, if another."""
 
-    __slots__ = ("columns", "extents", "i", "j", "k", "m", "n", "over", "rows")
-
-    def __init__(self, *, i: str, j: str, over: str, m: int, n: int, k: int, columns: int, rows: int, extents: Mapping[str, int]) -> None:
-        self.i, self.j, self.over, self.m, self.n, self.k, self.columns, self.rows, self.extents = i, j, over, m, n, k, columns, rows, extents
+    i: str
+    j: str
+    over: str
+    m: int
+    n: int
+    k: int
+    columns: int
+    rows: int
+    extents: Mapping[str, int]
+    piece: int = 1
+    sums: DType | None = None
 
 
 def _sides(stage: Reduce, factors: Factors) -> tuple[str, str]:
@@ -79,23 +134,62 @@ def _follows(graph: Graph, name: str, result: str, live: Sequence[str]) -> bool:
     )
 
 
-def tile_of(row: Intrinsic, array: ArraySpec, extents: tuple[int, int, int], columns: int, bytes_c: int, wide: bool) -> tuple[int, int, int]:
-    """The fastest tile that a core holds: two panels of each factor, one of the result (and its sums, where they are wider)."""
-    room = array.core_memory_bytes - array.core_stack_bytes - SLACK_BYTES
-    sums = row.acc.storage_bytes if wide else 0
-    macs = EFFICIENCY * (peak_macs(array, str(row.a)) or 1)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileCost:
+    """What tiles of one product cost: `result` is the type of its elements, `sums` that of the sums that a core keeps between panels, `deep` whether
+    A and B are contiguous along the sum."""
+
+    row: Intrinsic
+    array: ArraySpec
+    extents: tuple[int, int, int]
+    columns: int
+    result: DType
+    sums: DType
+    deep: tuple[bool, bool] = (True, False)
+    slack: int = 0
+
+    def fits(self, m: int, n: int, k: int) -> bool:
+        """Whether a core holds two panels of each factor and the result, which shares its memory with the sums."""
+        room = self.array.core_memory_bytes - self.array.core_stack_bytes - self.slack
+        wide = max(self.result.storage_bytes, self.sums.storage_bytes)
+        size = 2 * (m * k * self.row.a.storage_bytes + k * n * self.row.b.storage_bytes) + m * n * wide
+        return size <= room and m * n * self.result.storage_bytes // 4 <= self.array.core_length_words
+
+    def pieces(self, m: int, n: int, k: int) -> tuple[int, ...]:
+        """How many panels can come together: they are all of K in equal parts, and the memory tile has room and descriptors for two pieces."""
+        steps = -(-self.extents[2] // k)
+        rows = self.array.rows
+        streams = ((-(-rows // self.columns), m * k * self.row.a.storage_bytes, self.deep[0]), (1, k * n * self.row.b.storage_bytes, self.deep[1]))
+        held = rows * m * n * self.result.storage_bytes
+        return tuple(
+            q for q in PIECES
+            if steps % q == 0
+            and 2 * rows + sum(2 * parts * (1 + (q if deep else 1)) for parts, _, deep in streams) <= self.array.memtile_descriptors
+            and held + sum(2 * parts * size * (q if deep else 1) for parts, size, deep in streams) <= self.array.memtile_memory_bytes
+        )  # fmt: skip
+
+    def seconds(self, m: int, n: int, k: int) -> float:
+        """By `devices.array_model`, at the rate of kernels like the published ones."""
+        a, b, c = self.row.a.storage_bytes, self.row.b.storage_bytes, self.result.storage_bytes
+        run = max(self.pieces(m, n, k), default=1) * k
+        product = Product(
+            m=self.extents[0], n=self.extents[1], k=self.extents[2], tile=(m, n, k), columns=self.columns, rows=self.array.rows,
+            bytes_a=a, bytes_b=b, bytes_c=c, runs=(run * a if self.deep[0] else m * a, run * b if self.deep[1] else n * b, n * c),
+        )  # fmt: skip
+        peak = peak_macs(self.array, self.row.arithmetic) or 1
+        return seconds(product, self.array, kernel_macs(self.array, peak, k, self.sums.storage_bytes))
+
+
+def tile_of(cost: TileCost) -> tuple[int, int, int]:
+    """The fastest tile that a core holds."""
+    row, extents = cost.row, cost.extents
     best: tuple[float, int, tuple[int, int, int]] | None = None
-    for m in _sizes(EXPANSION * row.m, extents[0], array.rows):
-        for n in _sizes(EXPANSION * row.n, extents[1], columns):
+    for m in _sizes(EXPANSION * row.m, extents[0], cost.array.rows):
+        for n in _sizes(EXPANSION * row.n, extents[1], cost.columns):
             for k in _sizes(row.k, extents[2], 1):
-                size = 2 * (m * k * row.a.storage_bytes + k * n * row.b.storage_bytes) + m * n * (bytes_c + sums)
-                if size > room or m * n * bytes_c // 4 > array.core_length_words:
-                    continue
-                product = Product(
-                    m=extents[0], n=extents[1], k=extents[2], tile=(m, n, k), columns=columns, rows=array.rows,
-                    bytes_a=row.a.storage_bytes, bytes_b=row.b.storage_bytes, bytes_c=bytes_c, by_tiles=True,
-                )  # fmt: skip
-                candidate = (seconds(product, array, macs), -m * n * k, (m, n, k))
+                if not cost.fits(m, n, k):
+                    break  # a deeper one is larger still
+                candidate = (cost.seconds(m, n, k), -m * n * k, (m, n, k))
                 best = candidate if best is None or candidate < best else best
     return best[2] if best else (EXPANSION * row.m, EXPANSION * row.n, row.k)
 
@@ -117,7 +211,7 @@ def _alone(name: str, stage: Reduce, row: Intrinsic, s: Shape) -> list[Step]:
         Order(stage=name, axes=(f"{s.j}.o.o", f"{s.i}.o.o", *batch, f"{s.i}.o.i", f"{s.j}.o.i", f"{s.over}.o", *inner)),
         *_instructed(name, s, row, f"{s.i}.i", f"{s.j}.i"),
         Bind(stage=name, axes=((f"{s.j}.o.o", "column"), (f"{s.i}.o.o", "row"))),
-        StoreIn(stage=name, space="l1", at=f"{s.over}.o", buffers=2),
+        StoreIn(stage=name, space="l1", at=f"{s.over}.o", buffers=2, piece=s.piece),
     ]
 
 
@@ -128,7 +222,7 @@ def _followed(graph: Graph, name: str, result: str, row: Intrinsic, s: Shape) ->
     names = {axis.name: place.name for axis, place in zip(axes_of(stage), read.index) if isinstance(place, Var)}
     i, j = names[s.i], names[s.j]
     batch = [axis.name for axis in axes_of(graph.stages[result]) if axis.name not in (i, j)]
-    own = Shape(i=i, j=j, over=s.over, m=s.m, n=s.n, k=s.k, columns=s.columns, rows=s.rows, extents={i: s.extents[s.i], j: s.extents[s.j]})
+    own = replace(s, i=i, j=j, extents={i: s.extents[s.i], j: s.extents[s.j]})
     steps: list[Step] = [Tile(stage=result, sizes=((i, s.m), (j, s.n))), *_dealt(result, own)]
     steps.append(Order(stage=result, axes=(f"{j}.o.o", f"{i}.o.o", *batch, f"{i}.o.i", f"{j}.o.i", f"{i}.i", f"{j}.i")))
     steps.append(At(stage=name, consumer=result, axis=f"{j}.o.i"))
@@ -142,7 +236,8 @@ def _followed(graph: Graph, name: str, result: str, row: Intrinsic, s: Shape) ->
         *_instructed(name, s, row, s.i, s.j),
         Vector(stage=result, axis=f"{j}.i.i"),
         Bind(stage=result, axes=((f"{j}.o.o", "column"), (f"{i}.o.o", "row"))),
-        StoreIn(stage=name, space="l1", at=f"{s.over}.o", buffers=2),
+        *([StoreIn(stage=name, space="l1", type=s.sums)] if s.sums is not None else []),
+        StoreIn(stage=name, space="l1", at=f"{s.over}.o", buffers=2, piece=s.piece),
     ]
 
 

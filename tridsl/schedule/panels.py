@@ -89,11 +89,17 @@ def panels(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
 
     Everything outside a core's memory that the loops around and inside `at` touch is staged: read into a panel before, written from one behind. A
     panel is made in the innermost loop around the iteration that its place depends on; there are `buffers` of those made in `at` itself, so that one
-    is filled while another is used. Operands of a matrix instruction are laid out in its blocks. Iterations run over whole tiles: what lies outside
+    is filled while another is used, and what `piece` iterations read comes in one piece where it lies together. Operands of a matrix instruction are laid out in its blocks. Iterations run over whole tiles: what lies outside
     a tensor reads as 0 and is not written. E0441: an access is no sum of multiples of loops, or a part depends on more than one place.
-    E0442: a reduction whose last part is smaller would reduce what lies outside.
+    E0442: a reduction whose last part is smaller would reduce what lies outside. E0457: the iterations of `at` are no whole number of pieces.
     """
     loop = find_loop(kernel, step.stage, step.at or "", step.span)
+    trips = trip_bound(loop)
+    if step.piece != 1 and (step.piece < 1 or trips is None or trips % step.piece):
+        raise error(
+            "E0457", f"`{step.at}` has {trips if trips is not None else 'an unknown number of'} iterations, which are not pieces of {step.piece}", step.span,
+            help="choose a `piece` that divides the iterations, or leave it out",
+        )  # fmt: skip
     path = (*enclosing(kernel, loop.var), loop)
     number, phase = next((n, p) for n, p in enumerate(kernel.phases) if any(isinstance(m, For) and m.var == loop.var for m in walk(p)))
     stager = _Stager(kernel=kernel, step=step, path=path)
@@ -243,15 +249,20 @@ class _Stager:
             if not isinstance(first, Load) or not isinstance(second, Load):
                 continue
             a, b = (first, second) if any(m in variables(i) for i in first.index) else (second, first)
-            for tensor, place, order in ((a.tensor, a.index, (m, k)), (b.tensor, b.index, (k, n)), (statement.targets[0].tensor, statement.targets[0].index, (m, n))):
+            for tensor, place, own in ((a.tensor, a.index, (m, k)), (b.tensor, b.index, (k, n)), (statement.targets[0].tensor, statement.targets[0].index, (m, n))):
+                order = own
+                if k in own and own[0] in variables(place[-1]):
+                    order = own[::-1]  # as it lies in memory: the core exchanges the sides of a block
                 blocks[tensor] = {next(d for d, i in enumerate(place) if v in variables(i)): sizes[v] for v in order}
         for node in walk(phase):
-            value = node.value if isinstance(node, Store) else None
-            while isinstance(value, Cast):
-                value = value.a
-            if isinstance(node, Store) and isinstance(value, Load) and value.tensor in blocks and node.target.tensor not in blocks:
-                shift = len(node.target.index) - len(value.index)
-                blocks[node.target.tensor] = {d + shift: size for d, size in blocks[value.tensor].items()}
+            sums = next((n for n in walk(node.value) if isinstance(n, Load) and n.tensor in blocks), None) if isinstance(node, Store) else None
+            if isinstance(node, Store) and sums is not None:  # what is read and written together lies in the same blocks
+                places: list[Ref | Load] = [node.target, *(n for n in walk(node.value) if isinstance(n, Load))]
+                for other in places:
+                    shift = len(other.index) - len(sums.index)
+                    beside = all(d + shift >= 0 and variables(sums.index[d]) <= variables(other.index[d + shift]) for d in blocks[sums.tensor])
+                    if other.tensor not in blocks and beside:
+                        blocks[other.tensor] = {d + shift: size for d, size in blocks[sums.tensor].items()}
         return blocks
 
     # Rewriting.
@@ -294,19 +305,19 @@ class _Stager:
             return statement
 
         own = [p for p in outside if p.level == level]
-        depth = self.step.buffers if level == len(self.path) - 1 else 1
+        innermost = level == len(self.path) - 1
         before: list[Stmt] = []
         behind: list[Stmt] = []
         for panel in own:
             sizes = panel.sizes()
             before.append(Alloc(buffer=Buffer(name=panel.name, dtype=panel.dtype, shape=tuple(map(index, sizes)), space=SPACE, padded=(True,) * len(sizes))))
             if panel.reads and not panel.writes:
-                before.append(self._copy(panel, depth, into=True))
+                before.append(self._copy(panel, innermost, into=True))
             if panel.writes:
-                behind.append(self._copy(panel, depth, into=False))
+                behind.append(self._copy(panel, innermost, into=False))
         return (*before, *map(inside, block), *behind)
 
-    def _copy(self, panel: _Panel, depth: int, into: bool) -> Copy:
+    def _copy(self, panel: _Panel, innermost: bool, into: bool) -> Copy:
         names = [f"{panel.name}.d{d}" for d in range(len(panel.extents))]
         ranges = self.ranges | {name: (0, n - 1) for name, n in zip(names, panel.extents)}
         axes = []
@@ -323,7 +334,8 @@ class _Stager:
         nothing: bool | int | float = False if panel.dtype.kind == "bool" else 0.0 if panel.dtype.is_float else 0
         return Copy(
             axes=tuple(axes), target=Ref(tensor=target[0], index=target[1]), source=Load(tensor=source[0], index=source[1], dtype=panel.dtype),
-            pad=Const(value=nothing, dtype=panel.dtype) if into else None, buffers=depth, span=self.step.span,
+            pad=Const(value=nothing, dtype=panel.dtype) if into else None, buffers=self.step.buffers if innermost else 1,
+            piece=self.step.piece if innermost and into else 1, span=self.step.span,
         )  # fmt: skip
 
 

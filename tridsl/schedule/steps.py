@@ -117,13 +117,15 @@ class Inline(StepBase):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreIn(StepBase):
     """`e.store(l1)`: the space of the stage's tensor, or, for a parameter, a staged copy in that space; `at` a loop of
-    the stage that reads it. `type`: a wider integer type to keep the stage's values in. Halide: store_in."""
+    the stage that reads it. `type`: a wider integer type to keep the stage's values in, or the narrower one that sums are converted to.
+    `piece`: iterations of `at` whose parts a memory in between (of an array's column) gets together. Halide: store_in."""
 
     space: str
     at: str | None = None
     buffers: int = 1
     pad: int = 0
     type: DType | None = None
+    piece: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

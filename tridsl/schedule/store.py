@@ -12,6 +12,7 @@ from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, walk
 from tridsl.schedule.cache import cache
 from tridsl.schedule.hold import hold
+from tridsl.schedule.narrow import narrow
 from tridsl.schedule.nest import axis_of, loops_of, stage_of, stages, unknown_stage
 from tridsl.schedule.pack import stage_copy
 from tridsl.schedule.panels import SPACE, panels
@@ -31,7 +32,7 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     For a parameter `x.store(reg)` makes a copy of it a stage of its own (`schedule.cache`), and `A.store(shared, at=k.o)` stages what the loop `k.o` reads, copied by all lanes together. On a stage, `C.store(l1, at=k.o)`
     stages everything that its loop `k.o` touches in a core's own memory (`schedule.panels`). For a result `y.store(stream)` writes around the caches (LLVM: nontemporal); a compaction holds what it
     keeps until it can (`schedule.hold`). `gray.store(l1, type=i16)` keeps the values of an integer stage in a wider type, the one
-    that its readers compute in. E0416: no such space. E0417: the stage has storage for the
+    that its readers compute in; a narrower one is for sums that are converted to it (`schedule.narrow`). E0416: no such space. E0417: the stage has storage for the
     whole device (use `.at` first), or a register or shared buffer would have no constant size. E0425: the type does not hold all values of the stage's.
     """
     if step.space == STREAM:
@@ -69,7 +70,8 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
             )  # fmt: skip
 
     if step.type is not None:
-        kernel = widen(kernel, tuple(b for b in found if b.name == step.stage), step)
+        own = tuple(b for b in found if b.name == step.stage)
+        kernel = (narrow if own and step.type.storage_bytes < own[0].dtype.storage_bytes else widen)(kernel, own, step)
         found = [replace(b, dtype=step.type) if b.name == step.stage else b for b in found]
 
     def move(alloc: Alloc) -> Alloc:

@@ -255,9 +255,9 @@ def _inline(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _store(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(1, 1)
-    read.only("at", "buffers", "pad", "type")
+    read.only("at", "buffers", "pad", "type", "piece")
     space = call.args[0]
-    at, buffers, pad, kind = (read.keyword(n) for n in ("at", "buffers", "pad", "type"))
+    at, buffers, pad, kind, piece = (read.keyword(n) for n in ("at", "buffers", "pad", "type", "piece"))
     return StoreIn(
         stage=stage,
         space=space.value if isinstance(space, Text) else read.path(space),
@@ -265,6 +265,7 @@ def _store(stage: str, call: VerbCall, read: Reader) -> Step:
         buffers=1 if buffers is None else read.integer(buffers),
         pad=0 if pad is None else read.integer(pad),
         type=None if kind is None else read.dtype(kind),
+        piece=1 if piece is None else read.integer(piece),
         span=call.span,
     )
 

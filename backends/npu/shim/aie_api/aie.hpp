@@ -380,6 +380,18 @@ template <typename T, unsigned N> inline T reduce_min(const vector<T, N> &v) {
   return detail::reduce(v, [](T a, T b) { return b < a ? b : a; });
 }
 
+// A matrix of `rows` x `columns`, row-major, with its sides exchanged.
+template <typename T, unsigned N> inline vector<T, N> transpose(const vector<T, N> &x, unsigned rows, unsigned columns) {
+  static_assert(N * detail::traits<T>::bits == 256 || N * detail::traits<T>::bits == 512 || N * detail::traits<T>::bits == 1024, "transposes are of registers");
+  vector<T, N> out;
+  if (rows * columns != N)
+    detail::fail("transpose of a matrix that does not fill its vector");
+  for (unsigned i = 0; i < rows; ++i)
+    for (unsigned j = 0; j < columns; ++j)
+      out.lane[j * rows + i] = x.lane[i * columns + j];
+  return out;
+}
+
 // Blocks of matrices, row-major: C[r, t] += A[r, s] B[s, t].
 
 template <unsigned R, unsigned S, unsigned T, typename A, typename B> struct mmul {

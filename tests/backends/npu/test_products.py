@@ -1,0 +1,84 @@
+"""Products on the simulated array: what cores keep their sums in, where the result shares their memory, deep panels of memory tiles, orders of B."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from tests.backends.npu.designs import GENERATIONS, Subject, agree, subject
+from tests.backends.npu.test_kernels import normal, whole
+from tridsl.backends.npu.design import MEMTILE
+
+BF16 = ml_dtypes.bfloat16
+NARROWED = "op f(A: i8[M, K], B: i8[K, N]) -> C: {c}[M, N] {{\n  C[i, j] = {c}(sum[k; acc=i32](A[i, k] * B[k, j]))\n}}\n"
+TRANSPOSED = "op f(A: {t}[K, M], B: {t}[N, K]) -> C: {c}[M, N] {{\n  C[i, j] = {c}(sum[k; acc={acc}](A[k, i] * B[j, k]))\n}}\n"
+
+
+def core_bytes(given: Subject, name: str) -> list[int]:
+    """Of the buffers of core (0, 2) whose name begins so."""
+    return [b.bytes for b in given.design.buffers if b.tile == (0, 2) and b.name.startswith(name)]
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("result", ["i8", "i16"])
+def test_integer_sums_are_kept_in_the_results_type(generation: str, result: str) -> None:
+    given = subject(NARROWED.format(c=result), whole(np.int8, 40, 96), whole(np.int8, 96, 40), generation=generation, decisions={"C.sum.depth": 16})
+    agree(given.results(dispatches=2), given.want())
+    assert "C_l1" not in given.kernels  # the result is where they are, and nothing is left to convert
+    assert core_bytes(given, "C_sum") == [] and len(core_bytes(given, "C_l1")) == 1
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_result_shares_the_memory_of_wider_sums(generation: str) -> None:
+    a, b = normal(40, 100, dtype=BF16), normal(100, 40, dtype=BF16)
+    given = subject("matmul", a, b, generation=generation, decisions={"C.sum.depth": 16})
+    agree(given.results(dispatches=2), given.want())
+    shape = next(b.shape for b in given.design.buffers if b.name.startswith("C_l1"))
+    assert core_bytes(given, "C_l1") == [4 * int(np.prod(shape))] and core_bytes(given, "C_sum") == []
+    sent = next(d for c in given.design.chains if c.tile == (0, 2) and c.direction == "out" for d in c.descriptors)
+    assert sent.length * 4 == 2 * int(np.prod(shape))  # words of the sums' buffer, of which the narrower result fills half
+    assert "__restrict C_" not in given.kernels.rpartition("extern")[2]  # two pointers to one place
+
+
+def test_a_fused_function_shares_it_too() -> None:
+    text = "op f(A: bf16[M, K], B: bf16[K, N]) -> C: bf16[M, N] {\n  C[i, j] = bf16(max(sum[k; acc=f32](A[i, k] * B[k, j]), 0))\n}\n"
+    given = subject(text, normal(40, 100, dtype=BF16), normal(100, 70, dtype=BF16), decisions={"C.sum.depth": 16})
+    agree(given.results(dispatches=2), given.want())
+    assert core_bytes(given, "C_sum") == []
+
+
+def test_rounded_sums_are_a_decision() -> None:
+    """Those of the published bf16 kernels: in bf16 between panels. Two digits fewer, by themselves."""
+    a, b = normal(30, 400, dtype=BF16), normal(400, 30, dtype=BF16)
+    given = subject("matmul", a, b, generation="aie2", decisions={"C.sum.depth": 16, "C.sum.sums": "bf16"})
+    want = given.want()["C"].astype(np.float64)
+    error = np.abs(given.results()["C"].astype(np.float64) - want).max() / np.abs(want).max()
+    assert 1e-3 < error < 2e-2
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_panels_of_memory_tiles_are_several_of_a_cores(generation: str) -> None:
+    """Long runs in the host's memory: four panels of A behind one another in each transfer, four of B where it is stored along K."""
+    x, w = normal(40, 256, dtype=BF16), normal(48, 256, dtype=BF16)
+    given = subject("linear", x, w, generation=generation, decisions={"y.sum.depth": 16, "y.sum.piece": 4})
+    agree(given.results(dispatches=2), given.want())
+    pieces = [(c, d) for c in given.design.chains if c.tile[1] == MEMTILE and c.direction == "in" for d in c.descriptors if d.count == 4]
+    assert pieces
+    whole_panels = {t.tensor: t.dimensions for t in given.design.sequence if hasattr(t, "tensor")}
+    assert all(whole_panels[name][-1].size % 64 == 0 for name in "xW")
+    single = subject("linear", x, w, generation=generation, decisions={"y.sum.depth": 16, "y.sum.piece": 1})
+    assert given.laid.prediction.memory < single.laid.prediction.memory
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize(("t", "c", "acc"), [("i8", "i32", "i32"), ("i16", "i32", "i32"), ("bf16", "bf16", "f32")])
+def test_factors_in_either_order(generation: str, t: str, c: str, acc: str) -> None:
+    """Blocks that lie the other way round have their sides exchanged in the core; no tensor is transposed by the host."""
+    make: Any = (lambda *s: normal(*s, dtype=BF16)) if t == "bf16" else (lambda *s: whole(np.dtype(f"int{t[1:]}").type, *s))
+    given = subject(TRANSPOSED.format(t=t, c=c, acc=acc), make(50, 30), make(20, 50), generation=generation)
+    agree(given.results(), given.want())
+    assert all(tensor.axes == (0, 1) for tensor in given.design.tensors)
+    assert given.kernels.count("aie::transpose") > 0
