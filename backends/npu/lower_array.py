@@ -9,10 +9,10 @@ same way). What several cores need is one stream that reaches them all. Each han
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
 
+from tridsl.backends.npu.banks import divided
 from tridsl.backends.npu.cost import Prediction, predict
 from tridsl.backends.npu.design import (
     FIRST_CORE,
@@ -42,20 +42,18 @@ from tridsl.backends.npu.design import (
     WriteScalar,
 )
 from tridsl.backends.npu.dimensions import Bounds, cut
-from tridsl.backends.npu.limits import DESCRIPTOR_BANK, check
+from tridsl.backends.npu.limits import check
 from tridsl.backends.npu.lower_program import SCALARS, SCALARS_LOCK, Program, identifier, read_program, refuse
 from tridsl.backends.npu.lower_sequence import Edge, sequence
 from tridsl.backends.npu.lower_streams import Lane, lanes_of
 from tridsl.backends.npu.print_design import print_design
+from tridsl.backends.npu.turns import Group, arrivals, departures, depth_of, groups_of, together
 from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.diagnostics import TriError
 from tridsl.ir.expr import Const
 from tridsl.ir.loop import Buffer as Panel
 from tridsl.ir.loop import Kernel
 from tridsl.ir.op import Param
-
-MEMTILE_DEPTH = 2
-"""Tiles of a stream that a memory tile holds: one comes while another goes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +88,7 @@ class _Tile:
     address: int = 0
     locks: int = 0
     channels: dict[Direction, int] = field(default_factory=lambda: {"in": 0, "out": 0})
-    banks: list[int] = field(default_factory=lambda: [0, 0])
-    taken: dict[Direction, set[int]] = field(default_factory=lambda: {"in": set(), "out": set()})
+    descriptors: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,6 +104,7 @@ class _Layout:
     flows: list[Flow] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
     ports: dict[Place, list[Port]] = field(default_factory=dict)
+    groups: tuple[Group, ...] = ()
 
     def design(self) -> ArrayDesign:
         columns, rows = self.program.column[1], self.program.row[1]
@@ -115,23 +113,25 @@ class _Layout:
             self._tile(core).address = self.facts.core_stack_bytes
             self.ports[core] = []
         tensors, lanes = lanes_of(self.kernel, self.program, columns)
-        for together in bundles(lanes):
-            if together[0].moved.writes:
-                self._result(together[0])
+        self.groups = groups_of(lanes, self.facts)
+        for group in self.groups:
+            if group[0].moved.writes:
+                self._result(group[0])
             else:
-                self._input(together)
+                self._input(group)
         commands: list[Command] = []
         scalars = {core: self._scalars(core, commands) for core in cores} if self.program.scalars else {}
         local = {core: [self._panel(core, buffer, buffer.name) for buffer in self.program.local] for core in cores}
         commands += sequence(self.edges, self.facts)
+        chains, flows = divided(self.chains, self.flows, self.facts)
         return ArrayDesign(
             name=identifier(self.kernel.name),
             generation=self.spec.target_triple.partition("-")[0],
             columns=columns,
             buffers=tuple(self.buffers),
             locks=tuple(self.locks),
-            chains=tuple(self.chains),
-            flows=tuple(self.flows),
+            chains=chains,
+            flows=flows,
             cores=tuple(
                 Core(
                     tile=core,
@@ -150,39 +150,55 @@ class _Layout:
 
     # Streams.
 
-    def _input(self, lanes: tuple[Lane, ...]) -> None:
+    def _input(self, group: Group) -> None:
         """Edge -> memory tile -> cores; several lanes take turns in the same channels."""
-        lane = lanes[0]
-        memtile = (lane.column, MEMTILE)
-        depth = MEMTILE_DEPTH if lane.rounds > lane.piece else 1
-        shim_out = self._channel((lane.column, SHIM), "out")
-        arriving = self._channel(memtile, "in", depth * len(lane.parts) * len(lanes))
-        self.flows.append(Flow(source=End(tile=(lane.column, SHIM), direction="out", channel=shim_out), targets=(End(tile=memtile, direction="in", channel=arriving),)))
-        held = [[self._held(memtile, one, f"{one.moved.tensor}_{n}", depth) for one in lanes] for n in range(len(lane.parts))]
-        pieces = [_Entry(held=own, buffer=d, dimensions=_line(one, one.piece), fills=True, count=one.piece) for d in range(depth) for part in held for one, own in zip(lanes, part)]
-        self._chain(memtile, "in", arriving, pieces)
-        for part, owns in zip(lane.parts, held):
-            leaving = self._channel(memtile, "out", depth * sum(one.piece for one in lanes))
+        column = group[0].column
+        memtile = (column, MEMTILE)
+        held = [[self._held(memtile, lane, f"{lane.moved.tensor}_{n}", depth_of(lane)) for n in range(len(lane.parts))] for lane in group]
+        for sharing in self._arriving(group):
+            turns = list(arrivals(sharing))
+            shim_out = self._channel((column, SHIM), "out")
+            arriving = self._channel(memtile, "in")
+            self._flow(End(tile=(column, SHIM), direction="out", channel=shim_out), End(tile=memtile, direction="in", channel=arriving))
+            first = group.index(sharing[0])
+            pieces = [
+                _Entry(held=held[first + t.lane][t.part], buffer=t.buffer, dimensions=_line(lane, lane.piece), fills=True, count=lane.piece)
+                for t in turns for lane in (sharing[t.lane],)
+            ]  # fmt: skip
+            self._chain(memtile, "in", arriving, pieces)
+            for lane in sharing:
+                self._edge(lane, "out", shim_out, together(sharing) // lane.piece if len(sharing) > 1 else 0)
+        for n, part in enumerate(group[0].parts):
+            sent = list(departures(group, n))
+            leaving = self._channel(memtile, "out")
             tiles = [
-                _Entry(held=own, buffer=d, dimensions=one.core_order, fills=False, offset=n * one.step)
-                for d in range(depth) for one, own in zip(lanes, owns) for n in range(one.piece)
+                _Entry(held=held[t.lane][t.part], buffer=t.buffer, dimensions=lane.core_order, fills=False, offset=t.tile * lane.step)
+                for t in sent for lane in (group[t.lane],)
             ]  # fmt: skip
             self._chain(memtile, "out", leaving, tiles)
             targets = []
             for core in part.cores:
                 channel = self._channel(core, "in")
-                mine = [self._core_held(core, one, writes=False) for one in lanes]
-                filled = [_Entry(held=own, buffer=d, dimensions=_line(one), fills=True) for d in range(len(mine[0].buffers)) for one, own in zip(lanes, mine)]
+                mine = [self._core_held(core, lane, writes=False) for lane in group]
+                depth = max(len(own.buffers) for own in mine)
+                filled = [_Entry(held=own, buffer=d % len(own.buffers), dimensions=_line(lane), fills=True) for d in range(depth) for lane, own in zip(group, mine)]
                 self._chain(core, "in", channel, filled)
                 targets.append(End(tile=core, direction="in", channel=channel))
-            self.flows.append(Flow(source=End(tile=memtile, direction="out", channel=leaving), targets=tuple(targets)))
-        for one in lanes:
-            self._edge(one, "out", shim_out)
+            self._flow(End(tile=memtile, direction="out", channel=leaving), *targets)
+
+    def _arriving(self, group: Group) -> tuple[Group, ...]:
+        """Lanes of the group that share a channel of the host: none, where its column has one for each and they come again and again."""
+        lanes = [lane for g in self.groups for lane in g if lane.column == group[0].column and not lane.moved.writes]
+        alone = len(lanes) <= self.facts.shim_out_channels and group[0].moved.loops
+        return tuple((lane,) for lane in group) if alone else (group,)
+
+    def _flow(self, source: End, *targets: End) -> None:
+        self.flows.append(Flow(source=source, targets=targets))
 
     def _result(self, lane: Lane) -> None:
         """Cores -> memory tile -> edge. What takes several rounds of other tiles to make has left the memory tile long before the next one comes."""
         memtile = (lane.column, MEMTILE)
-        depth = MEMTILE_DEPTH if lane.rounds > 1 and len(lane.moved.loops) == max(len(m.loops) for m in self.program.moved) else 1
+        depth = depth_of(lane) if len(lane.moved.loops) == max(len(m.loops) for m in self.program.moved) else 1
         held = []
         for n, part in enumerate(lane.parts):
             (core,) = part.cores
@@ -190,20 +206,28 @@ class _Layout:
             channel = self._channel(core, "out")
             mine = self._core_held(core, lane, writes=True)
             self._chain(core, "out", channel, [_Entry(held=mine, buffer=d, dimensions=self._own_line(lane), fills=False) for d in range(len(mine.buffers))])
-            arriving = self._channel(memtile, "in", depth)
+            arriving = self._channel(memtile, "in")
             self._chain(memtile, "in", arriving, [_Entry(held=own, buffer=d, dimensions=_line(lane), fills=True) for d in range(depth)])
-            self.flows.append(Flow(source=End(tile=core, direction="out", channel=channel), targets=(End(tile=memtile, direction="in", channel=arriving),)))
+            self._flow(End(tile=core, direction="out", channel=channel), End(tile=memtile, direction="in", channel=arriving))
             held.append(own)
-        leaving = self._channel(memtile, "out", depth * len(lane.parts))
+        leaving = self._channel(memtile, "out")
         collected = [_Entry(held=own, buffer=d, dimensions=lane.core_order, fills=False) for d in range(depth) for own in held]
         self._chain(memtile, "out", leaving, collected)
         shim_in = self._channel((lane.column, SHIM), "in")
-        self.flows.append(Flow(source=End(tile=memtile, direction="out", channel=leaving), targets=(End(tile=(lane.column, SHIM), direction="in", channel=shim_in),)))
+        self._flow(End(tile=memtile, direction="out", channel=leaving), End(tile=(lane.column, SHIM), direction="in", channel=shim_in))
         self._edge(lane, "in", shim_in)
 
-    def _edge(self, lane: Lane, direction: Direction, channel: int) -> None:
+    def _edge(self, lane: Lane, direction: Direction, channel: int, rounds: int = 0) -> None:
+        """All that a lane moves; where channels are shared, every `rounds` of its last loop are a transfer of their own."""
+        outer: tuple[Dimension, ...] = ()
+        walk = lane.walk
+        if rounds and lane.moved.loops:
+            last = len(lane.moved.loops) - 1
+            size, stride = walk[last].size // rounds, walk[last].stride
+            outer = (*walk[:last], Dimension(size=size, stride=stride * rounds))
+            walk = (Dimension(size=rounds, stride=stride), *walk[last + 1 :])
         self.edges.append(
-            Edge(tile=(lane.column, SHIM), direction=direction, channel=channel, tensor=lane.tensor, offset=lane.parts[0].offset, walk=lane.walk)
+            Edge(tile=(lane.column, SHIM), direction=direction, channel=channel, tensor=lane.tensor, offset=lane.parts[0].offset, outer=outer, walk=walk)
         )
 
     # Parts of tiles.
@@ -211,23 +235,17 @@ class _Layout:
     def _tile(self, place: Place) -> _Tile:
         return self.tiles.setdefault(place, _Tile())
 
-    def _channel(self, place: Place, direction: Direction, descriptors: int = 0) -> int:
-        """The next free channel; of a memory tile's the first whose half of the descriptors has room."""
+    def _channel(self, place: Place, direction: Direction) -> int:
+        """The next free channel."""
         tile = self._tile(place)
-        channel = tile.channels[direction]
-        if place[1] == MEMTILE:
-            free = (n for n in range(2 * self.facts.memtile_in_channels) if n not in tile.taken[direction])
-            channel = next(n for n in free if tile.banks[n % 2] + descriptors <= DESCRIPTOR_BANK or n >= self.facts.memtile_in_channels)
-        tile.taken[direction].add(channel)
-        tile.channels[direction] = channel + 1
-        return channel
+        tile.channels[direction] += 1
+        return tile.channels[direction] - 1
 
     def _chain(self, place: Place, direction: Direction, channel: int, entries: list[_Entry]) -> None:
         """After the last entry comes the first again."""
         tile = self._tile(place)
-        bank = channel % 2 if place[1] == MEMTILE else 0
-        first = tile.banks[bank] + DESCRIPTOR_BANK * bank
-        tile.banks[bank] += len(entries)
+        first = tile.descriptors
+        tile.descriptors += len(entries)
         bounds = self._bounds(place)
         made = []
         for n, entry in enumerate(entries):
@@ -320,15 +338,6 @@ class _Layout:
         if argument.buffer is not None:
             return Argument(buffer=scalars if argument.buffer == SCALARS else local[argument.buffer])
         return argument
-
-
-def bundles(lanes: tuple[Lane, ...]) -> Iterator[tuple[Lane, ...]]:
-    """Lanes that share channels: what the same cores get once, behind one another. Every other lane has its own."""
-    once = [lane for lane in lanes if not lane.moved.writes and not lane.moved.loops and len(lane.parts) == 1]
-    for lane in lanes:
-        together = tuple(other for other in once if (other.column, other.parts[0].cores) == (lane.column, lane.parts[0].cores)) if lane in once else (lane,)
-        if together[0] is lane:
-            yield together
 
 
 def _line(lane: Lane, tiles: int = 1) -> tuple[Dimension, ...]:

@@ -19,7 +19,7 @@ Key = tuple[Place, Direction, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """All that goes through one channel of the edge: `walk` is the whole order of addresses."""
+    """All that a tensor moves through one channel of the edge: for every point of `outer` a transfer (or several) that walks `walk`."""
 
     tile: Place
     direction: Direction
@@ -27,6 +27,7 @@ class Edge:
     tensor: HostTensor
     offset: int
     walk: tuple[Dimension, ...]
+    outer: tuple[Dimension, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -87,4 +88,4 @@ def _transfers(edge: Edge, facts: ArraySpec) -> list[tuple[int, tuple[Dimension,
         step=facts.shim_step_words * facts.granule_bytes // size, iterations=facts.iterations,
     )  # fmt: skip
     outer, own = cut(edge.walk, bounds)
-    return [(edge.offset + start, own) for start in offsets(outer)]
+    return [(edge.offset + around + start, own) for around in offsets(edge.outer) for start in offsets(outer)]

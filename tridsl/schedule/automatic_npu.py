@@ -75,9 +75,12 @@ def _types(graph: Graph, names: Sequence[str]) -> tuple[list[DType], list[DType]
 
 
 def cores_of_a_column(array: ArraySpec, inputs: int, outputs: int) -> int:
-    """Cores of one column that can have tiles of their own of so many tensors: each takes a channel of the memory tile for every one of them."""
+    """Cores of one column that can have tiles of their own of so many tensors: inputs take turns in one channel to each core, results have a channel
+    each. Many inputs make long chains of descriptors, of which the memory tile's channels have half each."""
     for rows in range(array.rows, 1, -1):
-        if inputs + rows * outputs <= array.memtile_in_channels and rows * inputs + outputs <= array.memtile_out_channels:
+        channels = min(inputs, array.shim_out_channels) + rows * outputs <= array.memtile_in_channels and rows + outputs <= array.memtile_out_channels
+        chains = inputs <= array.shim_out_channels or 2 * (inputs * (rows + 2) + outputs) <= array.memtile_descriptors
+        if channels and chains:
             return rows
     return 1
 

@@ -15,15 +15,19 @@ from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.dtypes import DType
 from tridsl.ir.expr import Cast, Load, Var
 from tridsl.ir.op import Map, Reduce
-from tridsl.schedule.analyse import Graph, axes_of, extent_of, pointwise
+from tridsl.ir.walk import walk
+from tridsl.schedule.analyse import Graph, axes_of, extent_of, pointwise, values_of
 from tridsl.schedule.contraction import Factors, roles_of
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import At, Bind, Intrin, Order, Split, Step, StoreIn, Tile, Unroll, Vector
 
 EXPANSION = 2
 """Blocks of the result along each side that a core's accumulators hold: each loaded block of a factor is used twice."""
-SLACK_BYTES = 1024
-"""Of a core's memory, left for scalars and what else the map behind a product reads."""
+RIDING = 3
+"""Copies in a core of what else the map behind a product reads: one that is kept, two that come again and again (`npu.ride`)."""
+SCALARS_BYTES = 256
+BANK_SPARE = 8
+"""Descriptors of a memory tile that stay unused where long chains have to be divided between its two halves."""
 PIECES = range(1, 9)
 """Panels of a core, one behind another along K, that a memory tile can be given in one piece: longer runs in the host's memory."""
 
@@ -56,7 +60,8 @@ def contraction_npu(
     deep = {side: _deep(load, over) for load in (factors.a, factors.b) for side in (i, j) if Var(name=side) in load.index}
     cost = TileCost(
         row=row, array=array, extents=(extents[i], extents[j], extents[over]), columns=columns, result=made, sums=sums, deep=(deep[i], deep[j]),
-        slack=SLACK_BYTES if len(graph.op.params) > 3 else 0,
+        beside=_bytes(others := _beside(graph, name, result, (i, j)), scalars=len(graph.op.params) > len(graph.op.tensors)),
+        riders=(sum(moves == (True, False) for moves, _ in others), sum(moves == (False, True) for moves, _ in others)),
     )
     m, n, k = tile_of(cost)
     k = decide(f"{name}.depth", k, [d for d in (row.k, 2 * row.k, 4 * row.k, 8 * row.k) if d <= k], "depth of a core's panels")
@@ -70,6 +75,25 @@ def contraction_npu(
 def _deep(load: Load, over: str) -> bool:
     """Whether neighbours along the sum are neighbours in memory."""
     return load.index[-1] == Var(name=over)
+
+
+def _beside(graph: Graph, name: str, result: str, sides: tuple[str, str]) -> list[tuple[tuple[bool, bool], int]]:
+    """What else the result's stage reads: whether it moves with the rows and with the columns of the tile, and the bytes of an element."""
+    if result == name:
+        return []
+    sums = graph.readers(name)[0].load
+    axes = {axis.name: place for axis, place in zip(axes_of(graph.stages[name]), sums.index)}
+    types = {t.name: t.dtype for t in graph.op.tensors}
+    loads = {n.tensor: n for v in values_of(graph.stages[result]) for n in walk(v) if isinstance(n, Load) and n.tensor != name}
+    return [((axes[sides[0]] in n.index, axes[sides[1]] in n.index), types[n.tensor].storage_bytes) for n in loads.values()]
+
+
+def _bytes(others: list[tuple[tuple[bool, bool], int]], *, scalars: bool) -> tuple[int, int, int, int]:
+    """Of a core's memory: a row, a column, an element of a tile, and by itself."""
+    row, column, element, alone = (
+        RIDING * sum(size for moves, size in others if moves == kind) for kind in ((True, False), (False, True), (True, True), (False, False))
+    )
+    return row, column, element, alone + (SCALARS_BYTES if scalars else 0)
 
 
 def narrowable(graph: Graph, name: str, made: DType) -> bool:
@@ -137,7 +161,8 @@ def _follows(graph: Graph, name: str, result: str, live: Sequence[str]) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileCost:
     """What tiles of one product cost: `result` is the type of its elements, `sums` that of the sums that a core keeps between panels, `deep` whether
-    A and B are contiguous along the sum."""
+    A and B are contiguous along the sum, `beside` what else the result takes of a core's memory: bytes a row, a column, an element, and by itself;
+    `riders`: how many tensors of it come along with A and with B."""
 
     row: Intrinsic
     array: ArraySpec
@@ -146,27 +171,34 @@ class TileCost:
     result: DType
     sums: DType
     deep: tuple[bool, bool] = (True, False)
-    slack: int = 0
+    beside: tuple[int, int, int, int] = (0, 0, 0, 0)
+    riders: tuple[int, int] = (0, 0)
 
     def fits(self, m: int, n: int, k: int) -> bool:
         """Whether a core holds two panels of each factor and the result, which shares its memory with the sums."""
-        room = self.array.core_memory_bytes - self.array.core_stack_bytes - self.slack
+        room = self.array.core_memory_bytes - self.array.core_stack_bytes
+        row, column, element, fixed = self.beside
         wide = max(self.result.storage_bytes, self.sums.storage_bytes)
-        size = 2 * (m * k * self.row.a.storage_bytes + k * n * self.row.b.storage_bytes) + m * n * wide
-        return size <= room and m * n * self.result.storage_bytes // 4 <= self.array.core_length_words
+        size = 2 * (m * k * self.row.a.storage_bytes + k * n * self.row.b.storage_bytes) + m * n * (wide + element)
+        return size + m * row + n * column + fixed <= room and m * n * self.result.storage_bytes // 4 <= self.array.core_length_words
 
     def pieces(self, m: int, n: int, k: int) -> tuple[int, ...]:
         """How many panels can come together: they are all of K in equal parts, and the memory tile has room and descriptors for two pieces."""
         steps = -(-self.extents[2] // k)
+        return tuple(q for q in PIECES if steps % q == 0 and self._held(m, n, k, q))
+
+    def _held(self, m: int, n: int, k: int, piece: int) -> bool:
+        """Whether a memory tile has room and descriptors for two pieces of each factor, and a tile of each core's result."""
         rows = self.array.rows
-        streams = ((-(-rows // self.columns), m * k * self.row.a.storage_bytes, self.deep[0]), (1, k * n * self.row.b.storage_bytes, self.deep[1]))
-        held = rows * m * n * self.result.storage_bytes
-        return tuple(
-            q for q in PIECES
-            if steps % q == 0
-            and 2 * rows + sum(2 * parts * (1 + (q if deep else 1)) for parts, _, deep in streams) <= self.array.memtile_descriptors
-            and held + sum(2 * parts * size * (q if deep else 1) for parts, size, deep in streams) <= self.array.memtile_memory_bytes
-        )  # fmt: skip
+        size = rows * m * n * self.result.storage_bytes
+        descriptors = 2 * rows
+        sides = ((-(-rows // self.columns), m * k * self.row.a.storage_bytes), (1, k * n * self.row.b.storage_bytes))
+        for (parts, panel), deep, riders in zip(sides, self.deep, self.riders):
+            tiles = piece if deep else 1
+            size += 2 * parts * tiles * panel
+            descriptors += 2 * parts * (1 + riders * tiles) + 2 * parts * tiles * (1 + riders)
+        spare = BANK_SPARE if any(self.riders) else 0
+        return size <= self.array.memtile_memory_bytes and descriptors + spare <= self.array.memtile_descriptors
 
     def seconds(self, m: int, n: int, k: int) -> float:
         """By `devices.array_model`, at the rate of kernels like the published ones."""

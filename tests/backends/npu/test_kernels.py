@@ -111,8 +111,9 @@ def test_what_is_not_a_number_is_treated_as_the_oracle_does(generation: str) -> 
 def test_what_does_not_fit_is_refused_with_the_limits_name() -> None:
     with pytest.raises(TriError, match="limit `core memory` of aie2"):
         subject("softmax", normal(2, 30000), generation="aie2")
+    residual = "op f(A: bf16[M, K], B: bf16[K, N], R: bf16[M, N]) -> C: bf16[M, N] {\n  C[i, j] = bf16(sum[k; acc=f32](A[i, k] * B[k, j]) + f32(R[i, j]))\n}\n"
     with pytest.raises(TriError, match="limit `core input channels`"):
-        subject("linear", normal(300, 400, dtype=BF16), normal(500, 400, dtype=BF16), normal(500, dtype=BF16))
+        subject(residual, normal(300, 400, dtype=BF16), normal(400, 500, dtype=BF16), normal(300, 500, dtype=BF16))
 
 
 def test_what_no_rule_schedules_is_refused_with_the_reason() -> None:
