@@ -40,7 +40,7 @@ def expand_copies(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     def expand(copy: Copy, in_lanes: bool) -> Copy | Block:
         if copy.cooperative or copy.transposed:
             return copy
-        along = _contiguous_axis(copy.source.index) if contiguous.get(copy.source.tensor, True) else None
+        along = _contiguous_axis(copy) if contiguous.get(copy.source.tensor, True) else None
         dtype = types.get(copy.target.tensor)
         blocking = None if in_lanes or along is None or dtype is None else blocking_of(copy, along, dtype, spec)
         return _expand(copy, along, in_lanes, blocking, dtype or copy.source.dtype)
@@ -78,15 +78,17 @@ def _expand(copy: Copy, along: str | None, in_lanes: bool, blocking: Blocking | 
     return _nest(copy, axes, vector, {}, False, held)
 
 
-def _contiguous_axis(place: tuple[Expr, ...]) -> str | None:
-    """The copy variable along which the source's last axis advances by one."""
+def _contiguous_axis(copy: Copy) -> str | None:
+    """The copy variable along which the source's last axis advances by one; of several (a window's) that of the target's last axis."""
+    place = copy.source.index
     if not place:
         return None
     poly = normal_form(place[-1])
     steps = [m[0].name for m, c in poly.terms if c == 1 and len(m) == 1 and isinstance(m[0], Var)]
     others = {v for i in place[:-1] for v in variables(i)}
     inner = [v for v in steps if v not in others]
-    return inner[-1] if inner else None
+    both = [i.name for i in copy.target.index[-1:] if isinstance(i, Var) and i.name in inner]
+    return both[0] if both else inner[-1] if inner else None
 
 
 def _in_source_order(axes: Sequence[CopyAxis], source: Load, innermost: str | None = None) -> list[CopyAxis]:

@@ -32,6 +32,8 @@ HEAVY_UNROLL = 2
 """The same for bodies that call transcendental functions: they have latency to hide of their own."""
 TILE_REGISTERS = 4
 """A vector loop of up to this many whole registers is taken as written."""
+HELD_REGISTERS = 16
+"""The same for one that has storage for each lane (scans side by side): its schedule chose how many stay in registers."""
 
 
 def strip_vectors(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -145,7 +147,8 @@ def _is_tile(loop: For, lanes: int, size: int | None) -> bool:
     """A few whole registers, of which at most the last has idle lanes."""
     if loop.bound is None or size is None or loop.bound % lanes or loop.bound - size >= lanes:
         return False
-    return loop.bound <= lanes * (1 if _reductions(loop) else TILE_REGISTERS)
+    held = any(isinstance(s, Alloc) for s in loop.body)
+    return loop.bound <= lanes * (1 if _reductions(loop) else HELD_REGISTERS if held else TILE_REGISTERS)
 
 
 def _across(node: Accumulate, loop: For) -> bool:

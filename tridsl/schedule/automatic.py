@@ -30,7 +30,7 @@ from tridsl.schedule.maps import map_steps
 from tridsl.schedule.packed_sums import packed_sum_steps, packed_sums
 from tridsl.schedule.reductions import reduce_steps, tile_axis, worth_a_panel
 from tridsl.schedule.scanning import scan_steps
-from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Slide, Step, StoreIn, Vector
+from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Slide, Split, Step, StoreIn, Vector
 from tridsl.schedule.strips import slid
 from tridsl.schedule.sweeps import shared_sweeps
 from tridsl.schedule.traffic import prefetches, streams
@@ -170,9 +170,9 @@ def _shape(
     axes = axes_of(stage)
     if isinstance(stage, Reduce | Scan):  # states over fewer axes are combined outside the loops of the others
         axes = tuple(a for a in axes if all(a.name in t.axes for t in stage.targets))
-    steps: list[Step] = [*scan_steps(stage, decide)] if isinstance(stage, Scan) else []
-    taken = any(isinstance(s, Vector) and axes and s.axis == axes[0].name for s in steps)
-    return [*steps, Parallel(stage=name, axis=axes[0].name)] if threads and axes and not taken else steps
+    steps: list[Step] = [*scan_steps(stage, spec, decide)] if isinstance(stage, Scan) else []
+    cut = any(isinstance(s, Split) and axes and s.axis == axes[0].name for s in steps)
+    return [*steps, Parallel(stage=name, axis=f"{axes[0].name}.o" if cut else axes[0].name)] if threads and axes else steps
 
 
 def _free(stage: Reduce) -> bool:

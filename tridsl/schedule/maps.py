@@ -25,7 +25,7 @@ def map_steps(stage: Map, shared: int, decide: Decider, *, threads: bool, strip:
     if moved:
         return [Vector(stage=name, axis=axes[-1])]
     group = shared > 0
-    if not group and len(axes) > 1 and _flat(stage) and decide(f"{name}.flat", True, (False,), "whether all axes become one"):
+    if not group and len(axes) > 1 and is_flat(stage) and decide(f"{name}.flat", True, (False,), "whether all axes become one"):
         fused = axes[0]
         for axis in axes[1:]:
             steps.append(Fuse(stage=name, outer=fused, inner=axis))
@@ -78,7 +78,7 @@ def _strided(stage: Map) -> bool:
     return bool(votes - {None, stage.axes[-1].name})
 
 
-def _flat(stage: Map) -> bool:
+def is_flat(stage: Map) -> bool:
     """Every access is at the stage's own point, in its own axis order, so all axes are one contiguous axis."""
     axes = tuple(Var(name=a.name) for a in stage.axes)
     loads = [n for n in walk(stage.value) if isinstance(n, Load)]

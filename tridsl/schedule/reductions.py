@@ -38,11 +38,11 @@ WINDOW, UNROLLED = 16, 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lanes:
-    """Lanes along `axis`, at `cost` per point in units of a contiguous load; the tensors in `packed` are copied to be read in lanes."""
+    """Lanes along `axis`, at `cost` per point in units of a contiguous load; what the accesses in `packed` read is copied to be read in lanes."""
 
     axis: str
     cost: float
-    packed: tuple[str, ...] = ()
+    packed: tuple[Load, ...] = ()
 
 
 def reduce_steps(
@@ -98,7 +98,7 @@ def _candidates(
     work = sum(1 for v in stage.values for n in walk(v) if not isinstance(n, Load | Var | Const | Cast | Boundary))
     found: list[Lanes] = []
     for axis in (*reversed(over), *reversed(axes)):
-        cost, packed = float(max(1, work)), []
+        cost, packed = float(max(1, work)), list[Load]()
         for load in loads:
             if axis not in _mentioned(load):
                 cost += BROADCAST
@@ -109,13 +109,13 @@ def _candidates(
                 copied = 1 + lanes * PACKING / reuse
                 plain = load.boundary is None and all(isinstance(i, Var) for i in load.index)
                 if packable and axis in axes and plain and copied < lanes:
-                    packed.append(load.tensor)
+                    packed.append(load)
                     cost += copied
                 else:
                     cost += lanes
         used = size[axis] / ceil(size[axis] / lanes)
         combined = len(stage.reducer.dtypes) * (2 * log2(max(lanes, 2)) + 4) / terms if axis in over else 0.0
-        found.append(Lanes(axis=axis, cost=cost / used + combined, packed=tuple(dict.fromkeys(packed))))
+        found.append(Lanes(axis=axis, cost=cost / used + combined, packed=tuple(packed)))
     return found
 
 
@@ -199,7 +199,17 @@ def _register_tile(
     steps += _parallel(stage, threads, outer[0])
     steps += [Unroll(stage=name, axis=a) for a in (*window, *inner[:-1])]
     steps.append(Vector(stage=name, axis=inner[-1]))
-    return [*steps, *(Pack(stage=tensor, at=f"{over[-1]}.o", reader=name) for tensor in lanes.packed)]
+    return [*steps, *_panels(stage, lanes.packed, f"{over[-1]}.o")]
+
+
+def _panels(stage: Reduce, packed: tuple[Load, ...], at: str) -> list[Step]:
+    """A panel for each access, the last ones first: where a tensor is read at several places, a panel takes one out of their number."""
+    loads = _loads(stage)
+    steps: list[Step] = []
+    for load in reversed(packed):
+        places = [l for l in loads if l.tensor == load.tensor]
+        steps.append(Pack(stage=load.tensor, at=at, reader=stage.name, place=places.index(load) if len(places) > 1 else None))
+    return steps
 
 
 def _window(over: list[str], extents: Mapping[str, int | None]) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from math import prod
 
 from tridsl.devices.spec import DeviceSpec
+from tridsl.dtypes import DType, compute_type
 from tridsl.ir.expr import Expr, Load
 from tridsl.ir.op import Reduce, Stage
 from tridsl.ir.walk import variables
@@ -90,22 +91,34 @@ def window_steps(
     outer = [a.name for a in stage.axes if a.name not in (o, x, *window.rows)]
     inner = [*(a.name for a in stage.over), f"{x}.i", f"{o}.i"]
     swept = list(window.rows)
+    if swept and not outer and extents[swept[0]]:  # one iteration, for the panel of the filters to stand in
+        steps.append(Split(stage=name, axis=swept[0], factor=extents[swept[0]]))
+        outer, swept = [f"{swept[0]}.o"], [f"{swept[0]}.i", *swept[1:]]
+        extents[outer[0]] = 1
     size = stage.reducer.dtypes[0].storage_bytes
     weights = size * extents[o] * prod(extents[a.name] for a in stage.over)
     few = not spec.l2_bytes or 2 * weights <= spec.l2_bytes
     if decide(f"{name}.filters", few, (False, True), "whether all filters are packed at once, and a row of the image at a time") and swept:
         axes = [*outer, *swept, f"{o}.o", f"{x}.o", *inner]
-        panels = [Pack(stage=window.filters.tensor, at=axes[0]) if outer else None, Pack(stage=window.image.tensor, at=swept[-1])]
+        places = (axes[0] if outer else None, swept[-1])
     else:
         axes = [*outer, f"{o}.o", *swept, f"{x}.o", *inner]
-        panels = [Pack(stage=window.filters.tensor, at=f"{o}.o"), Pack(stage=window.image.tensor, at=axes[0]) if outer else None]
+        places = (f"{o}.o", axes[0] if outer else None)
     steps.append(Order(stage=name, axes=tuple(axes)))
     if threads:
         shared = axes[len(outer)] if extents.get(axes[0], 0) == 1 or not outer else axes[0]
         steps.append(Parallel(stage=name, axis=shared))
     steps += [Vector(stage=name, axis=f"{o}.i"), Unroll(stage=name, axis=f"{x}.i")]
-    known = all(extents.values())  # a panel has a size
-    return [*steps, *(p for p in panels if p is not None and known)]
+    if not all(extents.values()):  # a panel has a size
+        return steps
+    factors = zip((window.filters, window.image), places)
+    return [*steps, *(Pack(stage=load.tensor, at=at, type=_widened(load.dtype)) for load, at in factors if at is not None)]
+
+
+def _widened(dtype: DType) -> DType | None:
+    """Elements are widened once each as they are packed, not at every use."""
+    wide = compute_type(dtype)
+    return None if wide == dtype else wide
 
 
 def _tile(across: int, filters: int, lanes: int, registers: int, widths: Iterable[int] = range(1, WIDEST + 1)) -> tuple[int, int]:

@@ -1,0 +1,72 @@
+"""What the automatic scheduler decides for ordinary ops that nobody tuned, and that the decision keeps their meaning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.schedule.programs import CPU, SMALL, arguments, check_same, op_of, scheduled
+from tridsl.devices.spec import DeviceSpec
+from tridsl.ir.evaluate import evaluate_kernel, evaluate_op
+from tridsl.schedule.automatic import automatic
+from tridsl.schedule.steps import Pack, Split, Step, StoreIn, Vector
+
+STENCIL = """op f(x: f32[M, N]) -> y: f32[M - 2, N - 2] {
+  y[i, j] = x[i, j] + x[i + 1, j + 1] + x[i + 2, j + 2]
+}
+"""
+COLUMNS = """op f(x: i32[M, N]) -> y: i32[M, N] {
+  y[i, j] = scan sum[i](x[i, j])
+}
+"""
+CONVOLUTION = """op f(x: {T}[C, H, W], w: {T}[O, C, R, S]) -> y: f32[O, H - R + 1, W - S + 1] {{
+  y[o, i, j] = sum[c, r, s; acc=f32](x[c, i + r, j + s] * w[o, c, r, s])
+}}
+"""
+TWO_PRODUCTS = """op f(A: i32[N, K], B: i32[N, K]) -> y: i32[N, N] {
+  y[i, j] = sum[k](A[j, k] * B[i, k] + B[j, k] * A[i, k])
+}
+"""
+SPECS = (CPU, SMALL)
+
+
+def untuned(text: str, spec: DeviceSpec = CPU, **sizes: int) -> tuple[Step, ...]:
+    return automatic(op_of(text), spec, sizes)
+
+
+@pytest.mark.parametrize(("columns", "streamed"), [(120, False), (130, True), (2050, True), (240, False)])
+def test_only_unbroken_lines_go_around_the_caches(columns: int, streamed: bool) -> None:
+    """Rows of 118 and 238 floats end within a line, which the next row completes; 128 floats are whole lines, 2048 hardly any break."""
+    found = untuned(STENCIL, replace(CPU, stream_bytes=1 << 16), M=1026, N=columns)
+    assert (StoreIn(stage="y", space="stream") in found) is streamed
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_scans_run_side_by_side_in_several_registers(spec: DeviceSpec) -> None:
+    steps = untuned(COLUMNS, spec, M=40, N=1000)
+    width = next(s.factor for s in steps if isinstance(s, Split) and s.axis == "j")
+    assert Vector(stage="y", axis="j.i") in steps and width * 32 == (spec.vector_bits or 0) * (spec.vector_registers or 0) // 2
+    for sizes in ({"M": 5, "N": 1}, {"M": 3, "N": 300}, {"M": 0, "N": 7}, {"M": 1, "N": 257}):
+        check_same(op_of(COLUMNS), untuned(COLUMNS, spec, **sizes), sizes, spec)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_filters_are_packed_once_without_a_batch_of_images(dtype: str) -> None:
+    text = CONVOLUTION.format(T=dtype)
+    sizes = {"C": 3, "H": 7, "W": 11, "O": 5, "R": 3, "S": 2}
+    steps = untuned(text, **sizes)
+    packed = {s.stage: str(s.type) for s in steps if isinstance(s, Pack)}
+    assert packed == dict.fromkeys(("w", "x"), "None" if dtype == "f32" else "f32")  # widened once each
+    op = op_of(text)
+    given = arguments(op, sizes)
+    got = evaluate_kernel(scheduled(op, steps, sizes, lowered=True), given, sizes)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(got["y"], evaluate_op(op, given, sizes)["y"])  # type: ignore[arg-type]
+
+
+def test_both_places_of_a_tensor_have_panels() -> None:
+    sizes = {"N": 65, "K": 70}
+    steps = untuned(TWO_PRODUCTS, **sizes)
+    assert [(s.stage, s.place) for s in steps if isinstance(s, Pack)] == [("B", 1), ("A", 0)]
+    check_same(op_of(TWO_PRODUCTS), steps, sizes)
