@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import tridsl
 from tests.schedule.programs import CPU, SMALL, arguments, check_same, op_of, scheduled
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.evaluate import evaluate_kernel, evaluate_op
+from tridsl.ir.loop import Copy
+from tridsl.ir.walk import walk
 from tridsl.schedule.automatic import automatic
 from tridsl.schedule.steps import Pack, Split, Step, StoreIn, Vector
 
@@ -70,3 +73,33 @@ def test_both_places_of_a_tensor_have_panels() -> None:
     steps = untuned(TWO_PRODUCTS, **sizes)
     assert [(s.stage, s.place) for s in steps if isinstance(s, Pack)] == [("B", 1), ("A", 0)]
     check_same(op_of(TWO_PRODUCTS), steps, sizes)
+
+
+TRANSPOSE = """op f(x: {T}[M, N], z: {T}[N, M]) -> y: {T}[N, M] {{
+  y[j, i] = x[i, j] + z[j, i]
+}}
+"""
+
+
+def test_registers_transpose_what_lies_across() -> None:
+    """A line of each of many rows is read, and made into long stretches of the result."""
+    text = TRANSPOSE.format(T="i32")
+    steps = untuned(text, M=1000, N=300)
+    assert Pack(stage="x", at="i.o", reader="y") in steps
+    assert {s.axis: s.factor for s in steps if isinstance(s, Split)} == {"j": 16, "i": 256}
+    sizes = {"M": 37, "N": 19}
+    kernel = scheduled(op_of(text), untuned(text, **sizes), sizes, lowered=True)
+    assert any(isinstance(n, Copy) and n.transposed for p in kernel.phases for n in walk(p))
+    check_same(op_of(text), untuned(text, **sizes), sizes)
+
+
+def test_short_sides_are_not_copied_first() -> None:
+    assert not [s for s in untuned(TRANSPOSE.format(T="u8"), M=1000, N=3) if isinstance(s, Pack)]
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("u8", np.uint8), ("f16", np.float16), ("f32", np.float32), ("f64", np.float64)])
+@pytest.mark.parametrize("shape", [(1, 9), (65, 130), (300, 70)])
+def test_transposes_run(name: str, dtype: type, shape: tuple[int, int]) -> None:
+    x = np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
+    z = np.ones(shape[::-1], dtype)
+    np.testing.assert_array_equal(tridsl.compile(TRANSPOSE.format(T=name)).f(x, z), x.T + z)

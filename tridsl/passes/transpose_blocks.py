@@ -77,7 +77,9 @@ def blocking_of(copy: Copy, contiguous: str, dtype: DType, spec: DeviceSpec) -> 
     lanes = 1
     while 2 * lanes <= min(size, spec.vector_bits // (width * dtype.storage_bits)):
         lanes *= 2
-    rows = max(n for n in range(1, min(rows, lanes) + 1) if rows % n == 0)
+    most = min(rows, lanes)
+    even = max(n for n in range(1, most + 1) if rows % n == 0)
+    rows = even if 2 * even >= most else most
     if lanes < FEWEST_LANES or lanes * rows < SMALLEST_BLOCK:
         return None
     return Blocking(across=across, along=along, group=group, lanes=lanes, rows=rows)
@@ -112,17 +114,21 @@ def transpose_blocks(copy: Copy, blocking: Blocking, expand: Callable[[Copy], Bl
     first_row = index(0) if height == rows else mul(row, index(rows))
     first = mul(block, index(lanes))
     whole = _whole(blocking, first_row, first)
-    part = _part(copy, blocking, first_row, first, lanes, ".e")
+    part = _part(copy, blocking, first_row, first, (rows, lanes), ".e")
     body: Block = (_block(copy, blocking, first_row, first),)
     if whole is not None:
         body = (If(condition=whole, then=body, otherwise=expand(part)),)
     count = size // lanes
     blocks: Block = (For(var=block.name, extent=index(count), bound=count, body=body),)
     if size % lanes:
-        blocks += expand(_part(copy, blocking, first_row, index(count * lanes), size % lanes, ".r"))
+        blocks += expand(_part(copy, blocking, first_row, index(count * lanes), (rows, size % lanes), ".r"))
     if height == rows:
         return blocks
-    return (For(var=row.name, extent=index(height // rows), bound=height // rows, body=blocks),)
+    turns = height // rows
+    whole_rows = For(var=row.name, extent=index(turns), bound=turns, body=blocks)
+    if height % rows == 0:
+        return (whole_rows,)
+    return (whole_rows, *expand(_part(copy, blocking, index(turns * rows), index(0), (height % rows, size), ".f")))
 
 
 def _whole(blocking: Blocking, first_row: Expr, first: Expr) -> Expr | None:
@@ -153,11 +159,11 @@ def _block(copy: Copy, blocking: Blocking, first_row: Expr, first: Expr) -> Copy
     )
 
 
-def _part(copy: Copy, blocking: Blocking, first_row: Expr, first: Expr, lanes: int, suffix: str) -> Copy:
+def _part(copy: Copy, blocking: Blocking, first_row: Expr, first: Expr, lengths: tuple[int, int], suffix: str) -> Copy:
     """The same elements as a copy with its tails."""
     places: dict[str, Expr] = {}
     axes = []
-    for axis, start, length in ((blocking.along, first_row, blocking.rows), (blocking.across, first, lanes)):
+    for axis, start, length in ((blocking.along, first_row, lengths[0]), (blocking.across, first, lengths[1])):
         left = binary("max", index(0), sub(axis.extent, start))
         bound = length if axis.bound is not None else None
         axes.append(CopyAxis(var=f"{axis.var}{suffix}", extent=minimum(index(length), left), bound=bound))

@@ -154,7 +154,7 @@ def _shape(
     if isinstance(stage, Map) and where.inside.get(name, Inside()).fixed == len(stage.axes) > 0:
         return []  # a single value where it is used
     if isinstance(stage, Map):
-        return map_steps(stage, where.shared.get(name, 0), decide, threads=threads, strip=where.strips.get(name), moved=moved)
+        return map_steps(stage, where.shared.get(name, 0), sizes, decide, threads=threads, strip=where.strips.get(name), moved=moved)
     if isinstance(stage, Compact):
         return [Vector(stage=name, axis=stage.along.name)]
     window = window_of(stage) if isinstance(stage, Reduce) and not moved else None

@@ -16,8 +16,9 @@ from tridsl.ir.op import Reduce
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.analyse import extent_of, unit_stride_axes
 from tridsl.schedule.contraction import DEEP, WIDE, sweep_columns
+from tridsl.schedule.copied import accesses, panels
 from tridsl.schedule.decisions import Decider
-from tridsl.schedule.steps import Order, Pack, Parallel, Split, Step, Unroll, Vector
+from tridsl.schedule.steps import Order, Parallel, Split, Step, Unroll, Vector
 from tridsl.structs import dataclass
 
 UNKNOWN = 1024
@@ -81,17 +82,12 @@ def worth_a_panel(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int]) -> 
     return bool(alone.packed) and alone.cost < PANEL_GAIN * inside
 
 
-def _loads(stage: Reduce) -> list[Load]:
-    """The different accesses."""
-    return list(dict.fromkeys(n for v in stage.values for n in walk(v) if isinstance(n, Load)))
-
-
 def _candidates(
     stage: Reduce, spec: DeviceSpec, extents: Mapping[str, int | None], axes: list[str], *, packable: bool
 ) -> list[Lanes]:
     """Every axis that lanes can lie along; of equal ones the innermost reduced axis comes first."""
     over = [a.name for a in stage.over]
-    loads = _loads(stage)
+    loads = accesses(stage)
     lanes = spec.lanes(stage.reducer.dtypes[0])
     size = {name: max(1, UNKNOWN if extent is None else extent) for name, extent in extents.items()}
     terms = prod(size[o] for o in over)
@@ -126,7 +122,7 @@ def _mentioned(load: Load) -> frozenset[str]:
 def _tile_axis(stage: Reduce, axes: list[str], lanes: str) -> str | None:
     """The axis whose points use what is loaded several times: first of all the vectors, else the single elements, or a window that
     the next row's overlaps."""
-    loads = _loads(stage)
+    loads = accesses(stage)
     best: tuple[float, str] | None = None
     for axis in reversed(axes):
         if axis == lanes:
@@ -199,17 +195,7 @@ def _register_tile(
     steps += _parallel(stage, threads, outer[0])
     steps += [Unroll(stage=name, axis=a) for a in (*window, *inner[:-1])]
     steps.append(Vector(stage=name, axis=inner[-1]))
-    return [*steps, *_panels(stage, lanes.packed, f"{over[-1]}.o")]
-
-
-def _panels(stage: Reduce, packed: tuple[Load, ...], at: str) -> list[Step]:
-    """A panel for each access, the last ones first: where a tensor is read at several places, a panel takes one out of their number."""
-    loads = _loads(stage)
-    steps: list[Step] = []
-    for load in reversed(packed):
-        places = [l for l in loads if l.tensor == load.tensor]
-        steps.append(Pack(stage=load.tensor, at=at, reader=stage.name, place=places.index(load) if len(places) > 1 else None))
-    return steps
+    return [*steps, *panels(stage, lanes.packed, f"{over[-1]}.o")]
 
 
 def _window(over: list[str], extents: Mapping[str, int | None]) -> list[str]:

@@ -98,6 +98,7 @@ def window_steps(
     size = stage.reducer.dtypes[0].storage_bytes
     weights = size * extents[o] * prod(extents[a.name] for a in stage.over)
     few = not spec.l2_bytes or 2 * weights <= spec.l2_bytes
+    places: tuple[str | None, str | None]
     if decide(f"{name}.filters", few, (False, True), "whether all filters are packed at once, and a row of the image at a time") and swept:
         axes = [*outer, *swept, f"{o}.o", f"{x}.o", *inner]
         places = (axes[0] if outer else None, swept[-1])
