@@ -18,6 +18,7 @@ from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, add, index, sub
 from tridsl.ir.loop import Alloc, Block, Copy, CopyAxis, For, Kernel, Phase, Stmt, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.packings import is_packed
+from tridsl.ir.strides import contiguous_axis, memory_order
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.transpose_blocks import Blocking, blocking_of, transpose_blocks
 from tridsl.structs import replace
@@ -29,21 +30,16 @@ SHARED_ELEMENTS = 1 << 16
 
 def expand_copies(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     """Expands every copy that is not cooperative."""
-    contiguous = {  # elements of packed parameters are not: each is decoded by itself
-        p.name: not is_packed(p) and (p.strides is None or (bool(p.strides) and p.strides[-1] == index(1)))
-        for p in kernel.params
-        if isinstance(p, Tensor)
-    }
-
+    tensors = {p.name: p for p in kernel.params if isinstance(p, Tensor)}
     types = {n.buffer.name: n.buffer.dtype for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
 
     def expand(copy: Copy, in_lanes: bool) -> Copy | Block:
         if copy.cooperative or copy.transposed:
             return copy
-        along = _contiguous_axis(copy) if contiguous.get(copy.source.tensor, True) else None
+        along = _contiguous_axis(copy, tensors.get(copy.source.tensor))
         dtype = types.get(copy.target.tensor)
         blocking = None if in_lanes or along is None or dtype is None else blocking_of(copy, along, dtype, spec)
-        return _expand(copy, along, in_lanes, blocking, dtype or copy.source.dtype)
+        return _expand(copy, along, in_lanes, blocking, dtype or copy.source.dtype, tensors.get(copy.source.tensor))
 
     def lanes(loop: For) -> For:
         """Copies inside a vector loop: each lane makes its own, one element at a time."""
@@ -68,45 +64,48 @@ def _elements(copy: Copy) -> int:
     return prod(int(a.extent.value) if isinstance(a.extent, Const) else a.bound or 1 for a in copy.axes)
 
 
-def _expand(copy: Copy, along: str | None, in_lanes: bool, blocking: Blocking | None, held: DType) -> Block:
+def _expand(copy: Copy, along: str | None, in_lanes: bool, blocking: Blocking | None, held: DType, tensor: Tensor | None) -> Block:
+    order = range(len(copy.source.index)) if tensor is None else memory_order(tensor)
     last = copy.axes[-1].var if copy.axes else ""
     if blocking is not None:
-        outer = _in_source_order([a for a in copy.axes if a not in blocking.axes], copy.source)
+        outer = _in_source_order([a for a in copy.axes if a not in blocking.axes], copy.source, order)
         return _nest(copy, [*outer, *blocking.axes], False, {}, False, held, blocking)
     vector = along is not None and along == last and not in_lanes
-    axes = _in_source_order(copy.axes, copy.source, last if vector else along)
+    axes = _in_source_order(copy.axes, copy.source, order, last if vector else along)
     return _nest(copy, axes, vector, {}, False, held)
 
 
-def _contiguous_axis(copy: Copy) -> str | None:
-    """The copy variable along which the source's last axis advances by one; of several (a window's) that of the target's last axis."""
+def _contiguous_axis(copy: Copy, tensor: Tensor | None) -> str | None:
+    """The copy variable along which the source advances from one element to the next in memory; of several (a window's) that of the
+    target's last axis. Elements of packed parameters are not in memory: each is decoded by itself."""
     place = copy.source.index
-    if not place:
+    axis = len(place) - 1 if tensor is None else contiguous_axis(tensor)
+    if not place or axis is None or (tensor is not None and is_packed(tensor)):
         return None
-    poly = normal_form(place[-1])
+    poly = normal_form(place[axis])
     steps = [m[0].name for m, c in poly.terms if c == 1 and len(m) == 1 and isinstance(m[0], Var)]
-    others = {v for i in place[:-1] for v in variables(i)}
+    others = {v for n, i in enumerate(place) if n != axis for v in variables(i)}
     inner = [v for v in steps if v not in others]
     both = [i.name for i in copy.target.index[-1:] if isinstance(i, Var) and i.name in inner]
     return both[0] if both else inner[-1] if inner else None
 
 
-def _in_source_order(axes: Sequence[CopyAxis], source: Load, innermost: str | None = None) -> list[CopyAxis]:
-    """The axes as the source lies in memory, but none before an axis that its extent mentions, and `innermost` last where that may be."""
+def _in_source_order(axes: Sequence[CopyAxis], source: Load, order: Sequence[int], innermost: str | None = None) -> list[CopyAxis]:
+    """The axes as the source lies in memory (`order`), but none before an axis that its extent mentions, and `innermost` last where that may be."""
 
     def distance(axis: CopyAxis) -> tuple[bool, int, int]:
-        for number, place in enumerate(source.index):
+        for number, place in enumerate(source.index[n] for n in order):
             if axis.var in variables(place):
                 return axis.var == innermost, number, -(normal_form(place).coefficient(axis.var) or 0)
         return axis.var == innermost, len(source.index), 0
 
-    left, order = list(axes), list[CopyAxis]()
+    left, arranged = list(axes), list[CopyAxis]()
     while left:
         names = {axis.var for axis in left}
         chosen = min((axis for axis in left if not names & variables(axis.extent)), key=distance)
         left.remove(chosen)
-        order.append(chosen)
-    return order
+        arranged.append(chosen)
+    return arranged
 
 
 def _nest(

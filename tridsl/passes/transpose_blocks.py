@@ -65,8 +65,9 @@ def blocking_of(copy: Copy, contiguous: str, dtype: DType, spec: DeviceSpec) -> 
     group: CopyAxis | None = None
     if last[1] == contiguous:
         group, along, width = axes[last[1]], axes[last[0]], _size(axes[last[1]])
-        found = [a for a in copy.axes if a.var not in last and normal_form(copy.source.index[-1]).coefficient(a.var) == width]
-        if not width or width * dtype.storage_bits > WIDEST_GROUP or len(found) != 1 or _elsewhere(copy, found[0].var):
+        position = next(n for n, i in enumerate(copy.source.index) if contiguous in variables(i))
+        found = [a for a in copy.axes if a.var not in last and normal_form(copy.source.index[position]).coefficient(a.var) == width]
+        if not width or width * dtype.storage_bits > WIDEST_GROUP or len(found) != 1 or _elsewhere(copy, position, found[0].var):
             return None
         across = found[0]
     else:
@@ -89,9 +90,9 @@ def _size(axis: CopyAxis) -> int | None:
     return int(axis.extent.value) if isinstance(axis.extent, Const) else axis.bound
 
 
-def _elsewhere(copy: Copy, variable: str) -> bool:
+def _elsewhere(copy: Copy, position: int, variable: str) -> bool:
     """Whether another axis of the source moves with the variable."""
-    return any(variable in variables(place) for place in copy.source.index[:-1])
+    return any(variable in variables(place) for n, place in enumerate(copy.source.index) if n != position)
 
 
 def _independent(along: CopyAxis, across: CopyAxis, group: CopyAxis | None) -> bool:

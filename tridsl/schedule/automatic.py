@@ -26,6 +26,7 @@ from tridsl.schedule.blocked_rows import blocked_monoids
 from tridsl.schedule.contraction import contraction_steps, is_contraction, roles_of, worth_packing
 from tridsl.schedule.decisions import Answer, Choice, Decider
 from tridsl.schedule.grouping import Inside, Placed, inlined_stages, packed_together, placements
+from tridsl.schedule.lying import in_memory_order
 from tridsl.schedule.maps import map_steps
 from tridsl.schedule.packed_sums import packed_sum_steps, packed_sums
 from tridsl.schedule.reductions import reduce_steps, tile_axis, worth_a_panel
@@ -90,6 +91,7 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     own = BY_KIND.get(spec.kind)
     if not spec.vector_bits and own is None:
         return ()
+    op = in_memory_order(op)
     graph = Graph(op if own is None else _by_bytes(op))
     blocked = blocked_monoids(graph, spec, sizes, decide) if own is None else ()
     steps: list[Step] = [step for group in blocked for step in group.steps]
