@@ -36,6 +36,19 @@ def device(driver: VulkanDriver) -> Device:
 
 
 @pytest.fixture(scope="session")
+def gpu(device: Device) -> str:
+    """The name of that device, for calls by `device=`."""
+    return str(device)
+
+
+@pytest.fixture
+def software(gpu: str) -> None:
+    """For what only Mesa's software device does."""
+    if gpu != "gpu:software":
+        pytest.skip("no software GPU here")
+
+
+@pytest.fixture(scope="session")
 def load(driver: VulkanDriver, device: Device) -> Callable[[Kernel], VulkanExecutable]:
     """A kernel, lowered, emitted, built and loaded."""
 
