@@ -238,8 +238,11 @@ def _shader(frame: Frame, slots: list[Slot], in_push: bool) -> str:
     return "\n".join(lines)
 
 
-_CONTROLS = (("nan_preserve32", 4466, 4461, 32), ("round_even16", 4467, 4462, 16), ("round_even32", 4467, 4462, 32))
-"""Feature, SPIR-V capability, execution mode and width: keep NaN, inf and -0 as they are; round to nearest even."""
+_CONTROLS = (
+    ("denorm_preserve32", 4464, 4459, 32), ("denorm_preserve16", 4464, 4459, 16), ("nan_preserve32", 4466, 4461, 32),
+    ("round_even16", 4467, 4462, 16), ("round_even32", 4467, 4462, 32),
+)
+"""Feature, SPIR-V capability, execution mode and width: keep denormals; keep NaN, inf and -0 as they are; round to nearest even."""
 
 
 _SMALL_TYPES = ((STORAGE_8, "int8", 39), (STORAGE_16, "int16", 22), (STORAGE_16, "float16", 9))

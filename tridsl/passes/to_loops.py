@@ -92,7 +92,22 @@ def _reduce(stage: Reduce, params: frozenset[str]) -> Block:
         span=stage.span,
     )
     carried = stage.ordered or not stage.reducer.commutative
-    return _nest(stage.name, stage.axes, _nest(stage.name, stage.over, (accumulate,), reduce=True, carried=carried))
+    over = tuple(map(_at_most_once, stage.over)) if _says_nothing_new(stage) else stage.over
+    return _nest(stage.name, stage.axes, _nest(stage.name, over, (accumulate,), reduce=True, carried=carried))
+
+
+_IDEMPOTENT = ("min", "max", "and", "or")
+
+
+def _says_nothing_new(stage: Reduce) -> bool:
+    """Whether every point of `over` has the same value, and combining it twice is combining it once. (Besides saving time this
+    keeps loops around a constant minimum away from SPIR-V's optimiser, which makes them return what they started with.)"""
+    over = {a.name for a in stage.over}
+    return stage.reducer.op in _IDEMPOTENT and not any(isinstance(n, Var) and n.name in over for v in stage.values for n in walk(v))
+
+
+def _at_most_once(axis: Axis) -> Axis:
+    return replace(axis, hi=add(axis.lo, binary("min", sub(axis.hi, axis.lo), index(1))))
 
 
 def _hoisted(stage: Reduce, params: frozenset[str]) -> Block:
