@@ -21,6 +21,12 @@ NARROW_FLOATS = """op f(x: f16[N]) -> y: f16[N] {
 }
 """
 
+THE_SAME_EACH_TIME = """op f(x: i32[R], y: i32[N]) -> (least: i32[R], total: i32[R]) {
+  least[r] = min[n in 0..N](x[r])
+  total[r] = sum[n in 0..N](x[r])
+}
+"""
+
 
 def test_softmax() -> None:
     assert body("loops", SOFTMAX) == """\
@@ -74,3 +80,15 @@ def test_narrow_floats() -> None:
     assert body("loops", NARROW_FLOATS) == """\
 for i < N
   y[i] = f32(x[i]) * f32(x[i])"""
+
+
+def test_a_minimum_of_what_does_not_change_is_taken_once() -> None:
+    assert body("loops", THE_SAME_EACH_TIME) == """\
+phase least
+  for r < R
+    for n < min(N, 1) reduce
+      least[r] min= x[r] from highest
+phase total
+  for r < R
+    for n < N reduce
+      total[r] += x[r] from 0"""
