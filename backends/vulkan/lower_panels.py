@@ -16,9 +16,9 @@ from typing import Any
 
 from tridsl.backends.vulkan.contiguous import Strides, offset_of, plain_tensors
 from tridsl.devices.spec import DeviceSpec
-from tridsl.dtypes import DType
+from tridsl.dtypes import BOOL, INDEX, DType
 from tridsl.ir.affine import normal_form, simplify_index
-from tridsl.ir.expr import Const, Expr, Load, Var, add, binary, index, mul
+from tridsl.ir.expr import Binary, Const, Expr, Load, Var, add, binary, index, mul
 from tridsl.ir.loop import Alloc, Copy, CopyAxis, Kernel, Phase, Ref
 from tridsl.ir.walk import rewrite, substitute, walk
 
@@ -117,5 +117,15 @@ def _recounted(copy: Copy, order: _Order) -> Copy:
             axis, extent = parts[position], index(order.extents[parts[position]])
             values[copy.axes[axis].var] = binary("mod", left, extent) if position else left
             left = binary("floordiv", left, extent)
-    source = replace(copy.source, index=tuple(simplify_index(substitute(place, values)) for place in copy.source.index))
+    mask = None if copy.source.mask is None else _restated(substitute(copy.source.mask, values))
+    source = replace(copy.source, index=tuple(simplify_index(substitute(place, values)) for place in copy.source.index), mask=mask)
     return replace(copy, axes=tuple(axes), target=replace(copy.target, index=tuple(places)), source=source)
+
+
+def _restated(condition: Expr) -> Expr:
+    """The condition with plain indices on both sides of its comparisons."""
+
+    def side(node: Binary) -> Binary:
+        return replace(node, a=simplify_index(node.a), b=simplify_index(node.b)) if node.a.dtype == INDEX and node.dtype == BOOL else node
+
+    return rewrite(condition, {Binary: side})

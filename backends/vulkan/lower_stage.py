@@ -9,7 +9,8 @@
 
 Chunk q*lanes + lane of the panel, in the panel's order, is the q-th of that lane. Memory answers while the lanes compute: that is what
 `pipeline(1)` (two buffers) means here; the second buffer is the lanes' registers. With one buffer both halves stand together.
-A panel whose size is not known, or whose rows are no whole 16 bytes, is left to the emitter.
+Of rows that are no whole 16 bytes a chunk is less, down to one element; a chunk beyond the end of a padded tensor is zeros. A panel whose
+size is not known is left to the emitter.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from dataclasses import dataclass, replace
 from tridsl.backends.vulkan.collective import LANE_AXES
 from tridsl.backends.vulkan.contiguous import MAX_BYTES, Strides, plain_tensors, row_major, run_start
 from tridsl.devices.spec import DeviceSpec
-from tridsl.dtypes import DType
-from tridsl.ir.expr import Const, Expr, Load, Var, add, binary, index, mul
-from tridsl.ir.loop import Alloc, Barrier, Block, Buffer, Copy, CopyAxis, For, If, Kernel, Ref, Stmt
-from tridsl.ir.walk import substitute, walk
+from tridsl.dtypes import DType, compute_type
+from tridsl.ir.affine import normal_form
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, add, binary, index, mul
+from tridsl.ir.loop import Alloc, Barrier, Block, Buffer, Copy, CopyAxis, For, If, Kernel, Ref, Stmt, Store
+from tridsl.ir.walk import substitute, variables, walk
 from tridsl.passes.fresh import fresh
 
 
@@ -80,24 +82,55 @@ class _Panel:
 
 
 def _panel(copy: Copy, lanes: int, tensors: Mapping[str, tuple[DType, Strides]], buffers: Mapping[str, Buffer]) -> _Panel | None:
-    if copy.source.mask is not None or copy.source.tensor not in tensors or copy.target.tensor not in buffers or not copy.axes:
+    if copy.source.tensor not in tensors or copy.target.tensor not in buffers or not copy.axes:
+        return None
+    if copy.source.mask is not None and copy.source.other != copy.pad:
         return None
     dtype, strides = tensors[copy.source.tensor]
-    width = MAX_BYTES // dtype.storage_bytes
     extents = tuple(int(a.extent.value) for a in copy.axes if isinstance(a.extent, Const) and a.bound in (None, a.extent.value))
     target = buffers[copy.target.tensor]
-    if len(extents) != len(copy.axes) or extents[-1] % width or target.dtype != dtype:
+    if len(extents) != len(copy.axes) or target.dtype != dtype:
         return None
     last = copy.axes[-1].var
-    at = substitute(copy.source.index, {last: add(mul(Var(name="<chunk>"), index(width)), Var(name=last))})
-    to = substitute(copy.target.index, {last: add(mul(Var(name="<chunk>"), index(width)), Var(name=last))})
-    if run_start(at, strides, last, width) is None or run_start(to, row_major(target.shape), last, width) is None:
-        return None
+    width = MAX_BYTES // dtype.storage_bytes
+    while not _in_chunks(copy, last, width, extents[-1], strides, target):
+        width //= 2
+        if not width or copy.source.mask is None:
+            return None
     total = 1
     for extent in extents:
         total *= extent
     chunks = total // width
     return _Panel(copy=copy, extents=extents, width=width, each=-(-chunks // lanes), chunks=chunks, lanes=lanes, dtype=dtype)
+
+
+def _in_chunks(copy: Copy, last: str, width: int, extent: int, strides: Strides, target: Buffer) -> bool:
+    """Whether `width` elements along the last axis are neighbours on both sides, and are all there or none of them."""
+    if extent % width:
+        return False
+    chunk = {last: add(mul(Var(name="<chunk>"), index(width)), Var(name=last))}
+    at, to = substitute(copy.source.index, chunk), substitute(copy.target.index, chunk)
+    if run_start(at, strides, last, width) is None or run_start(to, row_major(target.shape), last, width) is None:
+        return False
+    return copy.source.mask is None or all(_whole(part, last, width) for part in _parts(substitute(copy.source.mask, chunk)))
+
+
+def _parts(condition: Expr) -> tuple[Expr, ...]:
+    """The conditions that must all hold."""
+    if isinstance(condition, Binary) and condition.op == "and":
+        return (*_parts(condition.a), *_parts(condition.b))
+    return (condition,)
+
+
+def _whole(condition: Expr, last: str, width: int) -> bool:
+    """Whether `i < extent` has one answer for all elements of a chunk."""
+    if last not in variables(condition) or width == 1:
+        return True
+    if not isinstance(condition, Binary) or condition.op != "lt" or not isinstance(condition.b, Const) or int(condition.b.value) % width:
+        return False
+    start = normal_form(condition.a)
+    rest = start.without([last])
+    return start.coefficient(last) == 1 and rest.constant % width == 0 and all(factor % width == 0 for _, factor in rest.terms)
 
 
 def _staged(loop: For, team: tuple[For, ...], lanes: int, tensors: Mapping[str, tuple[DType, Strides]], buffers: Mapping[str, Buffer]) -> Block:
@@ -167,11 +200,21 @@ def _moves(panel: _Panel, team: tuple[For, ...], copy: Copy, *, out: bool) -> Bl
     if out:
         move = Copy(axes=(axis,), target=target, source=Load(tensor=panel.name, index=own, dtype=panel.dtype))
     else:
-        move = Copy(axes=(axis,), target=Ref(tensor=panel.name, index=own), source=source)
+        move = Copy(axes=(axis,), target=Ref(tensor=panel.name, index=own), source=replace(source, mask=None, other=None))
     body: Stmt = move
+    if not out and source.mask is not None and copy.pad is not None:
+        beyond = Store(target=Ref(tensor=panel.name, index=own), value=_nothing(copy.pad))
+        zeros = For(var=f"{element.name}.none", extent=index(panel.width), bound=panel.width, kind="unroll", body=substitute((beyond,), {element.name: Var(name=f"{element.name}.none")}))
+        body = If(condition=substitute(source.mask, {element.name: index(0)}), then=(move,), otherwise=(zeros,))
     if panel.chunks % panel.lanes:
-        body = If(condition=binary("lt", number, index(panel.chunks)), then=(move,))
+        body = If(condition=binary("lt", number, index(panel.chunks)), then=(body,))
     body = For(var=chunk.name, extent=index(panel.each), bound=panel.each, kind="unroll", body=(body,))
     if not _in_lanes(team):
         body = For(var=lane.name, extent=index(panel.lanes), bound=panel.lanes, kind="lane", binding="lane.x", body=(body,))
     return (body,)
+
+
+def _nothing(pad: Expr) -> Expr:
+    """The padding in its compute type."""
+    wide = compute_type(pad.dtype)
+    return pad if wide == pad.dtype else Cast(a=pad, dtype=wide)

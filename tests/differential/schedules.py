@@ -33,6 +33,7 @@ from tridsl.schedule.steps import (
     Layout,
     Order,
     Pack,
+    Pad,
     Parallel,
     Parts,
     Pipeline,
@@ -99,6 +100,10 @@ def _split(n: _Nests, stage: str, loops: list[str]) -> Draft:
 
 def _parts(n: _Nests, stage: str, loops: list[str]) -> Draft:
     return (Parts(stage=stage, axis=n.random.choice(loops), factor=n.random.choice(FACTORS)),)
+
+
+def _pad(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    return (Pad(stage=stage, axis=n.random.choice(loops), factor=n.random.choice(FACTORS)),)
 
 
 def _fuse(n: _Nests, stage: str, loops: list[str]) -> Draft:
@@ -234,7 +239,7 @@ def _grid(n: _Nests, stage: str, loops: list[str]) -> Draft:
 
 
 Maker = Callable[[_Nests, str, list[str]], Draft]
-_SHAPES: tuple[tuple[Maker, int], ...] = ((_tile, 2), (_split, 4), (_parts, 3), (_fuse, 2), (_order, 4), (_at, 6), (_slide, 3), (_beside, 2), (_inline, 1), (_store, 1))
+_SHAPES: tuple[tuple[Maker, int], ...] = ((_tile, 2), (_split, 4), (_parts, 3), (_pad, 2), (_fuse, 2), (_order, 4), (_at, 6), (_slide, 3), (_beside, 2), (_inline, 1), (_store, 1))
 _COPIES: tuple[tuple[Maker, int], ...] = ((_pack, 2), (_store_copy, 1), (_pipeline, 1), (_prefetch, 1))
 VERBS: dict[str, tuple[tuple[Maker, int], ...]] = {
     "cpu": (
@@ -336,6 +341,7 @@ def _packed(s: Pack) -> str:
 _TEXTS: dict[type, Callable[[Step], str]] = {
     Tile: lambda s: f"tile({_pairs(s.sizes)})",
     Split: lambda s: f"split({s.axis}, {s.factor})",
+    Pad: lambda s: f"pad({s.axis}, {s.factor})",
     Parts: lambda s: f"parts({s.axis}, {s.factor})",
     Fuse: lambda s: f"fuse({s.outer}, {s.inner})",
     Order: lambda s: f"order({', '.join(s.axes)})",

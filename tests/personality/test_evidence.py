@@ -31,6 +31,7 @@ from tridsl.schedule.steps import (
     Layout,
     Order,
     Pack,
+    Pad,
     Parallel,
     Parts,
     Pipeline,
@@ -51,6 +52,7 @@ named = st.lists(st.tuples(names, names), max_size=4).map(tuple)
 
 STEPS: tuple[st.SearchStrategy[Any], ...] = (
     st.builds(Tile, stage=names, sizes=sized),
+    st.builds(Pad, stage=names, axis=names, factor=wholes),
     st.builds(Parts, stage=names, axis=names, factor=wholes),
     st.builds(Split, stage=names, axis=names, factor=wholes),
     st.builds(Fuse, stage=names, outer=names, inner=names),

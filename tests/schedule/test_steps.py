@@ -101,6 +101,9 @@ HALVES = """op halves(x: f32[N], t: f32) -> (low: f32[..N], high: f32[..N]) {
 """
 
 LEGAL = [
+    (MATMUL, "C.pad(i, 4)"),
+    (MATMUL, "C.pad(k, 4).split(k, 4)\n C.pad(j, 8).vector(j)"),
+    (MATMUL, "C.pad(i, 4).pad(j, 8).pad(k, 3).split(i, 4).split(j, 8).split(k, 3).order(i.o, j.o, k.o, k.i, i.i, j.i).unroll(i.i).vector(j.i)\n A.pack(at=k.o)\n B.pack(at=k.o)"),
     (MATMUL, "C.parts(k, 2)"),
     (MATMUL, "C.parts(k, 2)\n C.part.order(k.o, i, k.i, j).vector(j)\n C.vector(j)"),
     (SOFTMAX, "m.parts(n, 5)\n y.sum.parts(k, 16)\n m.part.parallel(n.o)\n y.sum.part.vector(k.i)"),
@@ -188,6 +191,13 @@ def test_pack_on_narrow_vectors() -> None:
 
 
 ILLEGAL = [
+    (MATMUL, "C.pad(i, 0)", "E0403"),
+    (MATMUL, "C.vector(j).pad(j, 4)", "E0404"),
+    (MATMUL, "C.pad(z, 4)", "E0402"),
+    (SOFTMAX, "m.pad(n, 4)", "E0450"),
+    (SOFTMAX, "y.pad(n, 4)", "E0450"),
+    (SOFTMAX, "y.sum.at(y, r)\n y.sum.pad(k, 4)", "E0450"),
+    ("op f(A: f32[M, K], s: f32[M]) -> y: f32[M] {\n y[i] = sum[k](A[i, k] * s[i])\n}", "y.pad(k, 4)", "E0450"),
     (MATMUL, "C.parts(k, 0)", "E0403"),
     (MATMUL, "C.parts(i, 4)", "E0424"),
     (MATMUL, "C.parts(k, 4).parts(k.o, 2)", "E0424"),

@@ -21,6 +21,7 @@ from tridsl.schedule.steps import (
     Layout,
     Order,
     Pack,
+    Pad,
     Parallel,
     Parts,
     Pipeline,
@@ -59,6 +60,10 @@ class ScheduleBuilder:
     def split(self, axis: str, factor: int) -> ScheduleBuilder:
         _positive("split", axis, factor)
         return self._then(Split(stage=self.stage, axis=axis, factor=factor))
+
+    def pad(self, axis: str, factor: int) -> ScheduleBuilder:
+        _positive("pad", axis, factor)
+        return self._then(Pad(stage=self.stage, axis=axis, factor=factor))
 
     def parts(self, axis: str, factor: int) -> ScheduleBuilder:
         _positive("parts", axis, factor)

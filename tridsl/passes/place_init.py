@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tridsl.ir.expr import Var
 from tridsl.ir.loop import Accumulate, Block, For, If, Kernel, Stmt, Store
-from tridsl.ir.walk import substitute
+from tridsl.ir.walk import substitute, variables
 from tridsl.schedule.nest import stage_of
 from tridsl.structs import replace
 
@@ -58,8 +58,10 @@ def start_nest(path: tuple[For, ...], accumulate: Accumulate) -> Block:
     """Stores of the identity to every element that `accumulate` reaches through the loops of `path`."""
     free = [loop for loop in path if not loop.reduce]
     names = {loop.var: Var(name=f"{loop.var}.start") for loop in free}
+    asked = accumulate.mask is not None and variables(accumulate.mask) & {loop.var for loop in path if loop.reduce}
+    mask = None if asked else accumulate.mask
     body: Block = tuple(
-        Store(target=substitute(target, names), value=identity)
+        Store(target=substitute(target, names), value=identity, mask=mask if mask is None else substitute(mask, names))
         for target, identity in zip(accumulate.targets, accumulate.reducer.identity)
     )
     for loop in reversed(free):

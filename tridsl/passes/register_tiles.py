@@ -21,7 +21,7 @@ from tridsl.dtypes import BOOL, DType, compute_type
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, binary, both, index
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, Copy, For, If, Kernel, Prefetch, Ref, Stmt, Store
-from tridsl.ir.walk import rewrite, substitute, walk
+from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.place_init import start_nest
 from tridsl.schedule.nest import stage_of, trip_bound
 from tridsl.structs import replace
@@ -149,16 +149,19 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType], joining
     for loop, size in zip(tile, sizes):
         if loop.extent != index(size):
             valid = both(valid, binary("lt", Var(name=loop.var), loop.extent))
+    asked = accumulate.mask is not None and variables(accumulate.mask) & {l.var for l in (*run, *depth, *outer)}
+    written = None if asked else accumulate.mask  # which results there are is asked where they are stored, which terms count in the loop
     zero, load, store, held = [], [], [], []
     for buffer, target, identity in zip(buffers, accumulate.targets, reducer.identity):
         here = Ref(tensor=buffer.name, index=place)
         zero.append(Store(target=here, value=identity))
         dtype = types[target.tensor]
-        other = None if valid is None else Const(value=identity.value, dtype=dtype)
-        before = Load(tensor=target.tensor, index=target.index, dtype=dtype, mask=valid, other=other)
+        there = both(valid, written)
+        other = None if there is None else Const(value=identity.value, dtype=dtype)
+        before = Load(tensor=target.tensor, index=target.index, dtype=dtype, mask=there, other=other)
         load.append(Store(target=here, value=_as(compute_type(buffer.dtype), before)))
         held.append(_as(compute_type(buffer.dtype), Load(tensor=buffer.name, index=place, dtype=buffer.dtype)))
-        store.append(Store(target=target, value=_as(compute_type(dtype), held[-1])))  # sums may be kept in a narrower type
+        store.append(Store(target=target, value=_as(compute_type(dtype), held[-1]), mask=written))  # sums may be kept in a narrower type
     zeroed, loaded = fill("zero", True, tuple(zero)), fill("in", True, tuple(load))
     stored = fill("out", False, tuple(store))
     joins = joining and _joins(accumulate, types) and (starting is not None or not accumulate.init)
@@ -174,7 +177,7 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType], joining
         fetch = tuple(Prefetch(tensor=t.tensor, index=t.index) for t in accumulate.targets)
         entry = (*entry, *fill("fetch", False, fetch))
     local = replace(
-        accumulate, targets=tuple(Ref(tensor=b.name, index=place) for b in buffers), init=False
+        accumulate, targets=tuple(Ref(tensor=b.name, index=place) for b in buffers), init=False, mask=accumulate.mask if asked else None
     )
     main = rewrite((root,), {Accumulate: lambda node: local if node == accumulate else node})
     return (*(Alloc(buffer=b) for b in buffers), *entry, *main, *leave)

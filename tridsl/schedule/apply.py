@@ -19,6 +19,7 @@ from tridsl.schedule.intrin import intrin
 from tridsl.schedule.layout import layout
 from tridsl.schedule.order import order
 from tridsl.schedule.pack import pack
+from tridsl.schedule.pad import pad
 from tridsl.schedule.parallel import parallel
 from tridsl.schedule.parts import parts
 from tridsl.schedule.pipeline import pipeline
@@ -37,6 +38,7 @@ from tridsl.schedule.steps import (
     Layout,
     Order,
     Pack,
+    Pad,
     Parallel,
     Parts,
     Pipeline,
@@ -57,6 +59,7 @@ from tridsl.schedule.vector import vector
 STEPS: dict[type, Callable[[Kernel, Any, DeviceSpec], Kernel]] = {
     Tile: tile,
     Split: split,
+    Pad: pad,
     Parts: parts,
     Fuse: fuse,
     Order: order,

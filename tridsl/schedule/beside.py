@@ -74,7 +74,7 @@ def _one_reduction(host: For, moved: For) -> For | None:
         if not equal(a.extent, substitute(b.extent, names)) or (a.kind, a.reduce, a.carried) != (b.kind, b.reduce, b.carried):
             return None
     first, second = outer[1], substitute(inner[1], names)
-    if (first.init, first.mask, first.intrinsic) != (second.init, None, None):
+    if (first.init, first.mask, first.intrinsic) != (second.init, None, None) or second.mask is not None:
         return None
     both = replace(
         first,

@@ -17,7 +17,7 @@ from tridsl.ir.op import Reduce
 from tridsl.schedule.analyse import extent_of
 from tridsl.schedule.contraction import Factors, is_contraction, roles_of
 from tridsl.schedule.decisions import Decider
-from tridsl.schedule.steps import Bind, Fuse, Intrin, Order, Pipeline, Split, Step, StoreIn, Unroll, Vector
+from tridsl.schedule.steps import Bind, Fuse, Intrin, Order, Pad, Pipeline, Split, Step, StoreIn, Unroll, Vector
 
 ACCESS_BYTES = 16
 """The widest access of one lane."""
@@ -25,10 +25,14 @@ NEIGHBOURS = 4
 """Elements of the register tile that lie side by side."""
 FRAGMENTS = 4
 """Fragments of a subgroup's tile along each side: 64 x 64 results of 16 x 16 (reference/kernels.md 2.6)."""
+LEAST = 16
+"""Rows or columns from which a tile is more than padding."""
+WASTE = 1.15
+"""Padded over wanted points, up to which a larger tile is the better one: half as wide a tile reads each panel twice as often."""
 
 
 def contraction_gpu(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> list[Step]:
-    """Steps for one contraction; none where it is no product of two whole matrices (times a batch) that its tiles divide."""
+    """Steps for one contraction; none where it is no product of two whole matrices (times a batch), or one too narrow for tiles."""
     if not is_contraction(stage) or len(stage.over) != 1:
         return []
     factors = roles_of(stage)
@@ -64,6 +68,13 @@ def _largest(extent: int, *candidates: int) -> int | None:
     return next((size for size in candidates if extent % size == 0), None)
 
 
+def _tile(extent: int, *sizes: int) -> int:
+    """The first of `sizes` that divides `extent`, or wastes little of the last tile; else the one that wastes least."""
+    waste = {size: -(-extent // size) * size / extent for size in sizes}
+    fits = next((size for size in sizes if waste[size] <= WASTE), None)
+    return min(sizes, key=lambda size: waste[size]) if fits is None else fits
+
+
 def _groups(stage: Reduce, factors: Factors) -> tuple[list[Step], list[str], tuple[tuple[str, str], ...]]:
     """Batch axes as one loop, and the binding of the loops over tiles."""
     batch = [axis.name for axis in stage.axes if axis.name not in (factors.tile, factors.vector)]
@@ -77,17 +88,19 @@ def _groups(stage: Reduce, factors: Factors) -> tuple[list[Step], list[str], tup
 
 
 def _by_lanes(stage: Reduce, factors: Factors, spec: DeviceSpec, extents: tuple[int, int, int], decide: Decider) -> list[Step]:
-    """128 x 128 results for 16 x 16 lanes, 8 x 8 each; smaller where that does not divide the result."""
+    """128 x 128 results for 16 x 16 lanes, 8 x 8 each; smaller where that wastes less. What no tile divides is padded with zeros."""
     name, i, j, over = stage.name, factors.tile or "", factors.vector, stage.over[0].name
     m, n, k = extents
     acc = stage.reducer.dtypes[0]
-    rows, columns, depth = _largest(m, 128, 64, 32), _largest(n, 128, 64, 32), _largest(k, 32, 16, 8)
-    if rows is None or columns is None or depth is None or acc.storage_bytes != 4 or (spec.max_group_lanes or 0) < 256:
+    if acc.storage_bytes != 4 or (spec.max_group_lanes or 0) < 256 or min(m, n) < LEAST:
         return []
+    rows, columns, depth = _tile(m, 128, 64, 32), _tile(n, 128, 64, 32), _tile(k, 32, 16, 8)
     depth = decide(f"{name}.depth", depth, [d for d in (8, 16, 32) if k % d == 0], "depth of the panels in shared memory")
     ahead = decide(f"{name}.ahead", True, (False,), "whether the next panels are fetched ahead")
     lanes_y, lanes_x = min(16, rows // NEIGHBOURS), min(16, columns // NEIGHBOURS)
     steps, batch, groups = _groups(stage, factors)
+    if any(extent % size for extent, size in ((m, rows), (n, columns), (k, depth))):
+        steps = [*(Pad(stage=name, axis=axis, factor=size) for axis, size in ((i, rows), (j, columns), (over, depth))), *steps]
     for axis, size, lanes in ((i, rows, lanes_y), (j, columns, lanes_x)):
         steps += [
             Split(stage=name, axis=axis, factor=size),

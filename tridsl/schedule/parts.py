@@ -158,8 +158,10 @@ def _reduction(nest: _Nest, step: Parts) -> Made | None:
     partials = _partials(nest, step, "part", reducer.dtypes, reducer.states)
     (inside,) = divide(nest.loop, step.factor).body
     assert isinstance(inside, For)
-    first = replace(inside, body=rewrite(inside.body, {Accumulate: lambda a: replace(a, targets=partials.refs(partials.part))}))
-    combine = Accumulate(targets=whole.targets, reducer=reducer, values=partials.values(partials.part), init=True, span=whole.span)
+    asked = whole.mask is not None and variables(whole.mask) & {l.var for l in (nest.loop, *inner)}  # which terms count, or which results there are
+    terms, results = (whole.mask, None) if asked else (None, whole.mask)
+    first = replace(inside, body=rewrite(inside.body, {Accumulate: lambda a: replace(a, targets=partials.refs(partials.part), mask=terms)}))
+    combine = Accumulate(targets=whole.targets, reducer=reducer, values=partials.values(partials.part), init=True, mask=results, span=whole.span)
     second = replace(partials.over, body=(combine,), reduce=True)
     return partials.buffers, (
         _phase(nest, step, "part", (replace(partials.over, body=(first,)),)),

@@ -37,6 +37,14 @@ class Split(StepBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pad(StepBase):
+    """`pad(i, 128)`: loop `i` of a sum runs over whole multiples of 128; beyond the end zeros are read and nothing is written."""
+
+    axis: str
+    factor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts(StepBase):
     """`parts(i, 4096)`: what is reduced, scanned or compacted over `i` becomes independent parts, put together afterwards.
     Halide: rfactor."""
@@ -187,7 +195,7 @@ class Grid(StepBase):
 
 
 Step: TypeAlias = (
-    Tile | Split | Parts | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Slide | Beside | Inline | StoreIn | Pack
+    Tile | Split | Pad | Parts | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Slide | Beside | Inline | StoreIn | Pack
     | Planes | Intrin | Pipeline | BlockBy | Layout | Grid
 )
 Schedule: TypeAlias = tuple[Step, ...]

@@ -22,6 +22,7 @@ from tridsl.schedule.steps import (
     Layout,
     Order,
     Pack,
+    Pad,
     Parallel,
     Parts,
     Pipeline,
@@ -161,7 +162,7 @@ class Reader:
 
 
 EXAMPLES: dict[str, str] = {
-    "tile": "`.tile(i=12, j=32)`", "split": "`.split(k, 256)`", "parts": "`.parts(k, 4096)`", "fuse": "`.fuse(i, j)`", "order": "`.order(j, i, k)`",
+    "tile": "`.tile(i=12, j=32)`", "split": "`.split(k, 256)`", "pad": "`.pad(i, 128)`", "parts": "`.parts(k, 4096)`", "fuse": "`.fuse(i, j)`", "order": "`.order(j, i, k)`",
     "parallel": "`.parallel(i)`", "vector": "`.vector(j)`", "unroll": "`.unroll(i.i)`", "bind": '`.bind(i.o="group.x")`',
     "at": "`.at(y, r)`", "slide": "`.slide(y, r)`", "beside": "`.beside(y, i)`", "inline": "`.inline()`", "store": "`.store(l1)`", "pack": "`.pack(at=k.o)`",
     "planes": "`.planes(4)`", "intrin": '`.intrin("vpdpbusd")`', "pipeline": "`.pipeline(1)`", "grid": "`.grid(columns=4)`",
@@ -178,6 +179,12 @@ def _split(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(2, 2)
     read.only()
     return Split(stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), span=call.span)
+
+
+def _pad(stage: str, call: VerbCall, read: Reader) -> Step:
+    read.count(2, 2)
+    read.only()
+    return Pad(stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), span=call.span)
 
 
 def _block(stage: str, call: VerbCall, read: Reader) -> Step:
@@ -316,6 +323,7 @@ def _grid(stage: str, call: VerbCall, read: Reader) -> Step:
 VERBS: dict[str, Callable[[str, VerbCall, Reader], Step]] = {
     "tile": _tile,
     "split": _split,
+    "pad": _pad,
     "parts": _parts,
     "fuse": _fuse,
     "order": _order,

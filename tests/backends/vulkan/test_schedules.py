@@ -17,7 +17,7 @@ from tridsl.ir.op import Scalar, Tensor
 from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import Build, build, complete
 from tridsl.schedule.automatic_gpu import ROW_REGISTERS
-from tridsl.schedule.steps import Bind, Schedule, StoreIn, Vector
+from tridsl.schedule.steps import Bind, Pad, Schedule, StoreIn, Vector
 
 RNG = np.random.default_rng(23)
 
@@ -118,6 +118,32 @@ def test_tiled_products(driver: VulkanDriver, device: Device, dtype: str, shape:
         np.testing.assert_array_equal(c, wanted)
     else:
         np.testing.assert_allclose(c.astype(np.float64), wanted.astype(np.float64), rtol=1e-2 if dtype == "f16" else 1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [
+        ("f32", (129, 130, 33)), ("f32", (300, 204, 100)), ("f32", (17, 1000, 7)), ("f32", (2, 50, 70, 30)), ("i8", (100, 101, 102)), ("i8", (64, 64, 60)),
+        ("i16", (35, 131, 65)), ("f16", (99, 257, 40)), ("bf16", (77, 90, 51)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_products_that_no_tile_divides(driver: VulkanDriver, device: Device, dtype: str, shape: tuple[int, ...]) -> None:
+    """Tiles all the same: what lies beyond a matrix is zeros in the panels, and no result is written there."""
+    *batch, m, n, k = shape
+    a, b = random(dtype, *batch, m, k), random(dtype, *batch, k, n)
+    schedule, (c,) = on_device(driver, device, "matmul", a, b)
+    assert {"group.x", "group.y", "lane.x", "lane.y"} <= bindings(schedule) and any(isinstance(step, Pad) for step in schedule)
+    if c.dtype.kind == "i":
+        np.testing.assert_array_equal(c, call("matmul", a, b))
+    else:
+        np.testing.assert_allclose(c.astype(np.float64), call("matmul", a, b).astype(np.float64), rtol={4: 1e-5, 2: 2e-2}[c.itemsize], atol={4: 1e-4, 2: 0.2}[c.itemsize])
+
+
+def test_zeros_beyond_the_end_meet_no_infinity(driver: VulkanDriver, device: Device) -> None:
+    a, b = np.full((33, 35), np.inf, np.float32), np.ones((35, 37), np.float32)
+    _, (c,) = on_device(driver, device, "matmul", a, b)
+    assert np.isposinf(c).all()
 
 
 def test_the_device_tells_its_own_time(driver: VulkanDriver, device: Device) -> None:
