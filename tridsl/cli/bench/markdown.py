@@ -31,7 +31,7 @@ def _lines(machine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Ite
     yield _HEAD
     yield "|" + "---|" * (_HEAD.count("|") - 1)
     for row in rows:
-        if row.get("goal") or not row.get("correct", True) or "readings" not in row:
+        if row.get("goal") or row.get("regime") == "device" or not row.get("correct", True) or "readings" not in row:
             yield _row(row)
     yield from _compilations(rows)
     yield from _operands(rows)

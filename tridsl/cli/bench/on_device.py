@@ -58,12 +58,13 @@ def measure_on_device(row: Row, session: Session) -> dict[str, Any]:
         exact = reference(part.ready)
         kernel.sample(1)
         mine = agreement(part.ready, part.of(kernel.results()), exact)
-        found |= {"correct": mine.right, "error": mine.reason or mine.worst}
-        if not mine.right:
+        right = mine.worst <= row.loose * mine.limit
+        found |= {"correct": right, "error": mine.worst if right else mine.reason}
+        if not right:
             return found
         samplers: dict[str, Sampler] = {US: kernel.sample}
         if session.options.peers:
-            samplers |= _peers(ready, part, exact, found)
+            samplers |= _peers(row, ready, part, exact, found)
         with Copies(services=services, device=session.device, peers=session.options.peers) as copies:
             readings = in_turn({**samplers, **copies.samplers()}, session.samples)
     flop = row.case.flop if row.case.flop is not None else cases.multiply_adds(ready.whole, ready.sizes)
@@ -239,7 +240,7 @@ def _part(ready: Prepared) -> _Part:
     return _Part(ready=small, rows=rows)
 
 
-def _peers(ready: Prepared, part: _Part, exact: Mapping[str, Any], found: dict[str, Any]) -> dict[str, Sampler]:
+def _peers(row: Row, ready: Prepared, part: _Part, exact: Mapping[str, Any], found: dict[str, Any]) -> dict[str, Sampler]:
     """Who knows the op and gives the right answer, on its own arrays; `found` gets the others with their reasons."""
     torch = cuda.library()
     found |= {"peers": {}, "slow": {}, "missing": [], "elsewhere": []}
@@ -261,8 +262,9 @@ def _peers(ready: Prepared, part: _Part, exact: Mapping[str, Any], found: dict[s
         except Exception as problem:  # noqa: BLE001 (another library's failure is its row's, not ours)
             found["peers"][name] = f"raises {type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"
             continue
-        found["peers"][name] = answer.reason or answer.worst
-        if answer.right:
+        right = answer.worst <= row.loose * answer.limit
+        found["peers"][name] = answer.worst if right else answer.reason
+        if right:
             kept[name] = lambda runs, call=call: cuda.device_seconds(torch, call, runs)  # type: ignore[misc]
     return kept
 

@@ -33,7 +33,7 @@ def figure(row: Mapping[str, Any], value: float) -> str:
 def best_peer(row: Mapping[str, Any]) -> tuple[str, float] | None:
     """The peer with the least time in the reading that the goal is for, and its time over ours."""
     contestants = row.get("readings", {}).get(row.get("regime"), {}).get("contestants", {})
-    others = {n: one["median_seconds"] for n, one in contestants.items() if n != US and "value" in one}
+    others = {n: one["median_seconds"] for n, one in contestants.items() if n != US and ("value" in one or not row.get("goal"))}
     if US not in contestants or not others:
         return None
     name = min(others, key=lambda n: others[n])
@@ -67,7 +67,7 @@ def table(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> tupl
     absent = [name for name, here in machine["peers"].items() if not here]
     if absent:
         lines += ["", f"Not installed, so not measured: {', '.join(absent)}. (pip install 'tridsl[bench]'; torch apart)"]
-    judged = [row for row in rows if row.get("goal")]
+    judged = [row for row in rows if row.get("goal") or row.get("regime") == "device"]
     return ("\n".join(lines), "", _summary(judged)) if judged else ("\n".join(lines),)
 
 
@@ -77,14 +77,21 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> Table:
         if not row.get("correct", True):
             summary.add_row(row["name"], row["regime"], "", "", "", "WRONG")
             continue
+        if "readings" not in row:
+            continue
         summary.add_row(row["name"], row["regime"], *bounds(row))
     return summary
 
 
 def bounds(row: Mapping[str, Any]) -> tuple[str, str, str, str, str, str]:
-    """Figure, floor, goal, verdict, the absolute verdict where that is another one, best peer. A floor that was carried over by another
+    """Figure (of a row without a goal its share of the nearer roof), floor, goal, verdict, the absolute verdict where that is another one,
+    best peer. A floor that was carried over by another
     than the best of the table's peers, which is not here, says by whom."""
-    goal, best = row["goal"], best_peer(row)
+    best = best_peer(row)
+    told = "" if best is None else f"{best[0]} {best[1]:.2f}"
+    if not row.get("goal"):
+        return _share(row["readings"][row["regime"]]["contestants"][US], row["readings"][row["regime"]]["peaks"]).strip(), "", "", "", "", told
+    goal = row["goal"]
     value = "" if row["value"] is None else figure(row, row["value"])
     floor, aim = f"{goal['floor']:g}", "as peer" if goal["goal"] is None else f"{goal['goal']:g}"
     absolute = ""
@@ -93,7 +100,7 @@ def bounds(row: Mapping[str, Any]) -> tuple[str, str, str, str, str, str]:
         scale = row["floor_of_peer"] / goal["floor"]
         floor = f"{row['floor_of_peer']:.3g}" + (f" by {row['through']}" if row["through"] != next(iter(goal["peers"])) else "")
         aim = aim if goal["goal"] is None else f"{goal['goal'] * scale:.3g}"
-    return value, floor, aim, row["verdict"], absolute, "" if best is None else f"{best[0]} {best[1]:.2f}"
+    return value, floor, aim, row["verdict"], absolute, told
 
 
 def _case(row: Mapping[str, Any]) -> Iterator[str]:
