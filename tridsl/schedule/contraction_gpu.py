@@ -14,7 +14,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType
 from tridsl.ir.expr import Load, Var
 from tridsl.ir.op import Reduce
-from tridsl.schedule.analyse import extent_of
+from tridsl.schedule.analyse import extent_of, points
 from tridsl.schedule.contraction import Factors, is_contraction, roles_of
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import Bind, Fuse, Intrin, Order, Pad, Pipeline, Split, Step, StoreIn, Unroll, Vector
@@ -25,6 +25,10 @@ NEIGHBOURS = 4
 """Elements of the register tile that lie side by side."""
 FRAGMENTS = 4
 """Fragments of a subgroup's tile along each side: 64 x 64 results of 16 x 16 (reference/kernels.md 2.6)."""
+SIDES = (128, 64, 32)
+"""Rows or columns of a workgroup's tile."""
+PROCESSORS = 128
+"""Of a GPU that does not say how many it has: about those of the largest ones."""
 LEAST = 16
 """Rows or columns from which a tile is more than padding."""
 WASTE = 1.15
@@ -47,7 +51,7 @@ def contraction_gpu(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], d
         steps = _by_fragments(stage, factors, row, spec, (m, n, k), decide)
         if steps:
             return steps
-    return _by_lanes(stage, factors, spec, (m, n, k), decide)
+    return _by_lanes(stage, factors, spec, (m, n, k), sizes, decide)
 
 
 def _plain(load: Load) -> bool:
@@ -75,6 +79,14 @@ def _tile(extent: int, *sizes: int) -> int:
     return min(sizes, key=lambda size: waste[size]) if fits is None else fits
 
 
+def _filling(m: int, n: int, batch: int, spec: DeviceSpec) -> tuple[int, int]:
+    """Rows and columns of a workgroup's tile: the largest with which there is a workgroup for every processor."""
+    rows, columns = _tile(m, *SIDES), _tile(n, *SIDES)
+    while -(-m // rows) * -(-n // columns) * batch < (spec.cores or PROCESSORS) and max(rows, columns) > SIDES[-1]:
+        rows, columns = (rows // 2, columns) if rows >= columns else (rows, columns // 2)
+    return rows, columns
+
+
 def _groups(stage: Reduce, factors: Factors) -> tuple[list[Step], list[str], tuple[tuple[str, str], ...]]:
     """Batch axes as one loop, and the binding of the loops over tiles."""
     batch = [axis.name for axis in stage.axes if axis.name not in (factors.tile, factors.vector)]
@@ -87,14 +99,18 @@ def _groups(stage: Reduce, factors: Factors) -> tuple[list[Step], list[str], tup
     return steps, [fused] if fused else [], (*(((fused, "group.z"),) if fused else ()), *bound)
 
 
-def _by_lanes(stage: Reduce, factors: Factors, spec: DeviceSpec, extents: tuple[int, int, int], decide: Decider) -> list[Step]:
-    """128 x 128 results for 16 x 16 lanes, 8 x 8 each; smaller where that wastes less. What no tile divides is padded with zeros."""
+def _by_lanes(
+    stage: Reduce, factors: Factors, spec: DeviceSpec, extents: tuple[int, int, int], sizes: Mapping[str, int], decide: Decider
+) -> list[Step]:  # fmt: skip
+    """128 x 128 results for 16 x 16 lanes, 8 x 8 each; smaller where that wastes less, or where there would be too few workgroups. What no
+    tile divides is padded with zeros."""
     name, i, j, over = stage.name, factors.tile or "", factors.vector, stage.over[0].name
     m, n, k = extents
     acc = stage.reducer.dtypes[0]
     if acc.storage_bytes != 4 or (spec.max_group_lanes or 0) < 256 or min(m, n) < LEAST:
         return []
-    rows, columns, depth = _tile(m, 128, 64, 32), _tile(n, 128, 64, 32), _tile(k, 32, 16, 8)
+    rows, columns = _filling(m, n, points(tuple(a for a in stage.axes if a.name not in (i, j)), sizes) or 1, spec)
+    depth = _tile(k, 32, 16, 8)
     depth = decide(f"{name}.depth", depth, [d for d in (8, 16, 32) if k % d == 0], "depth of the panels in shared memory")
     ahead = decide(f"{name}.ahead", True, (False,), "whether the next panels are fetched ahead")
     lanes_y, lanes_x = min(16, rows // NEIGHBOURS), min(16, columns // NEIGHBOURS)
