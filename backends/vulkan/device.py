@@ -9,6 +9,7 @@ from typing import Any
 
 from tridsl.backends.vulkan.api import Api, VulkanError
 from tridsl.backends.vulkan.facts import (
+    DOTS,
     FEATURES,
     MATRICES,
     SUBGROUP_SIZES,
@@ -170,6 +171,9 @@ def _open(api: Api, name: str, physical: PhysicalDevice, settings: VulkanSetting
         chain = api.new("VkPhysicalDeviceCooperativeMatrixFeaturesKHR", pNext=chain, cooperativeMatrix=1)
         chain = api.new("VkPhysicalDeviceSubgroupSizeControlFeatures", pNext=chain, computeFullSubgroups=1)
         extensions += [MATRICES.encode(), SUBGROUP_SIZES.encode()]
+    if "integer_dot_product" in physical.spec.features:  # every device that has the extension has its feature
+        chain = api.new("VkPhysicalDeviceShaderIntegerDotProductFeatures", pNext=chain, shaderIntegerDotProduct=1)
+        extensions.append(DOTS.encode())
     info = api.new(
         "VkDeviceCreateInfo",
         pNext=chain,

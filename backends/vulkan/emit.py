@@ -222,8 +222,7 @@ def _shader(frame: Frame, slots: list[Slot], in_push: bool) -> str:
     lines = ["#version 460"]
     lines += [f"#extension {name} : require" for name in sorted(frame.extensions | set(BASE_EXTENSIONS))]
     lines += _float_controls(frame)
-    x, y, z = frame.local
-    lines += [f"layout(local_size_x = {x}, local_size_y = {y}, local_size_z = {z}) in;", ""]
+    lines += [f"layout(local_size_x = {frame.group_lanes}, local_size_y = 1, local_size_z = 1) in;", ""]
     for dtype in sorted(frame.pointers, key=str):
         element = frame.row(dtype).element
         lines.append(
@@ -283,7 +282,9 @@ def _arguments(frame: Frame, slots: list[Slot], in_push: bool) -> list[str]:
 
 def _unpack(frame: Frame, slots: list[Slot], in_push: bool) -> list[str]:
     prefix = "push" if in_push else "push.at"
-    lines = []
+    x, y, _ = frame.local
+    number = "gl_LocalInvocationIndex"
+    lines = [] if frame.is_flat else [f"    uvec3 lane = uvec3({number} % {x}u, {number} / {x}u % {y}u, {number} / {x * y}u);"]
     for position, slot in enumerate(slots):
         raw = f"{prefix}.a{position}"
         if slot.kind == "status":

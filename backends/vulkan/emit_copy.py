@@ -8,6 +8,7 @@ from dataclasses import replace
 from tridsl.backends.vulkan.emit_expr import emit_as, emit_value
 from tridsl.backends.vulkan.emit_frame import Frame
 from tridsl.backends.vulkan.emit_matrix import emit_fragment_load, emit_fragment_mma
+from tridsl.backends.vulkan.emit_packed import emit_packed_product
 from tridsl.backends.vulkan.emit_places import declare_index, index_type, write_place
 from tridsl.backends.vulkan.emit_wide import emit_wide
 from tridsl.backends.vulkan.ranges import Range, range_of
@@ -97,7 +98,7 @@ def _copy_point(frame: Frame, copy: Copy) -> None:
 
 def emit_mma(frame: Frame, mma: Mma) -> None:
     """The meaning of the instruction, point by point, in each lane: `target += cast(a) * cast(b)`."""
-    if emit_fragment_mma(frame, mma):
+    if emit_fragment_mma(frame, mma) or emit_packed_product(frame, mma):
         return
     place = frame.places[mma.target.tensor]
     acc = compute_type(place.dtype)

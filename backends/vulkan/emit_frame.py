@@ -87,6 +87,16 @@ class Frame:
         x, y, z = self.local
         return x * y * z
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether all lanes are along x."""
+        return self.local[1:] == (1, 1)
+
+    def lane(self, axis: str) -> str:
+        """This lane's place along an axis. Workgroups of several axes are started as one row (`emit`), so that subgroups are whole on
+        every driver (Mesa 22's llvmpipe fills them along x alone) and hold neighbours."""
+        return f"gl_LocalInvocationID.{axis}" if self.is_flat else f"lane.{axis}"
+
     def is_collective(self, statement: Stmt) -> bool:
         return self.buffers.is_collective(statement, self.lanes)
 

@@ -101,6 +101,12 @@ _INTEGERS = {
         + "uint floor_div(uint a, uint b) { return b == 0u ? 0u : a / b; }\n"
         + "uint floor_mod(uint a, uint b) { return b == 0u ? 0u : a % b; }\n"
     ),
+    "dot4": Helper(  # unsigned bytes times signed ones
+        "int dot4(uint a, uint b) {\n"
+        "    int s = int(a & 0xffu) * bitfieldExtract(int(b), 0, 8) + int((a >> 8) & 0xffu) * bitfieldExtract(int(b), 8, 8);\n"
+        "    return s + int((a >> 16) & 0xffu) * bitfieldExtract(int(b), 16, 8) + int(a >> 24) * (int(b) >> 24);\n"
+        "}\n"
+    ),
     "shift": Helper(
         _per_type(
             "T shift_left(T a, T b, int bits) { return (b < T(0) || b >= T(bits)) ? T(0) : a << b; }\n"

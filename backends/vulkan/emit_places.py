@@ -123,7 +123,7 @@ def first_writer(frame: Frame, places: Sequence[Place], bound: frozenset[str]) -
     groups: list[str] = []
     if any(place.kind == "pointer" for place in places):
         groups = sorted(frame.group_axes - frame.bound_groups)
-    return [f"gl_LocalInvocationID.{axis} == 0u" for axis in lanes] + [
+    return [f"{frame.lane(axis)} == 0u" for axis in lanes] + [
         f"gl_WorkGroupID.{axis} == 0u" for axis in groups
     ]
 

@@ -42,6 +42,8 @@ def reduce_lanes(frame: Frame, reducer: Reducer, own: Sequence[str], axes: Seque
         lanes *= count if axis in axes else 1
     if lanes == 1:
         return list(own)
+    if len(combined) < 3 and subgroup_text(frame, reducer, own[0]) is not None:
+        return _by_rows(frame, reducer, own, axes, lanes)
     subgroup = subgroup_text(frame, reducer, own[0]) if len(combined) == 3 else None
     if subgroup is not None:
         return _by_subgroups(frame, reducer, own, subgroup)
@@ -103,11 +105,38 @@ def _by_subgroups(frame: Frame, reducer: Reducer, own: Sequence[str], subgroup: 
     return result
 
 
-def _by_tree(frame: Frame, reducer: Reducer, own: Sequence[str], axes: Sequence[str], lanes: int) -> list[str]:
-    """Neighbours first, so that earlier lanes stay on the left of the merge."""
+def _by_rows(frame: Frame, reducer: Reducer, own: Sequence[str], axes: Sequence[str], lanes: int) -> list[str]:
+    """A subgroup for each row of lanes that is combined, whichever lanes they are."""
+    start, place = _row_and_place(frame, axes, lanes)
+    dtype = reducer.dtypes[0]
+    scratch = _scratch(frame, dtype, frame.group_lanes)
+    frame.line(f"{scratch}[{start} + {place}] = {own[0]};")
+    frame.line("barrier();")
+    row, step = frame.fresh("row"), frame.fresh("step")
+    with frame.braces(f"for (uint {row} = gl_SubgroupID; {row} < {frame.group_lanes // lanes}u; {row} += gl_NumSubgroups)"):
+        part = declare_states(frame, reducer, [emit_as(frame, reducer.identity[0], dtype)])
+        with frame.braces(f"for (uint {step} = gl_SubgroupInvocationID; {step} < {lanes}u; {step} += gl_SubgroupSize)"):
+            (merged,) = merge_states(frame, reducer, part, [f"{scratch}[{row} * {lanes}u + {step}]"])
+            frame.line(f"{part[0]} = {merged};")
+        whole = declare_states(frame, reducer, [subgroup_text(frame, reducer, part[0]) or part[0]])
+        frame.line(f"if (subgroupElect()) {scratch}[{row} * {lanes}u] = {whole[0]};")
+    frame.line("barrier();")
+    result = declare_states(frame, reducer, [f"{scratch}[{start}]"])
+    frame.line("barrier();")
+    return result
+
+
+def _row_and_place(frame: Frame, axes: Sequence[str], lanes: int) -> tuple[str, str]:
+    """Variables: where the lanes that this one is combined with begin, and its place among them."""
     start, place = frame.fresh("start"), frame.fresh("place")
     frame.line(f"uint {start} = {_linear(frame, [axis for axis in AXES if axis not in axes])} * {lanes}u;")
     frame.line(f"uint {place} = {_linear(frame, [axis for axis in AXES if axis in axes])};")
+    return start, place
+
+
+def _by_tree(frame: Frame, reducer: Reducer, own: Sequence[str], axes: Sequence[str], lanes: int) -> list[str]:
+    """Neighbours first, so that earlier lanes stay on the left of the merge."""
+    start, place = _row_and_place(frame, axes, lanes)
     scratches = separate_scratches(frame, reducer)
     spot = f"{start} + {place}"
     for scratch, value in zip(scratches, own):
@@ -131,7 +160,7 @@ def _linear(frame: Frame, axes: Sequence[str]) -> str:
     text = "0u"
     for axis, lanes in reversed(list(zip(AXES, frame.local))):
         if axis in axes and lanes > 1:
-            text = f"({text} * {lanes}u + gl_LocalInvocationID.{axis})"
+            text = f"({text} * {lanes}u + {frame.lane(axis)})"
     return text
 
 

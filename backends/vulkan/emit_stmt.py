@@ -146,7 +146,7 @@ def _lane(frame: Frame, loop: For) -> None:
     extent, interval = _extent(frame, loop)
     kind, name = index_type(frame, loop.var), frame.names[loop.var]
     frame.lanes[loop.var] = axis
-    start = f"{kind}(gl_LocalInvocationID.{axis})"
+    start = f"{kind}({frame.lane(axis)})"
     covered = interval.high < lanes
     exact = range_of(loop.extent, frame.ranges) == Range(lanes, lanes)
     with ExitStack() as stack:

@@ -46,6 +46,12 @@ def emit_wide(frame: Frame, copy: Copy) -> bool:
     return True
 
 
+def word_text(frame: Frame, place: Place, at: tuple[Expr, ...], variable: str) -> str | None:
+    """The aligned word of global memory that an access to bytes walks with `variable`."""
+    start = _words(frame, place, at, variable, WORD_BYTES) if place.dtype.storage_bytes == 1 and not place.words else None
+    return None if start is None else _accesses(frame, place, start, WORD_BYTES)[0][0]
+
+
 def _words(frame: Frame, place: Place, at: tuple[Expr, ...], variable: str, count: int) -> Expr | None:
     """The first of `count` elements that lie in whole words of `place`."""
     if not (place.words or (place.kind == "pointer" and place.aligned)) or place.dtype not in _UNPACK or not fits_words(place.dtype, count):

@@ -56,10 +56,11 @@ SUBGROUP_FEATURES = (
 """What compute shaders do across a subgroup, by the names of VkSubgroupFeatureFlagBits."""
 
 MATRICES = "VK_KHR_cooperative_matrix"
+DOTS = "VK_KHR_shader_integer_dot_product"
 SUBGROUP_SIZES = "VK_EXT_subgroup_size_control"
 
 EXTENSION_FEATURES = {
-    "VK_KHR_shader_integer_dot_product": "integer_dot_product",
+    DOTS: "integer_dot_product",
     "VK_EXT_external_memory_host": "external_memory_host",
     "VK_EXT_memory_budget": "memory_budget",
     SUBGROUP_SIZES: "subgroup_size_control",
@@ -128,6 +129,7 @@ def query_device(api: Api, handle: Any, function: Callable[[str], Any]) -> Physi
     features = _features(api, handle)
     features |= {name for name, member in PROPERTY_FEATURES if getattr(vulkan12, member)}
     features |= {name for name, needed in SUBGROUP_FEATURES if _has_in_subgroups(api, vulkan11, needed)}
+    features.add("packed_words")  # integers of 32 bits are all it takes
     features |= DRIVER_FEATURES.get(vulkan12.driverID, frozenset())
     features |= {name for extension, name in EXTENSION_FEATURES.items() if extension in extensions}
     if {MATRICES, SUBGROUP_SIZES} <= extensions and "memory_model" in features and _has_whole_subgroups(api, handle):

@@ -2,6 +2,8 @@
 
 `exp2_2ulp`: the driver's `exp2` is within 2 ulp over all of f32, where Vulkan asks for 3 + 2|x| only (`facts.DRIVER_FEATURES`). e^x is
 then 2^t, t = x log2 e rounded, times 2^(what the rounding lost), of which two terms are enough: 0.6 ulp more.
+`integer_dot_product`: four products of bytes and their sum are one instruction (SPV_KHR_integer_dot_product, for which GLSL of old
+compilers has no name).
 `nan_preserve32`: NaN is kept as it is (SPV_KHR_float_controls), so that asking for it means something.
 """
 
@@ -26,8 +28,19 @@ _EXP2 = {
     "exp2": Helper("float exp2_(float x) { return exp2(x); }\n"),
 }
 
+_DOT = {
+    # SPIR-V: DotProduct and DotProductInput4x8BitPacked; OpSUDotKHR, whose first factor is the signed one; format 4x8Bit
+    "dot4": Helper(
+        """spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6018, 6019], id = 4452)
+int dot4_(int a, uint b, spirv_literal int format);
+int dot4(uint a, uint b) { return dot4_(int(b), a, 0); }
+"""
+    ),
+}
+
 NATIVE: dict[str, dict[str, Helper]] = {
     "exp2_2ulp": _EXP2,
+    "integer_dot_product": _DOT,
     "nan_preserve32": {"is_nan": Helper("bool is_nan(float x) { return isnan(x); }\n")},
 }
 """Feature of the device → helpers it replaces."""

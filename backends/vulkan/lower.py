@@ -9,6 +9,7 @@ from tridsl.backends.vulkan.lower_fragments import fragments
 from tridsl.backends.vulkan.lower_interchange import interchange
 from tridsl.backends.vulkan.lower_limits import limits
 from tridsl.backends.vulkan.lower_operands import operands
+from tridsl.backends.vulkan.lower_packed import packed
 from tridsl.backends.vulkan.lower_panels import panels
 from tridsl.backends.vulkan.lower_partials import partials
 from tridsl.backends.vulkan.lower_registers import registers
@@ -29,6 +30,7 @@ LOWER: tuple[LowerStage, ...] = (
     LowerStage(name="partials", run=partials),
     LowerStage(name="limits", run=limits),
     LowerStage(name="wide", run=wide),
+    LowerStage(name="packed", run=packed),  # behind limits, which count the loops that are written out here
     LowerStage(name="operands", run=operands),  # behind wide, which leaves unrolled loops
     LowerStage(name="barriers", run=barriers),  # last: needs to see every access
 )

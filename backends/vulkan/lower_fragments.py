@@ -37,7 +37,7 @@ def _moved(names: set[str], alloc: Alloc) -> Alloc:
 
 def _has(mma: Mma, spec: DeviceSpec) -> bool:
     row = INTRINSICS[mma.intrinsic]
-    return not row.lanes and row.feature in spec.features
+    return row.is_matrix and row.feature in spec.features
 
 
 def _is_whole(block: Block, name: str) -> bool:

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tridsl.backends.vulkan.contiguous import MAX_BYTES, Strides, offset_of, row_major, run_start
+from tridsl.backends.vulkan.emit_packed import is_packed_product
 from tridsl.dtypes import DType
 from tridsl.ir.affine import normal_form, to_expression
 from tridsl.ir.expr import Const, Expr, Load
-from tridsl.ir.loop import Alloc, Block, Buffer, Copy, Ref
+from tridsl.ir.loop import Alloc, Block, Buffer, Copy, Mma, Ref
 from tridsl.ir.walk import walk
 
 
 def word_buffers(block: Block, tensors: Mapping[str, tuple[DType, Strides]]) -> frozenset[str]:
-    """Names of shared and register buffers of `block` that only copies of whole words and loads of fragments touch."""
+    """Names of shared and register buffers of `block` that only copies of whole words, loads of fragments and products of words touch."""
     buffers = {n.buffer.name: n.buffer for n in walk(block) if isinstance(n, Alloc)}
     found = {name for name, buffer in buffers.items() if buffer.space in ("reg", "shared") and _is_even(buffer)}
     copies = [n for n in walk(block) if isinstance(n, Copy)]
     inside = {id(side) for copy in copies for side in (copy.target, copy.source)}
+    products = [n for n in walk(block) if isinstance(n, Mma) and is_packed_product(n)]
+    inside |= {id(n) for mma in products for side in (mma.a, mma.b) for n in walk(side) if isinstance(n, Load)}
     found -= {n.tensor for n in walk(block) if isinstance(n, Load | Ref) and id(n) not in inside}
     found -= {name for copy in copies for name in _split(copy, buffers)}
     while True:

@@ -27,7 +27,7 @@ def _collapse(loop: For) -> For | Mma:
     if statement is None or statement.intrinsic is None:
         return loop
     row = INTRINSICS[statement.intrinsic]
-    if len(nest) != (2 if row.lanes else 3) or not all(isinstance(l.extent, Const) for l in nest):
+    if len(nest) != row.loops or not all(isinstance(l.extent, Const) for l in nest):
         return loop
     shape = tuple((l.var, int(l.extent.value)) for l in nest if isinstance(l.extent, Const))
     factors = factors_of(statement, row)

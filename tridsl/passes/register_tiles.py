@@ -7,7 +7,7 @@
 
 What earlier rounds left in `C` is added behind the loop: loaded before it, the loop would wait for it. (A reducer of several
 states, or whose merge is no single operation, continues from what is in memory.)
-An accumulation without `init` goes on from what its targets hold.
+Lanes that share a reduction each have a tile, and add them up behind their loops. An accumulation without `init` goes on from what its targets hold.
 The tile is made of the independent loops inside the innermost run of reduce loops. Its size must be constant and small;
 otherwise `place_init` lets the reduction work in memory.
 """
@@ -105,7 +105,8 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType], joining
         return None
     loops, accumulate = found
     stage = stage_of(root.var)
-    if any(l.reduce and l.kind in ("vector", "lane", "subgroup") and stage_of(l.var) == stage for l in above):
+    sharing = [l for l in above if l.reduce and l.kind in ("vector", "lane", "subgroup") and stage_of(l.var) == stage]
+    if any(l.kind != "lane" for l in sharing):
         return None  # the lanes add to one result: none of them can hold it
     run = list(takewhile(lambda l: l.reduce, loops))
     inside = list(loops)[len(run) :]
@@ -114,6 +115,8 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType], joining
     tile = [l for l in inside if not l.reduce]
     if inside != tile + depth or any(l.kind in ("parallel", "group", "column", "row") for l in tile):
         return None
+    if (sharing and not (tile and _joins(accumulate, types))) or (root.kind == "lane" and tile and len(run) > 1):
+        return None  # a single value of each lane is `vulkan.partials`' work; a tile of each lane starts inside its loop
     bounds = [l.bound if l.kind == "vector" and l.bound else trip_bound(l) for l in tile]  # whole vectors of lanes
     if any(b is None for b in bounds):
         return None
@@ -164,11 +167,14 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType], joining
         store.append(Store(target=target, value=_as(compute_type(dtype), held[-1]), mask=written))  # sums may be kept in a narrower type
     zeroed, loaded = fill("zero", True, tuple(zero)), fill("in", True, tuple(load))
     stored = fill("out", False, tuple(store))
-    joins = joining and _joins(accumulate, types) and (starting is not None or not accumulate.init)
-    joined = fill("add", False, (replace(accumulate, values=tuple(held), init=False, intrinsic=None),)) if joins else stored
+    joins = bool(sharing) or (joining and _joins(accumulate, types) and (starting is not None or not accumulate.init))
+    added = replace(accumulate, values=tuple(held), init=bool(sharing) and accumulate.init, intrinsic=None)
+    joined = fill("add", False, (added,)) if joins else stored
     entry = zeroed if joins or accumulate.init else loaded
     leave = stored if accumulate.init else joined
-    if accumulate.init and starting is not None:
+    if sharing:
+        leave = joined  # across the lanes
+    elif accumulate.init and starting is not None:
         if joins:
             leave = (If(condition=starting, then=stored, otherwise=joined),)
         else:

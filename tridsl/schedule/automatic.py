@@ -22,13 +22,14 @@ from tridsl.ir.packings import bytes_of, is_packed, unpacked
 from tridsl.schedule.analyse import Graph, axes_of, work
 from tridsl.schedule.automatic_gpu import automatic_gpu
 from tridsl.schedule.automatic_npu import automatic_npu
-from tridsl.schedule.blocked_rows import blocked_monoids
+from tridsl.schedule.blocked_rows import Blocked, blocked_monoids
 from tridsl.schedule.contraction import contraction_steps, is_contraction, roles_of, worth_packing
 from tridsl.schedule.decisions import Answer, Choice, Decider
 from tridsl.schedule.grouping import Inside, Placed, inlined_stages, packed_together, placements
 from tridsl.schedule.lying import in_memory_order
 from tridsl.schedule.maps import map_steps
 from tridsl.schedule.packed_sums import packed_sum_steps, packed_sums
+from tridsl.schedule.packed_sums_gpu import packed_sums_gpu
 from tridsl.schedule.reductions import reduce_steps, tile_axis, worth_a_panel
 from tridsl.schedule.scanning import scan_steps
 from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Slide, Split, Step, StoreIn, Vector
@@ -42,6 +43,10 @@ PARALLEL_WORK = 100_000
 """Scalar operations below which a second thread costs more than it brings (starting one takes a few microseconds)."""
 BY_KIND: dict[DeviceKind, Callable[..., Schedule]] = {"gpu": automatic_gpu, "npu": automatic_npu}
 """Devices whose nests are shaped by other rules than vectors and threads."""
+GROUPED: dict[DeviceKind, Callable[[Graph, DeviceSpec, Mapping[str, int], Decider], tuple[Blocked, ...]]] = {
+    "cpu": blocked_monoids, "gpu": packed_sums_gpu,
+}  # fmt: skip
+"""Stages that are shaped together, before the others are looked at one by one."""
 
 
 def automatic(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], *, shipped: bool = True) -> Schedule:
@@ -92,16 +97,15 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     if not spec.vector_bits and own is None:
         return ()
     op = in_memory_order(op)
-    graph = Graph(op if own is None else _by_bytes(op))
-    blocked = blocked_monoids(graph, spec, sizes, decide) if own is None else ()
-    steps: list[Step] = [step for group in blocked for step in group.steps]
-    if blocked:
-        members = frozenset[str]().union(*(group.members for group in blocked))
-        graph = Graph(replace(op, stages=tuple(s for s in op.stages if s.name not in members)))  # what is left to place
+    grouped = GROUPED[spec.kind](Graph(op), spec, sizes, decide) if spec.kind in GROUPED else ()
+    steps: list[Step] = [step for group in grouped for step in group.steps]
+    members = frozenset[str]().union(*(group.members for group in grouped))
+    left = replace(op, stages=tuple(s for s in op.stages if s.name not in members)) if members else op
+    graph = Graph(left if own is None else _by_bytes(left))
     inlined = inlined_stages(graph, sizes, decide, factors=own is not None)
     if own is not None:
         where = placements(graph, inlined, sizes, decide, rows_of=lambda stage: None, alone=lambda stage: False)
-        return own(graph, inlined, where.steps, where.shared, spec, sizes, decide)
+        return (*steps, *own(graph, inlined, where.steps, where.shared, spec, sizes, decide))
     bytewise = packed_sums(op, spec, sizes)
     tile, large = partial(rows_of, spec=spec, sizes=sizes), partial(packs, spec=spec, sizes=sizes)
     ring = partial(_slid, graph, inlined, spec, sizes, decide)

@@ -62,7 +62,7 @@ def _instruction(stage: Reduce, factors: Factors, spec: DeviceSpec) -> Intrinsic
     """A matrix instruction of the device for these types. (It sums in an order of its own, as all of them do.)"""
     acc: DType = stage.reducer.dtypes[0]
     for row in INTRINSICS.values():
-        if not row.lanes and (row.a, row.b, row.acc) == (factors.a.dtype, factors.b.dtype, acc) and row.feature in spec.features:
+        if row.is_matrix and (row.a, row.b, row.acc) == (factors.a.dtype, factors.b.dtype, acc) and row.feature in spec.features:
             return row
     return None
 

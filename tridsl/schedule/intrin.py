@@ -22,7 +22,7 @@ def intrin(kernel: Kernel, step: Intrin, spec: DeviceSpec) -> Kernel:
     after:   the same, marked `by vpdpbssd`; once the tiles have their registers, `passes.form_mma` puts
              mma vpdpbssd (j.i < 32, k.i < 4) C[i, j] += A.pack[…] * B.pack[…] in the place of the two innermost loops
 
-    The innermost loops must be the instruction's: lanes (vector, any multiple), then its k. E0420: no such instruction.
+    The innermost loops must be the instruction's: lanes (vector, any multiple) or its m and n, then its k; for one product of words k alone. E0420: no such instruction.
     E0710: the device lacks it. E0421: loops, types or the statement do not fit, with what was expected.
     """
     row = INTRINSICS.get(step.name)
@@ -37,20 +37,19 @@ def intrin(kernel: Kernel, step: Intrin, spec: DeviceSpec) -> Kernel:
         raise unknown_stage(kernel, step.stage, step.span)
     if row.lanes and row.k == 1:
         return kernel  # the loops already are that instruction: a multiply and an add per lane contract to one FMA
-    depth = 2 if row.lanes else 3
     loops = loops_of(kernel, step.stage)
     innermost = next((l for l in loops if len(l.body) == 1 and isinstance(l.body[0], Accumulate)), None)
     if innermost is None:
         raise _misfit(row, step, "the innermost statement is not a sum of products")
-    nest = [l for l in loops if l.var == innermost.var or _wraps(l, innermost.var)][-depth:]
+    nest = [l for l in loops if l.var == innermost.var or _wraps(l, innermost.var)][-row.loops :]
     statement = innermost.body[0]
     assert isinstance(statement, Accumulate)
     factors = factors_of(statement, row)
     if factors is None:
         raise _misfit(row, step, f"the statement is not a {row.acc} sum of products of plain {row.a} and {row.b} elements")
     shape = [(l.var, trip_bound(l) or 0) for l in nest]
-    expected = (row.k,) if row.lanes else (row.m, row.n, row.k)
-    if len(nest) < depth or tuple(n for _, n in shape)[-len(expected) :] != expected or (row.lanes and nest[0].kind != "vector"):
+    expected = (row.m, row.n, row.k) if row.is_matrix else (row.k,)
+    if len(nest) < row.loops or tuple(n for _, n in shape)[-len(expected) :] != expected or (row.lanes and nest[0].kind != "vector"):
         names = ", ".join(f"{axis_of(v)} < {n}" for v, n in shape)
         raise _misfit(row, step, f"its innermost loops are {names}")
     if not nest[-1].reduce:
@@ -83,18 +82,18 @@ def factors_of(statement: Accumulate, row: Intrinsic) -> tuple[Expr, Expr] | Non
 
 
 def _operand(factor: Expr, row: Intrinsic) -> Expr | None:
-    """An element, or (in lanes) what a codec makes of bytes: values as wide as what is stored."""
+    """An element, or (but for blocks) what a codec makes of bytes: values as wide as what is stored."""
     while isinstance(factor, Cast) and factor.dtype.bits > CODED_BITS:
         factor = factor.a
     if isinstance(factor, Load):
         return factor
     stored = [n for n in walk(factor) if isinstance(n, Load)]
-    coded = row.lanes and stored and all(n.dtype.storage_bits == CODED_BITS and n.mask is None for n in stored)
+    coded = not row.is_matrix and stored and all(n.dtype.storage_bits == CODED_BITS and n.mask is None for n in stored)
     return factor if coded and factor.dtype.storage_bits == CODED_BITS else None
 
 
 def _misfit(row: Intrinsic, step: Intrin, why: str) -> TriError:
-    shape = f"a vector loop over lanes, then k < {row.k}" if row.lanes else f"m < {row.m}, n < {row.n}, k < {row.k}"
+    shape = f"m < {row.m}, n < {row.n}, k < {row.k}" if row.is_matrix else f"{'a vector loop over lanes, then ' if row.lanes else ''}k < {row.k}"
     return error(
         "E0421", f"`{row.name}` does not fit stage `{step.stage}`: {why}", step.span,
         help=f"it computes {row.acc} += {row.a} * {row.b} over the innermost loops {shape}",
