@@ -6,13 +6,11 @@ push constants where they fit, else behind one address in the push constants (`f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 
 from tridsl.backend import Code, Signature
 from tridsl.backends.vulkan.build import PHASE_MARK
-from tridsl.backends.vulkan.collective import GROUP_AXES, LANE_AXES, lanes_of
+from tridsl.backends.vulkan.collective import GROUP_AXES, lanes_of
 from tridsl.backends.vulkan.contiguous import plain_tensors
 from tridsl.backends.vulkan.emit_expr import pointer_type
 from tridsl.backends.vulkan.emit_frame import AXES, Frame, Place
@@ -23,18 +21,16 @@ from tridsl.backends.vulkan.emit_stmt import emit_block
 from tridsl.backends.vulkan.emit_wide import words_declaration
 from tridsl.backends.vulkan.extent import encode_extent
 from tridsl.backends.vulkan.glsl_types import INT64, STORAGE_8, STORAGE_16
+from tridsl.backends.vulkan.group_shape import group_lanes, loops_of_kind, subgroup_axes
 from tridsl.backends.vulkan.ranges import INT64 as ANY
 from tridsl.backends.vulkan.ranges import Range, dtype_range
 from tridsl.backends.vulkan.words import word_buffers
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import I64, DType
-from tridsl.ir.expr import Binary, Const, Expr, Load, index, mul
-from tridsl.ir.loop import Accumulate, Alloc, Append, Check, Copy, For, Kernel, Phase, Store
+from tridsl.ir.expr import Binary, Expr, Load, index, mul
+from tridsl.ir.loop import Accumulate, Alloc, Append, Check, Copy, Kernel, Phase, Store
 from tridsl.ir.op import Scalar, Tensor
 from tridsl.ir.walk import walk
-
-DEFAULT_LANES = 256
-"""Lanes along the axis of a loop whose extent nothing bounds."""
 
 BASE_EXTENSIONS = (
     "GL_EXT_buffer_reference",
@@ -87,39 +83,6 @@ def shared_bytes(kernel: Kernel, spec: DeviceSpec) -> int:
     )
 
 
-def group_shape(phase: Phase, max_lanes: int, subgroup: int = 1) -> tuple[int, int, int]:
-    """Lanes of the phase's workgroups along x, y, z: what its loops over lanes ask for, within `max_lanes` in all.
-
-    Whole subgroups of `subgroup` lanes, so that no driver combines lanes that are not there (Mesa 22's llvmpipe does); a loop
-    guards the lanes beyond its extent.
-    """
-    shape = [1, 1, 1]
-    for loop in _loops(phase, "lane"):
-        constant = int(loop.extent.value) if isinstance(loop.extent, Const) else loop.bound
-        position = LANE_AXES[loop.binding or "lane.x"]
-        shape[position] = max(shape[position], DEFAULT_LANES if constant is None else constant)
-    for position in range(3):
-        others = shape[0] * shape[1] * shape[2] // shape[position]
-        shape[position] = max(1, min(shape[position], max_lanes // min(others, max_lanes)))
-    total = shape[0] * shape[1] * shape[2]
-    while total > 1 and total % subgroup and (shape[0] + 1) * shape[1] * shape[2] <= max_lanes:
-        shape[0] += 1
-        total = shape[0] * shape[1] * shape[2]
-    return shape[0], shape[1], shape[2]
-
-
-def subgroup_axes(phase: Phase) -> dict[str, int]:
-    """How the subgroups of a workgroup are divided among the loops over them, by axis."""
-    axes: dict[str, int] = {}
-    for loop in _loops(phase, "subgroup"):
-        count = int(loop.extent.value) if isinstance(loop.extent, Const) else loop.bound
-        if count is None:
-            raise RuntimeError(f"loop {loop.var} over subgroups has no bound")
-        axis = (loop.binding or "subgroup.x")[-1]
-        axes[axis if axis in AXES else "x"] = max(count, axes.get(axis, 1))
-    return axes
-
-
 def _slots(kernel: Kernel) -> list[Slot]:
     slots = [
         Slot(kind="tensor" if isinstance(param, Tensor) else "scalar", original=param.name, dtype=param.dtype)
@@ -136,16 +99,10 @@ def _has_checks(kernel: Kernel) -> bool:
     return any(isinstance(node, Check) for node in walk(kernel))
 
 
-def _loops(phase: Phase, kind: str) -> Iterator[For]:
-    return (node for node in walk(phase) if isinstance(node, For) and node.kind == kind)
-
-
 def _emit_phase(kernel: Kernel, phase: Phase, spec: DeviceSpec, slots: list[Slot]) -> Frame:
-    axes = [AXES[GROUP_AXES[loop.binding or "group.x"]] for loop in _loops(phase, "group")]
+    axes = [AXES[GROUP_AXES[loop.binding or "group.x"]] for loop in loops_of_kind(phase, "group")]
     subgroups = subgroup_axes(phase)
-    local = group_shape(phase, spec.max_group_lanes or 128, max(spec.subgroup_sizes, default=1))
-    if subgroups:
-        local = (prod(subgroups.values()) * (spec.subgroup_sizes[-1] if spec.subgroup_sizes else 1), 1, 1)
+    local = group_lanes(phase, spec)
     frame = Frame(
         features=spec.features,
         local=local,

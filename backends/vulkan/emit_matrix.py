@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from tridsl.backends.vulkan.contiguous import MAX_BYTES
+from tridsl.backends.vulkan.contiguous import MAX_BYTES, offset_of
 from tridsl.backends.vulkan.emit_expr import emit_as, emit_value, pointer_type
 from tridsl.backends.vulkan.emit_frame import Frame, Place
 from tridsl.backends.vulkan.glsl_types import INT64
@@ -12,9 +13,10 @@ from tridsl.backends.vulkan.lower_fragments import WholeUse, whole_use
 from tridsl.backends.vulkan.ranges import range_of
 from tridsl.backends.vulkan.words import layout_of, matrix_layout
 from tridsl.dtypes import F16, F32, I8, I32, U8, U32, DType
+from tridsl.ir.affine import normal_form, to_expression
 from tridsl.ir.expr import Const, Expr, Load, add, index, mul
 from tridsl.ir.loop import Block, Buffer, Copy, For, Mma, Ref
-from tridsl.ir.walk import walk
+from tridsl.ir.walk import rewrite, variables, walk
 
 MATRICES = "GL_KHR_cooperative_matrix"
 """The extension of every shader that works on fragments."""
@@ -75,17 +77,26 @@ def _fragment(frame: Frame, tensor: str, at: tuple[Expr, ...]) -> str:
 
 
 def emit_fragment_load(frame: Frame, copy: Copy) -> None:
-    """A fragment from shared memory."""
+    """A fragment from shared or global memory."""
     source = frame.places[copy.source.tensor]
     width = MAX_BYTES // source.dtype.storage_bytes if source.words else 1
     layout = matrix_layout(copy, source.strides, width)
-    if layout is None or source.kind != "shared":
-        raise RuntimeError(f"fragment {copy.target.tensor} is no matrix with a stride in shared memory")
+    if layout is None or source.kind not in ("shared", "pointer"):
+        raise RuntimeError(f"fragment {copy.target.tensor} is no matrix with a stride in memory")
     start, stride, by_row = layout
-    first = emit_value(frame, start).text
-    at = f"{first} / {width}" if width > 1 else first
     target = _fragment(frame, copy.target.tensor, copy.target.index)
-    frame.line(f"coopMatLoad({target}, {source.name}, uint({at}), {stride // width}u, {_LAYOUT[by_row]});")
+    memory, first = _memory(frame, source, start, width)
+    frame.line(f"coopMatLoad({target}, {memory}, {first}, {stride // width}u, {_LAYOUT[by_row]});")
+
+
+def _memory(frame: Frame, place: Place, start: Expr, width: int = 1) -> tuple[str, str]:
+    """The array that a matrix in memory lies in, and its first element there, in units of `width` elements."""
+    if place.kind == "shared":
+        first = emit_value(frame, start).text
+        return place.name, f"uint({first} / {width})" if width > 1 else f"uint({first})"
+    frame.extensions.add(INT64)
+    where = emit_value(frame, mul(start, index(place.dtype.storage_bytes)))
+    return f"{pointer_type(frame, place.dtype)}(uint64_t({place.name}) + uint64_t(int64_t({where.text}))).v", "0u"
 
 
 def emit_fragment_mma(frame: Frame, mma: Mma) -> bool:
@@ -99,35 +110,67 @@ def emit_fragment_mma(frame: Frame, mma: Mma) -> bool:
 
 
 def emit_whole_use(frame: Frame, loop: For) -> bool:
-    """A nest that fills or stores one fragment."""
+    """A nest that fills, stores or computes one fragment."""
     use = whole_use(loop)
-    if use is None:
+    if use is None or not any(frame.places[name].kind == "fragment" for name in (use.tensor, *(m.tensor for m in use.matrices)) if name in frame.places):
         return False
-    if frame.places[use.tensor].kind == "fragment" and isinstance(use.value, Const):
+    kept = frame.places[use.tensor].kind == "fragment"
+    if kept and isinstance(use.value, Const):
         name = _fragment(frame, use.tensor, use.index)
         element, _ = _ELEMENTS[frame.places[use.tensor].dtype]
-        kind = f"coopmat<{element}, gl_ScopeSubgroup, {use.extents[0]}, {use.extents[1]}, gl_MatrixUseAccumulator>"
-        frame.line(f"{name} = {kind}({element}({emit_as(frame, use.value)}));")
-        return True
-    if isinstance(use.value, Const) or frame.places[use.value.tensor].kind != "fragment":
-        return False
-    _store(frame, use)
+        frame.line(f"{name} = {_kind(use, element)}({element}({emit_as(frame, use.value)}));")
+    elif kept:
+        _compute(frame, use, _fragment(frame, use.tensor, use.index))
+    elif isinstance(use.value, Load):
+        _store(frame, use, _fragment(frame, use.value.tensor, use.value.index), frame.places[use.value.tensor].dtype)
+    else:
+        made, dtype = frame.fresh("made"), frame.places[use.matrices[0].tensor].dtype
+        frame.line(f"{_kind(use, _ELEMENTS[dtype][0])} {made};")
+        _compute(frame, use, made)
+        _store(frame, use, made, dtype)
     return True
 
 
-def _store(frame: Frame, use: WholeUse) -> None:
-    assert not isinstance(use.value, Const)
-    place, source = frame.places[use.tensor], frame.places[use.value.tensor]
+def _kind(use: WholeUse, element: str) -> str:
+    return f"coopmat<{element}, gl_ScopeSubgroup, {use.extents[0]}, {use.extents[1]}, gl_MatrixUseAccumulator>"
+
+
+def _compute(frame: Frame, use: WholeUse, target: str) -> None:
+    """Element by element: those of fragments of one shape are in the same lanes in the same order, and a vector becomes a fragment of
+    equal columns (or rows) when it is loaded with a stride of 0."""
+    names: dict[Load, str] = {}
+    for vector in use.vectors:
+        place = frame.places[vector.tensor]
+        polynomial = normal_form(offset_of(vector.index, place.strides))
+        moving = use.rows if use.rows in variables(vector) else use.columns
+        if polynomial.coefficient(moving) != 1 or place.kind != "shared" or place.dtype != F32:
+            raise RuntimeError(f"{vector.tensor} is no vector of f32 in shared memory")
+        memory, first = _memory(frame, place, to_expression(polynomial.without([moving])))
+        names[vector] = frame.fresh("vector")
+        frame.line(f"{_kind(use, 'float')} {names[vector]};")
+        frame.line(f"coopMatLoad({names[vector]}, {memory}, {first}, 0u, {_LAYOUT[moving == use.columns]});")
+    for matrix in use.matrices:
+        names[matrix] = _fragment(frame, matrix.tensor, matrix.index)
+    position = frame.fresh("element")
+    for load, name in names.items():
+        place = frame.places[load.tensor]
+        frame.places[f"{name}[{position}]"] = replace(place, name=f"{name}[{position}]", kind="reg", strides=(), holds_elements=False)
+    value = rewrite(use.value, {Load: lambda l: replace(l, tensor=f"{names[l]}[{position}]", index=()) if l in names else l})
+    frame.extensions.add("GL_EXT_control_flow_attributes")
+    frame.line("[[unroll]]")
+    with frame.braces(f"for (int {position} = 0; {position} < {target}.length(); ++{position})"):
+        frame.line(f"{target}[{position}] = {emit_as(frame, value)};")
+
+
+def _store(frame: Frame, use: WholeUse, value: str, dtype: DType) -> None:
+    place = frame.places[use.tensor]
     layout = layout_of(use.index, place.strides, use.rows, use.columns, 1)
-    if layout is None or place.kind != "pointer":
-        raise RuntimeError(f"fragment {use.value.tensor} is stored where there is no matrix with a stride")
+    if layout is None or place.kind not in ("pointer", "shared"):
+        raise RuntimeError(f"a fragment is stored to {use.tensor}, where there is no matrix with a stride")
     start, stride, by_row = layout
-    value = _fragment(frame, use.value.tensor, use.value.index)
-    if place.dtype != source.dtype:
+    if place.dtype != dtype:
         element, extension = _ELEMENTS[place.dtype]
         frame.extensions.add(extension)
-        value = f"coopmat<{element}, gl_ScopeSubgroup, {use.extents[0]}, {use.extents[1]}, gl_MatrixUseAccumulator>({value})"
-    frame.extensions.add(INT64)
-    where = emit_value(frame, mul(start, index(place.dtype.storage_bytes)))
-    memory = f"{pointer_type(frame, place.dtype)}(uint64_t({place.name}) + uint64_t(int64_t({where.text}))).v"
-    frame.line(f"coopMatStore({value}, {memory}, 0u, {stride}u, {_LAYOUT[by_row]});")
+        value = f"{_kind(use, element)}({value})"
+    memory, first = _memory(frame, place, start)
+    frame.line(f"coopMatStore({value}, {memory}, {first}, {stride}u, {_LAYOUT[by_row]});")

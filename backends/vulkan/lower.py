@@ -16,6 +16,7 @@ from tridsl.backends.vulkan.lower_registers import registers
 from tridsl.backends.vulkan.lower_running import running
 from tridsl.backends.vulkan.lower_spaces import spaces
 from tridsl.backends.vulkan.lower_stage import stage
+from tridsl.backends.vulkan.lower_tiles import tiles
 from tridsl.backends.vulkan.lower_wide import wide
 
 LOWER: tuple[LowerStage, ...] = (
@@ -25,6 +26,7 @@ LOWER: tuple[LowerStage, ...] = (
     LowerStage(name="panels", run=panels),
     LowerStage(name="stage", run=stage),  # what a lane fetches ahead lies in registers
     LowerStage(name="registers", run=registers),
+    LowerStage(name="tiles", run=tiles),
     LowerStage(name="fragments", run=fragments),
     LowerStage(name="spaces", run=spaces),  # after bind: where a buffer lives depends on the lanes around it
     LowerStage(name="partials", run=partials),

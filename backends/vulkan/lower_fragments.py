@@ -17,7 +17,7 @@ from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Cast, Const, Expr, Load, Var
 from tridsl.ir.loop import Alloc, Block, For, If, Kernel, Mma, Ref, Store
-from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.ir.walk import children, rewrite, variables, walk
 
 
 def fragments(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -46,7 +46,7 @@ def _is_whole(block: Block, name: str) -> bool:
         match statement:
             case For():
                 use = whole_use(statement)
-                if use is not None and name in (use.tensor, getattr(use.value, "tensor", "")):
+                if use is not None and use.keeps(name):
                     continue
                 if name in {n.tensor for n in walk(statement.extent) if isinstance(n, Load)} or not _is_whole(statement.body, name):
                     return False
@@ -66,15 +66,29 @@ def _is_whole(block: Block, name: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeUse:
-    """`for m: for n: tensor[index] = value` over the last two axes of one side: a fragment filled (`value` is a constant) or
-    stored (`value` loads it)."""
+    """`for m: for n: tensor[index] = value` over the last two axes of what it writes or of something it reads: a fragment filled
+    (`value` is a constant), stored (`value` loads it), or computed from others, element by element, and from vectors (`vectors`) that
+    have one element for each row or column."""
 
     rows: str
     columns: str
     extents: tuple[int, int]
     tensor: str
     index: tuple[Expr, ...]
-    value: Const | Load
+    value: Expr
+    vectors: tuple[Load, ...] = ()
+
+    @property
+    def matrices(self) -> tuple[Load, ...]:
+        """What is read at the point of the loops."""
+        names = {self.rows, self.columns}
+        return tuple(n for n in walk(self.value) if isinstance(n, Load) and names <= variables(n))
+
+    def keeps(self, name: str) -> bool:
+        """Whether the nest reads or writes `name` as whole fragments."""
+        written = self.index[-2:] == (Var(name=self.rows), Var(name=self.columns)) if name == self.tensor else True
+        used = {self.tensor, *(load.tensor for load in self.matrices)}
+        return name in used and written and name not in {load.tensor for load in self.vectors}
 
 
 def whole_use(loop: For) -> WholeUse | None:
@@ -82,17 +96,37 @@ def whole_use(loop: For) -> WholeUse | None:
     inner = loop.body[0] if len(loop.body) == 1 else None
     if not isinstance(inner, For) or len(inner.body) != 1 or not isinstance(inner.body[0], Store):
         return None
-    store = inner.body[0]
-    value = store.value.a if isinstance(store.value, Cast) else store.value
-    if store.mask is not None or not isinstance(value, Const | Load) or (isinstance(value, Load) and value.mask is not None):
+    store, names = inner.body[0], {loop.var, inner.var}
+    value = store.value.a if isinstance(store.value, Cast) and isinstance(store.value.a, Load) else store.value
+    loads = [n for n in walk(value) if isinstance(n, Load)]
+    if store.mask is not None or any(load.mask is not None for load in loads) or not _is_elementwise(value, names):
         return None
-    side = value.index if isinstance(value, Load) else store.target.index
-    names = {loop.var, inner.var}
-    if side[-2:] != (Var(name=loop.var), Var(name=inner.var)) or any(names & variables(place) for place in side[:-2]):
+    own = (Var(name=loop.var), Var(name=inner.var))
+
+    def at_point(place: tuple[Expr, ...]) -> bool:
+        return place[-2:] == own and not any(names & variables(p) for p in place[:-2])
+
+    matrices, vectors = [], []
+    for load in loads:
+        mentioned = names & variables(load)
+        if len(mentioned) == 2:
+            matrices.append(load)
+        elif mentioned:
+            vectors.append(load)
+    if not all(at_point(load.index) for load in matrices) or not (matrices or at_point(store.target.index)):
         return None
     if not isinstance(loop.extent, Const) or not isinstance(inner.extent, Const):
         return None
-    extents = int(loop.extent.value), int(inner.extent.value)
     return WholeUse(
-        rows=loop.var, columns=inner.var, extents=extents, tensor=store.target.tensor, index=store.target.index, value=value
-    )
+        rows=loop.var, columns=inner.var, extents=(int(loop.extent.value), int(inner.extent.value)), tensor=store.target.tensor,
+        index=store.target.index, value=value, vectors=tuple(dict.fromkeys(vectors)),
+    )  # fmt: skip
+
+
+def _is_elementwise(value: Expr, names: set[str]) -> bool:
+    """Whether the loops' variables only say which elements are read: where in the matrix an element of a fragment is, no lane knows."""
+    if isinstance(value, Load):
+        return True
+    if isinstance(value, Var):
+        return value.name not in names
+    return all(_is_elementwise(part, names) for part in children(value) if isinstance(part, Expr))

@@ -5,18 +5,20 @@
       acc[i, j] += A.s[i, k*4 + kk] * B.s[k*4 + kk, j]                →   … likewise A.s.r …
                                                                           unroll kk, i, j: acc[i, j] += A.s.r[i, kk] * B.s.r[kk, j]
 
-Matrix instructions read fragments in the same way: `copy A.s[…] → A.s.f[f, m, k]`, once for all tiles that use it.
+Matrix instructions read fragments in the same way: `copy A.s[…] → A.s.f[f, m, k]`, once for all tiles that use it, and from global memory
+too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from tridsl.backends.vulkan.contiguous import offset_of, row_major
+from tridsl.backends.vulkan.contiguous import offset_of, plain_tensors, row_major
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Const, Expr, Load, Var, index
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, Copy, CopyAxis, For, If, Kernel, Mma, Ref, Space, Stmt
+from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 
 MAX_ELEMENTS = 256
@@ -26,11 +28,13 @@ MAX_ELEMENTS = 256
 def operands(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     """The operands of every unrolled tile in registers or fragments."""
     phases = []
+    plain, sized = plain_tensors(kernel), [p for p in kernel.params if isinstance(p, Tensor)]
+    far = {p.name: Buffer(name=p.name, dtype=p.dtype, shape=p.shape, space="global") for p in sized if p.name in plain}
     for phase in kernel.phases:
         buffers = [n.buffer for n in walk(phase.body) if isinstance(n, Alloc)]
         shared = {buffer.name: buffer for buffer in buffers if buffer.space == "shared"}
         matrices = frozenset(buffer.name for buffer in buffers if buffer.space == "fragment")
-        phases.append(replace(phase, body=_block(phase.body, shared, matrices)) if shared else phase)
+        phases.append(replace(phase, body=_block(phase.body, shared | far if matrices else shared, matrices)) if shared else phase)
     return replace(kernel, phases=tuple(phases))
 
 
@@ -79,6 +83,8 @@ class _Operands:
 
     def load(self, node: Load) -> Load:
         if node.tensor not in self.shared or node.mask is not None:
+            return node
+        if self.space == "reg" and self.shared[node.tensor].space == "global":
             return node
         key = (node.tensor, node.index)
         if key not in self.made:

@@ -20,7 +20,7 @@ from tridsl.dtypes import BOOL, INDEX, DType
 from tridsl.ir.affine import normal_form, simplify_index
 from tridsl.ir.expr import Binary, Const, Expr, Load, Var, add, binary, index, mul
 from tridsl.ir.loop import Alloc, Copy, CopyAxis, Kernel, Phase, Ref
-from tridsl.ir.walk import rewrite, substitute, walk
+from tridsl.ir.walk import rewrite, substitute, variables, walk
 
 
 def panels(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -33,13 +33,18 @@ def panels(kernel: Kernel, spec: DeviceSpec) -> Kernel:
             if isinstance(node, Copy) and node.cooperative:
                 fills.setdefault(node.target.tensor, []).append(node)
         orders: dict[str, _Order] = {}
+        shapes = {n.buffer.name: n.buffer.shape for n in walk(phase.body) if isinstance(n, Alloc)}
         for name, copies in fills.items():
-            order = _order(copies[0], tensors) if len(copies) == 1 else None
+            order = _order(copies[0], tensors, shapes[name]) if len(copies) == 1 and name in shapes else None
             if order is not None:
                 orders[name] = order
         return replace(phase, body=rewrite(phase.body, _rules(orders))) if orders else phase
 
     return replace(kernel, phases=tuple(turned(phase) for phase in kernel.phases))
+
+
+OUTERMOST = 1 << 62
+"""The step of an axis that has one point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +69,23 @@ class _Order:
         return tuple(out)
 
 
-def _order(copy: Copy, tensors: Mapping[str, tuple[DType, Strides]]) -> _Order | None:
+def _order(copy: Copy, tensors: Mapping[str, tuple[DType, Strides]], shape: tuple[Expr, ...]) -> _Order | None:
     if copy.source.tensor not in tensors or copy.target.index != tuple(Var(name=a.var) for a in copy.axes) or not copy.axes:
         return None
     _, strides = tensors[copy.source.tensor]
-    polynomial = normal_form(offset_of(copy.source.index, strides))
-    steps = [polynomial.coefficient(axis.var) or 0 for axis in copy.axes]
+    single = {a.var: index(0) for a in copy.axes if a.extent == index(1)}
+    source = tuple(simplify_index(substitute(place, single)) for place in copy.source.index)
+    polynomial = normal_form(offset_of(source, strides))
+    steps = [OUTERMOST if axis.var in single else polynomial.coefficient(axis.var) or 0 for axis in copy.axes]
     extents = [int(a.extent.value) if isinstance(a.extent, Const) and a.bound in (None, a.extent.value) else 0 for a in copy.axes]
     if not all(steps) or not all(extents):
         return None
+    rows = copy.axes[-1].extent != shape[-1]  # with room behind each, they stay rows
+    places = [tuple(n for n, place in enumerate(copy.source.index) if a.var in variables(place)) for a in copy.axes]
     parts: list[tuple[int, ...]] = []
     for axis in sorted(range(len(steps)), key=lambda n: -steps[n]):
-        if parts and steps[parts[-1][-1]] == steps[axis] * extents[axis]:
+        neighbours = parts and steps[parts[-1][-1]] == steps[axis] * extents[axis]
+        if neighbours and not (rows and places[parts[-1][-1]] != places[axis]):
             parts[-1] = (*parts[-1], axis)
         else:
             parts.append((axis,))

@@ -17,9 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 from tridsl.backends.vulkan.collective import LANE_AXES
 from tridsl.backends.vulkan.contiguous import MAX_BYTES, Strides, plain_tensors, row_major, run_start
+from tridsl.backends.vulkan.group_shape import group_lanes
+from tridsl.backends.vulkan.lower_access import is_bound, written
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import normal_form
@@ -30,8 +33,8 @@ from tridsl.passes.fresh import fresh
 
 
 def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
-    """Cooperative copies that stand in a serial loop inside lanes or subgroups."""
-    tensors = plain_tensors(kernel)
+    """Cooperative copies that stand in a serial loop inside lanes or subgroups, or around them."""
+    tensors, around = plain_tensors(kernel), 0
     subgroup = spec.subgroup_sizes[-1] if spec.subgroup_sizes else 1
 
     def visit(block: Block, team: tuple[For, ...], buffers: Mapping[str, Buffer]) -> Block:
@@ -42,7 +45,7 @@ def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
             if isinstance(statement, For):
                 inner = (*team, statement) if statement.kind in ("lane", "subgroup") else team
                 statement = replace(statement, body=visit(statement.body, inner, buffers))
-                width = _team_size(team, subgroup)
+                width = _team_size(team, subgroup) if team else around
                 out += _staged(statement, team, width, tensors, buffers) if width and statement.kind == "serial" else (statement,)
             elif isinstance(statement, If):
                 then, otherwise = visit(statement.then, team, buffers), visit(statement.otherwise, team, buffers)
@@ -51,7 +54,11 @@ def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
                 out.append(statement)
         return tuple(out)
 
-    return replace(kernel, phases=tuple(replace(p, body=visit(p.body, (), {})) for p in kernel.phases))
+    phases = []
+    for phase in kernel.phases:
+        around = prod(group_lanes(phase, spec)) if is_bound(phase.body) else 0  # for loops around those over lanes
+        phases.append(replace(phase, body=visit(phase.body, (), {})))
+    return replace(kernel, phases=tuple(phases))
 
 
 def _team_size(team: tuple[For, ...], subgroup: int) -> int | None:
@@ -135,9 +142,11 @@ def _whole(condition: Expr, last: str, width: int) -> bool:
 
 def _staged(loop: For, team: tuple[For, ...], lanes: int, tensors: Mapping[str, tuple[DType, Strides]], buffers: Mapping[str, Buffer]) -> Block:
     copies = [s for s in loop.body if isinstance(s, Copy) and s.cooperative]
+    buffers = {**buffers, **{s.buffer.name: s.buffer for s in loop.body if isinstance(s, Alloc)}}
     panels = [_panel(copy, lanes, tensors, buffers) for copy in copies]
     known = [panel for panel in panels if panel is not None]
-    if not known or len(known) < len(panels) or loop.carried:
+    touched = {ref.tensor for ref in written(loop.body)}
+    if not known or len(known) < len(panels) or any(copy.source.tensor in touched for copy in copies):
         return (loop,)
     first = loop.body.index(copies[0])
     before = loop.body[: first - 1] if first and loop.body[first - 1] == Barrier() else loop.body[:first]
@@ -146,6 +155,9 @@ def _staged(loop: For, team: tuple[For, ...], lanes: int, tensors: Mapping[str, 
     behind = loop.body[first:]
     last = max(n for n, s in enumerate(behind) if s in copies)
     rest = tuple(s for n, s in enumerate(behind) if s not in copies and not (n < last and s == Barrier()))
+    filled = {copy.target.tensor for copy in copies}
+    own = tuple(s for s in rest if isinstance(s, Alloc) and s.buffer.name in filled)
+    before, rest = (*before, *own), tuple(s for s in rest if s not in own)
     allocs = tuple(Alloc(buffer=_next(panel, team)) for panel in known)
     store = (Barrier(), *(s for panel in known for s in _moves(panel, team, panel.copy, out=True)), Barrier())
     ahead = all(copy.buffers > 1 for copy in copies)
@@ -172,7 +184,7 @@ def _next(panel: _Panel, team: tuple[For, ...]) -> Buffer:
 
 
 def _in_lanes(team: tuple[For, ...]) -> bool:
-    return all(loop.kind == "lane" for loop in team)
+    return bool(team) and all(loop.kind == "lane" for loop in team)
 
 
 def _moves(panel: _Panel, team: tuple[For, ...], copy: Copy, *, out: bool) -> Block:

@@ -39,12 +39,14 @@ def register_tiles(kernel: Kernel, *, joining: bool = True) -> Kernel:
     types = {b.name: b.dtype for b in kernel.scratch} | {p.name: p.dtype for p in kernel.params}
     types |= {n.buffer.name: n.buffer.dtype for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
 
+    kept = frozenset(n.buffer.name for p in kernel.phases for n in walk(p) if isinstance(n, Alloc) and n.buffer.space == "fragment")
+
     def visit(block: Block, above: tuple[For, ...]) -> Block:
         out: list[Stmt] = []
         for statement in block:
             if isinstance(statement, For):
                 waits = not joining and any(isinstance(n, Copy) for n in statement.body)
-                tiled = _tile(statement, above, types, joining) if statement.reduce and not waits else None
+                tiled = _tile(statement, above, types, kept, joining) if statement.reduce and not waits else None
                 if tiled is None:
                     inner = replace(statement, body=visit(statement.body, (*above, statement)))
                     out += (*_when_empty(statement, inner, above), inner)
@@ -99,7 +101,8 @@ def _path(block: Block) -> tuple[tuple[For, ...], Accumulate] | None:
     return found[0] if len(found) == 1 else None
 
 
-def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType], joining: bool) -> Block | None:
+def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType], kept: frozenset[str], joining: bool) -> Block | None:
+    """`kept`: buffers in registers as it is."""
     found = _path((root,))
     if found is None:
         return None
@@ -117,6 +120,8 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType], joining
         return None
     if (sharing and not (tile and _joins(accumulate, types))) or (root.kind == "lane" and tile and len(run) > 1):
         return None  # a single value of each lane is `vulkan.partials`' work; a tile of each lane starts inside its loop
+    if any(t.tensor in kept for t in accumulate.targets):
+        return None  # fragments are registers
     bounds = [l.bound if l.kind == "vector" and l.bound else trip_bound(l) for l in tile]  # whole vectors of lanes
     if any(b is None for b in bounds):
         return None

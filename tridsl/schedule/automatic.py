@@ -22,6 +22,7 @@ from tridsl.ir.packings import bytes_of, is_packed, unpacked
 from tridsl.schedule.analyse import Graph, axes_of, work
 from tridsl.schedule.automatic_gpu import automatic_gpu
 from tridsl.schedule.automatic_npu import automatic_npu
+from tridsl.schedule.blocked_gpu import blocked_gpu
 from tridsl.schedule.blocked_rows import Blocked, blocked_monoids
 from tridsl.schedule.contraction import contraction_steps, is_contraction, roles_of, worth_packing
 from tridsl.schedule.decisions import Answer, Choice, Decider
@@ -44,7 +45,7 @@ PARALLEL_WORK = 100_000
 BY_KIND: dict[DeviceKind, Callable[..., Schedule]] = {"gpu": automatic_gpu, "npu": automatic_npu}
 """Devices whose nests are shaped by other rules than vectors and threads."""
 GROUPED: dict[DeviceKind, Callable[[Graph, DeviceSpec, Mapping[str, int], Decider], tuple[Blocked, ...]]] = {
-    "cpu": blocked_monoids, "gpu": packed_sums_gpu,
+    "cpu": blocked_monoids, "gpu": lambda *task: (*blocked_gpu(*task), *packed_sums_gpu(*task)),
 }  # fmt: skip
 """Stages that are shaped together, before the others are looked at one by one."""
 

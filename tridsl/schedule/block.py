@@ -11,7 +11,16 @@ from tridsl.ir.expr import Binary, Call, Const, Expr, Load, Select, Var, index
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, Kernel, Ref, Stmt, Store
 from tridsl.ir.walk import substitute, walk
 from tridsl.schedule.hidden import hidden_arms, visible_blocks
-from tridsl.schedule.nest import axis_of, enclosing, find_loop, replace_loop, require_serial, stage_of, trip_bound
+from tridsl.schedule.nest import (
+    axis_of,
+    enclosing,
+    find_loop,
+    replace_loop,
+    require_serial,
+    stage_of,
+    trip_bound,
+    written,
+)
 from tridsl.schedule.rescaled import Rescaled, Sum, rescaled
 from tridsl.schedule.split import divide
 from tridsl.schedule.steps import BlockBy
@@ -32,8 +41,8 @@ def block(kernel: Kernel, step: BlockBy, spec: DeviceSpec) -> Kernel:
                  m[q] = n                                      for q: for e: o[q, e] *= scale[q]
                                                                for q: for e: for t.i: o[q, e] += weight[q, t.i] * v[t, e]
 
-    The parts are stages: `….key`, `….scale`, `….weight`, and for each state with axes of its own `….o.scale` and `….o`, whose
-    loops other steps shape; `….o` is an ordinary contraction. Producers of `s` go into `t.o` with `.at(…, t.o)`.
+    The parts are stages: `….start`, `….key`, `….scale`, `….weight`, and for each state with axes of its own `….o.start`, `….o.scale`
+    and `….o`, whose loops other steps shape; `….o` is an ordinary contraction. Producers of `s` go into `t.o` with `.at(…, t.o)`.
 
     Legal for a monoid whose states are sums rescaled by a running extreme (`schedule.rescaled` says which), whose loop over
     elements is as the op wrote it, `at`s aside. The elements are summed in another order, as the language allows inside reducers.
@@ -66,7 +75,7 @@ def block(kernel: Kernel, step: BlockBy, spec: DeviceSpec) -> Kernel:
     blocks = replace(merged, extent=extent, body=nest.parts(elements))
     if not around:
         return replace_loop(kernel, loop.var, lambda _: blocks)
-    return replace_loop(kernel, around[0].var, lambda _: (*nest.over(".start", before, ()), blocks))
+    return replace_loop(kernel, around[0].var, lambda _: (*nest.starts(before), blocks))
 
 
 def part_name(stage: str, tensor: str) -> str:
@@ -108,6 +117,13 @@ class _Nest:
             blocks += self.over(f".{name}.scale", (Store(target=wide.place, value=_times(_read(wide.place, dtype), scaled)),), wide.own)
             blocks += self.over(f".{name}", (self._sum(wide, weighted),), (*wide.own, _reduced(elements)))
         return tuple(blocks)
+
+    def starts(self, before: Block) -> Block:
+        """The states' first values: those that share all loops together, each with axes of its own in a nest of its own."""
+        narrow = tuple(s for s in before if not isinstance(s, For))
+        wide = [(min(written(s)), s) for s in before if isinstance(s, For)]
+        nests = [self.over(f".{part_name(self.stage, tensor)}.start", (nest,), ()) for tensor, nest in wide]
+        return (*(self.over(".start", narrow, ()) if narrow else ()), *(s for nest in nests for s in nest))
 
     def over(self, suffix: str, body: Block, inner: tuple[For, ...]) -> Block:
         """`body` in loops of its own over what is shared and `inner`, as the stage with `suffix`."""

@@ -6,8 +6,9 @@ from typing import get_args
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
-from tridsl.ir.expr import Const
-from tridsl.ir.loop import Alloc, Buffer, Kernel, Space, Store
+from tridsl.ir.affine import simplify_index
+from tridsl.ir.expr import Const, add, index
+from tridsl.ir.loop import Accumulate, Alloc, Buffer, Kernel, Space, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, walk
 from tridsl.schedule.cache import cache
@@ -17,6 +18,7 @@ from tridsl.schedule.nest import axis_of, loops_of, stage_of, stages, unknown_st
 from tridsl.schedule.pack import stage_copy
 from tridsl.schedule.panels import SPACE, panels
 from tridsl.schedule.steps import StoreIn
+from tridsl.schedule.weights import weights
 from tridsl.schedule.widen import widen
 from tridsl.structs import replace
 
@@ -32,7 +34,8 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     For a parameter `x.store(reg)` makes a copy of it a stage of its own (`schedule.cache`), and `A.store(shared, at=k.o)` stages what the loop `k.o` reads, copied by all lanes together. On a stage, `C.store(l1, at=k.o)`
     stages everything that its loop `k.o` touches in a core's own memory (`schedule.panels`). For a result `y.store(stream)` writes around the caches (LLVM: nontemporal); a compaction holds what it
     keeps until it can (`schedule.hold`). `gray.store(l1, type=i16)` keeps the values of an integer stage in a wider type, the one
-    that its readers compute in; a narrower one is for sums that are converted to it (`schedule.narrow`). E0416: no such space. E0417: the stage has storage for the
+    that its readers compute in; a narrower one is for sums that are converted to it (`schedule.narrow`), or weights in that of what they weigh
+    (`schedule.weights`). E0416: no such space. E0417: the stage has storage for the
     whole device (use `.at` first), or a register or shared buffer would have no constant size. E0425: the type does not hold all values of the stage's.
     """
     if step.space == STREAM:
@@ -71,11 +74,12 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
 
     if step.type is not None:
         own = tuple(b for b in found if b.name == step.stage)
-        kernel = (narrow if own and step.type.storage_bytes < own[0].dtype.storage_bytes else widen)(kernel, own, step)
+        narrower = own and step.type.storage_bytes < own[0].dtype.storage_bytes
+        kernel = (widen if not narrower else narrow if _is_summed(kernel, own) else weights)(kernel, own, step)
         found = [replace(b, dtype=step.type) if b.name == step.stage else b for b in found]
 
     def move(alloc: Alloc) -> Alloc:
-        return replace(alloc, buffer=replace(alloc.buffer, space=space)) if alloc.buffer in found else alloc
+        return replace(alloc, buffer=_padded(replace(alloc.buffer, space=space), step.pad)) if alloc.buffer in found else alloc
 
     return replace(kernel, phases=rewrite(kernel.phases, {Alloc: move}))
 
@@ -91,6 +95,20 @@ def _stream(kernel: Kernel, step: StoreIn) -> Kernel:
         return replace(store, stream=True) if store.target.tensor == step.stage else store
 
     return hold(replace(kernel, phases=rewrite(kernel.phases, {Store: mark})), step.stage)
+
+
+def _is_summed(kernel: Kernel, buffers: tuple[Buffer, ...]) -> bool:
+    """Whether the stage is a reduction, which adds to its elements again and again."""
+    names = {buffer.name for buffer in buffers}
+    return any(isinstance(n, Accumulate) and any(t.tensor in names for t in n.targets) for p in kernel.phases for n in walk(p))
+
+
+def _padded(buffer: Buffer, pad: int) -> Buffer:
+    """With `pad` elements that nobody uses behind each row."""
+    if not pad or not buffer.shape:
+        return buffer
+    *outer, last = buffer.shape
+    return replace(buffer, shape=(*outer, simplify_index(add(last, index(pad)))))
 
 
 def _belongs(buffer: Buffer, stage: str) -> bool:

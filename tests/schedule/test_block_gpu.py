@@ -1,0 +1,103 @@
+"""Monoids merged in blocks on a GPU: what every stage means, which groups are taken, and what the steps refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.stdlib.calling import prepared
+from tridsl.backends.vulkan import BACKEND
+from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import TriError
+from tridsl.ir.evaluate import evaluate_kernel, evaluate_op
+from tridsl.ir.loop import Alloc, Copy, Kernel, Mma
+from tridsl.ir.op import Op, Scalar
+from tridsl.ir.verify import LOWERED, SCHEDULED, describe, verify
+from tridsl.ir.walk import walk
+from tridsl.passes.specialise import Specialisation
+from tridsl.pipeline import LOWER, SCHEDULE, TO_KERNEL, Build, lower, run
+from tridsl.schedule.automatic import automatic, choices, choose
+from tridsl.schedule.steps import BlockBy, Schedule, StoreIn
+
+MATRICES = DeviceSpec(
+    name="matrices", kind="gpu", subgroup_sizes=(32,), shared_bytes=49152, max_group_lanes=1024, max_push_bytes=256,
+    features=frozenset({"cooperative_matrix", "float16", "round_even16", "round_even32", "nan_preserve32", "subgroup_arithmetic", "int8", "int16"}),
+)  # fmt: skip
+TOLERANCE = 4e-3
+"""Of f16 results whose weights are rounded to f16."""
+
+
+def attention(shape: tuple[int, ...], dtype: Any = np.float16, causal: bool = False) -> tuple[Op, dict[str, Any], dict[str, int]]:
+    heads, groups, rows, keys, width, own = shape
+    random = np.random.default_rng(7)
+    arrays = (random.standard_normal(s).astype(dtype) for s in ((heads, rows, width), (groups, keys, width), (groups, keys, own)))
+    return prepared("attention", (*arrays, np.float32(width**-0.5)), {}, {"causal": causal})
+
+
+def build_of(op: Op, given: dict[str, Any], sizes: dict[str, int], schedule: Schedule | None = None) -> Build:
+    constants = tuple((p.name, given[p.name]) for p in op.inputs if isinstance(p, Scalar) and p.const)
+    return Build(spec=MATRICES, backend=BACKEND, schedule=schedule, facts=Specialisation(sizes=tuple(sizes.items()), constants=constants))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", [(2, 1, 128, 32, 16, 16), (1, 1, 48, 80, 32, 16), (2, 2, 16, 64, 16, 48)], ids=str)
+def test_every_stage_is_attention(shape: tuple[int, ...], causal: bool) -> None:
+    op, given, sizes = attention(shape, causal=causal)
+    schedule = automatic(op, MATRICES, sizes)
+    assert sum(isinstance(step, BlockBy) for step in schedule) == 1
+    build = build_of(op, given, sizes, schedule)
+    kernel: Kernel = run(op, TO_KERNEL, build)
+    wanted = evaluate_op(op, given, sizes)["O"]
+    for stages, level in ((SCHEDULE, SCHEDULED), (LOWER, LOWERED)):
+        kernel = run(kernel, stages, build)
+        assert not verify(kernel, level), describe(verify(kernel, level))
+        found = evaluate_kernel(kernel, given, {})["O"]
+        np.testing.assert_allclose(found.astype(np.float64), wanted.astype(np.float64), rtol=TOLERANCE, atol=TOLERANCE)
+    assert len(kernel.phases) == 1 and not kernel.scratch
+    assert sum(isinstance(n, Mma) for n in walk(kernel.phases)) == 2
+
+
+def test_sums_stay_in_fragments_and_the_next_block_is_under_way() -> None:
+    op, given, sizes = attention((2, 1, 256, 128, 64, 64), causal=True)
+    build = build_of(op, given, sizes)
+    kernel = lower(op, build, until="barriers")
+    spaces = {n.buffer.name: n.buffer.space for n in walk(kernel.phases) if isinstance(n, Alloc)}
+    assert spaces["O.o"] == "fragment" and spaces["O.m"] == "reg" and spaces["s.sum"] == spaces["O.softmax_wsum.weight"] == "shared"
+    assert not any(n.cooperative for n in walk(kernel.phases) if isinstance(n, Copy))  # all are of lanes, 16 bytes each
+    (text,) = lower(op, build, until="emit").text.split("// ---- phase")[1:]
+    assert text.count("coopMatMulAdd(") == 2 and "0u, gl_CooperativeMatrixLayoutColumnMajor" in text
+    assert "uvec4 b_K_shared" in text and "float16_t b_O_softmax_wsum_weight" in text and ".length()" in text
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((1, 1, 24, 32, 16, 16), np.float16), ((1, 1, 32, 40, 16, 16), np.float16), ((1, 1, 32, 32, 16, 16), np.float32), ((1, 1, 1, 32, 16, 16), np.float16)],
+    ids=["rows", "keys", "f32", "one row"],
+)
+def test_others_are_left_to_plain_loops(shape: tuple[int, ...], dtype: Any) -> None:
+    op, _, sizes = attention(shape, dtype)
+    assert not any(isinstance(step, BlockBy) for step in automatic(op, MATRICES, sizes))
+
+
+def test_every_answer_of_the_tuner_is_legal() -> None:
+    op, given, sizes = attention((1, 1, 128, 64, 32, 32))
+    asked = choices(op, MATRICES, sizes, {})
+    assert {f"O.softmax_wsum.{name}" for name in ("blocks", "block_rows", "block", "high", "ahead")} <= {choice.name for choice in asked}
+    for choice in asked:
+        for value in choice.values:
+            lower(op, build_of(op, given, sizes, choose(op, MATRICES, sizes, {choice.name: value})), until="accepts")
+
+
+@pytest.mark.parametrize(("dtype", "stage"), [("bf16", "O.softmax_wsum.weight"), ("f16", "s.sum")])
+def test_only_weights_of_that_type_are_rounded(dtype: str, stage: str) -> None:
+    from tridsl.dtypes import DTYPES
+
+    op, given, sizes = attention((1, 1, 32, 32, 16, 16))
+    whole = automatic(op, MATRICES, sizes)
+    position = next(n for n, step in enumerate(whole) if isinstance(step, StoreIn))
+    wrong = StoreIn(stage=stage, space="shared", type=DTYPES[dtype])
+    with pytest.raises(TriError) as caught:
+        run(op, (*TO_KERNEL, *SCHEDULE), build_of(op, given, sizes, (*whole[:position], wrong)))
+    assert caught.value.diagnostics[0].code in ("E0425", "E0467") and caught.value.diagnostics[0].help
