@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -11,7 +12,9 @@ import tridsl
 from tests.schedule.programs import CPU, SMALL, arguments, check_same, op_of, scheduled
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.evaluate import evaluate_kernel, evaluate_op
+from tridsl.ir.expr import Var, index
 from tridsl.ir.loop import Copy
+from tridsl.ir.op import Tensor
 from tridsl.ir.walk import walk
 from tridsl.schedule.automatic import automatic
 from tridsl.schedule.steps import Pack, Split, Step, StoreIn, Vector
@@ -103,3 +106,45 @@ def test_transposes_run(name: str, dtype: type, shape: tuple[int, int]) -> None:
     x = np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
     z = np.ones(shape[::-1], dtype)
     np.testing.assert_array_equal(tridsl.compile(TRANSPOSE.format(T=name)).f(x, z), x.T + z)
+
+
+ROWS = """op f(x: {T}[M, N], z: f32[M, N]) -> (y: f32[M, N], s: f32[M], w: f32[M, N]) {{
+  m[i]    = max[j](f32(x[i, j]))
+  e[i, j] = exp(f32(x[i, j]) - m[i])
+  y[i, j] = e[i, j] / sum[k](e[i, k])
+  s[i]    = sum[j](z[i, j])
+  w[i, j] = z[i, j] * 2 - 1
+}}
+"""
+VIEWS = {
+    "column-major": lambda x: np.asfortranarray(x),
+    "strided": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "reversed": lambda x: np.ascontiguousarray(x[:, ::-1])[:, ::-1],
+    "broadcast": lambda x: np.broadcast_to(x[:, :1], x.shape),
+}
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("shape", [(9, 33), (40, 300), (3, 5)])
+def test_inputs_of_any_layout(dtype: str, view: str, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    x, z = (VIEWS[view](rng.integers(-4, 5, shape).astype(t)) for t in (ml_dtypes.bfloat16 if dtype == "bf16" else np.float32, np.float32))
+    y, s, w = tridsl.compile(ROWS.format(T=dtype)).f(x, z)
+    wide = np.asarray(x, np.float64)
+    e = np.exp(wide - wide.max(1, keepdims=True))
+    np.testing.assert_allclose(y, e / e.sum(1, keepdims=True), rtol=1e-5)
+    np.testing.assert_array_equal(s, z.sum(1))
+    np.testing.assert_array_equal(w, z * 2 - 1)
+
+
+def test_rows_of_a_column_major_matrix_are_turned_a_strip_at_a_time() -> None:
+    op = op_of("op f(x: f32[M, N]) -> y: f32[M, N] { y[i, j] = x[i, j] / sum[k](x[i, k]) }")
+    assert not any(isinstance(s, StoreIn) for s in automatic(op, CPU, {"M": 512, "N": 512}))
+    (x, *rest) = op.params
+    assert isinstance(x, Tensor)
+    turned = replace(op, params=(replace(x, strides=(index(1), Var(name="M"))), *rest))
+    assert StoreIn(stage="x", space="reg") not in automatic(turned, CPU, {"M": 512, "N": 512})  # a step that is not known
+    turned = replace(op, params=(replace(x, strides=(index(1), index(512))), *rest))
+    steps = automatic(turned, CPU, {"M": 512, "N": 512})
+    assert [s for s in steps if isinstance(s, StoreIn | Pack)] == [StoreIn(stage="x", space="reg"), Pack(stage="x", at="d1.o", reader="x.reg")]

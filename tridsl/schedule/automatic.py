@@ -37,6 +37,7 @@ from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Slide, Split, 
 from tridsl.schedule.strips import slid
 from tridsl.schedule.sweeps import shared_sweeps
 from tridsl.schedule.traffic import prefetches, streams
+from tridsl.schedule.turned_rows import turned_rows
 from tridsl.schedule.windows import window_of, window_steps, windowed
 from tridsl.structs import replace
 
@@ -121,6 +122,11 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     together = packed_together(graph, decide)
     steps += together
     joined |= guests | {step.stage for step in together}
+    turned = turned_rows(graph, where.shared, {s.stage: s.consumer for s in reversed(where.steps) if isinstance(s, At)}, sizes, decide)
+    where = replace(
+        where, shared={root: depth for root, depth in where.shared.items() if root not in turned.strips}, strips={**where.strips, **turned.strips}
+    )
+    steps += turned.steps
     busy = {name: work(graph.stages[name], sizes) for name in graph.stages}
     for root, depth in where.shared.items():
         steps += prefetches(graph, root, depth, moved, spec, sizes, decide)
