@@ -74,3 +74,14 @@ def test_grey_fits_a_byte_and_one_more_does_not() -> None:
     grey = Binary(op="shr", a=total, b=Const(value=14, dtype=I32), dtype=I32)
     assert value_range(grey) == (0, 255) and fits(grey, U8)
     assert not fits(Binary(op="add", a=grey, b=Const(value=1, dtype=I32), dtype=I32), U8)
+
+
+def test_an_operand_that_occurs_several_times() -> None:
+    """What a weight takes from one value it gives to the other; a square is not linear, so only its factors' ranges count."""
+    a, b, w = (Cast(a=Load(tensor=name, index=(Var(name="i"),), dtype=U8), dtype=I32) for name in "abw")
+    rest = binary("sub", Const(value=255, dtype=I32), w)
+    blend = binary("add", binary("mul", a, w), binary("mul", b, rest))
+    assert value_range(blend) == (0, 255 * 255)
+    assert value_range(binary("sub", a, a)) == (0, 0)
+    assert value_range(binary("mul", binary("sub", a, b), binary("sub", a, b))) == (-(255**2), 255**2)
+    assert value_range(binary("floordiv", blend, Const(value=255, dtype=I32))) == (0, 255)
