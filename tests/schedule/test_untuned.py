@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import ml_dtypes
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from tridsl.ir.op import Tensor
 from tridsl.ir.walk import walk
 from tridsl.schedule.automatic import automatic
 from tridsl.schedule.steps import Pack, Split, Step, StoreIn, Vector
+from tridsl.structs import replace
 
 STENCIL = """op f(x: f32[M, N]) -> y: f32[M - 2, N - 2] {
   y[i, j] = x[i, j] + x[i + 1, j + 1] + x[i + 2, j + 2]

@@ -8,14 +8,13 @@ Exact: every value on the way is one of the narrow type's.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import I16, U16, DType
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Select, Unary
 from tridsl.ir.loop import Accumulate, Kernel, Store
 from tridsl.ir.value_ranges import fits
 from tridsl.ir.walk import rewrite
+from tridsl.structs import replace
 
 NARROW = (U16, I16)
 """Types to compute in, the first that holds all values."""
@@ -58,12 +57,18 @@ def _in(value: Expr, dtype: DType) -> Expr | None:
         case Cast(a=a) if a.dtype.is_integer and fits(a, dtype):
             return a if a.dtype == dtype else replace(value, dtype=dtype)
         case Binary(op=op) if op in OPERATIONS:
-            a, b = _in(value.a, dtype), _in(value.b, dtype)
-            return None if a is None or b is None else replace(value, a=a, b=b, dtype=dtype)
+            both = _all_in((value.a, value.b), dtype)
+            return None if both is None else replace(value, a=both[0], b=both[1], dtype=dtype)
         case Select():
-            a, b = _in(value.a, dtype), _in(value.b, dtype)
-            return None if a is None or b is None else replace(value, a=a, b=b, dtype=dtype)
+            both = _all_in((value.a, value.b), dtype)
+            return None if both is None else replace(value, a=both[0], b=both[1], dtype=dtype)
         case Unary(op="neg" | "abs"):
-            a = _in(value.a, dtype)
-            return None if a is None else replace(value, a=a, dtype=dtype)
+            one = _all_in((value.a,), dtype)
+            return None if one is None else replace(value, a=one[0], dtype=dtype)
     return None
+
+
+def _all_in(values: tuple[Expr, ...], dtype: DType) -> list[Expr] | None:
+    found = [_in(value, dtype) for value in values]
+    known = [value for value in found if value is not None]
+    return known if len(known) == len(values) else None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.ir.expr import Load
 from tridsl.ir.op import Op, Tensor
 from tridsl.ir.strides import memory_order
 from tridsl.ir.walk import rewrite
+from tridsl.structs import replace
 
 
 def in_memory_order(op: Op) -> Op:

@@ -9,13 +9,13 @@ read the copy:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from tridsl.ir.expr import Load, Var
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, unit_stride_axis
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.maps import LINE_BYTES, SHORTEST, STRETCH
 from tridsl.schedule.steps import At, Order, Pack, Split, Step, StoreIn, Vector
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
