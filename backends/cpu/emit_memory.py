@@ -174,6 +174,11 @@ def load_lanes(frame: Frame, place: Place, access: Access, mask: Value | None) -
         if mask is None and span <= WIDEST_SPAN * lanes:
             wide = _load_vector(frame, place, access, low, span, None)
             return shuffle(frame.builder, wide, relative)
+        if frame.chip.masks and span <= WIDEST_SPAN * lanes and len(set(relative)) == lanes:
+            # Of the span only the lanes' own elements are read.
+            lane_of = {offset: lane for lane, offset in enumerate(relative)}
+            own = shuffle(frame.builder, mask, [lane_of.get(offset, lanes) for offset in range(span)], constant(mask.type, 0))
+            return shuffle(frame.builder, _load_vector(frame, place, access, low, span, own), relative)
     pointers = _lane_pointers(frame, place, access)
     every = mask if mask is not None else constant(ir.VectorType(BIT, lanes), 1)
     vector = ir.VectorType(kind, lanes)

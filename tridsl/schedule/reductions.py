@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from math import ceil, log2, prod
 
 from tridsl.devices.spec import DeviceSpec
+from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Boundary, Cast, Const, Load, Var
 from tridsl.ir.op import Reduce
 from tridsl.ir.walk import variables, walk
@@ -25,6 +26,8 @@ UNKNOWN = 1024
 """Points of an axis whose size is not known: enough for every choice that needs many."""
 BROADCAST, PACKING = 0.5, 4.0
 """Costs beside that of a contiguous load: an element for all lanes; an element's share of a panel's copy, per use of the panel."""
+WIDEST_STEP, SHUFFLED = 4, 1
+"""Elements between lanes up to which wide loads cost less than an access for each, and what picking the elements out of them costs."""
 TALLEST_TILE = 8
 """Rows of a register tile: with two vectors in a row enough chains to hide an addition's latency (8) twice."""
 FREE_REGISTERS = 8
@@ -100,6 +103,8 @@ def _candidates(
                 cost += BROADCAST
             elif axis in unit_stride_axes(load):
                 cost += 1
+            elif (step := _step(load, axis)) is not None:
+                cost += step + SHUFFLED
             else:
                 reuse = prod(size[a] for a in axes if a not in _mentioned(load))
                 copied = 1 + lanes * PACKING / reuse
@@ -113,6 +118,14 @@ def _candidates(
         combined = len(stage.reducer.dtypes) * (2 * log2(max(lanes, 2)) + 4) / terms if axis in over else 0.0
         found.append(Lanes(axis=axis, cost=cost / used + combined, packed=tuple(packed)))
     return found
+
+
+def _step(load: Load, axis: str) -> int | None:
+    """Elements from one lane's to the next, where these are few enough to be read by wide loads and picked out of them."""
+    if load.boundary is not None or any(axis in variables(i) for i in load.index[:-1]):
+        return None
+    step = normal_form(load.index[-1]).coefficient(axis)
+    return step if step is not None and 1 < step <= WIDEST_STEP else None
 
 
 def _mentioned(load: Load) -> frozenset[str]:
