@@ -12,6 +12,7 @@ import pytest
 from tridsl.diagnostics import TriError
 from tridsl.ir.evaluate import evaluate_kernel, evaluate_op
 from tridsl.ir.loop import For
+from tridsl.ir.printer import print_kernel
 from tridsl.ir.walk import walk
 
 _spec = importlib.util.spec_from_file_location("schedule_programs", Path(__file__).with_name("programs.py"))
@@ -67,6 +68,13 @@ def test_means_what_it_meant(monoid: str, directives: str) -> None:
     op = programs.op_of(monoid + ROWS)
     for sizes in SIZES if monoid == SOFTMAX else SIZES[:2]:
         programs.check_same(op, programs.steps_of(op, directives), sizes)
+
+
+def test_states_of_unknown_sizes_are_as_large_as_the_part_that_is_computed() -> None:
+    """Two reads of one state in a loop that may be empty are no two such loops."""
+    op = programs.op_of(SOFTMAX + ROWS)
+    text = print_kernel(programs.scheduled(op, programs.steps_of(op, "O.split(q, 3)\n O.wsum.at(O, q.o)")))
+    assert "alloc O.l: f32[1, 3] in l1" in text and "alloc O.o: f32[1, 3, E] in l1" in text
 
 
 def test_without_shared_axes_and_with_a_running_minimum() -> None:

@@ -62,6 +62,11 @@ SUMS = """op sums(x: i32[M, N]) -> z: i32[M] {
   z[i] = sum[j](x[i, j] ^ 5) * 2
 }
 """
+PARTS = """op parts(x: i32[M, B, K]) -> y: i32[M] {
+  s[i, b] = sum[k](x[i, b, k])
+  y[i]    = sum[b](s[i, b] * 3)
+}
+"""
 SQUARE = [{"M": m, "N": n, "K": k} for m, n, k in ((7, 13, 5), (4, 1, 16), (3, 33, 0), (0, 5, 3))]
 IMAGE = [{"H": h, "W": w} for h, w in ((1, 1), (2, 7), (13, 33), (17, 5))]
 LINES = [{"R": r, "N": n} for r, n in ((1, 1), (3, 37), (13, 2), (2, 64))]
@@ -92,6 +97,7 @@ LEGAL = [
     (ROWS, "y.sum.tile(r=4, k=8)\n e.split(r, 5)\n m.at(e, r.i)", LINES, CPU),
     (TURNED, "y.order(j, i)\n y.split(i, 4)\n y.sum.at(y, j)", [{"K": 5, "N": 5}, {"K": 9, "N": 3}, {"K": 0, "N": 2}], CPU),
     (SUMS, "z.split(i, 8)\n z.sum.slide(z, i.o)\n z.sum.split(i, 64)", [{"M": 5, "N": 7}, {"M": 19, "N": 2}], CPU),
+    (PARTS, "s.at(y, b)\n y.split(b, 4)\n y.vector(b.i)", [{"M": 2, "B": 8, "K": 1}, {"M": 3, "B": 7, "K": 5}], CPU),
     (GATHER, "ids.pack(at=n)\n t.pack(at=n)", [{"V": 5, "N": 7}], CPU),
 ]
 

@@ -80,11 +80,16 @@ def _reduced_loops(s: loop.Accumulate, scope: Scope) -> Iterator[str]:
         for around in scope.loops[declared.loops if declared else 0 :]:
             most = around.extent.value if isinstance(around.extent, Const) else around.bound
             once = most is not None and most <= 1
-            if around.var in mentioned and around.reduce:
+            if around.var in mentioned and around.reduce and not _combines(around):
                 yield f"{target.tensor} is indexed with {around.var}, which is marked as reduced"
             repeats = around.var not in mentioned and not (around.reduce or around.carried or once or _starts(around, target) or _chosen(around, s))
             if repeats and around.kind not in ("lane", "subgroup"):
                 yield f"{around.var} repeats an accumulation into {target.tensor} and is neither reduced nor carried"
+
+
+def _combines(around: loop.For) -> bool:
+    """Whether a reduced loop combines into a place that does not move with it (beside targets of its own in each iteration)."""
+    return any(around.var not in variables(t.index) for n in walk(around.body) if isinstance(n, loop.Accumulate) for t in n.targets)
 
 
 def _chosen(around: loop.For, s: loop.Accumulate) -> bool:

@@ -93,8 +93,8 @@ def _part(kernel: Kernel, axis: int, extent: Expr, reads: list[Read], path: tupl
     count = simplify_index(fold_ranges(simplify_index(add(sub(high, low), index(1))), outer))
     if low == index(0) and (equal(count, extent) or equal(high, sub(extent, index(1)))):
         return _whole(extent)
-    empty = [v for read in reads for v in set(_empty_loops(read.around, outer)) & variables(read.load.index[axis])]
-    if not certain or len(empty) > 1:
+    several = any(len(set(_empty_loops(read.around, outer)) & variables(read.load.index[axis])) > 1 for read in reads)
+    if not certain or several:  # two loops that are empty at once bring the ends further apart than by one
         count = fold_ranges(binary("max", count, index(0)), outer)
     limit = int(count.value) if isinstance(count, Const) else interval(add(sub(last, first), index(1)), outer)[1]
     if limit is None and any(loop.var in variables(count) for loop in path):
