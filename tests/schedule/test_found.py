@@ -142,6 +142,7 @@ ILLEGAL = [
     (GATHER, 'y.split(n, 4).bind(n.i="lane.x")\n ids.store(l1, at=n.i)\n t.store(shared, at=n.i)', "E0412"),
     (GATHER, "t.pipeline(1, at=n)", "E0418"),
     (MATMUL, "C.split(k, 4)\n B.pack(at=k.o)\n B.pipeline(2, at=j)", "E0418"),
+    (SUMS, 'z.split(i, 2)\n z.bind(i.o="group.x", i.i="lane.y")\n x.store(shared, at=i)\n z.sum.at(z, i.i)', "E0412"),
     (COMPOSE, "y.compose.parallel(j)", "E0408"),
     (KEPT, "y.split(i, 4)\n y.vector(i.o)", "E0408"),
 ]

@@ -6,7 +6,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.affine import equal, simplify_index
 from tridsl.ir.expr import Const, Load, Var, add, index, sub
-from tridsl.ir.loop import Alloc, Block, Buffer, For, If, Kernel, Ref, Stmt
+from tridsl.ir.loop import Alloc, Block, Buffer, Copy, For, If, Kernel, Ref, Stmt
 from tridsl.ir.walk import rewrite, substitute, walk
 from tridsl.schedule.nest import (
     axis_of,
@@ -21,6 +21,7 @@ from tridsl.schedule.nest import (
     unknown_stage,
     written,
 )
+from tridsl.schedule.pack import LANES
 from tridsl.schedule.regions import Region, agreed, declared_as, reads_of, region_read, targets_of
 from tridsl.schedule.steps import At
 from tridsl.schedule.updates import behind_the_update, own_part, phase_of, updated_reads, updates
@@ -44,7 +45,7 @@ def at(kernel: Kernel, step: At, spec: DeviceSpec) -> Kernel:
 
     E0410: a reader stands outside the loop (or before it), the stage reads a parameter whose update comes first there, or it goes on with
     what another part began (the running maximum of a blocked softmax). E0411: the stage's loops were already reshaped: put `.at` first.
-    E0414: the stage is a result and must be computed whole.
+    E0412: it has a panel that lanes share, and would stand inside lanes. E0414: the stage is a result and must be computed whole.
     """
     stage = step.stage
     target = find_loop(kernel, step.consumer, step.axis, step.span)
@@ -102,6 +103,11 @@ def check_place(kernel: Kernel, path: tuple[For, ...], block: Block, names: froz
             step.span,
             help=f"leave `{axis_of(loop.var)}` of `{step.stage}` serial",
         )
+    if any(loop.kind in LANES for loop in path) and any(isinstance(n, Copy) and n.cooperative for s in block for n in walk(s)):
+        raise error(
+            "E0412", f"`{step.stage}` shares a panel, which the lanes of `{step.consumer}` would each have made alone", step.span,
+            help=f"put `.at(…)` of `{step.stage}` before `.store(shared, …)`",
+        )  # fmt: skip
     shared = names & frozenset().union(*(written(s) for p in kernel.phases for s in p.body))
     if shared:
         raise error(
