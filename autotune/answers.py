@@ -10,7 +10,6 @@ rounds at another bit than BT.601 in 14 bits does, which moves a pixel across a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from tridsl.dtypes import BF16, F16, F32, F64, DType
 from tridsl.ir.op import Op, Scan, Tensor
+from tridsl.structs import dataclass
 
 TOLERANCE: dict[DType, float] = {F64: 1e-12, F32: 1e-5, F16: 2e-3, BF16: 1.6e-2}
 """Largest error by element type: torch.testing's defaults for 16 bits; for f32 its absolute one, which a sum of some thousand terms keeps."""

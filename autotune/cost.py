@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from tridsl.autotune.footprints import Leaf, leaves, loaded, operations
 from tridsl.devices.spec import DeviceSpec
@@ -18,6 +17,7 @@ from tridsl.ir.affine import evaluate_index
 from tridsl.ir.loop import Kernel
 from tridsl.ir.op import Op, Tensor
 from tridsl.schedule.analyse import axes_of, over_of, points, values_of
+from tridsl.structs import dataclass
 
 ISSUE_PER_SECOND = 3e9
 """Vector multiply-adds per second of one core whose peak is not known: one per cycle at 3 GHz. An assumption."""

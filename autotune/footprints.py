@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.dtypes import BOOL, F32, INDEX, DType, compute_type
@@ -13,6 +13,7 @@ from tridsl.ir.expr import Binary, Boundary, Call, Cast, Const, Expr, Lead, Load
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Copy, For, If, Kernel, Mma, Ref, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import children, variables, walk
+from tridsl.structs import dataclass, replace
 
 LINE_BYTES = 64
 CALL_WEIGHT, DIVISION_WEIGHT = 20.0, 8.0

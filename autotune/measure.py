@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -52,6 +52,7 @@ from tridsl.ir.op import Op, Scalar
 from tridsl.passes.specialise import Specialisation
 from tridsl.schedule.analyse import axes_of, over_of, points
 from tridsl.schedule.steps import Schedule
+from tridsl.structs import dataclass
 
 VERSION = "3"
 """Of how things are measured: part of every trial, and changed whenever times would come out otherwise."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from tridsl.dtypes import NUMPY_TYPES
 from tridsl.ir.affine import evaluate_index
 from tridsl.ir.op import Op, Tensor
 from tridsl.ir.packings import bytes_of, is_packed
+from tridsl.structs import replace
 
 
 def layouts_of(op: Op) -> dict[str, str]:

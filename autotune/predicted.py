@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.autotune.cost import Cost, predict
 from tridsl.autotune.measure import Subject
 from tridsl.backend import load_backend
 from tridsl.pipeline import SCHEDULE, TO_KERNEL, Build, run
 from tridsl.schedule.steps import Schedule
+from tridsl.structs import replace
 
 
 class Predictor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from random import Random
 from statistics import fmean, median
@@ -21,6 +21,7 @@ from tridsl.autotune.space import Point, Space, listed_space
 from tridsl.autotune.stats import log_ratios, spread
 from tridsl.diagnostics import error
 from tridsl.dtypes import DTYPES, DType
+from tridsl.structs import dataclass
 
 FORMAT = 1
 

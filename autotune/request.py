@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import Any, Literal, Protocol
 
 from tridsl.autotune.measure import Subject
@@ -16,6 +16,7 @@ from tridsl.personality.evidence import Key, Trial, meaning
 from tridsl.personality.fingerprint import Fingerprint
 from tridsl.personality.keys import key_of
 from tridsl.schedule.steps import Schedule
+from tridsl.structs import dataclass, replace
 from tridsl.syntax.nodes import ScheduleBlock
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from random import Random
 from statistics import median
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from tridsl.autotune.correction import Correction, Encoding
 from tridsl.autotune.space import Point, Space
 from tridsl.diagnostics import error
 from tridsl.schedule.values import Value
+from tridsl.structs import dataclass
 
 Predict = Callable[[Point], float | None]
 """Predicted seconds of a point; None where its schedule is not legal."""

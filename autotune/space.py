@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
 
@@ -22,6 +21,7 @@ from tridsl.schedule.steps import Schedule
 from tridsl.schedule.text import block_steps, known_names, serves
 from tridsl.schedule.tunables import legal, parameters
 from tridsl.schedule.values import Value
+from tridsl.structs import dataclass, replace
 from tridsl.syntax.nodes import Require, ScheduleBlock
 
 Point = tuple[tuple[str, Value], ...]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist, median
+
+from tridsl.structs import dataclass
 
 LEAST_FLOOR = 0.002
 """Differences below this (0.2%) are never called one: two links of the same code differ by as much."""

@@ -14,7 +14,6 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
@@ -29,6 +28,7 @@ from tridsl.ir.op import Op, Role, Scalar
 from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import Build, build
 from tridsl.schedule.steps import Schedule
+from tridsl.structs import dataclass
 
 Number = bool | int | float
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from tests.autotune.kernels import cpu
 from tests.bench.replay import subjects
 from tests.bench.replay.compare import report
-from tests.bench.replay.record import record, space_of
+from tests.bench.replay.record import chip_of, main, record, space_of
 from tests.bench.replay.subjects import SUBJECTS, Recorded, name_of, op_of
 from tridsl.autotune.measure import Limits
 from tridsl.autotune.replay import read
@@ -34,8 +35,14 @@ def test_a_space_is_recorded_in_two_goes(tmp_path: Path) -> None:
     assert len(second.ratios) == 3 and set(first.ratios) < set(second.ratios)
     assert all(p in space_of(TINY, {"N": 64}, device.spec) for p in second.ratios)
     assert second.header.op == "stdlib:saxpy" and second.header.chip["vector_bits"] == device.spec.vector_bits
+    assert chip_of(second.header) == device.spec
     with pytest.raises(SystemExit, match="another (software|threads)"):
         record(TINY, {"N": 64}, path, device, 3, 2, end, LIMITS)
+
+
+def test_the_list_says_what_is_left_of_a_recording(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list", "rmsnorm-f32-64x512"]) == 0
+    assert re.search(r"points; recorded 216, of which \d+ are points of today's space there", capsys.readouterr().out)
 
 
 def test_subjects_are_many_and_named_apart() -> None:

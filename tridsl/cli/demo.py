@@ -7,7 +7,6 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from tridsl.diagnostics import TriError, error
 from tridsl.ir.evaluate import evaluate_op, infer_sizes
 from tridsl.personality.belief import percent
 from tridsl.personality.store import Store
+from tridsl.structs import dataclass
 
 THRESHOLD = 40
 """Of the Laplacian, of 1020: what the eye calls an edge in a photograph."""

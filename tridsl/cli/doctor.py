@@ -10,7 +10,7 @@ import re
 import resource
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from tridsl.cli.settings import Settings
 from tridsl.devices.spec import load_chip
 from tridsl.diagnostics import TriError
 from tridsl.runtime.artifacts import Artifacts
+from tridsl.structs import dataclass
 
 EXTRAS: dict[str, tuple[str, str]] = {
     "vulkan": ("the GPU", "vulkan"),

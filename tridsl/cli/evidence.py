@@ -6,7 +6,6 @@ import errno
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from tridsl.personality.candidate import Candidate, TypeName
 from tridsl.personality.evidence import Key, Pin, Trial
 from tridsl.personality.lines import Skipped
 from tridsl.personality.store import Store
+from tridsl.structs import dataclass, replace
 
 SHORT = 8
 """Hexadecimal digits of a candidate's identity that tables show; `pin` takes any number from `LEAST` on."""

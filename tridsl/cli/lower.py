@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from tridsl.ir.serial import from_json, to_json
 from tridsl.passes.specialise import Specialisation
 from tridsl.program.compose import with_constants
 from tridsl.schedule.text import text_schedule
+from tridsl.structs import dataclass, replace
 from tridsl.syntax.format import format as format_module
 from tridsl.syntax.nodes import Module
 from tridsl.syntax.parse import parse

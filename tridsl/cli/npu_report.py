@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from hashlib import sha256
 from importlib import metadata
 from typing import Any
@@ -24,6 +24,7 @@ from tridsl.cli.doctor import npu_parts
 from tridsl.cli.output import OK, OUR_BUG, Report
 from tridsl.cli.settings import Settings
 from tridsl.diagnostics import TriError
+from tridsl.structs import dataclass
 
 GENERATIONS = ("aie2", "aie2p")
 HASH_DIGITS = 12

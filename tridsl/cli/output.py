@@ -7,11 +7,11 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from tridsl.cli.settings import Settings
 from tridsl.diagnostics import Diagnostic, TriError
+from tridsl.structs import dataclass
 
 OK, USER, USAGE, NOTHING_MEASURED, OUR_BUG, INTERRUPTED, NO_READER = 0, 1, 2, 3, 70, 130, 141
 """Exit statuses. 70 is EX_SOFTWARE of sysexits.h; 130 and 141 are what a shell reports for SIGINT and SIGPIPE."""

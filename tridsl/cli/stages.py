@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from tridsl.ir.evaluate import KernelFault, evaluate_kernel, evaluate_op
 from tridsl.ir.loop import Kernel
 from tridsl.ir.op import Op, Tensor
 from tridsl.schedule.text import text_schedule
+from tridsl.structs import replace
 
 Arguments = Mapping[str, Any]
 

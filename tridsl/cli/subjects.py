@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from tridsl import stdlib
@@ -21,6 +20,7 @@ from tridsl.diagnostics import error
 from tridsl.ir.op import Scalar
 from tridsl.program.compose import with_constants
 from tridsl.program.realise import default_threads
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

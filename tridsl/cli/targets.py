@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from tridsl.ir.printer import print_expr
 from tridsl.ir.walk import variables
 from tridsl.program.realise import Realiser
 from tridsl.runtime.artifacts import Artifacts
+from tridsl.structs import dataclass, replace
 from tridsl.syntax.nodes import Operation
 
 Arrays = Mapping[str, NDArray[Any]]

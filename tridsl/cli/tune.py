@@ -6,7 +6,6 @@ import re
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Self
 
 from rich.console import Console
@@ -22,6 +21,7 @@ from tridsl.cli.targets import services_for
 from tridsl.diagnostics import Diagnostic, TriError, error
 from tridsl.personality.belief import duration, percent
 from tridsl.personality.store import Store
+from tridsl.structs import dataclass
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 LINE_SECONDS = 5.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -39,6 +38,7 @@ from tridsl.personality.store import Store
 from tridsl.schedule.automatic import unused_answers
 from tridsl.schedule.shipped import row_for
 from tridsl.schedule.text import text_schedule
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tridsl.ir.expr import Load
 from tridsl.ir.loop import Accumulate, Append, Block, For, Store
 from tridsl.ir.walk import variables, walk
+from tridsl.structs import dataclass
 
 
 def scan_of(loop: For) -> Accumulate | None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -23,6 +22,7 @@ from tridsl.personality.candidate import Candidate
 from tridsl.personality.estimate import Z95, Estimates, Interval, estimate
 from tridsl.personality.evidence import FAILURES, Outcome, Trial
 from tridsl.personality.fingerprint import Fingerprint, Hashes, changes, compare_hashes, grade
+from tridsl.structs import dataclass
 
 VERSION = 1
 """Changes whenever the same evidence would give another answer."""

@@ -15,7 +15,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -28,6 +28,7 @@ from tridsl.personality.journal import better
 from tridsl.personality.lines import FORMAT, Skipped, Unusable, judge, pieces
 from tridsl.personality.lines import write as write_line
 from tridsl.personality.store import Store
+from tridsl.structs import dataclass
 
 MAGIC = "tridsl personality"
 LARGEST = 1 << 30

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import replace
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
@@ -17,6 +16,7 @@ from tridsl.ir.op import Op
 from tridsl.ir.serial import to_json
 from tridsl.personality.candidate import Candidate, Name, Whole
 from tridsl.personality.fingerprint import Facts, Fingerprint, Hashes
+from tridsl.structs import replace
 
 Outcome = Literal["ok", "compile_error", "wrong_result", "timeout", "crash", "device_lost", "skipped"]
 """`skipped`: not run, for a reason that is no fault of the candidate (no time left, refused by a bound)."""

@@ -12,11 +12,12 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from tridsl.personality.evidence import Record
 from tridsl.personality.lines import Piece, Skipped, Unusable, judge, pieces
+from tridsl.structs import dataclass
 
 PATIENCE_SECONDS = 10.0
 """How long a writer waits for the lock: a holder needs milliseconds, unless it was stopped."""

@@ -7,7 +7,6 @@ share the panels of B, rows those of A (the whole-array scheme of mlir-aie). m, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from tridsl.devices.array_model import Product, kernel_macs, peak_macs, seconds
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
@@ -20,6 +19,7 @@ from tridsl.schedule.analyse import Graph, axes_of, extent_of, pointwise, values
 from tridsl.schedule.contraction import Factors, roles_of
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import At, Bind, Intrin, Order, Split, Step, StoreIn, Tile, Unroll, Vector
+from tridsl.structs import dataclass, replace
 
 EXPANSION = 2
 """Blocks of the result along each side that a core's accumulators hold: each loaded block of a factor is used twice."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.diagnostics import error
 from tridsl.dtypes import DType
 from tridsl.ir.expr import Cast, Expr, Load
 from tridsl.ir.loop import Accumulate, Alloc, Buffer, Kernel, Ref, Store
 from tridsl.ir.walk import rewrite, walk
 from tridsl.schedule.steps import StoreIn
+from tridsl.structs import replace
 
 
 def narrow(kernel: Kernel, buffers: tuple[Buffer, ...], step: StoreIn) -> Kernel:

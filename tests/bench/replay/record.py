@@ -26,7 +26,7 @@ import msgspec
 from tests.bench.replay.subjects import SUBJECTS, Recorded, name_of, op_of
 from tridsl.autotune.measure import VERSION, Bench, Failure, Limits, Runner, Subject
 from tridsl.autotune.predicted import Predictor
-from tridsl.autotune.replay import FORMAT, Header, Line, decode_point, encode_point
+from tridsl.autotune.replay import FORMAT, Header, Line, decode_point, encode_point, read
 from tridsl.autotune.space import Point, Space, automatic_space, describe
 from tridsl.backend import Device, load_backend
 from tridsl.devices.spec import DeviceSpec
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.list:
         for subject, shape in wanted:
             space = space_of(subject, shape, device.spec)
-            print(f"{name_of(subject, shape):32} {len(space.listing(20_000) or ()):6} points")
+            print(f"{name_of(subject, shape):32} {len(space.listing(20_000) or ()):6} points{_recorded(subject, shape, given.folder)}")
         return 0
     if given.predict:
         for subject, shape in wanted:
@@ -188,6 +188,21 @@ def _facts(spec: DeviceSpec) -> dict[str, Any]:
     """Everything the space and the prediction depend on."""
     known = {f.name: getattr(spec, f.name) for f in fields(spec)}
     return {n: sorted(v) if isinstance(v, frozenset) else list(v) if isinstance(v, tuple) else v for n, v in known.items() if v not in (None, ())}
+
+
+def chip_of(header: Header) -> DeviceSpec:
+    """The chip of a recording, from the facts that its header keeps."""
+    return DeviceSpec(**{n: frozenset(v) if n == "features" else tuple(v) if isinstance(v, list) else v for n, v in header.chip.items()})
+
+
+def _recorded(subject: Recorded, shape: Mapping[str, int], folder: Path) -> str:
+    """How many points a recording has, and for how many of them today's scheduler still asks on that chip."""
+    path = folder / f"{name_of(subject, shape)}.jsonl"
+    if not path.exists():
+        return ""
+    recording = read(path)
+    space = space_of(subject, shape, chip_of(recording.header))
+    return f"; recorded {len(recording.ratios)}, of which {sum(p in space for p in recording.ratios)} are points of today's space there"
 
 
 def _commit() -> str:

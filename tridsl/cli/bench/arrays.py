@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tridsl.devices.spec import DeviceSpec
+from tridsl.structs import replace
 
 Set = tuple[dict[str, Any], tuple[Any, ...]]
 """Arguments by name, and arrays for the results."""

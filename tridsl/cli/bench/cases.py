@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from tridsl.check.sizes import Number
 from tridsl.cli.targets import Given, Target
@@ -12,6 +12,7 @@ from tridsl.dtypes import DTYPES, DType
 from tridsl.ir.op import Op, Reduce
 from tridsl.schedule.analyse import points
 from tridsl.schedule.contraction import is_contraction
+from tridsl.structs import dataclass
 from tridsl.syntax.nodes import BenchBlock, Name, Prefix
 from tridsl.syntax.nodes import Number as NumberNode
 

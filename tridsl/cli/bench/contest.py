@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from tridsl.dtypes import NUMPY_TYPES, TRIT
 from tridsl.ir.evaluate import evaluate_op
 from tridsl.ir.op import Op, Scalar
 from tridsl.schedule.analyse import work
+from tridsl.structs import dataclass, replace
 
 ORACLE_WORK = 2_000_000_000
 """Scalar operations up to which the interpreter is the reference where there is no formula."""

@@ -12,7 +12,8 @@ peer is not installed, the best of the table's peers that is here takes its plac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from tridsl.structs import dataclass
 
 UNITS: dict[str, float] = {"ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "ns/pixel": 1e-9, "ns/element": 1e-9}
 """Units that are times, in seconds. Every other unit is a ratio or a rate, and more is better."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from tridsl.cli.bench.session import Session
 from tridsl.cli.targets import services_for
 from tridsl.diagnostics import TriError
 from tridsl.dtypes import BF16, F32, I8, I16, TRIT, DType
+from tridsl.structs import dataclass, replace
 
 US = "tridsl"
 ARITHMETIC: dict[DType, str] = {F32: "fma", BF16: "bf16", I8: "vnni", TRIT: "vnni", I16: "vnni16"}

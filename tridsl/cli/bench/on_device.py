@@ -7,7 +7,7 @@ Ours, theirs and the copies take turns. What a call costs besides, its transfers
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field
 from typing import Any, Self
 
 import numpy as np
@@ -31,6 +31,7 @@ from tridsl.dtypes import NUMPY_TYPES
 from tridsl.ir.affine import evaluate_index
 from tridsl.ir.expr import Var
 from tridsl.ir.op import Op, Scalar, Tensor
+from tridsl.structs import dataclass, replace
 
 REGIME = "device"
 ROUNDS = 3

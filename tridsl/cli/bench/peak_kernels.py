@@ -6,7 +6,8 @@ Every kernel is `probe(slots, threads)` with the slots x, y, n, rounds: two poin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

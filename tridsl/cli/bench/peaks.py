@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from tridsl.cli.bench.sampling import Call, Reading
 from tridsl.dtypes import F32
 from tridsl.ir.expr import Var
 from tridsl.ir.op import Tensor
+from tridsl.structs import dataclass
 
 CHAIN_LENGTH = 1 << 19
 """Instructions of one chain in a call: some milliseconds. Behind a stream through memory the clock needs a part of one to come up

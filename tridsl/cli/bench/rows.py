@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Literal
 
@@ -11,6 +10,7 @@ from tridsl.cli.bench.cases import Case
 from tridsl.cli.bench.goals import GOALS, GPU_GOALS, RATES, UNITS, Goal
 from tridsl.diagnostics import error
 from tridsl.dtypes import BF16, F16, F32, I8, I16, DType
+from tridsl.structs import dataclass, replace
 
 Regime = Literal["hot", "cold"]
 REGIMES: tuple[Regime, ...] = ("hot", "cold")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from resource import RUSAGE_SELF, getrusage
 from time import perf_counter_ns, process_time_ns
 
 import numpy as np
+
+from tridsl.structs import dataclass
 
 SAMPLES = 30
 LEAST_NANOSECONDS = 300_000

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tridsl.backend import Device
 from tridsl.cli.bench.peaks import Peaks
 from tridsl.cli.bench.rows import REGIMES, Regime, Row
 from tridsl.cli.settings import Settings
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tridsl.personality.belief import Winner
 from tridsl.personality.bundle import Bundle
 from tridsl.personality.evidence import Forget, Key, Pin, Record, Trial, subject_of
 from tridsl.personality.fingerprint import Fingerprint
+from tridsl.structs import dataclass
 
 STORE = "."
 """How this machine's store is named among bundles."""

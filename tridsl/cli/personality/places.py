@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import msgspec
 
@@ -18,6 +17,7 @@ from tridsl.personality.fingerprint import Fingerprint, Hashes, compare_hashes
 from tridsl.personality.keys import here
 from tridsl.personality.store import Store
 from tridsl.program.realise import default_threads
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

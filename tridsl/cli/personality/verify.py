@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from tridsl.cli.evidence import count, key_data, open_store, report, skipped_data, winner_data
@@ -12,6 +11,7 @@ from tridsl.cli.personality.commands import command_of
 from tridsl.cli.personality.places import Place, places
 from tridsl.cli.settings import Settings
 from tridsl.cli.targets import services_for
+from tridsl.structs import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
