@@ -15,7 +15,7 @@ from tridsl.backends.npu.lower_program import Program, is_accumulator
 from tridsl.devices.array_model import PASS_CYCLES, peak_macs, slowness
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import ArraySpec
-from tridsl.dtypes import F32
+from tridsl.dtypes import BF16, F32
 from tridsl.ir.expr import Binary, Call, Cast, Const, Load, Select, Unary
 from tridsl.ir.loop import Accumulate, Block, For, If, Mma, Store
 from tridsl.ir.walk import walk
@@ -142,6 +142,8 @@ def _operations(node: object) -> float:
     match node:
         case Load() | Const():
             return 0
+        case Binary(op="mul", a=Cast(a=Load(dtype=x)), b=Cast(a=Load(dtype=y))) if x == y == BF16:
+            return 1
         case Binary(op="mul" | "div" as op, a=a, b=b, dtype=dtype):
             own = (EMULATED_PRODUCT if dtype == F32 else 1) * (1 if op == "mul" else 5)
             return own + _operations(a) + _operations(b)

@@ -53,6 +53,13 @@ template <unsigned N> inline aie::vector<bfloat16, N> narrow(const aie::vector<f
 }""",
         ),
         Helper(
+            name="product_of_narrow",
+            text="""// bf16 times bf16: exact in f32.
+template <unsigned N> inline aie::vector<float, N> product_of_narrow(const aie::vector<bfloat16, N> &a, const aie::vector<bfloat16, N> &b) {
+  return aie::mul(a, b).template to_vector<float>();
+}""",
+        ),
+        Helper(
             name="reciprocal",
             text="""// 1/x: the table's approximation and two steps of Newton's method; what the steps cannot follow (0, inf, NaN) is the table's answer.
 template <unsigned N> inline aie::vector<float, N> reciprocal(const aie::vector<float, N> &x) {

@@ -43,8 +43,10 @@ VECTOR_BITS = 512
 WRITTEN_OUT = 8
 """Iterations up to which a loop of a register tile is written out, and vectors up to which a nest is."""
 
+BFP16 = "AIE_API_EMULATE_BFLOAT16_MMUL_WITH_BFP16"
+"""The AIE API's switch for `Intrinsic.shares_exponent`: one for the whole text, which has one product."""
 HEADER = """// {name}: kernels for AMD AI Engine ({generation}), written by tridsl. Not compiled by Peano and not run on an NPU by its authors.
-#include <aie_api/aie.hpp>
+{defined}#include <aie_api/aie.hpp>
 #include <stdint.h>
 """
 
@@ -60,7 +62,8 @@ def kernel_text(laid: Laid, spec: DeviceSpec) -> str:
         blocks |= frame.blocks
         texts.append("\n".join(frame.lines))
     aliases = [_alias(INTRINSICS[name]) for name in sorted(blocks)]
-    header = HEADER.format(name=laid.design.name, generation=laid.design.generation)
+    defined = f"#define {BFP16}\n" if any(INTRINSICS[name].shares_exponent for name in blocks) else ""
+    header = HEADER.format(name=laid.design.name, generation=laid.design.generation, defined=defined)
     assert used <= set(HELPERS)
     return "\n".join([header, *aliases, *(h.text + "\n" for h in with_needs(used)), *texts]) + "\n"
 

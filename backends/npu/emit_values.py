@@ -257,7 +257,16 @@ def _binary(frame: Frame, node: Binary, lanes: Lanes) -> str:
         rule = (FLOAT_BINARY if kind.is_float else INTEGER_BINARY).get(node.op)
     if kind not in ELEMENTS and kind != BOOL:
         rule = None
+    if node.op == "mul" and (narrow := _both_narrow(node)) is not None:
+        frame.used.add("product_of_narrow")
+        return f"product_of_narrow({', '.join(value(frame, side, lanes) for side in narrow)})"
     return _rule(frame, rule, f"`{node.op}` of {kind}", node, a=value(frame, node.a, lanes), b=value(frame, node.b, lanes))
+
+
+def _both_narrow(node: Binary) -> tuple[Expr, Expr] | None:
+    """The bf16 operands of a product in f32: the hardware multiplies them as they are, and exactly."""
+    sides = [side.a for side in (node.a, node.b) if isinstance(side, Cast) and side.a.dtype == BF16 and isinstance(side.a, Load)]
+    return (sides[0], sides[1]) if len(sides) == 2 and node.dtype == F32 else None
 
 
 def combine(frame: Frame, op: str, a: str, b: str, dtype: DType) -> str:

@@ -14,6 +14,7 @@ from tridsl.structs import dataclass
 class Intrinsic:
     """`m` x `n` x `k` multiply-accumulate; `lanes`: n is the vector width of the device (the row's n is then 1 lane).
 
+    `shares_exponent`: the k elements of a row of `a`, and of a column of `b`, are rounded to one exponent first (`ir.block_floats`).
     `rate`: which rate of the device it reaches (`arithmetic`), where its first operand's type does not say.
     `shifted`: the row that computes the same of `a` with its sign bits flipped, but for what that adds (`passes.unsigned_dots`).
     """
@@ -27,6 +28,7 @@ class Intrinsic:
     k: int
     feature: str
     lanes: bool = False
+    shares_exponent: bool = False
     rate: str = ""
     shifted: str | None = None
 
@@ -64,6 +66,9 @@ INTRINSICS: dict[str, Intrinsic] = {
         Intrinsic(name="mmul_i16_4x4x8", a=I16, b=I16, acc=I32, m=4, n=8, k=4, feature="aie2p"),
         Intrinsic(name="mmul_bf16_4x8x4", a=BF16, b=BF16, acc=F32, m=4, n=4, k=8, feature="aie2"),
         Intrinsic(name="mmul_bf16_8x8x8", a=BF16, b=BF16, acc=F32, m=8, n=8, k=8, feature="aie2p"),
+        Intrinsic(name="mmul_bfp16_8x8x8", a=BF16, b=BF16, acc=F32, m=8, n=8, k=8, feature="aie2p", shares_exponent=True, rate="bfp16"),
+        Intrinsic(name="mmul_f32_4x8x4", a=F32, b=F32, acc=F32, m=4, n=4, k=8, feature="aie2"),  # of products of bf16
+        Intrinsic(name="mmul_f32p_4x8x4", a=F32, b=F32, acc=F32, m=4, n=4, k=8, feature="aie2p"),
         Intrinsic(name="coopmat_i8_16x16x16", a=I8, b=I8, acc=I32, m=16, n=16, k=16, feature="cooperative_matrix_i8_k16"),
         # Mesa 26's software device, whose subgroups have eight lanes
         Intrinsic(name="coopmat_8x8x8", a=F16, b=F16, acc=F32, m=8, n=8, k=8, feature="cooperative_matrix_f16_8x8x8"),

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.dtypes import FLIPPED, INDEX, DType
 from tridsl.ir import kernel_values as kv
 from tridsl.ir import loop
+from tridsl.ir.block_floats import shared_exponent
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var
 from tridsl.ir.kernel_expressions import converted, expression, flat, load, operation, shared
 from tridsl.ir.kernel_writer import Place, Writer
@@ -340,6 +342,9 @@ def _copy_nest(w: Writer, s: loop.Copy) -> None:
 
 
 def _mma(w: Writer, s: loop.Mma) -> None:
+    if INTRINSICS[s.intrinsic].shares_exponent:
+        _mma_of_blocks(w, s)
+        return
     start = w.indent
     for variable, extent in s.axes:
         w.names[variable] = w.fresh("v")
@@ -349,6 +354,29 @@ def _mma(w: Writer, s: loop.Mma) -> None:
     a, b = (converted(w, expression(w, e), e.dtype, dtype) for e in (s.a, s.b))
     before = load(w, Load(tensor=s.target.tensor, index=s.target.index, dtype=dtype), 0)
     _assign(w, s.target, operation(w, "add", before, operation(w, "mul", a, b, dtype), dtype))
+    w.indent = start
+
+
+def _mma_of_blocks(w: Writer, s: loop.Mma) -> None:
+    """The operands along the sum are rounded to one exponent before they are multiplied."""
+    start = w.indent
+    w.values["shared_exponent"] = shared_exponent
+    dtype = w.places[s.target.tensor].dtype
+    *outer, (k, depth) = s.axes
+    for variable, extent in outer:
+        w.names[variable] = w.fresh("v")
+        w.line(f"for {w.names[variable]} in range({extent}):")
+        w.indent += 1
+    sides = [w.fresh("b"), w.fresh("b")]
+    w.line(f"{sides[0]}, {sides[1]} = [], []")
+    w.names[k] = w.fresh("v")
+    with w.block(f"for {w.names[k]} in range({depth}):"):
+        for side, operand in zip(sides, (s.a, s.b)):
+            w.line(f"{side}.append({converted(w, expression(w, operand), operand.dtype, dtype)})")
+    a, b = w.fresh("v"), w.fresh("v")
+    with w.block(f"for {a}, {b} in zip(shared_exponent({sides[0]}), shared_exponent({sides[1]})):"):
+        before = load(w, Load(tensor=s.target.tensor, index=s.target.index, dtype=dtype), 0)
+        _assign(w, s.target, operation(w, "add", before, operation(w, "mul", a, b, dtype), dtype))
     w.indent = start
 
 

@@ -160,12 +160,15 @@ def _row_steps(
         for n in live if n != root
     )  # fmt: skip
     room = array.core_memory_bytes - array.core_stack_bytes - SLACK_BYTES - fixed - local
-    buffers = 2 if 2 * sum(moving) <= room else 1  # rows that leave no room for the next ones
+    lone = [t.dtype.storage_bytes for t in tensors.values() if len(t.shape) == len(rows.leading)]
+    whole = max((array.granule_bytes // size for size in lone), default=1) or 1  # one element a row: transfers move words
+    buffers = 2 if 2 * whole * sum(moving) <= room else 1  # rows that leave no room for the next ones
     together = max(1, min(-(-TILE_BYTES // max(moving)), room // (buffers * sum(moving))))
+    together = -(-together // whole) * whole
     cores = cores_of_a_column(array, len(moving) - outputs + bool(fixed), outputs)
     columns = _columns(root, spec, -(-rows.count // cores), decide)
     share = -(-rows.count // (columns * cores))
-    tile = decide(f"{root}.rows", min(together, share), [n for n in (1, 2, 4, 8) if n <= together], "rows of a tile")
+    tile = decide(f"{root}.rows", min(together, -(-share // whole) * whole), [n for n in (1, 2, 4, 8) if n <= together and n % whole == 0], "rows of a tile")
     axis = rows.split
     steps: list[Step] = [Split(stage=root, axis=axis, factor=tile)]
     steps += dealt(root, f"{axis}.o", -(-rows.count // tile), columns, cores)

@@ -45,7 +45,7 @@ def contraction_npu(
         return []
     if result != name and not _follows(graph, name, result, live):
         return []
-    row = next((r for r in INTRINSICS.values() if (r.a, r.b, r.acc) == (factors.a.dtype, factors.b.dtype, stage.reducer.dtypes[0]) and r.feature in spec.features), None)
+    row = instruction_of(name, (factors.a.dtype, factors.b.dtype, stage.reducer.dtypes[0]), spec, decide)
     extents = {axis.name: extent_of(axis, sizes) or 0 for axis in (*stage.axes, *stage.over)}
     if row is None or not all(extents.values()):
         return []
@@ -70,6 +70,18 @@ def contraction_npu(
         i=i, j=j, over=over, m=m, n=n, k=k, columns=columns, rows=array.rows, extents=extents, piece=piece, sums=None if sums == row.acc else sums
     )
     return _alone(name, stage, row, shape) if result == name else _followed(graph, name, result, row, shape)
+
+
+def instruction_of(name: str, types: tuple[DType, DType, DType], spec: DeviceSpec, decide: Decider) -> Intrinsic | None:
+    """The device's matrix instruction for factors and sums of these types. One that rounds its factors to shared exponents is for the caller to choose:
+    it is many times as fast where the hardware has no other, and its products have two digits."""
+    exact, rounding = (
+        next((r for r in INTRINSICS.values() if (r.a, r.b, r.acc) == types and not r.lanes and r.feature in spec.features and r.shares_exponent is kind), None)
+        for kind in (False, True)
+    )
+    if exact is None or rounding is None:
+        return exact
+    return rounding if decide(f"{name}.shared_exponents", False, (True,), "factors are rounded to 8 bits with an exponent for every 8") else exact
 
 
 def _deep(load: Load, over: str) -> bool:

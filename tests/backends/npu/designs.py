@@ -24,6 +24,7 @@ from tridsl.backends.npu.simulate import Simulator
 from tridsl.devices.spec import DeviceSpec, load_chip
 from tridsl.dtypes import NUMPY_TYPES
 from tridsl.ir.evaluate import evaluate_op
+from tridsl.ir.loop import Kernel
 from tridsl.ir.op import Op, Scalar
 from tridsl.passes.specialise import Specialisation
 from tridsl.schedule.automatic import choose
@@ -44,6 +45,7 @@ class Subject:
     op: Op
     arguments: dict[str, Any]
     sizes: dict[str, int]
+    kernel: Kernel
     laid: Laid
     text: str
     generation: str
@@ -100,7 +102,7 @@ def subject(
     )
     seen: dict[str, Any] = {}
     pipeline.lower(op, side, until="emit", on_stage=lambda stage, value, seconds: seen.__setitem__(stage, value))
-    return Subject(op=op, arguments=given, sizes=sizes, laid=seen["array"], text=seen["emit"].text, generation=generation)
+    return Subject(op=op, arguments=given, sizes=sizes, kernel=seen["finish"], laid=seen["array"], text=seen["emit"].text, generation=generation)
 
 
 def agree(got: Results, want: Results) -> None:

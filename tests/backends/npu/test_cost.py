@@ -52,7 +52,7 @@ def test_the_model_reproduces_the_published_products(generation: str, mean: floa
     assert np.mean(errors) < mean and max(errors) < most
 
 
-INSTRUCTIONS = {("aie2", "i8"): "mmul_i8_4x8x8", ("aie2p", "i8"): "mmul_i8_8x8x8", ("aie2", "bf16"): "mmul_bf16_4x8x4", ("aie2p", "bf16"): "mmul_bf16_8x8x8"}
+INSTRUCTIONS = {("aie2", "i8"): "mmul_i8_4x8x8", ("aie2p", "i8"): "mmul_i8_8x8x8", ("aie2", "bf16"): "mmul_bf16_4x8x4", ("aie2p", "bf16"): "mmul_bfp16_8x8x8"}
 
 
 def rate_of(chip_name: str, types: list[str], depth: int) -> float:

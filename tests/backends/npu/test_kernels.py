@@ -49,6 +49,8 @@ CASES: dict[str, tuple[str, Callable[[], tuple[Any, ...]], Mapping[str, Any]]] =
     "matmul i16, one row": ("matmul", lambda: (whole(np.int16, 1, 41), whole(np.int16, 41, 50)), {}),
     "matmul bf16": ("matmul", lambda: (normal(40, 200, dtype=BF16), normal(200, 50, dtype=BF16)), {}),
     "matmul bf16, batched": ("matmul", lambda: (normal(3, 20, 30, dtype=BF16), normal(3, 30, 40, dtype=BF16)), {"C.sum.columns": 2}),
+    "a vector's product with a matrix": ("linear", lambda: (normal(300, dtype=BF16), normal(50, 300, dtype=BF16), normal(50, dtype=BF16)), {}),
+    "a vector's product with long rows": ("linear", lambda: (normal(8192, dtype=BF16), normal(50, 8192, dtype=BF16)), {}),
     "linear bf16": ("linear", lambda: (normal(30, 40, dtype=BF16), normal(50, 40, dtype=BF16)), {}),
 }
 COLUMNS = (1, 2, 4, 8)
@@ -120,4 +122,4 @@ def test_what_no_rule_schedules_is_refused_with_the_reason() -> None:
     with pytest.raises(TriError, match="E0770.*phases"):
         subject("softmax", normal(40))
     with pytest.raises(TriError, match="E0770.*no step of its schedule stages"):
-        subject("matmul", normal(8, 8), normal(8, 8))
+        subject("matmul", normal(8, 8, dtype=np.float64), normal(8, 8, dtype=np.float64))

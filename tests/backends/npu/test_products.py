@@ -11,6 +11,8 @@ import pytest
 from tests.backends.npu.designs import GENERATIONS, Subject, agree, subject
 from tests.backends.npu.test_kernels import normal, whole
 from tridsl.backends.npu.design import MEMTILE
+from tridsl.ir.block_floats import shared_exponent
+from tridsl.ir.evaluate import evaluate_kernel
 
 BF16 = ml_dtypes.bfloat16
 NARROWED = "op f(A: i8[M, K], B: i8[K, N]) -> C: {c}[M, N] {{\n  C[i, j] = {c}(sum[k; acc=i32](A[i, k] * B[k, j]))\n}}\n"
@@ -82,3 +84,34 @@ def test_factors_in_either_order(generation: str, t: str, c: str, acc: str) -> N
     agree(given.results(), given.want())
     assert all(tensor.axes == (0, 1) for tensor in given.design.tensors)
     assert given.kernels.count("aie::transpose") > 0
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_products_of_f32(generation: str) -> None:
+    """The AIE API makes them of products of bf16; the stand-in multiplies exactly."""
+    given = subject("matmul", normal(33, 70), normal(70, 45), generation=generation)
+    agree(given.results(dispatches=2), given.want())
+    given = subject("linear", normal(20, 40), normal(30, 40), normal(30), generation=generation)
+    agree(given.results(), given.want())
+
+
+def test_shared_exponents_are_a_decision_whose_rounding_the_oracle_knows() -> None:
+    """bf16 through bfp16, the fast way of XDNA2: what the stand-in answers is what the kernel means."""
+    a, b = normal(20, 40, dtype=BF16), normal(40, 24, dtype=BF16)
+    a[0, :8] = np.ldexp(np.ones(8), -np.arange(8))  # bits that do not fit behind one exponent
+    given = subject("matmul", a, b, decisions={"C.sum.shared_exponents": True, "C.sum.columns": 1})
+    assert given.kernels.index("#define AIE_API_EMULATE_BFLOAT16_MMUL_WITH_BFP16") < given.kernels.index("#include")
+    exact = given.want()["C"].astype(np.float64)
+    found = given.results()["C"].astype(np.float64)
+    error = np.abs(found - exact).max() / np.abs(exact).max()
+    assert 1e-3 < error < 3e-2
+    meant = evaluate_kernel(given.kernel, {"A": a, "B": b}, {})["C"].astype(np.float64)
+    np.testing.assert_allclose(found, meant, rtol=8e-3, atol=1e-4)
+    assert given.laid.prediction.cores < subject("matmul", a, b, decisions={"C.sum.columns": 1}).laid.prediction.cores
+
+
+def test_one_exponent_for_eight_numbers() -> None:
+    assert shared_exponent([np.float32(v) for v in (1, 0.5, -1, 3 / 128, 1 / 64, 1 / 128, 1 / 256, 0)]) == [1, 0.5, -1, 1 / 32, 1 / 64, 0, 0, 0]
+    assert shared_exponent([np.float32(255 / 128), np.float32(-1)]) == [np.float32(127 / 64), -1]  # no mantissa beyond the largest
+    odd = [np.float32(np.inf), np.float32(1 / 256)]
+    assert shared_exponent(odd) == odd and shared_exponent([np.float32(0)]) == [0]

@@ -90,15 +90,18 @@ template <typename A, typename B> constexpr bool legal_mmul(unsigned r, unsigned
   constexpr bool i8 = same<A, int8>::value && same<B, int8>::value;
   constexpr bool i16 = same<A, int16>::value && same<B, int16>::value;
   constexpr bool bf = same<A, bfloat16>::value && same<B, bfloat16>::value;
+  constexpr bool f32 = same<A, float>::value && same<B, float>::value; // of products of bf16, on both
   const auto is = [=](unsigned x, unsigned y, unsigned z) { return r == x && s == y && t == z; };
 #if __AIE_ARCH__ == 20
   if (i8) return is(4, 8, 8) || is(2, 8, 8) || is(8, 8, 8) || is(4, 16, 4) || is(4, 16, 8);
   if (i16) return is(4, 4, 4) || is(2, 4, 8) || is(4, 2, 8);
   if (bf) return is(4, 8, 4) || is(8, 8, 4) || is(8, 8, 8);
+  if (f32) return is(4, 8, 4);
 #else
   if (i8) return is(8, 8, 8) || is(4, 8, 8) || is(2, 8, 8);
   if (i16) return is(4, 4, 8) || is(4, 2, 8) || is(8, 2, 8) || is(2, 4, 8);
   if (bf) return is(8, 8, 8) || is(4, 8, 8);
+  if (f32) return is(4, 8, 4) || is(4, 1, 4) || is(4, 1, 8);
 #endif
   return false;
 }
@@ -392,6 +395,36 @@ template <typename T, unsigned N> inline vector<T, N> transpose(const vector<T, 
   return out;
 }
 
+#ifdef AIE_API_EMULATE_BFLOAT16_MMUL_WITH_BFP16
+constexpr bool blocks_of_bfp16 = true;
+#else
+constexpr bool blocks_of_bfp16 = false;
+#endif
+
+namespace detail {
+// Eight numbers `stride` apart with one exponent: mantissas of 8 bits, rounded in the mode that is set.
+inline void share_exponent(float *x, unsigned stride) {
+  float greatest = 0;
+  for (unsigned i = 0; i < 8; ++i) {
+    const float size = __builtin_fabsf(x[i * stride]);
+    if (!(size <= 3.402823466e38f))
+      return;
+    greatest = size > greatest ? size : greatest;
+  }
+  if (greatest == 0)
+    return;
+  int exponent;
+  __builtin_frexpf(greatest, &exponent);
+  const double step = __builtin_ldexp(1.0, exponent - 7);
+  for (unsigned i = 0; i < 8; ++i) {
+    const double units = x[i * stride] / step, kept = __builtin_floor(units);
+    double rounded = kept + rounds_up(int(kept) & 1, kept < 0, units - kept);
+    rounded = rounded > 127 ? 127 : rounded < -128 ? -128 : rounded;
+    x[i * stride] = float(rounded * step);
+  }
+}
+} // namespace detail
+
 // Blocks of matrices, row-major: C[r, t] += A[r, s] B[s, t].
 
 template <unsigned R, unsigned S, unsigned T, typename A, typename B> struct mmul {
@@ -407,6 +440,22 @@ template <unsigned R, unsigned S, unsigned T, typename A, typename B> struct mmu
       lane[i] = value_type(detail::widen(v.lane[i]));
   }
   void mac(const vector<A, size_A> &a, const vector<B, size_B> &b) {
+    if constexpr (blocks_of_bfp16 && detail::same<A, bfloat16>::value && S == 8 && T == 8) {
+      float x[size_A], y[size_B];
+      for (unsigned i = 0; i < size_A; ++i)
+        x[i] = detail::widen(a.lane[i]);
+      for (unsigned i = 0; i < size_B; ++i)
+        y[i] = detail::widen(b.lane[i]);
+      for (unsigned i = 0; i < R; ++i)
+        detail::share_exponent(x + i * S, 1);
+      for (unsigned j = 0; j < T; ++j)
+        detail::share_exponent(y + j, T);
+      for (unsigned i = 0; i < R; ++i)
+        for (unsigned k = 0; k < S; ++k)
+          for (unsigned j = 0; j < T; ++j)
+            lane[i * T + j] += x[i * S + k] * y[k * T + j];
+      return;
+    }
     for (unsigned i = 0; i < R; ++i)
       for (unsigned k = 0; k < S; ++k) {
         const auto x = value_type(detail::widen(a.lane[i * S + k]));
