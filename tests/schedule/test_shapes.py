@@ -30,6 +30,9 @@ KERNELS: dict[str, tuple[str, dict[str, int]]] = {
     # what reads a product: a strip of its rows at a time; behind all of it where the product is large
     "scaled_product": ("op f(a: f64, b: f64, A: f64[N, K], B: f64[K, M], C: f64[N, M]) -> y: f64[N, M] { y[i, j] = a * sum[k](A[i, k] * B[k, j]) + b * C[i, j] }", {"N": 64, "K": 64, "M": 64}),
     "large_scaled_product": ("op f(a: f64, b: f64, A: f64[N, K], B: f64[K, M], C: f64[N, M]) -> y: f64[N, M] { y[i, j] = a * sum[k](A[i, k] * B[k, j]) + b * C[i, j] }", {"N": 300, "K": 300, "M": 300}),
+    # few rows: the large factor is swept where it is, its rows fetched ahead; what changes its type or lies far apart is copied
+    "few_rows": ("op f(A: f32[N, K], B: f32[K, M]) -> y: f32[N, M] { y[i, j] = sum[k](A[i, k] * B[k, j]) }", {"N": 6, "K": 600, "M": 700}),
+    "several_tiles": ("op f(A: bf16[20, K], B: bf16[K, M]) -> y: f32[20, M] { y[i, j] = sum[k; acc=f32](A[i, k] * B[k, j]) }", {"K": 700, "M": 900}),
     # both factors are one tensor, and one that the op makes
     "covariance": ("op f(x: f64[N, M]) -> c: f64[M, M] {\n m[j] = sum[i](x[i, j]) / f64(N)\n d[i, j] = x[i, j] - m[j]\n c[p, q] = sum[i](d[i, p] * d[i, q])\n}", {"N": 300, "M": 300}),
     # two reduced axes: panels of one of them

@@ -144,6 +144,7 @@ LEGAL = [
     (MATMUL, 'C.split(j, 16).order(i, j.o, j.i, k).bind(i="group.y", j.o="group.x", j.i="lane.x")'),
     (MATMUL, "C.split(k, 4)\n A.store(l1, at=k.o)"),
     (MATMUL, "C.split(k, 4)\n A.store(l1, at=k.o)\n C.pipeline(2)"),
+    (MATMUL, "C.split(j, 16).split(i, 3).order(j.o, i.o, k, i.i, j.i).unroll(i.i).vector(j.i)\n B.pipeline(2, at=j.o)\n A.pipeline(1, at=i.o)"),
     (MATMUL, 'C.intrin("fma")'),
     (SOFTMAX, "m.at(y, r)\n e.at(y, r)\n y.sum.at(y, r)\n x.pipeline(1, at=r, reader=y)\n y.vector(n)\n m.vector(n)"),
     (SOFTMAX, "m.at(y, r)\n e.at(y, r)\n y.sum.at(y, r)"),

@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.schedule.programs import CPU, op_of
+from tests.schedule.programs import CPU, MATMUL, op_of, scheduled, steps_of
 from tridsl.devices.spec import DeviceSpec, load_chip
+from tridsl.ir.loop import For, Prefetch
+from tridsl.ir.printer import print_expr
+from tridsl.ir.walk import walk
 from tridsl.schedule.automatic import automatic
 from tridsl.schedule.steps import Pipeline, StoreIn
 
@@ -50,3 +53,38 @@ def test_rows_beyond_the_nearest_cache_are_fetched_ahead() -> None:
 def test_the_chip_file_of_a_shared_mesh_says_so() -> None:
     assert load_chip("sapphire_rapids").stream_bytes == 4 * MIB
     assert load_chip("zen4").stream_bytes is None
+
+
+TILE = "C.split(j, 32).split(i, 3).order(j.o, i.o, k, i.i, j.i).unroll(i.i).vector(j.i)\n"
+
+
+def hints(directives: str) -> list[tuple[str, str]]:
+    """Each prefetch with the loop whose body it, or its own nest, stands in."""
+    op = op_of(MATMUL)
+    kernel = scheduled(op, steps_of(op, TILE + directives), {"M": 6, "K": 40, "N": 64})
+    loops = [n for p in kernel.phases for n in walk(p) if isinstance(n, For)]
+    own = {l.var for l in loops if l.var.endswith(".ahead")}
+    return [
+        (loop.var, ", ".join(map(print_expr, n.index)))
+        for loop in loops if loop.var not in own
+        for s in loop.body if isinstance(s, Prefetch) or (isinstance(s, For) and s.var in own)
+        for n in walk(s) if isinstance(n, Prefetch)
+    ]  # fmt: skip
+
+
+def test_a_hint_stands_once_beside_an_unrolled_loop_that_reads_the_same() -> None:
+    assert hints("B.pipeline(3, at=j.o)") == [("C:k", "C:k, C:j.i.ahead + C:j.o*32 + 96")]
+
+
+def test_a_hint_moves_with_the_unrolled_loop_that_moves_what_is_read() -> None:
+    assert hints("A.pipeline(1, at=i.o)") == [("C:j.i", "C:i.i + C:i.o*3 + 3, C:k")]
+
+
+def test_a_large_factor_of_few_rows_is_fetched_ahead() -> None:
+    def ahead(sizes: dict[str, int], **facts: int) -> list[Pipeline]:
+        return [s for s in automatic(op_of(MATMUL), replace(CPU, **facts), sizes) if isinstance(s, Pipeline)]  # type: ignore[arg-type]
+
+    few = {"M": 8, "K": 1024, "N": 1024}
+    assert [(s.stage, s.at, s.depth) for s in ahead(few)] == [("B", "j.i.o", 3)]  # 384 bytes: three tiles of 32 f32
+    assert not ahead(few, l2_bytes=4 * MIB)  # it stays there
+    assert not ahead({"M": 512, "K": 1024, "N": 1024})  # panels are copied

@@ -24,7 +24,7 @@ from tridsl.schedule.automatic_gpu import automatic_gpu
 from tridsl.schedule.automatic_npu import automatic_npu
 from tridsl.schedule.blocked_gpu import blocked_gpu
 from tridsl.schedule.blocked_rows import Blocked, blocked_monoids
-from tridsl.schedule.contraction import contraction_steps, is_contraction, roles_of, worth_packing
+from tridsl.schedule.contraction import contraction_steps, worth_packing
 from tridsl.schedule.decisions import Answer, Choice, Decider
 from tridsl.schedule.grouping import Inside, Placed, inlined_stages, packed_together, placements
 from tridsl.schedule.lying import in_memory_order
@@ -32,6 +32,7 @@ from tridsl.schedule.maps import map_steps
 from tridsl.schedule.packed_sums import packed_sum_steps, packed_sums
 from tridsl.schedule.packed_sums_gpu import packed_sums_gpu
 from tridsl.schedule.reductions import reduce_steps, tile_axis, worth_a_panel
+from tridsl.schedule.roles import is_contraction, roles_of
 from tridsl.schedule.scanning import scan_steps
 from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Slide, Split, Step, StoreIn, Vector
 from tridsl.schedule.strips import slid

@@ -17,9 +17,9 @@ from tridsl.ir.expr import Load, Var
 from tridsl.ir.op import Map, Reduce, Stage
 from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, values_of
-from tridsl.schedule.contraction import is_contraction
 from tridsl.schedule.contraction_npu import contraction_npu
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.roles import is_contraction
 from tridsl.schedule.steps import At, Bind, Fuse, Inline, Order, Schedule, Split, Step, StoreIn, Vector
 from tridsl.structs import dataclass
 

@@ -18,7 +18,7 @@ from tridsl.ir.walk import variables, walk
 from tridsl.passes.to_loops import to_loops
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, pointwise
 from tridsl.schedule.block import block, part_name
-from tridsl.schedule.contraction import is_contraction
+from tridsl.schedule.roles import is_contraction
 from tridsl.schedule.steps import BlockBy
 from tridsl.structs import dataclass
 

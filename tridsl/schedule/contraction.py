@@ -7,19 +7,20 @@ value several times (Goto's scheme; block sizes from reference/kernels.md 2.2).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from math import prod
 
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType, compute_type
-from tridsl.ir.expr import Binary, Cast, Expr, Load, Var
+from tridsl.ir.expr import Var
 from tridsl.ir.op import Reduce
-from tridsl.ir.walk import variables
 from tridsl.schedule.analyse import extent_of, unit_stride_axis
+from tridsl.schedule.blocks import block_of, blocks_of
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.few_rows import WIDE, depth_of, is_swept, sweep_columns, sweep_rows
+from tridsl.schedule.roles import Factors, factors_of, roles_of
 from tridsl.schedule.steps import Intrin, Order, Pack, Parallel, Split, Step, Unroll, Vector
-from tridsl.structs import dataclass
 
 PACKED_WORK = 3_000_000
 """Multiply-adds from which packing pays for itself."""
@@ -27,87 +28,20 @@ INSTRUCTED = (30_000, 32, 16)
 """The same, and the rows and columns it takes, where packed panels are what an instruction for several products needs, or elements
 change their type: i16 products of 32, 48
 and 64 cubed take 0.84, 0.66 and 0.63 of the time, i8 ones 0.68, 0.51 and 0.46."""
+INSTRUCTED_ROWS = 4
+"""Rows from which panels of a large matrix of integers pay: without the instruction every product is one of 32-bit lanes (on a Golden
+Cove 1, 2, 4 and 8 rows of 4096 x 4096 i8 take 1.3, 1.9, 3.3 and 6.3 ms where the matrix is, 2.2 to 2.6 ms with panels)."""
+SHALLOW = 128
+"""Terms of a panel that few rows read: it is long where the matrix is (4096 x 4096 i8, 8 rows: panels of 1408 x 704, 512 x 256 and
+128 x 2048 take 3.8, 3.6 and 2.3 ms)."""
 DEEPEST, NARROW = 2048, 256
 """Terms of a panel beyond which C is hardly ever read again; columns of a block below which rows of A come from far too often."""
 TALLEST_TILE = 16
 """Rows of a register tile beyond which nobody need look: the code grows, and the reuse hardly."""
 DEPTHS, COLUMNS = (64, 128, 192, 256, 384, 512, 1024, 2048), (64, 128, 256, 512, 768, 1024, 2048, 4096)
 """Sizes of packed blocks worth trying."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Factors:
-    """Axes of a contraction: `vector` (j), `tile` (i, may be absent), and the two loads.
-
-    `strided`: no factor is contiguous along an output axis (A times B transposed): `b` must be packed to be read in vectors.
-    """
-
-    vector: str
-    tile: str | None
-    a: Load
-    b: Load
-    strided: bool = False
-
-
 FEW_ROWS = 128
 """Rows up to which the tail of a tile is a noticeable share of the work."""
-DEEP, WIDE = 256, 256
-"""Terms of a sum and columns from which a matrix that is read once is swept in blocks."""
-SWEEP_COLUMNS, SWEEP_DEPTH, SWEEP_ROWS = 1024, 32, 8
-"""A stretch of 4 KiB of f32 results; rows that the prefetchers follow side by side; rows added in one go."""
-
-
-def is_contraction(stage: Reduce) -> bool:
-    """A commutative sum of products of two elements, over at least one output axis."""
-    return (
-        not stage.ordered
-        and stage.reducer.op == "add"
-        and len(stage.targets) == 1
-        and bool(stage.axes)
-        and factors_of(stage.values[0]) is not None
-        and roles_of(stage) is not None
-    )
-
-
-def factors_of(value: Expr) -> tuple[Load, Load] | None:
-    while isinstance(value, Cast):
-        value = value.a
-    if not isinstance(value, Binary) or value.op != "mul":
-        return None
-    a, b = _element(value.a), _element(value.b)
-    return None if a is None or b is None else (a, b)
-
-
-def _element(factor: Expr) -> Load | None:
-    while isinstance(factor, Cast):
-        factor = factor.a
-    return factor if isinstance(factor, Load) else None
-
-
-def roles_of(stage: Reduce) -> Factors | None:
-    factors = factors_of(stage.values[0])
-    if factors is None:
-        return None
-    axes = [axis.name for axis in stage.axes]
-    for b, a in (factors[::-1], factors):
-        vector = unit_stride_axis(b)
-        if vector not in axes or vector is None:
-            continue
-        others = _mentioned(a)
-        tile = [x for x in axes if x in others and x not in _mentioned(b) and x != vector]
-        if vector in others:
-            continue
-        return Factors(vector=vector, tile=tile[-1] if tile else None, a=a, b=b)
-    last = axes[-1]
-    for b, a in (factors[::-1], factors):
-        tile = [x for x in axes if x in _mentioned(a) and x not in _mentioned(b)]
-        if last in _mentioned(b) and last not in _mentioned(a) and tile:
-            return Factors(vector=last, tile=tile[-1], a=a, b=b, strided=True)
-    return None
-
-
-def _mentioned(load: Load) -> frozenset[str]:
-    return frozenset(v for i in load.index for v in variables(i))
 
 
 def worth_packing(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int]) -> bool:
@@ -116,7 +50,8 @@ def worth_packing(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int]) -> 
     extents = {a.name: extent_of(a, sizes) for a in (*stage.axes, *stage.over)}
     if roles is None or None in extents.values():
         return False
-    return _packable(stage, roles) and _is_large(stage, roles, extents, _instruction(roles, stage.reducer.dtypes[0], spec))
+    large = _is_large(stage, roles, extents, _instruction(roles, stage.reducer.dtypes[0], spec))
+    return _packable(stage, roles) and (large or is_swept(stage, roles, spec, extents))
 
 
 def contraction_steps(
@@ -131,14 +66,15 @@ def contraction_steps(
     rows, columns = _tile(stage.name, roles, spec, extents, lanes, decide)
     packable = whole and _packable(stage, roles)
     row = _instruction(roles, acc, spec)
-    pays = packable and _is_large(stage, roles, extents, row) and not _is_near(stage, roles, extents, row, spec)
+    pays = packable and _pays(stage, roles, extents, row, spec)
     if packable and decide(f"{stage.name}.pack", pays, (False, True), "whether panels of the factors are copied first"):
         return _packed(stage, roles, rows, columns * lanes, spec, extents, acc, decide, threads=threads)
     if roles.strided:
         return _dot_products(stage, threads=threads)
-    deep = [a.name for a in stage.over if (extents[a.name] or 0) >= DEEP]
-    if deep and whole and (extents[roles.vector] or 0) >= WIDE and (roles.tile is None or (extents[roles.tile] or DEEP) <= rows):
-        return _sweeping(stage, roles, deep[-1], columns * lanes, threads=threads)
+    if whole and is_swept(stage, roles, spec, extents):
+        return sweep_rows(stage, roles, rows, columns * lanes, spec, extents, decide, threads=threads)
+    if whole and roles.tile is None and depth_of(stage, extents) is not None and (extents[roles.vector] or 0) >= WIDE:
+        return sweep_columns(stage, roles.vector, threads=threads)
     return _direct(stage, roles, rows, columns * lanes, decide, threads=threads)
 
 
@@ -146,40 +82,6 @@ def _dot_products(stage: Reduce, *, threads: bool) -> list[Step]:
     """Rows of both factors are contiguous: each result is a dot product of two of them."""
     steps: list[Step] = [Parallel(stage=stage.name, axis=stage.axes[0].name)] if threads else []
     return [*steps, Vector(stage=stage.name, axis=stage.over[-1].name)]
-
-
-def _sweeping(stage: Reduce, roles: Factors, depth: str, width: int, *, threads: bool) -> list[Step]:
-    """Few rows times a large matrix: the matrix is read once, a block of its rows at a time over a wide stretch of columns, so
-    that every page it touches serves many vectors before the next block."""
-    name, i, j = stage.name, roles.tile, roles.vector
-    if i is None:
-        return sweep_columns(stage, j, threads=threads)
-    rest = [a.name for a in stage.axes if a.name not in (i, j)]
-    over = [a.name for a in stage.over if a.name != depth]
-    steps: list[Step] = [
-        Split(stage=name, axis=j, factor=SWEEP_COLUMNS),
-        Split(stage=name, axis=f"{j}.i", factor=width),
-        Split(stage=name, axis=depth, factor=SWEEP_DEPTH),
-        Order(stage=name, axes=(*rest, f"{j}.o", *over, f"{depth}.o", f"{j}.i.o", f"{depth}.i", i, f"{j}.i.i")),
-    ]
-    if threads:
-        steps.append(Parallel(stage=name, axis=rest[0] if rest else f"{j}.o"))
-    return [*steps, Unroll(stage=name, axis=i), Vector(stage=name, axis=f"{j}.i.i")]
-
-
-def sweep_columns(stage: Reduce, axis: str, *, threads: bool) -> list[Step]:
-    """A reduction over the rows of a matrix: eight rows at a time are added to a stretch of results that stays in L1."""
-    name = stage.name
-    rest = [a.name for a in stage.axes if a.name != axis]
-    *over, depth = [a.name for a in stage.over]
-    steps: list[Step] = [
-        Split(stage=name, axis=axis, factor=SWEEP_COLUMNS),
-        Split(stage=name, axis=depth, factor=SWEEP_ROWS),
-        Order(stage=name, axes=(*rest, f"{axis}.o", *over, f"{depth}.o", f"{axis}.i", f"{depth}.i")),
-    ]
-    if threads:
-        steps.append(Parallel(stage=name, axis=rest[0] if rest else f"{axis}.o"))
-    return [*steps, Unroll(stage=name, axis=f"{depth}.i"), Vector(stage=name, axis=f"{axis}.i")]
 
 
 def _tile(
@@ -215,6 +117,13 @@ def _rows(registers: int, tile: int | None, columns: int) -> int:
 def _packable(stage: Reduce, roles: Factors) -> bool:
     """Whether the access is plain enough to copy panels."""
     return roles.tile is not None and all(isinstance(i, Var) for load in (roles.a, roles.b) for i in load.index)
+
+
+def _pays(stage: Reduce, roles: Factors, extents: Mapping[str, int | None], row: Intrinsic | None, spec: DeviceSpec) -> bool:
+    """Whether panels are faster than the factors where they are."""
+    if is_swept(stage, roles, spec, extents):
+        return row is not None and not row.acc.is_float and (extents[roles.tile or ""] or 0) >= INSTRUCTED_ROWS
+    return _is_large(stage, roles, extents, row) and not _is_near(stage, roles, extents, row, spec)
 
 
 def _is_large(stage: Reduce, roles: Factors, extents: Mapping[str, int | None], row: Intrinsic | None) -> bool:
@@ -283,10 +192,12 @@ def _packed(
     block = (spec.l2_bytes or 1 << 20) // 2 // size
     near = (spec.l1_bytes or 32768) // 4 // (rows * size) if packs_rows else min(DEEPEST, block // min(extents[j] or NARROW, NARROW))
     step = 16 * (row.k if row else 1) if packs_rows else 1  # whole blocks of a transposing copy
-    depth = _block(near, extents[k], step, DEEPEST)
-    depth = decide(f"{name}.depth", depth, _blocks(DEPTHS, extents[k], step), "terms of the sum per panel")
-    columns = _block(block // depth, extents[j], width, 4096)
-    columns = decide(f"{name}.block_columns", columns, _blocks(COLUMNS, extents[j], width), "columns of a packed block")
+    if is_swept(stage, roles, spec, extents):
+        near, block = SHALLOW, block // 4
+    depth = block_of(near, extents[k], step, DEEPEST)
+    depth = decide(f"{name}.depth", depth, blocks_of(DEPTHS, extents[k], step), "terms of the sum per panel")
+    columns = block_of(block // depth, extents[j], width, 4096)
+    columns = decide(f"{name}.block_columns", columns, blocks_of(COLUMNS, extents[j], width), "columns of a packed block")
     steps: list[Step] = [
         Split(stage=name, axis=k, factor=depth),
         Split(stage=name, axis=j, factor=columns),
@@ -332,19 +243,3 @@ def _is_faster(row: Intrinsic, spec: DeviceSpec) -> bool:
     if not row.acc.is_float:
         return True
     return (spec.peak_bf16_ops_per_second_per_core or 0) > (spec.peak_f32_ops_per_second_per_core or 0)
-
-
-def _blocks(most: Iterable[int], extent: int | None, step: int) -> Iterator[int]:
-    """Blocks of about these sizes that divide the extent evenly."""
-    return (_block(size, extent, step, size) for size in most)
-
-
-def _block(most: int, extent: int | None, step: int, limit: int) -> int:
-    """A multiple of `step` up to `most`, in even parts of the extent."""
-    most = max(step, min(most, limit) // step * step)
-    if extent is None:
-        return most
-    parts = max(1, -(-extent // most))
-    even = -(-extent // parts)
-    return max(step, -(-even // step) * step)
-

@@ -15,8 +15,8 @@ from tridsl.dtypes import DType
 from tridsl.ir.expr import Load, Var
 from tridsl.ir.op import Reduce
 from tridsl.schedule.analyse import extent_of, points
-from tridsl.schedule.contraction import Factors, is_contraction, roles_of
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.roles import Factors, is_contraction, roles_of
 from tridsl.schedule.steps import Bind, Fuse, Intrin, Order, Pad, Pipeline, Split, Step, StoreIn, Unroll, Vector
 
 ACCESS_BYTES = 16

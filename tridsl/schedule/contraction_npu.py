@@ -16,8 +16,8 @@ from tridsl.ir.expr import Cast, Load, Var
 from tridsl.ir.op import Map, Reduce
 from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, pointwise, values_of
-from tridsl.schedule.contraction import Factors, roles_of
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.roles import Factors, roles_of
 from tridsl.schedule.steps import At, Bind, Intrin, Order, Split, Step, StoreIn, Tile, Unroll, Vector
 from tridsl.structs import dataclass, replace
 

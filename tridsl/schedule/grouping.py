@@ -9,8 +9,8 @@ from tridsl.ir.expr import Boundary, Cast, Load, Var, add, index
 from tridsl.ir.op import Compact, Map, Reduce, Stage
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.analyse import Graph, Read, axes_of, covers, extent_of, is_cheap, over_of, points, pointwise
-from tridsl.schedule.contraction import is_contraction
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.roles import is_contraction
 from tridsl.schedule.steps import At, Beside, Split, Step
 from tridsl.structs import dataclass, replace
 

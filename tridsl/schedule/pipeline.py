@@ -30,8 +30,13 @@ def pipeline(kernel: Kernel, step: Pipeline, spec: DeviceSpec) -> Kernel:
     before:  for r: for n: m max= x[r, n]; for n: e[n] = exp(x[r, n] - m)               x.pipeline(1, at=r)
     after:   for r: for n: m max= x[r, n]; for n: e[n] = exp(x[r, n] - m); prefetch x[r + 1, n]
 
-    in the second loop inside `at` that reads the parameter: the first one waits for memory, the second computes. Beside loops that
-    are an instruction's (`.intrin` came before) the hint is a nest of its own, one for each register that the instruction reads, and
+    in the second loop inside `at` that reads the parameter: the first one waits for memory, the second computes. Beside an unrolled loop
+    that reads the same elements again and again the hint is a nest of its own, once for all of them:
+
+    before:  for j.o: for k: unroll i: vector j.i: C[i, j.o*32 + j.i] += A[i, k] * B[k, j.o*32 + j.i]                B.pipeline(3, at=j.o)
+    after:   for j.o: for k: (unroll i: vector j.i: …), vector j.i: prefetch B[k, (j.o + 3)*32 + j.i]
+
+    So it is beside loops that are an instruction's (`.intrin` came before): one for each register that the instruction reads; and
     `depth` may be many short iterations. E0403: depth is not 1..3 (1..256 on a parameter). E0418: nothing is copied in the stage's
     loops; the loop does not read the parameter.
     """
@@ -79,16 +84,20 @@ def _prefetch(kernel: Kernel, step: Pipeline, axis: str) -> Kernel:
     ahead = {target.var: add(Var(name=target.var), index(step.depth))}
     hint = Prefetch(tensor=step.stage, index=tuple(substitute(i, ahead) for i in load.index), span=step.span)
     row = next((INTRINSICS[n.intrinsic] for n in chosen.body if isinstance(n, Accumulate) and n.intrinsic), None)
-    if row is None:
-        return replace_loop(kernel, chosen.var, lambda loop: replace(loop, body=(*loop.body, hint)))
-    nest = _beside(target, chosen, hint, 2 if row.lanes else 3)
-    return replace_loop(kernel, target.var, lambda loop: replace(loop, body=(*loop.body, nest)))
+    path = (*next(above for loop, above in nested_loops(target.body) if loop is chosen), chosen)
+    if row is not None:
+        own = 2 if row.lanes else 3
+        inside, nest = target, _nest(path[:-own], path[-own:], hint)
+    else:
+        moving = variables(hint.index)
+        again = next((n for n, loop in enumerate(path) if loop.kind == "unroll" and loop.var not in moving), len(path))
+        inside = (target, *path)[again]
+        nest = _nest(path[again:], (), hint)
+    return replace_loop(kernel, inside.var, lambda loop: replace(loop, body=(*loop.body, nest)))
 
 
-def _beside(target: For, innermost: For, hint: Prefetch, depth: int) -> For | Prefetch:
-    """The hint for every register that the instruction (the `depth` innermost loops) reads in one iteration of `target`."""
-    path = next(above for loop, above in nested_loops(target.body) if loop is innermost)
-    around, own = (*path, innermost)[:-depth], (*path, innermost)[-depth:]
+def _nest(around: tuple[For, ...], own: tuple[For, ...], hint: Prefetch) -> For | Prefetch:
+    """The hint in loops of its own, for those of `around` that it moves with; `own`: loops of which it needs the first iteration only."""
     suffix = ".ahead"
     places: dict[str, Expr] = {l.var: Var(name=l.var + suffix) for l in around}
     places.update((l.var, index(0)) for l in own)

@@ -16,9 +16,9 @@ from tridsl.ir.expr import Boundary, Cast, Const, Load, Var
 from tridsl.ir.op import Reduce
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.analyse import extent_of, unit_stride_axes
-from tridsl.schedule.contraction import DEEP, WIDE, sweep_columns
 from tridsl.schedule.copied import accesses, panels
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.few_rows import DEEP, WIDE, sweep_columns
 from tridsl.schedule.steps import Order, Parallel, Split, Step, Unroll, Vector
 from tridsl.structs import dataclass
 

@@ -19,8 +19,8 @@ from tridsl.ir.expr import Expr, Load
 from tridsl.ir.op import Reduce, Stage
 from tridsl.ir.walk import variables
 from tridsl.schedule.analyse import extent_of
-from tridsl.schedule.contraction import factors_of
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.roles import factors_of
 from tridsl.schedule.steps import Order, Pack, Parallel, Split, Step, Unroll, Vector
 from tridsl.structs import dataclass
 

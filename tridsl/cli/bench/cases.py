@@ -11,7 +11,7 @@ from tridsl.diagnostics import error
 from tridsl.dtypes import DTYPES, DType
 from tridsl.ir.op import Op, Reduce
 from tridsl.schedule.analyse import points
-from tridsl.schedule.contraction import is_contraction
+from tridsl.schedule.roles import is_contraction
 from tridsl.structs import dataclass
 from tridsl.syntax.nodes import BenchBlock, Name, Prefix
 from tridsl.syntax.nodes import Number as NumberNode
