@@ -174,7 +174,7 @@ def load_lanes(frame: Frame, place: Place, access: Access, mask: Value | None) -
         if mask is None and span <= WIDEST_SPAN * lanes:
             wide = _load_vector(frame, place, access, low, span, None)
             return shuffle(frame.builder, wide, relative)
-        if frame.chip.masks and span <= WIDEST_SPAN * lanes and len(set(relative)) == lanes:
+        if mask is not None and frame.chip.masks and span <= WIDEST_SPAN * lanes and len(set(relative)) == lanes:
             # Of the span only the lanes' own elements are read.
             lane_of = {offset: lane for lane, offset in enumerate(relative)}
             own = shuffle(frame.builder, mask, [lane_of.get(offset, lanes) for offset in range(span)], constant(mask.type, 0))
