@@ -74,6 +74,11 @@ def test_markdown_shows_losses() -> None:
     assert len(columns) == 1
 
 
+def test_a_floor_above_what_reading_allows() -> None:
+    (text,) = report(_data(_row("a", "missed", value=30.0, ceiling=40.0)), as_markdown=True).text
+    assert "| **missed** | at most 40 here: 75% of read |" in text
+
+
 def test_markdown_of_awkward_operands() -> None:
     contestants = {"row-major": _one(1e-3, 1.0), "column-major": _one(2e-3, 2.0)}
     row = {"name": "operands: softmax, x", "operation": "stdlib:softmax", "case": "", "regime": "hot", "correct": True, "error": 0.0, "unit": "x row-major",

@@ -18,7 +18,7 @@ from tridsl.api.devices import find
 from tridsl.cli.bench import arrays, extras, peers, rows
 from tridsl.cli.bench.cases import Case
 from tridsl.cli.bench.contest import agreement, our_call, prepare, reference
-from tridsl.cli.bench.measure import US, measure
+from tridsl.cli.bench.measure import US, measure, verdict
 from tridsl.cli.bench.peaks import CHAINS, Peaks, rates
 from tridsl.cli.bench.rows import Row
 from tridsl.cli.bench.sampling import interleave
@@ -106,7 +106,7 @@ def test_a_row_of_the_document(name: str, tmp_path: Path) -> None:
     assert regime == found["regime"]
     reading = found["readings"][regime]
     assert {US, "numpy"} <= set(reading["contestants"])
-    assert {"read", "copy", "copy_plain", "copy_around", "fma"} <= set(reading["peaks"])
+    assert {"read", "read_plain", "read_streams", "copy", "copy_plain", "copy_around", "fma"} <= set(reading["peaks"])
     assert (reading["rotated_bytes"] > 0) == (regime == "cold")
     if found["value"] is not None:
         assert found["verdict"] in ("goal", "floor", "missed") and found["value"] > 0
@@ -210,6 +210,20 @@ def test_probes_reach_something(tmp_path: Path) -> None:
     hot = peaks.memory(30_000, cold=False)
     found = rates(hot, interleave({p.name: p.call for p in hot}, 3))
     assert found["copy"] == max(found["copy_plain"], found["copy_around"])
+    assert found["read"] == max(found["read_plain"], found["read_streams"])
+
+
+def test_what_reading_alone_allows_stands_beside_a_floor_above_it() -> None:
+    row = next(r for r in rows.CPU if r.name == "f32 matmul 8x4096x4096")
+    moved = 4 * 4096 * (4096 + 16)
+
+    def judged(read: float) -> dict[str, Any]:
+        peaks = {"fma": {"rate": 150e9}, "read": {"rate": read}}
+        return verdict(row, {"hot": {"contestants": {US: {"value": 30.0}}, "peaks": peaks}}, moved)
+
+    assert "ceiling" not in judged(100e9)
+    slow = judged(17e9)
+    assert slow["verdict"] == "missed" and slow["ceiling"] == pytest.approx(100 * 2 * 8 * 4096**2 / (moved / 17e9) / 150e9)
 
 
 def test_arrays_begin_where_they_should() -> None:

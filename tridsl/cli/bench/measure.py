@@ -69,11 +69,12 @@ def measure(row: Row, session: Session) -> dict[str, Any]:
     for regime in session.regimes(row):
         readings[regime] = _reading(row, ready, contestants, session, regime)
     found["readings"] = readings
-    return found | verdict(row, readings)
+    return found | verdict(row, readings, ready.bytes)
 
 
-def verdict(row: Row, readings: Mapping[str, Any]) -> dict[str, Any]:
-    """The figure of our reading in the goal's regime, the goal, and what to think of it."""
+def verdict(row: Row, readings: Mapping[str, Any], moved: int) -> dict[str, Any]:
+    """The figure of our reading in the goal's regime, the goal, and what to think of it. `ceiling`: what would be reached if nothing took
+    time but to read the bytes once at the rate probed beside, where that is less than the floor; the verdict stays as it is."""
     if row.goal is None or row.regime not in readings:
         return {}
     found = readings[row.regime]["contestants"]
@@ -82,7 +83,10 @@ def verdict(row: Row, readings: Mapping[str, Any]) -> dict[str, Any]:
     if value is None:
         return {"goal": goal, "value": None, "verdict": f"no peak `{row.peak}` here"}
     others = {name: one["value"] for name, one in found.items() if name != US}
-    return {"goal": goal, "value": value} | judge(row.goal, value, others).data()
+    reached = {name: peak["rate"] for name, peak in readings[row.regime]["peaks"].items()}
+    ceiling = row.value(moved / reached["read"], reached, moved) if row.goal.more and "read" in reached else None
+    bounded = {"ceiling": ceiling} if ceiling is not None and ceiling < row.goal.floor else {}
+    return {"goal": goal, "value": value} | judge(row.goal, value, others).data() | bounded
 
 
 def _contestants(ready: Prepared, exact: Mapping[str, Any], session: Session, found: dict[str, Any]) -> list[Contestant]:

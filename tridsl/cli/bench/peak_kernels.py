@@ -90,21 +90,29 @@ def copy(lanes: int, *, around: bool) -> str:
     return _FRAME.format(bits=32 * lanes, start="", outer="", body=body, finish=fence, step=4 * lanes) + ("!0 = !{i32 1}\n" if around else "")
 
 
-def read(lanes: int) -> str:
-    """x read, eight vectors a turn; what is seen is kept in one number, at the beginning of y, so that nothing is left out."""
-    vector = f"<{lanes} x i32>"
-    outer = "".join(f"  %o{i} = phi {vector} [ zeroinitializer, %entry ], [ %b{i}, %rounded ]\n" for i in range(8))
-    body = "".join(f"  %a{i} = phi {vector} [ %o{i}, %round ], [ %b{i}, %loop ]\n" for i in range(8))
-    for i in range(8):
-        body += f"  %p{i} = add i64 %i, {i * lanes}\n  %f{i} = getelementptr float, ptr %x, i64 %p{i}\n"
-        body += f"  %v{i} = load {vector}, ptr %f{i}, align {4 * lanes}\n  %b{i} = xor {vector} %a{i}, %v{i}\n"
-    finish, last = "", "%b0"
-    for i in range(1, 8):
-        finish += f"  %z{i} = xor {vector} {last}, %b{i}\n"
+def read(lanes: int, streams: int = 1) -> str:
+    """x read, in so many parts side by side (several streams keep more loads in flight where pages are small); what is seen is kept in one
+    number, at the beginning of y, so that nothing is left out."""
+    vector, chains, run = f"<{lanes} x i32>", 8, 8 if streams == 1 else 4
+    outer = "".join(f"  %o{i} = phi {vector} [ zeroinitializer, %entry ], [ %a{i}.{streams * run // chains}, %rounded ]\n" for i in range(chains))
+    body = "".join(f"  %a{i}.0 = phi {vector} [ %o{i}, %round ], [ %a{i}.{streams * run // chains}, %loop ]\n" for i in range(chains))
+    body += f"  %at = udiv exact i64 %i, {streams}\n"
+    for i in range(streams * run):
+        stream, place = divmod(i, run)
+        chain, turn = i % chains, i // chains
+        body += f"  %s{i} = add i64 %start{stream}, {place * lanes}\n  %p{i} = add i64 %at, %s{i}\n  %f{i} = getelementptr float, ptr %x, i64 %p{i}\n"
+        body += f"  %v{i} = load {vector}, ptr %f{i}, align {4 * lanes}\n  %a{chain}.{turn + 1} = xor {vector} %a{chain}.{turn}, %v{i}\n"
+    start = f"  %part = udiv exact i64 %n, {streams}\n" + "".join(f"  %start{i} = mul i64 %part, {i}\n" for i in range(streams))
+    finish, last = "", f"%a0.{streams * run // chains}"
+    for i in range(1, chains):
+        finish += f"  %z{i} = xor {vector} {last}, %a{i}.{streams * run // chains}\n"
         last = f"%z{i}"
     finish += f"  store {vector} {last}, ptr %y, align 4\n"
-    return _FRAME.format(bits=32 * lanes, start="", outer=outer, body=body, finish=finish, step=8 * lanes)
+    return _FRAME.format(bits=32 * lanes, start=start, outer=outer, body=body, finish=finish, step=streams * run * lanes)
 
 
-STREAMS: dict[str, Callable[[int], str]] = {"read": read, "copy_plain": lambda lanes: copy(lanes, around=False), "copy_around": lambda lanes: copy(lanes, around=True)}
-"""Peaks of memory. `copy_around` stores around the caches."""
+STREAMS: dict[str, Callable[[int], str]] = {
+    "read_plain": read, "read_streams": lambda lanes: read(lanes, 4),
+    "copy_plain": lambda lanes: copy(lanes, around=False), "copy_around": lambda lanes: copy(lanes, around=True),
+}  # fmt: skip
+"""Peaks of memory. `copy_around` stores around the caches; `read_streams` reads four parts side by side."""
