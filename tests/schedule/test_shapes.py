@@ -14,6 +14,7 @@ from tests.differential.schedules import schedule_text
 from tests.differential.trial import SPECS
 from tests.schedule import programs
 from tridsl.schedule.automatic import automatic
+from tridsl.schedule.steps import Parallel, Split
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "shapes"
 ONE_CORE = replace(SPECS["wide"], cores=1)
@@ -66,3 +67,18 @@ def test_small_sizes_keep_the_meaning(name: str, size: int) -> None:
     sizes = {n: min(k, size + number) for number, (n, k) in enumerate(KERNELS[name][1].items())}
     programs.check_same(op, automatic(op, ONE_CORE, KERNELS[name][1]), sizes)
     programs.check_same(op, automatic(op, ONE_CORE, sizes), sizes)
+
+
+def _shared(cores: int, columns: int) -> tuple[str, int]:
+    """The loop that threads share in a packed product, and the columns of a block."""
+    steps = automatic(programs.op_of(programs.MATMUL), replace(programs.CPU, cores=cores), {"M": 1024, "K": 1024, "N": columns})
+    width = next(s.factor for s in steps if isinstance(s, Split) and s.axis == "j")
+    return next(s.axis for s in steps if isinstance(s, Parallel)), width
+
+
+def test_each_core_packs_blocks_of_its_own_where_they_are_wide() -> None:
+    assert _shared(1, 1024) == ("i.o", 256)
+    assert _shared(2, 1024) == ("j.o", 256)
+    assert _shared(2, 768) == ("j.o", 192)  # four blocks, not three
+    assert _shared(4, 1056) == ("i.o", 224)  # eight parts would be seven of 160: a core would wait
+    assert _shared(16, 1024) == ("i.o", 256)  # 64 columns each
