@@ -97,7 +97,8 @@ class Flow(Value, frozen=True, kw_only=True, tag=True):
 
 
 class Port(Value, frozen=True, kw_only=True, tag=True):
-    """A core's side of a stream: buffers taken in turn. `acquire` and `release` are the locks in front of and behind each use."""
+    """A core's side of a stream: buffers taken in turn, and given back in turn. `acquire` and `release` are the locks in front of and behind
+    each use."""
 
     name: str
     buffers: tuple[str, ...]
@@ -114,9 +115,10 @@ class Affine(Value, frozen=True, kw_only=True, tag=True):
 
 
 class Argument(Value, frozen=True, kw_only=True, tag=True):
-    """What a kernel function gets: the current buffer of a port, a buffer of the core, or a number."""
+    """What a kernel function gets: a held buffer of a port (`ahead` behind the oldest), a buffer of the core, or a number."""
 
     port: str | None = None
+    ahead: int = 0
     buffer: str | None = None
     number: Affine | None = None
 
@@ -169,7 +171,8 @@ class Function(Value, frozen=True, kw_only=True, tag=True):
 class HostTensor(Value, frozen=True, kw_only=True, tag=True):
     """An argument in the host's memory as the array sees it: `shape`, rounded up so that every transfer stays inside, row-major.
 
-    `given` is the shape of the parameter, a corner of it; `axes` says which axis of the parameter each axis is (empty: the flattened parameter)."""
+    `given` is the shape of the parameter, a corner of it; `axes` says which axis of the parameter each axis is (empty: the flattened parameter).
+    `before`: elements in front of the parameter along each axis (empty: none). What lies around it is its own `edge`, or `filler` (raw bits)."""
 
     name: str
     dtype: str
@@ -178,6 +181,9 @@ class HostTensor(Value, frozen=True, kw_only=True, tag=True):
     shape: tuple[int, ...]
     axes: tuple[int, ...] | None
     role: Literal["input", "output"]
+    before: tuple[int, ...] = ()
+    edge: bool = False
+    filler: int = 0
 
 
 class Task(Value, frozen=True, kw_only=True, tag=True):

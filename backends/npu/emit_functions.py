@@ -208,6 +208,8 @@ INTEGER_BINARY: dict[str, Rule] = {
     "max": ("aie::max({a}, {b})", ""), "min": ("aie::min({a}, {b})", ""), "and": ("aie::bit_and({a}, {b})", ""),
     "or": ("aie::bit_or({a}, {b})", ""), "xor": ("aie::bit_xor({a}, {b})", ""),
 }  # fmt: skip
+SHIFTS: dict[str, Rule] = {"shl": ("aie::upshift({a}, {b})", ""), "shr": ("aie::downshift({a}, {b})", "")}
+"""By a constant. (`downshift` of a vector rounds down, whatever the mode.)"""
 MASK_BINARY: dict[str, Rule] = {"and": ("({a} & {b})", ""), "or": ("({a} | {b})", "")}
 COMPARE: dict[str, Rule] = {
     "eq": ("aie::eq({a}, {b})", ""), "ne": ("aie::neq({a}, {b})", ""), "lt": ("aie::lt({a}, {b})", ""), "le": ("aie::le({a}, {b})", ""),
@@ -228,6 +230,11 @@ CASTS: dict[tuple[DType, DType], Rule] = {
     (U8, U16): ("{a}.unpack()", ""), (U8, U32): ("{a}.unpack().unpack()", ""), (U16, U32): ("{a}.unpack()", ""),
     (U8, I32): ("{a}.unpack().unpack().template cast_to<int32>()", ""), (U8, I16): ("{a}.unpack().template cast_to<int16>()", ""),
     (I16, I8): ("{a}.pack()", ""), (I32, I16): ("{a}.pack()", ""), (I32, I8): ("{a}.pack().pack()", ""),
+    (I32, U8): ("{a}.pack().pack().template cast_to<uint8>()", ""), (I16, U8): ("{a}.pack().template cast_to<uint8>()", ""),
+    (U16, U8): ("{a}.pack()", ""), (U32, U16): ("{a}.pack()", ""), (U32, U8): ("{a}.pack().pack()", ""), (I32, U16): ("{a}.pack().template cast_to<uint16>()", ""),
+    (U8, I8): ("{a}.template cast_to<int8>()", ""), (I8, U8): ("{a}.template cast_to<uint8>()", ""), (U16, I16): ("{a}.template cast_to<int16>()", ""),
+    (I16, U16): ("{a}.template cast_to<uint16>()", ""), (U32, I32): ("{a}.template cast_to<int32>()", ""), (I32, U32): ("{a}.template cast_to<uint32>()", ""),
+    (U16, I32): ("{a}.unpack().template cast_to<int32>()", ""),
     (I32, F32): ("aie::to_float({a})", ""),
 }  # fmt: skip
 REDUCTIONS: dict[str, str] = {"add": "aie::reduce_add({a})", "max": "aie::reduce_max({a})", "min": "aie::reduce_min({a})"}

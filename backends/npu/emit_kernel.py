@@ -18,6 +18,7 @@ from tridsl.backends.npu.emit_values import (
     Place,
     address,
     along,
+    can_load,
     cannot,
     combine,
     index_text,
@@ -25,6 +26,7 @@ from tridsl.backends.npu.emit_values import (
     lane_of,
     number_text,
     pointer,
+    step_of,
     stored,
     value,
 )
@@ -33,7 +35,7 @@ from tridsl.backends.npu.lower_program import Body, identifier, in_registers
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import BOOL, INDEX, DType, compute_type
-from tridsl.ir.affine import normal_form, simplify_index
+from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, index
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Mma, Ref, Stmt, Store
 from tridsl.ir.walk import substitute, variables, walk
@@ -232,15 +234,10 @@ def _side_by_side(frame: Frame, body: Block, lanes: Lanes) -> bool:
             place = frame.places.get(node.tensor)
             if place is None:
                 return False
-            poly = normal_form(address(place, node.index))
-            factors = [poly.coefficient(name) for name, _ in lanes.variables]
-            step, good = 1, True
-            for (_, extent), factor in zip(reversed(lanes.variables), reversed(factors)):
-                good = good and factor == step
-                step *= extent
-            if not good and any(factors):
+            step = step_of(address(place, node.index), lanes)
+            if not (can_load(step, place.dtype, frame.lanes) if isinstance(node, Load) and place.kind == "memory" else step in (0, 1)):
                 return False
-            if place.kind == "blocks" and (not good or step != prod(place.shape[-2:])):
+            if place.kind == "blocks" and (step != 1 or prod(n for _, n in lanes.variables) != prod(place.shape[-2:])):
                 return False
     return all(isinstance(n, Load | Ref) or not isinstance(n, Var) or n.name not in own for s in body for n in _values(s))
 
@@ -282,9 +279,9 @@ def _put(frame: Frame, ref: Ref, text: str, lanes: Lanes) -> None:
     if place.kind == "number":
         frame.line(f"{place.name} = {text};")
         return
-    move, base = along(address(place, ref.index), lanes)
+    step, base = along(address(place, ref.index), lanes)
     partial = lanes.active < frame.lanes
-    if move == "still":
+    if step == 0:
         if place.kind == "registers":
             chunk, lane = lane_of(frame, place, base)
             register = f"{place.name}[{chunk}]"

@@ -157,7 +157,7 @@ class _Writer:
     def core(self, core: Core) -> None:
         """The program again and again. A port with two buffers carries the number of the next one through the loops."""
         self.open(f"%core_{core.tile[0]}_{core.tile[1]} = aie.core({_tile(core.tile)}) {{")
-        for n in sorted({0, 1, FOREVER} | {step.count for step in _repeats(core.program)}):
+        for n in sorted({0, 1, FOREVER} | {step.count for step in _repeats(core.program)} | {n for p in core.ports if len(p.buffers) > 2 for n in range(len(p.buffers) + 1)}):
             self.line(f"%c{n} = arith.constant {n} : index")
         ports = {p.name: p for p in core.ports}
         turns = {p.name: "%c0" for p in core.ports if len(p.buffers) > 1}
@@ -197,7 +197,7 @@ class _Writer:
                 case Release():
                     self.line(f"aie.use_lock(%{ports[step.port].release}, Release, 1)")
                     if step.port in turns:
-                        turns[step.port] = self.define(f"arith.subi %c1, {turns[step.port]} : index")
+                        turns[step.port] = self.after(turns[step.port], len(ports[step.port].buffers))
                 case Wait():
                     self.line(f"aie.use_lock(%{step.lock}, AcquireGreaterEqual, 1)")
                 case Invoke():
@@ -217,8 +217,20 @@ class _Writer:
         port = ports[a.port]
         if len(port.buffers) == 1:
             return f"%{port.buffers[0]}"
-        first = self.define(f"arith.cmpi eq, {turns[a.port]}, %c0 : index")
-        return self.define(f"arith.select {first}, %{port.buffers[0]}, %{port.buffers[1]} : {_type(a, ports, buffers)}")
+        turn, kind = turns[a.port], _type(a, ports, buffers)
+        count = len(port.buffers)
+        found = f"%{port.buffers[(count - 1 + a.ahead) % count]}"
+        for n in reversed(range(count - 1)):
+            here = self.define(f"arith.cmpi eq, {turn}, %c{n} : index")
+            found = self.define(f"arith.select {here}, %{port.buffers[(n + a.ahead) % count]}, {found} : {kind}")
+        return found
+
+    def after(self, turn: str, count: int) -> str:
+        """The number of the buffer that comes behind number `turn`."""
+        if count == 2:
+            return self.define(f"arith.subi %c1, {turn} : index")
+        following = self.define(f"arith.addi {turn}, %c1 : index")
+        return self.define(f"arith.remui {following}, %c{count} : index")
 
     def number(self, a: Argument, values: dict[str, str]) -> str:
         assert a.number is not None

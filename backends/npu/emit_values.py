@@ -16,6 +16,7 @@ from tridsl.backends.npu.emit_functions import (
     FLOAT_BINARY,
     INTEGER_BINARY,
     MASK_BINARY,
+    SHIFTS,
     UNARY,
     Rule,
 )
@@ -23,7 +24,7 @@ from tridsl.backends.npu.lower_program import identifier
 from tridsl.diagnostics import TriError, error
 from tridsl.dtypes import BF16, BOOL, F32, INDEX, DType, compute_type
 from tridsl.ir.affine import normal_form, simplify_index, to_expression
-from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Select, Unary, Var, add, index, mul
+from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Select, Unary, Var, add, index, mul, sub
 from tridsl.ir.walk import substitute
 
 
@@ -120,20 +121,37 @@ def address(place: Place, at: tuple[Expr, ...]) -> Expr:
     return simplify_index(total)
 
 
-def along(total: Expr, lanes: Lanes) -> tuple[str, Expr]:
-    """How an address moves with the lanes: `together` (neighbours) or `still`, and where its first point is."""
+def along(total: Expr, lanes: Lanes) -> tuple[int, Expr]:
+    """How far an address moves from lane to lane (0: not at all), and where its first point is."""
     zero = {name: index(0) for name, _ in lanes.variables}
     base = simplify_index(substitute(total, zero))
+    step = step_of(total, lanes)
+    if step is None:
+        raise cannot("vectors whose elements do not lie side by side")
+    return step, base
+
+
+def step_of(total: Expr, lanes: Lanes) -> int | None:
+    """By how much an address moves from lane to lane; None where that is not the same for all lanes."""
     poly = normal_form(total)
     factors = [poly.coefficient(name) for name, _ in lanes.variables]
-    if all(f == 0 for f in factors):
-        return "still", base
-    step = 1
+    if not factors or all(f == 0 for f in factors):
+        return 0
+    own = step = factors[-1]
     for (_, extent), factor in zip(reversed(lanes.variables), reversed(factors)):
-        if factor != step:
-            raise cannot("vectors whose elements do not lie side by side")
+        if factor != step or step is None:
+            return None
         step *= extent
-    return "together", base
+    return own
+
+
+def can_load(step: int | None, dtype: DType, lanes: int) -> bool:
+    """Whether elements `step` apart make a vector: neighbours in either direction, every second or fourth of a register's."""
+    return step in (-1, 0, 1) or (step in (2, 4) and lanes * step * dtype.storage_bits <= WIDEST_BITS)
+
+
+WIDEST_BITS = 1024
+"""Of a vector of the AIE API."""
 
 
 def pointer(place: Place, first: Expr) -> str:
@@ -141,10 +159,10 @@ def pointer(place: Place, first: Expr) -> str:
     return place.name if text == "0" else f"{place.name} + {text}"
 
 
-def is_aligned(frame: Frame, place: Place, first: Expr) -> bool:
-    """Whether a whole vector at `first` begins where an access of its size may."""
+def is_aligned(frame: Frame, place: Place, first: Expr, vectors: int = 1) -> bool:
+    """Whether that many whole vectors at `first` begin where an access of their size may."""
     size = place.dtype.storage_bytes
-    unit = min(frame.lanes * size, frame.align)
+    unit = min(vectors * frame.lanes * size, frame.align)
     poly = normal_form(first)
     return all(f * size % unit == 0 for _, f in poly.terms) and poly.constant * size % unit == 0
 
@@ -157,17 +175,44 @@ def load(frame: Frame, node: Load, lanes: Lanes) -> str:
         return place.name
     if place.kind == "blocks":
         raise cannot(f"single elements of the accumulators `{node.tensor}`", node)
-    move, base = along(address(place, node.index), lanes)
+    step, base = along(address(place, node.index), lanes)
     if place.kind == "registers":
-        if move == "still":
+        if step == 0:
             chunk, lane = lane_of(frame, place, base)
             return f"aie::broadcast<{ELEMENTS[place.dtype]}, {frame.lanes}>({place.name}[{chunk}].get({lane}))"
         return f"{place.name}[{index_text(_divided(base, frame.lanes, lanes))}]"
-    if move == "still":
+    if step == 0:
         return f"aie::broadcast<{ELEMENTS[place.dtype]}, {frame.lanes}>({place.name}[{index_text(base)}])"
+    if step == -1:
+        return _backwards(frame, place, base, lanes)
+    if step != 1:
+        return _apart(frame, place, add(base, index(lanes.first * step)), step)
     first = add(base, index(lanes.first))
     function = "load_v" if is_aligned(frame, place, first) else "load_unaligned_v"
     return f"aie::{function}<{frame.lanes}>({pointer(place, first)})"
+
+
+def _backwards(frame: Frame, place: Place, last: Expr, lanes: Lanes) -> str:
+    """Elements from `last` down. A vector that is not full begins at its first element, not in front of it."""
+    idle = frame.lanes - lanes.active
+    start = simplify_index(sub(last, index(lanes.first + lanes.active - 1)))
+    text = f"aie::reverse(aie::load_unaligned_v<{frame.lanes}>({pointer(place, start)}))"
+    return f"aie::shuffle_down({text}, {idle})" if idle else text
+
+
+def _apart(frame: Frame, place: Place, first: Expr, step: int) -> str:
+    """Every `step`-th element: whole vectors, of which the even or the odd elements are taken again and again."""
+    poly = normal_form(first)
+    if not can_load(step, place.dtype, frame.lanes) or any(f % step for _, f in poly.terms):
+        raise cannot(f"every element of `{place.name}` {step} apart")
+    which = poly.constant % step
+    whole = to_expression(type(poly)(terms=poly.terms, constant=poly.constant - which))
+    function = "load_v" if is_aligned(frame, place, whole, step) else "load_unaligned_v"
+    text = f"aie::{function}<{frame.lanes * step}>({pointer(place, whole)})"
+    while step > 1:
+        text = f"aie::{'filter_odd' if which % 2 else 'filter_even'}({text}, 1)"
+        step, which = step // 2, which // 2
+    return text
 
 
 def lane_of(frame: Frame, place: Place, base: Expr) -> tuple[int, int]:
@@ -249,6 +294,11 @@ def _unary(frame: Frame, node: Unary, lanes: Lanes) -> str:
 
 def _binary(frame: Frame, node: Binary, lanes: Lanes) -> str:
     kind = node.a.dtype
+    if node.op in SHIFTS and kind.is_integer and isinstance(node.b, Const):
+        bits = kind.storage_bits
+        by = int(node.b.value) if 0 <= int(node.b.value) < bits else None
+        rule = SHIFTS[node.op] if by is not None else None
+        return _rule(frame, rule, f"`{node.op}` of {kind} by {node.b.value}", node, a=value(frame, node.a, lanes), b=str(by))
     if node.op in COMPARE:
         rule = COMPARE.get(node.op) if kind != BOOL else None
     elif kind == BOOL:

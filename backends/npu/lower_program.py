@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from tridsl.backends.npu.design import Acquire, Affine, Argument, Invoke, Release, Repeat, Step, Wait
+from tridsl.backends.npu.lower_lines import ROW, Line, NoLines, lines_of
 from tridsl.backends.npu.sharing import Shared, shared_in
 from tridsl.diagnostics import TriError, error
 from tridsl.dtypes import INDEX
@@ -118,11 +119,17 @@ class _Reader:
     bodies: list[Body] = field(default_factory=list)
     buffers: dict[str, Buffer] = field(default_factory=dict)
     shared: list[Shared] = field(default_factory=list)
+    lines: dict[str, Line] = field(default_factory=dict)
 
     def read(self, block: Block, loops: tuple[tuple[str, int], ...]) -> tuple[Step, ...]:
         """What the block does. Panels are acquired where they are copied in or allocated, and released at the end or where they are copied out."""
         steps: list[Step] = []
         held: list[str] = []
+        try:
+            block, lines = lines_of(block)
+        except NoLines as why:
+            raise refuse(self.kernel, str(why)) from None
+        self.lines |= lines
         waiting: list[Stmt] = []
         panels = {c.source.tensor if _out(c, self._tensors()) else c.target.tensor: c for c in block if isinstance(c, Copy)}
 
@@ -142,11 +149,22 @@ class _Reader:
             if isinstance(statement, Alloc) and statement.buffer.space != "reg" and not (in_registers(statement.buffer) and not _outlives(statement.buffer, block)):
                 self.buffers[statement.buffer.name] = statement.buffer
                 copy = panels.get(statement.buffer.name)
-                if copy is None and statement.buffer.name not in inside:
+                if statement.buffer.name in lines:
+                    self._rows(lines[statement.buffer.name])
+                elif copy is None and statement.buffer.name not in inside:
                     self.local.append(statement.buffer)
                 elif copy is not None and _out(copy, self._tensors()):
                     flush()
                     steps.append(Acquire(port=statement.buffer.name))
+            elif isinstance(statement, Copy) and statement.target.tensor in self.lines:
+                flush()
+                line = self.lines[statement.target.tensor]
+                steps.append(Acquire(port=line.row.name))
+                in_main = loops[-1][0] == line.main
+                if in_main:
+                    self.moved.append(Moved(copy=line.copy, buffer=line.row, loops=(*loops[:-1], (line.main, line.count)), writes=False))
+                if in_main or not line.kept:
+                    held.append(line.row.name)
             elif isinstance(statement, Copy):
                 flush()
                 writes = _out(statement, self._tensors())
@@ -162,7 +180,14 @@ class _Reader:
             else:
                 waiting.append(statement)
         flush()
+        held += [line.row.name for line in lines.values() for _ in range(line.front) if line.kept]
         return (*steps, *(Release(port=name) for name in held))
+
+    def _rows(self, line: Line) -> None:
+        """The rows of a fifo that a function is given, as buffers of their own."""
+        for number in range(line.held):
+            name = f"{line.row.name}{ROW}{number}"
+            self.buffers[name] = replace(line.row, name=name)
 
     def _tensors(self) -> set[str]:
         return {p.name for p in self.kernel.params if isinstance(p, Tensor)}
@@ -187,11 +212,17 @@ class _Reader:
         ports = {m.buffer.name for m in self.moved} | self._later()
         ports |= {s.sums for s in self.shared}
         place = {s.sums: s.result for s in self.shared}
-        arguments = [Argument(port=place.get(b.name, b.name)) if b.name in ports else Argument(buffer=b.name) for b in pointers]
+        arguments = [self._pointer(b.name, ports, place) for b in pointers]
         arguments += [Argument(number=Affine(terms=((v, 1),))) for v in numbers]
         if body.scalars:
             arguments.append(Argument(buffer=SCALARS))
         return Invoke(function=body.name, arguments=tuple(arguments))
+
+    def _pointer(self, name: str, ports: set[str], place: dict[str, str]) -> Argument:
+        fifo, _, number = name.partition(ROW)
+        if number:
+            return Argument(port=fifo, ahead=int(number))
+        return Argument(port=place.get(name, name)) if name in ports else Argument(buffer=name)
 
     def _parted(self, block: Block) -> Block:
         """Loops over strips of vectors in parts, so that every strip has a constant length. (Loops that move tiles stay whole: so are their tiles.)"""

@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from tridsl.backends.npu.borders import Border, border_of
 from tridsl.backends.npu.design import Dimension, HostTensor, Place
 from tridsl.backends.npu.dimensions import fitted, merged
 from tridsl.backends.npu.lower_program import Moved, Program, affine_of, refuse
@@ -85,6 +86,7 @@ def _host(tensor: Tensor, moved: Moved, program: Program) -> tuple[_Box, HostTen
     """The box of a tile in the tensor, whose shape is rounded up so that all tiles lie inside; axes are exchanged where a core wants the
     contiguous one to be another."""
     shape = tuple(int(n.value) for n in tensor.shape if isinstance(n, Const))
+    border = Border() if moved.writes else border_of(moved.copy.source)
     place = (moved.copy.target if moved.writes else moved.copy.source).index
     names = [axis.var for axis in moved.copy.axes]
     extents = [axis.bound or evaluate_index(axis.extent, {}) for axis in moved.copy.axes]
@@ -100,11 +102,14 @@ def _host(tensor: Tensor, moved: Moved, program: Program) -> tuple[_Box, HostTen
         extents = list(buffer)  # rows are rounded up to whole vectors
     order = tuple(range(len(parts))) if flat else _axes(moved, extents, buffer)
     sizes = []
+    lowest = [constant + sum(min(0, f) * (ranges.get(v, 1) - 1) for v, f in terms.items()) for terms, constant in parts]
+    before = [max(0, -low) if border.around and not flat else 0 for low in lowest]
+    parts = [(terms, constant + more) for (terms, constant), more in zip(parts, before)]
     for n, ((terms, constant), extent) in enumerate(zip(parts, extents)):
-        reach = constant + sum(f * (ranges[v] - 1) for v, f in terms.items() if v in ranges) + extent
-        if constant < 0 or any(f < 0 for v, f in terms.items() if v != names[n]):
+        reach = constant + sum(max(0, f) * (ranges[v] - 1) for v, f in terms.items() if v in ranges) + extent
+        if lowest[n] + before[n] < 0:
             raise ValueError("partly outside")
-        sizes.append(max(reach, prod(shape) if flat else shape[n]))
+        sizes.append(max(reach, prod(shape) if flat else before[n] + shape[n]))
     laid = tuple(sizes[d] for d in order)
     strides = [0] * len(sizes)
     step = 1
@@ -113,7 +118,8 @@ def _host(tensor: Tensor, moved: Moved, program: Program) -> tuple[_Box, HostTen
         step *= sizes[d]
     host = HostTensor(
         name=tensor.name, dtype=str(tensor.dtype), element_bytes=tensor.dtype.storage_bytes, given=shape, shape=laid,
-        axes=None if flat else order, role="output" if moved.writes else "input",
+        axes=None if flat else order, role="output" if moved.writes else "input", before=tuple(before[d] for d in order) if any(before) else (),
+        edge=border.edge, filler=border.filler,
     )  # fmt: skip
     places = tuple(({v: f for v, f in terms.items() if v not in names}, constant) for terms, constant in parts)
     return _Box(extents=tuple(extents), strides=tuple(strides), places=places, flat=flat), host

@@ -57,14 +57,18 @@ class Memory:
 
 
 def to_array_order(values: NDArray[Any], tensor: HostTensor) -> NDArray[Any]:
-    """The flat elements that the array reads: axes in its order, 0 beyond the tensor."""
+    """The flat elements that the array reads: axes in its order, and what lies around the tensor."""
     raw = np.ascontiguousarray(values).view(ELEMENTS[tensor.element_bytes]).reshape(tensor.given)
-    laid = np.zeros(tensor.shape, ELEMENTS[tensor.element_bytes])
     if tensor.axes is None:
+        laid = np.zeros(tensor.shape, ELEMENTS[tensor.element_bytes])
         laid[: raw.size] = raw.reshape(-1)
-    else:
-        laid[tuple(slice(0, tensor.given[d]) for d in tensor.axes)] = raw.transpose(tensor.axes)
-    return laid.reshape(-1)
+        return laid.reshape(-1)
+    before = tensor.before or (0,) * len(tensor.axes)
+    inner = raw.transpose(tensor.axes)
+    around = [(b, n - b - own) for b, n, own in zip(before, tensor.shape, inner.shape)]
+    if tensor.edge and raw.size:
+        return np.pad(inner, around, mode="edge").reshape(-1)
+    return np.pad(inner, around, constant_values=tensor.filler).reshape(-1)
 
 
 def from_array_order(laid: NDArray[Any], tensor: HostTensor, into: NDArray[Any]) -> None:

@@ -26,7 +26,8 @@ def print_design(design: ArrayDesign) -> str:
     lines = [f"array {design.name} on {design.generation}, {design.columns} columns"]
     for t in design.tensors:
         rounded = "" if t.shape == t.given and t.axes == tuple(range(len(t.shape))) else f" as {list(t.shape)}" + (f" axes {list(t.axes)}" if t.axes else " flat")
-        lines.append(f"  {t.role} {t.name}: {t.dtype}{list(t.given)}{rounded}")
+        around = f" from {list(t.before)}, around it {'its edge' if t.edge else t.filler}" if t.edge or t.filler or any(t.before) else ""
+        lines.append(f"  {t.role} {t.name}: {t.dtype}{list(t.given)}{rounded}{around}")
     lines += [f"  scalar {name}: {dtype}" for name, dtype in design.scalars]
     cores = {core.tile: core for core in design.cores}
     for tile in design.tiles():
@@ -91,4 +92,4 @@ def _argument(argument: Argument) -> str:
         terms = [f"{v}" if f == 1 else f"{v}*{f}" for v, f in argument.number.terms]
         constant = [str(argument.number.constant)] if argument.number.constant or not terms else []
         return " + ".join([*terms, *constant])
-    return str(argument.port or argument.buffer)
+    return f"{argument.port or argument.buffer}{f' + {argument.ahead}' if argument.ahead else ''}"

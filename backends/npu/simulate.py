@@ -294,19 +294,22 @@ class Simulator:
 
     def _core(self, core: Core) -> Iterator[bool]:
         ports = {port.name: port for port in core.ports}
-        turns = dict.fromkeys(ports, 0)
+        turns, taken = dict.fromkeys(ports, 0), dict.fromkeys(ports, 0)
         while True:
-            yield from self._steps(core, core.program, ports, turns, {})
+            yield from self._steps(core, core.program, ports, turns, taken, {})
             self.rounds[core.tile] += 1
 
-    def _steps(self, core: Core, steps: tuple[Step, ...], ports: Mapping[str, Port], turns: dict[str, int], values: dict[str, int]) -> Iterator[bool]:
+    def _steps(
+        self, core: Core, steps: tuple[Step, ...], ports: Mapping[str, Port], turns: dict[str, int], taken: dict[str, int], values: dict[str, int]
+    ) -> Iterator[bool]:  # fmt: skip
+        """`turns` and `taken`: how many buffers of each port the core has given back, and how many it was given."""
         who = f"core {core.tile}"
         for step in steps:
             match step:
                 case Repeat():
                     for n in range(step.count):
                         values[step.variable] = n
-                        yield from self._steps(core, step.body, ports, turns, values)
+                        yield from self._steps(core, step.body, ports, turns, taken, values)
                 case Wait():
                     while not self._take(who, step.lock):
                         yield False
@@ -314,7 +317,8 @@ class Simulator:
                     port = ports[step.port]
                     while not self._take(who, port.acquire):
                         yield False
-                    self._use(who, port.buffers[turns[port.name] % len(port.buffers)], port.writes)
+                    self._use(who, port.buffers[taken[port.name] % len(port.buffers)], port.writes)
+                    taken[port.name] += 1
                 case Release():
                     port = ports[step.port]
                     self._leave(who, port.buffers[turns[port.name] % len(port.buffers)])
@@ -335,7 +339,7 @@ class Simulator:
                 writable.append(buffer)
                 return self.memory.address(buffer)
             port = ports[argument.port]
-            name = port.buffers[turns[port.name] % len(port.buffers)]
+            name = port.buffers[(turns[port.name] + argument.ahead) % len(port.buffers)]
             if (who, port.writes) not in self.users.get(name, []):
                 raise Race(f"{who} uses `{name}` in `{step.function}` without having acquired it")
             if port.writes:

@@ -29,6 +29,7 @@ from tridsl.schedule.steps import (
     Inline,
     Intrin,
     Layout,
+    Lines,
     Order,
     Pack,
     Pad,
@@ -63,6 +64,7 @@ STEPS: tuple[st.SearchStrategy[Any], ...] = (
     st.builds(Bind, stage=names, axes=named),
     st.builds(At, stage=names, consumer=names, axis=names),
     st.builds(Slide, stage=names, consumer=names, axis=names),
+    st.builds(Lines, stage=names, consumer=names, axis=names),
     st.builds(Beside, stage=names, other=names, axis=names),
     st.builds(Inline, stage=names),
     st.builds(

@@ -19,6 +19,7 @@ from tridsl.schedule.steps import (
     Inline,
     Intrin,
     Layout,
+    Lines,
     Order,
     Pack,
     Pad,
@@ -92,6 +93,9 @@ class ScheduleBuilder:
 
     def slide(self, consumer: str, axis: str) -> ScheduleBuilder:
         return self._then(Slide(stage=self.stage, consumer=consumer, axis=axis))
+
+    def lines(self, consumer: str, axis: str) -> ScheduleBuilder:
+        return self._then(Lines(stage=self.stage, consumer=consumer, axis=axis))
 
     def beside(self, other: str, axis: str) -> ScheduleBuilder:
         return self._then(Beside(stage=self.stage, other=other, axis=axis))

@@ -58,7 +58,8 @@ class Var(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boundary(Node):
-    """What an access outside its tensor gives; op level only (`passes.boundaries` turns it into index maps and masks).
+    """What an access outside its tensor gives; at op level, and in a kernel for the source of a `Copy` (`passes.boundaries` turns it into index
+    maps and masks).
 
     NumPy's words. `value` needs `value`, an expression of the tensor's *compute* type. `raise` is for data-dependent
     indices without a pad: the element reads as 0 and the call raises IndexError afterwards. `extent` is the length of axis 0

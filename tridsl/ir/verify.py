@@ -14,7 +14,7 @@ from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Lead, Load, Node, Se
 from tridsl.ir.verify_rules import EXPRESSION_RULES, Declared, Rule, Scope, check_reducer
 from tridsl.ir.verify_stages import STAGE_RULES, verify_op
 from tridsl.ir.verify_statements import STATEMENT_RULES, no_boundary, no_init, parallel_not_reduced, serial_only
-from tridsl.structs import dataclass
+from tridsl.structs import dataclass, replace
 
 Rules = Mapping[type, tuple[Rule, ...]]
 
@@ -183,7 +183,8 @@ def _expressions(statement: loop.Stmt) -> Iterator[Expr]:
             yield from (*statement.count.index, *statement.values, statement.keep)
         case loop.Copy():
             yield from (a.extent for a in statement.axes)
-            yield from (*statement.target.index, statement.source, *_present(statement.pad))
+            source = replace(statement.source, boundary=None)  # only what a copy reads may still lie outside
+            yield from (*statement.target.index, source, *_present(statement.pad))
         case loop.Mma():
             yield from (*statement.target.index, statement.a, statement.b)
         case loop.If() | loop.Check():

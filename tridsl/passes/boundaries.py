@@ -15,7 +15,7 @@ from typing import Any
 from tridsl.dtypes import DType
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Boundary, Cast, Const, Expr, Load, Select, binary, both, index, mul, sub
-from tridsl.ir.loop import Accumulate, Append, Check, If, Kernel, Store
+from tridsl.ir.loop import Accumulate, Append, Check, Copy, If, Kernel, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, walk
 from tridsl.structs import replace
@@ -36,7 +36,7 @@ def boundaries(kernel: Kernel) -> Kernel:
             messages.append(message)
         return messages.index(message)
 
-    def statement(node: Store | Accumulate | Append | If) -> Any:
+    def statement(node: Store | Accumulate | Append | Copy | If) -> Any:
         checks: list[Check] = []
 
         def load(access: Load) -> Expr:
@@ -61,7 +61,7 @@ def boundaries(kernel: Kernel) -> Kernel:
         checks, test = (new[:-1], new[-1]) if isinstance(new, tuple) else ((), new)
         return (*checks, replace(node, condition=test.condition)) if test.condition is not node.condition else node
 
-    phases = rewrite(kernel.phases, {Store: statement, Accumulate: statement, Append: statement, If: condition})
+    phases = rewrite(kernel.phases, {Store: statement, Accumulate: statement, Append: statement, Copy: statement, If: condition})
     return replace(kernel, phases=phases, messages=tuple(messages))
 
 

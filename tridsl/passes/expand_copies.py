@@ -20,6 +20,7 @@ from tridsl.ir.op import Tensor
 from tridsl.ir.packings import is_packed
 from tridsl.ir.strides import contiguous_axis, memory_order
 from tridsl.ir.walk import rewrite, substitute, variables, walk
+from tridsl.passes.boundaries import boundaries
 from tridsl.passes.transpose_blocks import Blocking, blocking_of, transpose_blocks
 from tridsl.structs import replace
 
@@ -29,7 +30,8 @@ SHARED_ELEMENTS = 1 << 16
 
 
 def expand_copies(kernel: Kernel, spec: DeviceSpec) -> Kernel:
-    """Expands every copy that is not cooperative."""
+    """Expands every copy that is not cooperative. Borders become index maps and masks first."""
+    kernel = boundaries(kernel)
     tensors = {p.name: p for p in kernel.params if isinstance(p, Tensor)}
     types = {n.buffer.name: n.buffer.dtype for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tridsl.dtypes import INDEX
 from tridsl.ir.affine import Interval, fold_ranges, interval, simplify_index
-from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Node, Select, index
+from tridsl.ir.expr import Binary, Boundary, Cast, Const, Expr, Load, Node, Select, index
 from tridsl.ir.loop import Accumulate, Block, Copy, CopyAxis, For, If, Kernel, Mma, Ref, Stmt
 from tridsl.ir.value_ranges import fits
 from tridsl.ir.walk import map_children, substitute, walk
@@ -54,7 +54,7 @@ def _statement(statement: Stmt, ranges: Ranges) -> Block:
             inner[axis.var] = _range(extent, axis.bound, inner)
         whole: Ranges = {**inner, **{a.var: (0, a.bound - 1) for a in axes if a.bound is not None}}  # a panel has places for what is not copied too
         beyond = whole if statement.pad is None else inner
-        source = map_children(statement.source, lambda part: _fold(part, beyond))  # an access even where nothing is inside
+        source = map_children(statement.source, lambda part: part if isinstance(part, Boundary) else _fold(part, beyond))  # an access even where nothing is inside
         folded = _children(replace(statement, axes=tuple(axes)), whole)
         assert isinstance(folded, Copy)
         return (replace(folded, source=source),)

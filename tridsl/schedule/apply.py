@@ -17,6 +17,7 @@ from tridsl.schedule.grid import grid
 from tridsl.schedule.inline import inline
 from tridsl.schedule.intrin import intrin
 from tridsl.schedule.layout import layout
+from tridsl.schedule.lines import lines
 from tridsl.schedule.order import order
 from tridsl.schedule.pack import pack
 from tridsl.schedule.pad import pad
@@ -36,6 +37,7 @@ from tridsl.schedule.steps import (
     Inline,
     Intrin,
     Layout,
+    Lines,
     Order,
     Pack,
     Pad,
@@ -69,6 +71,7 @@ STEPS: dict[type, Callable[[Kernel, Any, DeviceSpec], Kernel]] = {
     Bind: bind,
     At: at,
     Slide: slide,
+    Lines: lines,
     Beside: beside,
     Inline: inline,
     StoreIn: store,

@@ -3,7 +3,8 @@
 1. Independent results are dealt to columns, then to the cores of a column, in contiguous parts; each core works through its part tile by tile, one
    tile moving while another is worked on.
 2. Results that need whole rows (softmax, norms) get tiles of whole rows.
-3. Sums of products get tiles of the matrix instruction's blocks (`contraction_npu`).
+3. Results that read their neighbours get fifos of lines (`stencil_npu`).
+4. Sums of products get tiles of the matrix instruction's blocks (`contraction_npu`).
 How many cores of a column work follows from the channels that their tiles have. What is left has no steps, and the backend says why.
 """
 
@@ -20,6 +21,7 @@ from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, 
 from tridsl.schedule.contraction_npu import contraction_npu
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.roles import is_contraction
+from tridsl.schedule.stencil_npu import stencil_npu
 from tridsl.schedule.steps import At, Bind, Fuse, Inline, Order, Schedule, Split, Step, StoreIn, Vector
 from tridsl.structs import dataclass
 
@@ -48,7 +50,7 @@ def automatic_npu(
     elif len(live) == 1 and isinstance(graph.stages[root], Map) and _flat(graph.stages[root]):
         found = _flat_steps(graph, root, spec, array, sizes, decide)
     else:
-        found = _row_steps(graph, root, live, shared.get(root, 0), spec, array, sizes, decide)
+        found = stencil_npu(graph, root, live, inlined, spec, array, sizes, decide) or _row_steps(graph, root, live, shared.get(root, 0), spec, array, sizes, decide)
     return tuple(steps + found) if found else ()
 
 

@@ -14,6 +14,7 @@ from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, add, binary, in
 from tridsl.ir.loop import (
     Accumulate,
     Alloc,
+    Append,
     Block,
     Buffer,
     Copy,
@@ -129,7 +130,7 @@ class _Stager:
             if mine:
                 self.panels[name] = self._panel(tensor, mine, blocks.get(name, {}))
         for name, buffer in local.items():
-            if buffer.space == "reg" or not all(isinstance(n, Const) for n in buffer.shape):
+            if buffer.space == "reg" or (buffer.padded and all(buffer.padded)) or not all(isinstance(n, Const) for n in buffer.shape):
                 continue
             shape = self._reach(buffer, [a for t, a in accesses if t == name])
             self.panels[name] = _Panel(
@@ -144,7 +145,7 @@ class _Stager:
 
     def _whole(self, block: Block) -> Block:
         def extend(loop: For) -> For:
-            if isinstance(loop.extent, Const) or loop.bound is None or loop.carried:
+            if isinstance(loop.extent, Const) or loop.bound is None or _goes_on(loop):
                 return loop
             if loop.reduce and not _adds_zeros(loop):
                 raise error(
@@ -344,6 +345,8 @@ def _accesses(block: Block, around: tuple[For, ...] = ()) -> Iterator[tuple[str,
         if isinstance(statement, For):
             yield from _accesses(statement.body, (*around, statement))
             continue
+        if isinstance(statement, Copy):  # staged already, by `lines`
+            continue
         if isinstance(statement, If):
             yield from _accesses((*statement.then, *statement.otherwise), around)
         searched = statement.condition if isinstance(statement, If) else statement
@@ -352,6 +355,14 @@ def _accesses(block: Block, around: tuple[For, ...] = ()) -> Iterator[tuple[str,
                 yield node.tensor, _Access(node.index, around, False, statement)
             elif isinstance(node, Ref):
                 yield node.tensor, _Access(node.index, around, True, statement)
+
+
+def _goes_on(loop: For) -> bool:
+    """Whether more iterations would change what earlier ones made (those that only keep rows for the next ones do not)."""
+    own = {n.buffer.name for n in walk(loop.body) if isinstance(n, Alloc)}
+    targets = [t.tensor for n in walk(loop.body) if isinstance(n, Accumulate) for t in n.targets]
+    targets += [t for n in walk(loop.body) if isinstance(n, Append) for t in n.tensors]
+    return loop.carried and not own.issuperset(targets)
 
 
 def _adds_zeros(loop: For) -> bool:

@@ -110,6 +110,15 @@ class Slide(StepBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lines(StepBase):
+    """`gray.lines(edge, y)`: as `slide`, but each iteration of loop `y` makes exactly one row, with what lies around the tensor: the loop is
+    the same from its first iteration to its last. Of a parameter the rows are copied, a fifo of lines. Halide: no such thing."""
+
+    consumer: str
+    axis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Beside(StepBase):
     """`pos.beside(y, i)`: stage `pos` shares the outermost loop `i` of stage `y`, point by point. Halide: compute_with."""
 
@@ -195,7 +204,7 @@ class Grid(StepBase):
 
 
 Step: TypeAlias = (
-    Tile | Split | Pad | Parts | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Slide | Beside | Inline | StoreIn | Pack
+    Tile | Split | Pad | Parts | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Slide | Lines | Beside | Inline | StoreIn | Pack
     | Planes | Intrin | Pipeline | BlockBy | Layout | Grid
 )
 Schedule: TypeAlias = tuple[Step, ...]

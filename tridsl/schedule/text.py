@@ -20,6 +20,7 @@ from tridsl.schedule.steps import (
     Inline,
     Intrin,
     Layout,
+    Lines,
     Order,
     Pack,
     Pad,
@@ -164,7 +165,7 @@ class Reader:
 EXAMPLES: dict[str, str] = {
     "tile": "`.tile(i=12, j=32)`", "split": "`.split(k, 256)`", "pad": "`.pad(i, 128)`", "parts": "`.parts(k, 4096)`", "fuse": "`.fuse(i, j)`", "order": "`.order(j, i, k)`",
     "parallel": "`.parallel(i)`", "vector": "`.vector(j)`", "unroll": "`.unroll(i.i)`", "bind": '`.bind(i.o="group.x")`',
-    "at": "`.at(y, r)`", "slide": "`.slide(y, r)`", "beside": "`.beside(y, i)`", "inline": "`.inline()`", "store": "`.store(l1)`", "pack": "`.pack(at=k.o)`",
+    "at": "`.at(y, r)`", "slide": "`.slide(y, r)`", "lines": "`.lines(y, r)`", "beside": "`.beside(y, i)`", "inline": "`.inline()`", "store": "`.store(l1)`", "pack": "`.pack(at=k.o)`",
     "planes": "`.planes(4)`", "intrin": '`.intrin("vpdpbusd")`', "pipeline": "`.pipeline(1)`", "grid": "`.grid(columns=4)`",
     "block": "`.block(t, 64)`", "layout": "`.layout(t, q)`",
 }  # fmt: skip
@@ -246,6 +247,12 @@ def _slide(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(2, 2)
     read.only()
     return Slide(stage=stage, consumer=read.axis(0), axis=read.axis(1), span=call.span)
+
+
+def _lines(stage: str, call: VerbCall, read: Reader) -> Step:
+    read.count(2, 2)
+    read.only()
+    return Lines(stage=stage, consumer=read.axis(0), axis=read.axis(1), span=call.span)
 
 
 def _beside(stage: str, call: VerbCall, read: Reader) -> Step:
@@ -333,6 +340,7 @@ VERBS: dict[str, Callable[[str, VerbCall, Reader], Step]] = {
     "bind": _bind,
     "at": _at,
     "slide": _slide,
+    "lines": _lines,
     "beside": _beside,
     "inline": _inline,
     "store": _store,

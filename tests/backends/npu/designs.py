@@ -88,10 +88,11 @@ class Subject:
 
 
 def subject(
-    name: str, *arguments: Any, generation: str = "aie2p", types: Mapping[str, str] | None = None, decisions: Mapping[str, Any] | None = None
+    name: str, *arguments: Any, generation: str = "aie2p", types: Mapping[str, str] | None = None, decisions: Mapping[str, Any] | None = None,
+    text: str | None = None,
 ) -> Subject:  # fmt: skip
-    """Op `name` for these arguments, with other answers of the automatic schedule where given."""
-    op, given, sizes = prepared(name, arguments, dict(types or {}), {})
+    """Op `name` (of the library, or of `text`) for these arguments, with other answers of the automatic schedule where given."""
+    op, given, sizes = prepared(text or name, arguments, dict(types or {}), {})
     for param in op.inputs:
         if isinstance(param, Scalar) and param.name not in given:
             assert param.default is not None

@@ -311,6 +311,40 @@ template <typename T, unsigned N> inline vector<T, N> upshift(const vector<T, N>
   return out;
 }
 
+// Arithmetic for signed elements, rounded down.
+template <typename T, unsigned N> inline vector<T, N> downshift(const vector<T, N> &x, unsigned shift) {
+  vector<T, N> out;
+  for (unsigned i = 0; i < N; ++i)
+    out.lane[i] = T(x.lane[i] >> shift);
+  return out;
+}
+
+// Groups of `step` elements: the first, third, …, and the second, fourth, …
+namespace detail {
+template <unsigned First, typename T, unsigned N> inline vector<T, N / 2> every_second(const vector<T, N> &v, unsigned step) {
+  vector<T, N / 2> out;
+  for (unsigned i = 0; i < N / 2; ++i)
+    out.lane[i] = v.lane[(2 * (i / step) + First) * step + i % step];
+  return out;
+}
+} // namespace detail
+template <typename T, unsigned N> inline vector<T, N / 2> filter_even(const vector<T, N> &v, unsigned step = 1) { return detail::every_second<0>(v, step); }
+template <typename T, unsigned N> inline vector<T, N / 2> filter_odd(const vector<T, N> &v, unsigned step = 1) { return detail::every_second<1>(v, step); }
+template <typename T, unsigned N> inline vector<T, N> reverse(const vector<T, N> &v) {
+  vector<T, N> out;
+  for (unsigned i = 0; i < N; ++i)
+    out.lane[i] = v.lane[N - 1 - i];
+  return out;
+}
+
+// Lane i is lane i + n; what comes in at the end is not defined.
+template <typename T, unsigned N> inline vector<T, N> shuffle_down(const vector<T, N> &v, unsigned n) {
+  vector<T, N> out;
+  for (unsigned i = 0; i < N; ++i)
+    out.lane[i] = v.lane[(i + n) % N];
+  return out;
+}
+
 template <typename T, unsigned N> inline auto mul(const vector<T, N> &a, const vector<T, N> &b) {
   accum<typename detail::traits<T>::acc, N> out;
   for (unsigned i = 0; i < N; ++i)
