@@ -32,6 +32,13 @@ class LowerStage:
     run: LowerPass
 
 
+@runtime_checkable
+class Drawable(Protocol):
+    """What a stage gave, where it can be shown as a picture."""
+
+    def svg(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
     """How an executable is called: one 8-byte slot per param in order (tensor: address of element 0; scalar: its value,

@@ -42,6 +42,7 @@ from tridsl.backends.npu.design import (
     WriteScalar,
 )
 from tridsl.backends.npu.dimensions import Bounds, cut
+from tridsl.backends.npu.draw import draw
 from tridsl.backends.npu.limits import check
 from tridsl.backends.npu.lower_program import SCALARS, SCALARS_LOCK, Program, identifier, read_program, refuse
 from tridsl.backends.npu.lower_sequence import Edge, sequence
@@ -58,15 +59,19 @@ from tridsl.ir.op import Param
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Laid:
-    """The design and what its functions do, for the emitter of the kernel text."""
+    """The design and what its functions do, for the emitter of the kernel text; `facts` of the array that it was made for."""
 
     design: ArrayDesign
     program: Program
     params: tuple[Param, ...]
     prediction: Prediction
+    facts: ArraySpec
 
     def __str__(self) -> str:
         return f"# {self.prediction}\n{print_design(self.design)}"
+
+    def svg(self) -> str:
+        return draw(self.design, self.prediction, self.facts)
 
 
 def array(kernel: Kernel, spec: DeviceSpec) -> Laid:
@@ -78,7 +83,7 @@ def array(kernel: Kernel, spec: DeviceSpec) -> Laid:
     problems = check(design, spec)
     if problems:
         raise TriError(*problems)
-    return Laid(design=design, program=program, params=kernel.params, prediction=predict(design, program, spec.array))
+    return Laid(design=design, program=program, params=kernel.params, prediction=predict(design, program, spec.array), facts=spec.array)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -119,3 +120,11 @@ def test_override_of_text_and_of_a_kernel(command: Command, tmp_path: Path) -> N
     assert same.out == emitted.read_text()
     wrong = command("lower", "stdlib:saxpy", *ZEN4, "--override", f"loops={edited}")
     assert wrong.status == 1 and "E0809" in wrong.err
+
+
+def test_a_design_is_drawn(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "out.svg"
+    found = command("lower", "stdlib:matmul", "--device", "npu:sim", "--until", "array", "--set", "T=i8", "--shape", "M=64,N=64,K=64", "--svg", file)
+    assert found.status == 0 and ElementTree.fromstring(file.read_text()).tag.endswith("svg")
+    refused = command("lower", "stdlib:matmul", "--until", "check", "--svg", file)
+    assert "E0821" in refused.err

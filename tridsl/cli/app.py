@@ -112,6 +112,7 @@ def lower(
     dump: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the text of every stage into a folder.")] = None,
     override: Annotated[list[str] | None, typer.Option(metavar="emit=my.ll", help="Replace what a stage gave by the contents of a file.")] = None,
     timings: Annotated[bool, typer.Option("--timings", help="Print how long each stage took.")] = False,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Draw what stage `array` of an NPU gave: tiles, streams, memory, the bottleneck.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print an op at any stage of the compiler. Without shapes, sizes stay symbolic."""
@@ -119,7 +120,7 @@ def lower(
 
     options = Options(
         operation=operation, device=device, until=until, chip=chip, shape=tuple(shape or ()), values=tuple(values or ()),
-        dump=dump, override=tuple(override or ()), timings=timings,
+        dump=dump, override=tuple(override or ()), timings=timings, svg=svg,
     )  # fmt: skip
     raise typer.Exit(present(lambda settings: lower(options, settings), from_environment, as_json=as_json))
 

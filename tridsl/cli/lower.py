@@ -8,7 +8,7 @@ from typing import Any
 
 from tridsl import pipeline
 from tridsl.api.devices import find
-from tridsl.backend import Backend, Binary, Code, backend_names, load_backend
+from tridsl.backend import Backend, Binary, Code, Drawable, backend_names, load_backend
 from tridsl.check.sizes import Number
 from tridsl.cli.files import read_bytes, write_bytes
 from tridsl.cli.output import Report
@@ -46,6 +46,7 @@ class Options:
     dump: Path | None = None
     override: tuple[str, ...] = ()
     timings: bool = False
+    svg: Path | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +60,7 @@ class Stages:
 
 
 def lower(options: Options, settings: Settings) -> Report:
-    """The text of stage `until`. E0801-E0806, E0809, E0813, and what the stages raise."""
+    """The text of stage `until`. E0801-E0806, E0809, E0813, E0821, and what the stages raise."""
     if options.chip == "list":
         return Report(data={"chips": chip_names()}, text=("\n".join(chip_names()),))
     spec, backend = find_device(options.device, options.chip)
@@ -148,11 +149,19 @@ def _report(options: Options, stages: Stages) -> Report:
     name, value, _ = stages.seen[-1]
     if options.dump is not None:
         _dump(options.dump, options.operation.rpartition(":")[2].rpartition("/")[2], stages)
+    if options.svg is not None:
+        write_bytes(options.svg, _picture(name, value).encode())
     timings = [{"stage": n, "seconds": round(s, 6), "label": "measured"} for n, _, s in stages.seen[len(FRONT) :]]
     text = text_of(value).rstrip("\n")
     lines = [text] if not options.timings else [text, "", *(f"{t['stage']:16} {float(str(t['seconds'])) * 1e3:9.3f} ms  measured" for t in timings)]
     data: dict[str, Any] = {"operation": options.operation, "stage": name, "text": text}
     return Report(data=data | ({"timings": timings} if options.timings else {}), text=tuple(lines))
+
+
+def _picture(stage: str, value: Any) -> str:
+    if isinstance(value, Drawable):
+        return value.svg()
+    raise error("E0821", f"stage `{stage}` gives nothing that can be drawn", help="write --device npu:sim --until array, with every size")
 
 
 def _dump(folder: Path, op: str, stages: Stages) -> None:
