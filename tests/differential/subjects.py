@@ -213,9 +213,9 @@ def _contents(param: Tensor | Scalar, sizes: dict[str, int], rng: np.random.Gene
 
 LOOSE = {"attention": 8.0, "mla": 16.0, "mla_absorbed": 16.0, "conv2d": 8.0, "lora": 16.0, "matmul": 8.0, "linear": 8.0}
 """Sums of products: a few roundings more."""
-MOVED = ("above", "topk", "argmax", "transpose", "max")
+MOVED = ("above", "topk", "argmax", "transpose", "max", "reverse", "collapse_at", "collapse_fixed")
 """Ops that round nothing: floats are compared like integers, and contents have NaN and infinities."""
-SCALARS: dict[str, tuple[Any, ...]] = {"stride": (1, 2), "p": (0, 1, 2), "k": (0, 1, 3), "causal": (False, True), "threshold": (40, 300), "eps": (1e-5,)}
+SCALARS: dict[str, tuple[Any, ...]] = {"stride": (1, 2), "p": (0, 1, 2), "k": (0, 1, 3), "keep": (0, 1, 3), "q": (-64, 128), "causal": (False, True), "threshold": (40, 300), "eps": (1e-5,)}
 
 
 @cache

@@ -361,6 +361,98 @@ def test_above_drops_nan() -> None:
     assert y.tolist() == [2, np.inf] and pos.tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_collapse(dtype: Any, length: int) -> None:
+    x = np.abs(normal(3, length, dtype=dtype))
+    x[0] = x[0, 0]  # equals: all of them reach the greatest
+    for frac in (0.0, 0.5, 1.0):
+        level = np.float32(frac) * x.astype(np.float32).max(axis=-1, keepdims=True)
+        np.testing.assert_array_equal(call("collapse", x, frac), np.where(x.astype(np.float32) >= level, x, dtype(0)))
+
+
+def test_collapse_of_what_is_no_score() -> None:
+    x = np.array([[-4, -2, -1], [np.nan, 1, 2], [np.inf, 1, -np.inf]], np.float32)
+    np.testing.assert_array_equal(call("collapse", x, 0.5), [[0, 0, 0], [0, 0, 0], [np.inf, 0, 0]])
+    np.testing.assert_array_equal(call("collapse", x[:1], 1.0), [[0, 0, -1]])
+
+
+@pytest.mark.parametrize("dtype", [*WITH_F64, np.int8, np.int32])
+def test_collapse_at(dtype: Any) -> None:
+    x = (normal(3, 50) * 3).astype(dtype)
+    np.testing.assert_array_equal(call("collapse_at", x, 1), np.where(x >= 1, x, dtype(0)))
+    if np.issubdtype(dtype, np.floating):
+        x[0, :2] = np.nan, np.inf
+        assert call("collapse_at", x, -1e30)[0, :2].tolist() == [0, np.inf]
+
+
+@pytest.mark.parametrize("q", [-64, 0, 128, 300])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_collapse_fixed(dtype: Any, q: int) -> None:
+    x = normal(3, 50, dtype=dtype)
+    np.testing.assert_array_equal(call("collapse_fixed", x, q=q), np.where(x.astype(np.float32) >= q / 256, x, dtype(0)))
+
+
+@pytest.mark.parametrize("dtype", [*WITH_F64, np.uint8, np.int64])
+def test_reverse(dtype: Any) -> None:
+    x = normal(3, 41).astype(dtype)
+    np.testing.assert_array_equal(call("reverse", x), x[:, ::-1])
+
+
+def skewed(count: int, exponent: float, seed: int) -> Array:
+    """Sizes that fall off as a power law, shuffled; their mean is 1."""
+    sizes = np.arange(1, count + 1) ** -exponent
+    sizes /= sizes.mean()
+    np.random.default_rng(seed).shuffle(sizes)
+    return sizes
+
+
+def cosine(a: Array, b: Array) -> float:
+    return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_ffn_prune_keeps_the_most_important_units(dtype: Any) -> None:
+    act, w = np.maximum(normal(7, 30, dtype=dtype), dtype(0)), normal(30, 5, dtype=dtype, seed=1)
+    importance = np.linalg.norm(f64(act)[0], axis=0) * np.linalg.norm(f64(w)[0], axis=1)
+    unit, some, rows = call("ffn_prune", act, w, keep=9)
+    np.testing.assert_array_equal(unit, np.argsort(-importance, kind="stable")[:9])
+    np.testing.assert_array_equal(some, act[:, unit])
+    np.testing.assert_array_equal(rows, w[unit])
+    assert call("ffn_prune", act, w, keep=0)[0].shape == (0,)
+
+
+def test_ffn_prune_at_the_published_skew() -> None:
+    """A quarter of 2048 units is left: the product's cosine stays above 0.9983 (0.99840 in f64)."""
+    g = np.random.default_rng(0)
+    x, up, down = g.standard_normal((512, 512)), g.standard_normal((512, 2048)), g.standard_normal((2048, 512))
+    act = np.maximum(x @ up, 0).astype(np.float32)
+    w = (down * skewed(2048, 0.9, 1)[:, None]).astype(np.float32)
+    _, some, rows = call("ffn_prune", act, w, keep=512)
+    assert cosine(some.astype(np.float64) @ rows, act.astype(np.float64) @ w) >= 0.9983
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_kv_prune_keeps_the_keys_that_are_looked_at(dtype: Any) -> None:
+    q, k, v = (normal(*s, dtype=dtype, seed=n) for n, s in enumerate([(7, 8), (20, 8), (20, 3)]))
+    weights = softmax(f64(q)[0] @ f64(k)[0].T * 0.35).sum(axis=0)
+    key, some, values = call("kv_prune", q, k, v, 0.35, keep=6)
+    np.testing.assert_array_equal(key, np.argsort(-weights, kind="stable")[:6])
+    np.testing.assert_array_equal(some, k[key])
+    np.testing.assert_array_equal(values, v[key])
+
+
+def test_kv_prune_at_the_published_skew() -> None:
+    """A quarter of 512 keys is left: the cosine of what attention gives stays above 0.9753, with one more above 0.9755 (0.97535, 0.97559 in f64)."""
+    g = np.random.default_rng(0)
+    q, k, v = (g.standard_normal((512, 64)).astype(np.float32) for _ in range(3))
+    k = (k * skewed(512, 0.35, 2)[:, None]).astype(np.float32)
+    full = softmax(f64(q)[0] @ f64(k)[0].T / 8) @ v
+    for keep, gate in ((128, 0.9753), (129, 0.9755)):
+        _, some, values = call("kv_prune", q, k, v, 0.125, keep=keep)
+        assert cosine(softmax(f64(q)[0] @ f64(some)[0].T / 8) @ values, full) >= gate
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int64])
 def test_cumsum(dtype: Any) -> None:
     x = (normal(3, 100) * 5e8).astype(dtype)
@@ -447,6 +539,8 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {
     "tgemm": (trits(3, 5), np.arange(10, dtype=np.int8).reshape(2, 5), normal(3), normal(2)), "quantise": (normal(2, 7),), "rmsnorm_quantise": (normal(2, 7), normal(7)),
     "edges": (np.arange(96, dtype=np.uint8).reshape(4, 6, 4) * 37, 40), "sobel_edges": (np.arange(96, dtype=np.uint8).reshape(4, 6, 4) * 37, 40),
     "above": (normal(9), 0.0), "cumsum": (normal(2, 9),), "topk": (normal(2, 9), 3), "argmax": (normal(2, 9),), "saxpy": (2.0, normal(5), normal(5)),
+    "collapse": (normal(2, 9), 0.5), "collapse_at": (normal(2, 9), 0.5), "collapse_fixed": (normal(2, 9), 64), "reverse": (normal(2, 9),),
+    "ffn_prune": (normal(3, 9), normal(9, 4), 5), "kv_prune": (normal(3, 4), normal(7, 4), normal(7, 2), 0.5, 3),
     "transpose": (normal(3, 4),), "sum": (normal(2, 5),), "max": (normal(2, 5),), "mean": (normal(2, 5),),
 }  # fmt: skip
 
