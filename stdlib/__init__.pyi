@@ -59,6 +59,54 @@ class _attention(OpObject):
 
 attention: _attention
 
+class _collapse(OpObject):
+    # collapse(x: T[N], frac: f32 = 0.5) -> y: T[N]
+    def __call__(
+        self,
+        x: Any,
+        frac: float = ...,
+        *,
+        T: Any = ...,
+        out: Any = ...,
+        device: str = ...,
+        threads: int | None = ...,
+        tune: bool = ...,
+    ) -> Any: ...
+
+collapse: _collapse
+
+class _collapse_at(OpObject):
+    # collapse_at(x: T[N], t: T) -> y: T[N]
+    def __call__(
+        self,
+        x: Any,
+        t: Any,
+        *,
+        T: Any = ...,
+        out: Any = ...,
+        device: str = ...,
+        threads: int | None = ...,
+        tune: bool = ...,
+    ) -> Any: ...
+
+collapse_at: _collapse_at
+
+class _collapse_fixed(OpObject):
+    # collapse_fixed(x: T[N], const q: i32 = 128) -> y: T[N]
+    def __call__(
+        self,
+        x: Any,
+        q: int = ...,
+        *,
+        T: Any = ...,
+        out: Any = ...,
+        device: str = ...,
+        threads: int | None = ...,
+        tune: bool = ...,
+    ) -> Any: ...
+
+collapse_fixed: _collapse_fixed
+
 class _conv2d(OpObject):
     # conv2d(X: T[B, C, H, W], F: T[O, C, R, S], const stride: i32 = 1, const p: i32 = 0) -> Y: T[B, O, (H + 2*p - R) // stride + 1, (W + 2*p - S) // stride + 1]
     def __call__(
@@ -125,6 +173,23 @@ class _edges(OpObject):
 
 edges: _edges
 
+class _ffn_prune(OpObject):
+    # ffn_prune(act: T[S, H], W: T[H, D], const keep: i32) -> (unit: i32[keep], some: T[S, keep], rows: T[keep, D])
+    def __call__(
+        self,
+        act: Any,
+        W: Any,
+        keep: int,
+        *,
+        T: Any = ...,
+        out: Any = ...,
+        device: str = ...,
+        threads: int | None = ...,
+        tune: bool = ...,
+    ) -> Any: ...
+
+ffn_prune: _ffn_prune
+
 class _gelu(OpObject):
     # gelu(x: T[N]) -> y: T[N]
     def __call__(
@@ -139,6 +204,25 @@ class _gelu(OpObject):
     ) -> Any: ...
 
 gelu: _gelu
+
+class _kv_prune(OpObject):
+    # kv_prune(Q: T[S, D], K: T[L, D], V: T[L, E], scale: f32, const keep: i32) -> (key: i32[keep], Kk: T[keep, D], Vk: T[keep, E])
+    def __call__(
+        self,
+        Q: Any,
+        K: Any,
+        V: Any,
+        scale: float,
+        keep: int,
+        *,
+        T: Any = ...,
+        out: Any = ...,
+        device: str = ...,
+        threads: int | None = ...,
+        tune: bool = ...,
+    ) -> Any: ...
+
+kv_prune: _kv_prune
 
 class _layernorm(OpObject):
     # layernorm(x: T[N], gamma: G[N], beta: G[N], eps: f32 = 1e-5) -> y: T[N]
@@ -333,6 +417,21 @@ class _relu2_mul(OpObject):
     ) -> Any: ...
 
 relu2_mul: _relu2_mul
+
+class _reverse(OpObject):
+    # reverse(x: T[N]) -> y: T[N]
+    def __call__(
+        self,
+        x: Any,
+        *,
+        T: Any = ...,
+        out: Any = ...,
+        device: str = ...,
+        threads: int | None = ...,
+        tune: bool = ...,
+    ) -> Any: ...
+
+reverse: _reverse
 
 class _rmsnorm(OpObject):
     # rmsnorm(x: T[N], gamma: G[N], eps: f32 = 1e-5) -> y: T[N]

@@ -383,7 +383,7 @@ def test_collapse_at(dtype: Any) -> None:
     np.testing.assert_array_equal(call("collapse_at", x, 1), np.where(x >= 1, x, dtype(0)))
     if np.issubdtype(dtype, np.floating):
         x[0, :2] = np.nan, np.inf
-        assert call("collapse_at", x, -1e30)[0, :2].tolist() == [0, np.inf]
+        assert call("collapse_at", x, -1e4)[0, :2].tolist() == [0, np.inf]
 
 
 @pytest.mark.parametrize("q", [-64, 0, 128, 300])
