@@ -40,15 +40,16 @@ class Bounds:
 def cut(dims: Sequence[Dimension], bounds: Bounds) -> tuple[tuple[Dimension, ...], tuple[Dimension, ...]]:
     """(outer, one transfer): the outer dimensions are walked by giving out transfers one after the other.
 
-    A dimension that is too long becomes two. What no cut makes possible is left as it is; the limits say so.
+    A dimension that is too long becomes two; one that goes backwards is walked by giving out transfers. What no cut makes possible is left as it
+    is; the limits say so.
     """
     parts = list(merged(dims))
     if len(parts) > 1:
         parts = [piece for n, d in enumerate(parts) for piece in _split(d, bounds.inner if n == len(parts) - 1 else bounds.wrap)]
     own: list[Dimension] = []
-    while parts and len(own) < bounds.own and (not own or (parts[-1].stride != 0 and abs(parts[-1].stride) <= bounds.step)):
+    while parts and len(own) < bounds.own and (not own or 0 < parts[-1].stride <= bounds.step):
         own.insert(0, parts.pop())
-    if parts and bounds.iterations and len(own) <= bounds.own and abs(parts[-1].stride) <= bounds.step:
+    if parts and bounds.iterations and len(own) <= bounds.own and 0 <= parts[-1].stride <= bounds.step:
         *rest, repeated = (*parts[:-1], *_split(parts[-1], bounds.iterations))
         if repeated.size <= bounds.iterations:
             while len(own) < bounds.own:

@@ -285,6 +285,12 @@ def _standing_still(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
             yield where
 
 
+def _backwards(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
+    for _, where, _, _, _, dims in _transfers(design):
+        if any(d.stride < 0 for d in dims):
+            yield where
+
+
 def _inside(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
     buffers = {b.name: b for b in design.buffers}
     tensors = {t.name: t for t in design.tensors}
@@ -352,6 +358,7 @@ RULES: tuple[Rule, ...] = (
     Rule(name="rows in words", what="the innermost dimension is a multiple of 4 bytes", breaks=_granule_size),
     Rule(name="strides in words", what="strides are multiples of 4 bytes, or 1 along the innermost dimension", breaks=_granule_stride),
     Rule(name="no standing still", what="a stride of 0 is possible in the outermost dimension of a transfer of the host only", breaks=_standing_still),
+    Rule(name="no going back", what="strides of a transfer are not negative", breaks=_backwards),
     Rule(name="transfers inside", what="it leaves its buffer", breaks=_inside),
     Rule(name="buffers apart", what="buffers and the stack do not overlap", breaks=_apart),
     Rule(name="buffers aligned", what="a core's buffers begin at multiples of its widest access", breaks=_aligned),

@@ -240,6 +240,8 @@ def _lanes(
     step = by_row if own_row else 0
     lanes = []
     for column, parts in sorted(groups.items()):
+        if step < 0:  # transfers go forward: the last core's part comes first
+            parts.reverse()
         if not moved.writes:
             loads[column] += 1
         loops = [Dimension(size=n, stride=factors.get(v, 0)) for v, n in moved.loops]
@@ -249,7 +251,7 @@ def _lanes(
             tile[-1] = Dimension(size=tile[-1].size * piece, stride=1)
         lanes.append(
             Lane(
-                moved=moved, tensor=host, column=column, parts=tuple(parts), walk=(*loops, Dimension(size=len(parts), stride=step), *tile),
+                moved=moved, tensor=host, column=column, parts=tuple(parts), walk=(*loops, Dimension(size=len(parts), stride=abs(step)), *tile),
                 core_order=order, elements=prod(box.extents), rounds=prod(n for _, n in moved.loops), piece=piece, step=box.extents[_order(box)[-1]],
             )
         )  # fmt: skip

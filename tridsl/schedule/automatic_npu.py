@@ -47,7 +47,7 @@ def automatic_npu(
     sums = [name for name in live if isinstance(s := graph.stages[name], Reduce) and is_contraction(s) and _is_product(s)]
     if len(sums) == 1:
         found = contraction_npu(graph, sums[0], live, spec, sizes, decide)
-    elif len(live) == 1 and isinstance(graph.stages[root], Map) and _flat(graph.stages[root]):
+    elif len(live) == 1 and isinstance(graph.stages[root], Map) and (_flat(graph.stages[root]) or len(axes_of(graph.stages[root])) == 1):
         found = _flat_steps(graph, root, spec, array, sizes, decide)
     else:
         found = stencil_npu(graph, root, live, inlined, spec, array, sizes, decide) or _row_steps(graph, root, live, shared.get(root, 0), spec, array, sizes, decide)
@@ -96,7 +96,7 @@ def _columns(name: str, spec: DeviceSpec, parts: int, decide: Decider) -> int:
 def _flat_steps(
     graph: Graph, name: str, spec: DeviceSpec, array: ArraySpec, sizes: Mapping[str, int], decide: Decider
 ) -> list[Step]:
-    """All axes as one, cut into tiles."""
+    """All axes as one, cut into tiles. (A single axis may be read in any order of tiles.)"""
     axes = [axis.name for axis in axes_of(graph.stages[name])]
     count = points(axes_of(graph.stages[name]), sizes)
     if not count:

@@ -8,9 +8,9 @@ from dataclasses import field
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
-from tridsl.dtypes import DType
+from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import Interval, equal, fold_ranges, interval, normal_form, simplify_index, to_expression
-from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, add, binary, index, mul, sub
+from tridsl.ir.expr import Binary, Boundary, Cast, Const, Expr, Load, Var, add, binary, index, mul, sub
 from tridsl.ir.loop import (
     Accumulate,
     Alloc,
@@ -333,8 +333,11 @@ class _Stager:
         if not into:
             source, target = target, source
         nothing: bool | int | float = False if panel.dtype.kind == "bool" else 0.0 if panel.dtype.is_float else 0
+        in_front = into and not panel.flat and any((interval(b, self.ranges)[0] or 0) < 0 for b in panel.base)
+        border = Boundary(mode="value", value=Const(value=nothing, dtype=compute_type(panel.dtype))) if in_front else None
         return Copy(
-            axes=tuple(axes), target=Ref(tensor=target[0], index=target[1]), source=Load(tensor=source[0], index=source[1], dtype=panel.dtype),
+            axes=tuple(axes), target=Ref(tensor=target[0], index=target[1]),
+            source=Load(tensor=source[0], index=source[1], dtype=panel.dtype, boundary=border),
             pad=Const(value=nothing, dtype=panel.dtype) if into else None, buffers=self.step.buffers if innermost else 1,
             piece=self.step.piece if innermost and into else 1, span=self.step.span,
         )  # fmt: skip

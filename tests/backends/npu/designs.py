@@ -27,6 +27,7 @@ from tridsl.ir.evaluate import evaluate_op
 from tridsl.ir.loop import Kernel
 from tridsl.ir.op import Op, Scalar
 from tridsl.passes.specialise import Specialisation
+from tridsl.program.compose import with_constants
 from tridsl.schedule.automatic import choose
 
 GENERATIONS = ("aie2", "aie2p")
@@ -97,6 +98,8 @@ def subject(
         if isinstance(param, Scalar) and param.name not in given:
             assert param.default is not None
             given[param.name] = param.default.value
+    constants = {p.name: given.pop(p.name) for p in op.inputs if isinstance(p, Scalar) and p.const}
+    op = with_constants(op, constants)
     spec = chip(generation)
     side = pipeline.Build(
         spec=spec, backend=BACKEND, schedule=choose(op, spec, sizes, dict(decisions or {})), facts=Specialisation(sizes=tuple(sorted(sizes.items())))

@@ -131,6 +131,10 @@ BROKEN: dict[str, tuple[ArrayDesign, ArrayDesign]] = {
         with_(small(), sequence=(task("out", "x", number=5, dimensions=(Dimension(size=4, stride=0), *(Dimension(size=1, stride=0),) * 2, *LINE)),)),
         with_(small(), sequence=(task("out", "x", number=5, dimensions=(Dimension(size=4, stride=0), *LINE)),)),
     ),
+    "no going back": (
+        with_(small(), sequence=(task("out", "x", number=5, offset=8, dimensions=(Dimension(size=2, stride=8), *LINE)),)),
+        with_(small(), sequence=(task("out", "x", number=5, offset=8, dimensions=(Dimension(size=2, stride=-8), *LINE)),)),
+    ),
     "transfers inside": (
         with_(small(), sequence=(task("out", "x", number=5, offset=24, dimensions=LINE),)),
         with_(small(), sequence=(task("out", "x", number=5, offset=28, dimensions=LINE),)),
