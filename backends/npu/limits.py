@@ -222,6 +222,27 @@ def _pending(design: ArrayDesign) -> Iterator[Use]:
             waiting[key] = max(0, waiting.get(key, 0) - 1)
 
 
+def _streams(up: bool) -> Callable[[ArrayDesign], Iterator[Use]]:
+    """Streams between a memory tile and cores, which all pass its own stream switch."""
+
+    def uses(design: ArrayDesign) -> Iterator[Use]:
+        counts: dict[Place, int] = {}
+        for flow in design.flows:
+            tiles = [flow.source.tile, *(e.tile for e in flow.targets)]
+            if up and kind_of(tiles[0]) == "memtile" and any(kind_of(t) == "core" for t in tiles[1:]):
+                counts[tiles[0]] = counts.get(tiles[0], 0) + 1
+            elif not up and kind_of(tiles[0]) == "core":
+                for tile in (t for t in tiles[1:] if kind_of(t) == "memtile"):
+                    counts[tile] = counts.get(tile, 0) + 1
+        yield from ((f"tile {tile}", n) for tile, n in counts.items())
+
+    return uses
+
+
+def _arguments(design: ArrayDesign) -> Iterator[Use]:
+    yield "the host's call", len(design.tensors)
+
+
 def _columns(design: ArrayDesign) -> Iterator[Use]:
     yield from (("the design", tile[0] + 1) for tile in design.tiles())
 
@@ -249,6 +270,9 @@ LIMITS: tuple[Limit, ...] = (
     *(_limit(f"{k} transfer wrap", "as the size of a dimension (words along the innermost)", f"{k}_wrap", _wraps(k)) for k in KINDS),
     *(_limit(f"{k} transfer step", "words as a stride", f"{k}_step_words", _steps(k)) for k in KINDS),
     *(_limit(f"{k} transfer length", "words in one transfer", f"{k}_length_words", _lengths(k)) for k in KINDS),
+    _limit("memtile streams to cores", "streams to cores", "memtile_north_streams", _streams(True)),
+    _limit("memtile streams from cores", "streams from cores", "memtile_south_streams", _streams(False)),
+    _limit("arguments", "tensors", "arguments", _arguments),
     _limit("iterations", "iterations of a transfer", "iterations", _iterations),
     _limit("repeats", "repeats of a task", "repeats", _repeats),
     _limit("shim queue", "tasks at a time", "shim_queue_tasks", _pending),

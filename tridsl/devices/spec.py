@@ -24,6 +24,7 @@ class ArraySpec:
     `core_*`, `memtile_*`, `shim_*`: compute tiles, memory tiles, and the tiles at the edge towards the host's memory. `in_channels` write to a
     tile's memory (S2MM), `out_channels` read it (MM2S). Of a buffer descriptor: `dimensions`, the largest `wrap` (count of a dimension, in words
     along the innermost), `step` (stride, words) and `length` (words). `iterations`: the outermost dimension of a transfer; `repeats`: runs of a task.
+    `north_streams`: streams from a memory tile to cores, `south_streams` back. `arguments`: tensors of a kernel.
     `load_bytes`: the widest access of a core, which is also the alignment that it needs. `macs_per_cycle`: by element type of the factors.
     """
 
@@ -44,6 +45,8 @@ class ArraySpec:
     memtile_memory_bytes: int
     memtile_in_channels: int
     memtile_out_channels: int
+    memtile_north_streams: int
+    memtile_south_streams: int
     memtile_descriptors: int
     memtile_locks: int
     memtile_dimensions: int
@@ -62,6 +65,7 @@ class ArraySpec:
     lock_maximum: int
     iterations: int
     repeats: int
+    arguments: int
     clock_hz: float
     stream_bytes_per_cycle: int
     memory_bytes_per_second: float

@@ -79,6 +79,9 @@ MAKERS: dict[str, Make] = {
     **{f"{kind} transfer wrap": transfer(kind, lambda n: (Dimension(size=n, stride=8), Dimension(size=4, stride=1))) for kind in TILES},
     **{f"{kind} transfer step": transfer(kind, lambda n: (Dimension(size=2, stride=n), Dimension(size=4, stride=1))) for kind in TILES},
     **{f"{kind} transfer length": transfer(kind, lambda n: (Dimension(size=n, stride=1),)) for kind in TILES},
+    "memtile streams to cores": lambda n: replace(small(), flows=tuple(Flow(source=end(MEMTILE, "out", c), targets=(end(CORE, "in"),)) for c in range(n))),
+    "memtile streams from cores": lambda n: replace(small(), flows=tuple(Flow(source=end(CORE, "out"), targets=(end(MEMTILE, "in", c),)) for c in range(n))),
+    "arguments": lambda n: replace(small(), tensors=(*small().tensors, *(tensor(f"x{i}", "input") for i in range(n)))[:n]),
     "iterations": transfer("shim", lambda n: (Dimension(size=n, stride=64), *(Dimension(size=1, stride=0),) * 2, Dimension(size=4, stride=1))),
     "repeats": lambda n: with_(small(), sequence=(task("out", "x", number=5, repeats=n),)),
     "shim queue": lambda n: replace(small(), sequence=tuple(task("out", "x", number=d) for d in range(n))),
@@ -164,6 +167,35 @@ def test_a_design_that_breaks_a_rule_is_refused(rule: Any, generation: str) -> N
     keeps, breaks = BROKEN[rule.name]
     assert rule.name not in names(keeps, generation, "E0772")
     assert rule.name in names(breaks, generation, "E0772")
+
+
+NO_LIMITS = {
+    "granule_bytes": "of rules about multiples", "load_bytes": "of a rule about alignment", "core_stack_bytes": "given, not used up",
+    "core_program_bytes": "only a compiler for the cores knows", "clock_hz": "a rate", "stream_bytes_per_cycle": "a rate",
+    "memory_bytes_per_second": "a rate", "dispatch_seconds": "a rate", "macs_per_cycle": "rates",
+}  # fmt: skip
+"""Facts of an array that limit no design by themselves, and what they are."""
+
+
+class Asked:
+    """Facts that remember which of them were read."""
+
+    def __init__(self, facts: ArraySpec) -> None:
+        self.facts, self.names = facts, set[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.names.add(name)
+        return getattr(self.facts, name)
+
+
+def test_every_fact_of_an_array_is_a_limit_or_says_what_else() -> None:
+    spec = chip("aie2")
+    assert spec.array is not None
+    asked = Asked(spec.array)
+    for limit in LIMITS:
+        limit.limit(spec, asked)  # type: ignore[arg-type]
+    assert asked.names | set(NO_LIMITS) == {f.name for f in fields(ArraySpec)}
+    assert not asked.names & set(NO_LIMITS)
 
 
 def test_every_rule_has_such_a_test() -> None:
