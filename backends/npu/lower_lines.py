@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from tridsl.ir.affine import equal, normal_form, simplify_index
 from tridsl.ir.expr import Binary, Const, Expr, Load, Var, add, index, sub
 from tridsl.ir.loop import Alloc, Block, Buffer, Copy, For, Ref
-from tridsl.ir.walk import rewrite, substitute, walk
+from tridsl.ir.walk import rewrite, substitute, variables, walk
+from tridsl.passes.fresh import fresh
 from tridsl.structs import dataclass, replace
 
 ROW = "@"
@@ -54,9 +55,11 @@ def lines_of(block: Block) -> tuple[Block, dict[str, Line]]:
             continue
         if len(loops) != len(fills) or len(loops) > 2 or not all(isinstance(n, Const) for n in (*buffer.shape, *(l.extent for l in loops))):
             raise NoLines(f"the rows of `{buffer.name}` do not come in one loop, with another in front of it")
-        line, changed = _line(buffer, loops)
+        written = [_written_out(loop, buffer.name) for loop in loops]
+        line, changed = _line(buffer, written)
         found[buffer.name] = line
-        block = tuple(changed.get(id(s), s) for s in block)
+        replaced = {id(loop): changed[id(other)] for loop, other in zip(loops, written)}
+        block = tuple(replaced.get(id(s), s) for s in block)
     return block, found
 
 
@@ -89,6 +92,19 @@ def _line(buffer: Buffer, loops: list[For]) -> tuple[Line, Mapping[int, For]]:
     changed = {id(loop): pointed(loop) for loop in loops}
     count = before + int(main.extent.value)  # type: ignore[union-attr]
     return Line(row=row, depth=depth, front=before, held=held, main=main.var, copy=_row(copy, depth), count=count), changed
+
+
+def _written_out(loop: For, name: str) -> For:
+    """The loop with those inside it written out that choose a row."""
+
+    def expand(inner: For) -> For | Block:
+        chosen = any(inner.var in variables(n.index[0]) for n in walk(inner) if isinstance(n, Load) and n.tensor == name)
+        if not chosen or not isinstance(inner.extent, Const) or inner.kind == "vector":
+            return inner
+        copies = (fresh(substitute(inner.body, {inner.var: index(n)}), f".{n}") for n in range(int(inner.extent.value)))
+        return tuple(s for copy in copies for s in copy)
+
+    return replace(loop, body=rewrite(loop.body, {For: expand}))
 
 
 def _fill(loop: For, name: str) -> Copy:

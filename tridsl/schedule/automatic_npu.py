@@ -3,7 +3,7 @@
 1. Independent results are dealt to columns, then to the cores of a column, in contiguous parts; each core works through its part tile by tile, one
    tile moving while another is worked on.
 2. Results that need whole rows (softmax, norms) get tiles of whole rows.
-3. Results that read their neighbours get fifos of lines (`stencil_npu`).
+3. Results that read their neighbours get fifos of lines (`stencil_npu`), sums over windows too (`windows_npu`).
 4. Sums of products get tiles of the matrix instruction's blocks (`contraction_npu`).
 How many cores of a column work follows from the channels that their tiles have. What is left has no steps, and the backend says why.
 """
@@ -23,6 +23,7 @@ from tridsl.schedule.decisions import Decider
 from tridsl.schedule.roles import is_contraction
 from tridsl.schedule.stencil_npu import stencil_npu
 from tridsl.schedule.steps import At, Bind, Fuse, Inline, Order, Schedule, Split, Step, StoreIn, Vector
+from tridsl.schedule.windows_npu import windows_npu
 from tridsl.structs import dataclass
 
 TILE_BYTES = 4096
@@ -50,7 +51,8 @@ def automatic_npu(
     elif len(live) == 1 and isinstance(graph.stages[root], Map) and (_flat(graph.stages[root]) or len(axes_of(graph.stages[root])) == 1):
         found = _flat_steps(graph, root, spec, array, sizes, decide)
     else:
-        found = stencil_npu(graph, root, live, inlined, spec, array, sizes, decide) or _row_steps(graph, root, live, shared.get(root, 0), spec, array, sizes, decide)
+        found = windows_npu(graph, root, live, spec, array, sizes, decide) or stencil_npu(graph, root, live, inlined, spec, array, sizes, decide)
+        found = found or _row_steps(graph, root, live, shared.get(root, 0), spec, array, sizes, decide)
     return tuple(steps + found) if found else ()
 
 
@@ -143,7 +145,7 @@ def _row_steps(
     """Tiles of whole rows; every stage is computed row by row."""
     rows = _rows(graph, root, live, depth, sizes)
     if rows is None:
-        return []
+        return _one_row(graph, root, live, sizes)
     tensors = {t.name: t for t in graph.op.tensors}
     moving: list[int] = []
     fixed = 0
@@ -182,6 +184,28 @@ def _row_steps(
     steps += [At(stage=name, consumer=root, axis=f"{axis}.i") for name in reversed(live) if name != root]
     steps += [Vector(stage=name, axis=inside) for name, inside in rows.inner.items()]
     return [*steps, StoreIn(stage=root, space="l1", at=f"{axis}.o.i.i", buffers=buffers)]
+
+
+def _one_row(graph: Graph, root: str, live: Sequence[str], sizes: Mapping[str, int]) -> list[Step]:
+    """A whole vector in one core: what follows from all of it is known there before the next loop over it begins."""
+    inner: dict[str, str] = {}
+    lengths: set[int | None] = set()
+    for name in live:
+        part = graph.stages[name]
+        own = (*axes_of(part), *over_of(part))
+        if not isinstance(part, Map | Reduce) or len(own) > 1 or (isinstance(part, Reduce) and (part.ordered or not part.reducer.commutative)):
+            return []
+        if own:
+            inner[name] = own[0].name
+            lengths.add(extent_of(own[0], sizes))
+    length = next(iter(lengths)) if len(lengths) == 1 else None
+    if not length or not axes_of(graph.stages[root]):
+        return []  # a single number is no tile that a transfer could move
+    axis = inner[root]
+    steps: list[Step] = [Split(stage=root, axis=axis, factor=length)]
+    steps += [At(stage=name, consumer=root, axis=f"{axis}.o") for name in reversed(live) if name != root]
+    steps += [Vector(stage=name, axis=f"{axis}.i" if name == root else inside) for name, inside in inner.items()]
+    return [*steps, StoreIn(stage=root, space="l1", at=f"{axis}.o")]
 
 
 def _dtype_of(stage: Stage) -> DType:

@@ -29,7 +29,7 @@ from tridsl.ir.loop import (
     Store,
 )
 from tridsl.ir.op import Tensor
-from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.intrin import factors_of
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, loop_ranges, trip_bound
 from tridsl.schedule.steps import StoreIn
@@ -117,7 +117,8 @@ class _Stager:
     ranges: dict[str, Interval] = field(default_factory=dict)
 
     def stage(self, phase: Phase) -> Phase:
-        phase = replace(phase, body=self._whole(phase.body))
+        once: dict[str, Expr] = {loop.var: index(0) for loop in self.path if loop.extent == index(1)}
+        phase = replace(phase, body=substitute(self._whole(phase.body), once))
         self.path = tuple(n for n in walk(phase) if isinstance(n, For) and n.var in {loop.var for loop in self.path})
         loops = tuple(n for n in walk(phase) if isinstance(n, For))
         self.ranges = loop_ranges(loops)
@@ -363,7 +364,7 @@ def _accesses(block: Block, around: tuple[For, ...] = ()) -> Iterator[tuple[str,
 def _goes_on(loop: For) -> bool:
     """Whether more iterations would change what earlier ones made (those that only keep rows for the next ones do not)."""
     own = {n.buffer.name for n in walk(loop.body) if isinstance(n, Alloc)}
-    targets = [t.tensor for n in walk(loop.body) if isinstance(n, Accumulate) for t in n.targets]
+    targets = [t.tensor for n in walk(loop.body) if isinstance(n, Accumulate) for t in n.targets if loop.var not in variables(t.index)]
     targets += [t for n in walk(loop.body) if isinstance(n, Append) for t in n.tensors]
     return loop.carried and not own.issuperset(targets)
 

@@ -69,7 +69,7 @@ def stencil_npu(
         strip = -(-strip // (2 * ROW_BYTES)) * ROW_BYTES
     strip = decide(f"{root}.strip", strip, [n for n in (64, 128, 256, 512, 1024, 2048) if n < strip], "columns that a core works on at a time")
     inputs = sum(r.copied for r in reads)
-    rows = _cores(array, inputs)
+    rows = cores_of_lines(array, inputs)
     most = [n for n in (1, 2, 4, 8) if n <= (spec.columns or 1)]
     enough = next((n for n in most if n * rows * ROWS_OF_A_CORE >= extents[y]), most[-1])
     columns = decide(f"{root}.columns", enough, most, "columns of the array")
@@ -86,7 +86,7 @@ def stencil_npu(
     return [*steps, StoreIn(stage=root, space="l1", at=f"{y}.i.i", buffers=2)]
 
 
-def _cores(array: ArraySpec, inputs: int) -> int:
+def cores_of_lines(array: ArraySpec, inputs: int) -> int:
     """Cores of one column that can have rows of their own: each takes a channel of the memory tile for every tensor."""
     fits = (n for n in range(array.rows, 1, -1) if inputs + n <= array.memtile_in_channels and n * inputs + 1 <= array.memtile_out_channels)
     return next(fits, 1)

@@ -47,6 +47,14 @@ CASES: dict[str, tuple[str, Callable[[], tuple[Any, ...]], Mapping[str, Any]]] =
     "reverse": ("reverse", lambda: (normal(5003),), {"y.columns": 2}),
     "reverse i8": ("reverse", lambda: (whole(np.int8, 900),), {}),
     "reverse bf16, in rows": ("reverse", lambda: (normal(9, 77, dtype=BF16),), {}),
+    "softmax of one row": ("softmax", lambda: (normal(300),), {}),
+    "rmsnorm of one row": ("rmsnorm", lambda: (normal(100), normal(100)), {}),
+    "collapse of one row": ("collapse", lambda: (np.abs(normal(333)), 0.5), {}),
+    "conv2d": ("conv2d", lambda: (normal(1, 3, 9, 17), normal(4, 3, 3, 3), 1, 1), {}),
+    "conv2d bf16, one by one": ("conv2d", lambda: (normal(2, 4, 8, 20, dtype=BF16), normal(3, 4, 1, 1, dtype=BF16), 1, 0), {}),
+    "conv2d bf16": ("conv2d", lambda: (normal(1, 4, 8, 20, dtype=BF16), normal(3, 4, 3, 3, dtype=BF16), 1, 0), {"Y.columns": 2}),
+    "depthwise": ("depthwise", lambda: (normal(1, 3, 12, 20), normal(3, 3, 3), 1, 1), {}),
+    "depthwise bf16": ("depthwise", lambda: (normal(1, 2, 9, 33, dtype=BF16), normal(2, 3, 3, dtype=BF16), 1, 1), {}),
     "sum": ("sum", lambda: (normal(60, 100),), {}),
     "mean": ("mean", lambda: (normal(60, 100),), {}),
     "matmul i8": ("matmul", lambda: (whole(np.int8, 70, 130), whole(np.int8, 130, 90)), {}),
@@ -128,6 +136,6 @@ def test_what_does_not_fit_is_refused_with_the_limits_name() -> None:
 
 def test_what_no_rule_schedules_is_refused_with_the_reason() -> None:
     with pytest.raises(TriError, match="E0770.*phases"):
-        subject("softmax", normal(40))
+        subject("mean", normal(40))
     with pytest.raises(TriError, match="E0770.*no step of its schedule stages"):
         subject("matmul", normal(8, 8, dtype=np.float64), normal(8, 8, dtype=np.float64))
