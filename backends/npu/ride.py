@@ -26,13 +26,16 @@ def ride(kernel: Kernel, spec: DeviceSpec) -> Kernel:
                       y.l1 = sum + b.l1
 
     Smallest panels first, until the channels suffice. Each rides with a panel that goes to the same cores: one that moves with the same of the
-    array's loops.
+    array's loops. (Beside a fifo of lines none rides: its rows come in two loops.)
     """
     array = spec.array
     if array is None or len(kernel.phases) != 1:
         return kernel
     phase = kernel.phases[0]
     tensors = {p.name for p in kernel.params if isinstance(p, Tensor)}
+    filled = [n.target.tensor for n in walk(phase) if isinstance(n, Copy)]
+    if len(set(filled)) < len(filled):
+        return kernel
     grid = {n.var for n in walk(phase) if isinstance(n, For) and n.kind in ("column", "row")}
     while True:
         coming = [n for n in walk(phase) if isinstance(n, Copy) and n.target.tensor not in tensors]
