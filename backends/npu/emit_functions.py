@@ -186,6 +186,60 @@ template <unsigned N> inline aie::vector<float, N> error_function(const aie::vec
             needs=("product", "reciprocal", "exponential"),
         ),
         Helper(
+            name="rounded",
+            text="""// To the nearest whole number, ties to even: x + 1.5 * 2^23 has no digits behind the point. From 2^22 on what is added would leave too few; the
+// halves that are left there are rounded in two steps.
+template <unsigned N> inline aie::vector<float, N> rounded(const aie::vector<float, N> &x) {
+  const auto magic = aie::broadcast<float, N>(12582912.0f);
+  const auto size = aie::abs(x);
+  const auto near = aie::sub(aie::add(x, magic), magic);
+  const auto large = aie::broadcast<float, N>(8388608.0f);
+  const auto far = aie::sub(aie::add(size, large), large);
+  const auto signed_far = aie::select(far, aie::neg(far), aie::lt(x, aie::zeros<float, N>()));
+  const auto y = aie::select(signed_far, near, aie::lt(size, aie::broadcast<float, N>(4194304.0f)));
+  return aie::select(x, y, aie::lt(size, large));
+}""",
+        ),
+        Helper(
+            name="whole_part",
+            text="""// What stands in front of the point.
+template <unsigned N> inline aie::vector<float, N> whole_part(const aie::vector<float, N> &x) {
+  const auto size = aie::abs(x);
+  const auto near = rounded(size);
+  const auto y = aie::select(near, aie::sub(near, aie::broadcast<float, N>(1.0f)), aie::gt(near, size));
+  return aie::select(y, aie::neg(y), aie::lt(x, aie::zeros<float, N>()));
+}""",
+            needs=("rounded",),
+        ),
+        Helper(
+            name="round_down",
+            text="""template <unsigned N> inline aie::vector<float, N> round_down(const aie::vector<float, N> &x) {
+  const auto y = rounded(x);
+  return aie::select(y, aie::sub(y, aie::broadcast<float, N>(1.0f)), aie::gt(y, x));
+}""",
+            needs=("rounded",),
+        ),
+        Helper(
+            name="round_up",
+            text="""template <unsigned N> inline aie::vector<float, N> round_up(const aie::vector<float, N> &x) {
+  const auto y = rounded(x);
+  return aie::select(y, aie::add(y, aie::broadcast<float, N>(1.0f)), aie::lt(y, x));
+}""",
+            needs=("rounded",),
+        ),
+        Helper(
+            name="to_integer",
+            text="""// The whole part, at least `low` and at most `high`; 0 for NaN.
+template <unsigned N> inline aie::vector<int32, N> to_integer(const aie::vector<float, N> &x, int32 low, int32 high) {
+  const auto known = aie::select(x, aie::zeros<float, N>(), aie::neq(x, x));
+  const auto least = aie::broadcast<float, N>(-2147483648.0f), beyond = aie::broadcast<float, N>(2147483648.0f);
+  const auto inside = aie::min(aie::max(whole_part(known), least), aie::broadcast<float, N>(2147483520.0f));
+  const auto y = aie::select(aie::to_fixed<int32>(inside, 0), aie::broadcast<int32, N>(2147483647), aie::ge(known, beyond));
+  return aie::min(aie::max(y, aie::broadcast<int32, N>(low)), aie::broadcast<int32, N>(high));
+}""",
+            needs=("whole_part",),
+        ),
+        Helper(
             name="as_float",
             text="inline float as_float(int32_t word) { return __builtin_bit_cast(float, word); }",
         ),
@@ -222,7 +276,8 @@ UNARY: dict[tuple[str, str], Rule] = {
 CALLS: dict[str, Rule] = {
     "exp": ("exponential({a})", "exponential"), "rsqrt": ("inverse_root({a})", "inverse_root"), "sqrt": ("root({a})", "root"),
     "erf": ("error_function({a})", "error_function"), "tanh": ("hyperbolic_tangent({a})", "hyperbolic_tangent"), "fma": ("aie::add(product({a}, {b}), {c})", "product"),
-    "isnan": ("aie::neq({a}, {a})", ""),
+    "isnan": ("aie::neq({a}, {a})", ""), "round_even": ("rounded({a})", "rounded"), "trunc": ("whole_part({a})", "whole_part"),
+    "floor": ("round_down({a})", "round_down"), "ceil": ("round_up({a})", "round_up"),
 }  # fmt: skip
 CASTS: dict[tuple[DType, DType], Rule] = {
     (BF16, F32): ("widen({a})", "widen"), (F32, BF16): ("narrow({a})", "narrow"),
@@ -235,7 +290,13 @@ CASTS: dict[tuple[DType, DType], Rule] = {
     (U8, I8): ("{a}.template cast_to<int8>()", ""), (I8, U8): ("{a}.template cast_to<uint8>()", ""), (U16, I16): ("{a}.template cast_to<int16>()", ""),
     (I16, U16): ("{a}.template cast_to<uint16>()", ""), (U32, I32): ("{a}.template cast_to<int32>()", ""), (I32, U32): ("{a}.template cast_to<uint32>()", ""),
     (U16, I32): ("{a}.unpack().template cast_to<int32>()", ""),
-    (I32, F32): ("aie::to_float({a})", ""),
+    (I32, F32): ("aie::to_float({a})", ""), (I16, F32): ("aie::to_float({a}.unpack())", ""), (I8, F32): ("aie::to_float({a}.unpack().unpack())", ""),
+    (U8, F32): ("aie::to_float({a}.unpack().unpack().template cast_to<int32>())", ""),
+    (U16, F32): ("aie::to_float({a}.unpack().template cast_to<int32>())", ""),
+    (F32, I32): ("to_integer({a}, (-2147483647 - 1), 2147483647)", "to_integer"), (F32, I16): ("to_integer({a}, -32768, 32767).pack()", "to_integer"),
+    (F32, I8): ("to_integer({a}, -128, 127).pack().pack()", "to_integer"),
+    (F32, U8): ("to_integer({a}, 0, 255).pack().pack().template cast_to<uint8>()", "to_integer"),
+    (F32, U16): ("to_integer({a}, 0, 65535).pack().template cast_to<uint16>()", "to_integer"),
 }  # fmt: skip
 REDUCTIONS: dict[str, str] = {"add": "aie::reduce_add({a})", "max": "aie::reduce_max({a})", "min": "aie::reduce_min({a})"}
 """Across the lanes. A NaN is kept by `larger` and `smaller` around it (`emit_values`)."""

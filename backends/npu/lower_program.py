@@ -10,10 +10,11 @@ from tridsl.backends.npu.sharing import Shared, shared_in
 from tridsl.diagnostics import TriError, error
 from tridsl.dtypes import INDEX
 from tridsl.ir.affine import normal_form
-from tridsl.ir.expr import Const, Expr, Load, Var
+from tridsl.ir.expr import Const, Expr, Load, Select, Var, index
 from tridsl.ir.loop import Alloc, Block, Buffer, Copy, For, If, Kernel, Mma, Phase, Ref, Stmt
 from tridsl.ir.op import Scalar, Tensor
-from tridsl.ir.walk import walk
+from tridsl.ir.walk import rewrite, substitute, variables, walk
+from tridsl.passes.fresh import fresh
 from tridsl.passes.partition_loops import partition_loops
 from tridsl.passes.simplify import simplify
 
@@ -226,7 +227,7 @@ class _Reader:
 
     def _parted(self, block: Block) -> Block:
         """Loops over strips of vectors in parts, so that every strip has a constant length. (Loops that move tiles stay whole: so are their tiles.)"""
-        alone = replace(self.kernel, phases=(Phase(name="", body=block),))
+        alone = replace(self.kernel, phases=(Phase(name="", body=rewrite(block, {For: _decided})),))
         return simplify(partition_loops(simplify(alone))).phases[0].body
 
     def _later(self) -> set[str]:
@@ -251,6 +252,16 @@ def _outlives(buffer: Buffer, block: Block) -> bool:
 
 def _out(copy: Copy, tensors: set[str]) -> bool:
     return copy.target.tensor in tensors
+
+
+def _decided(loop: For) -> For | Block:
+    """An unrolled loop whose variable decides conditions, written out: each copy knows the answer."""
+    if loop.kind != "unroll" or not isinstance(loop.extent, Const):
+        return loop
+    if not any(isinstance(n, Select) and loop.var in variables(n.condition) for n in walk(loop.body)):
+        return loop
+    copies = (fresh(substitute(loop.body, {loop.var: index(n)}), f".{n}") for n in range(int(loop.extent.value)))
+    return tuple(s for copy in copies for s in copy)
 
 
 def _hoisted(block: Block, found: list[Buffer]) -> Block:

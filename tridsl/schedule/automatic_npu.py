@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 
 from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.dtypes import DType, compute_type
-from tridsl.ir.expr import Load, Var
+from tridsl.ir.affine import evaluate_index
+from tridsl.ir.expr import Binary, Load, Var
 from tridsl.ir.op import Map, Reduce, Stage
 from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, values_of
@@ -22,7 +23,7 @@ from tridsl.schedule.contraction_npu import contraction_npu
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.roles import is_contraction
 from tridsl.schedule.stencil_npu import stencil_npu
-from tridsl.schedule.steps import At, Bind, Fuse, Inline, Order, Schedule, Split, Step, StoreIn, Vector
+from tridsl.schedule.steps import At, Beside, Bind, Fuse, Inline, Order, Schedule, Split, Step, StoreIn, Unroll, Vector
 from tridsl.schedule.windows_npu import windows_npu
 from tridsl.structs import dataclass
 
@@ -142,10 +143,17 @@ class _Rows:
 def _row_steps(
     graph: Graph, root: str, live: Sequence[str], depth: int, spec: DeviceSpec, array: ArraySpec, sizes: Mapping[str, int], decide: Decider
 ) -> list[Step]:
-    """Tiles of whole rows; every stage is computed row by row."""
+    """Tiles of whole rows; every stage is computed row by row. Results of which a row has one number are made beside the widest one."""
+    results = [name for name in live if graph.is_result(name)]
+    if len(results) > 1:
+        root = max(results, key=lambda name: len(axes_of(graph.stages[name])))
+        depth = len(axes_of(graph.stages[root])) - 1
+    single = [name for name in results if name != root]
+    if any(not isinstance(graph.stages[n], Map) or len(axes_of(graph.stages[n])) != 1 or depth != 1 for n in single):
+        return []
     rows = _rows(graph, root, live, depth, sizes)
     if rows is None:
-        return _one_row(graph, root, live, sizes)
+        return _one_row(graph, root, live, sizes) if not single else []
     tensors = {t.name: t for t in graph.op.tensors}
     moving: list[int] = []
     fixed = 0
@@ -161,7 +169,7 @@ def _row_steps(
             outputs += tensor.role != "input"
     local = sum(
         max(ROW_BYTES, compute_type(_dtype_of(graph.stages[n])).storage_bytes * (rows.length if n in rows.inner and isinstance(graph.stages[n], Map) else 1))
-        for n in live if n != root
+        for n in live if n not in results
     )  # fmt: skip
     room = array.core_memory_bytes - array.core_stack_bytes - SLACK_BYTES - fixed - local
     lone = [t.dtype.storage_bytes for t in tensors.values() if len(t.shape) == len(rows.leading)]
@@ -174,16 +182,35 @@ def _row_steps(
     share = -(-rows.count // (columns * cores))
     tile = decide(f"{root}.rows", min(together, -(-share // whole) * whole), [n for n in (1, 2, 4, 8) if n <= together and n % whole == 0], "rows of a tile")
     axis = rows.split
-    steps: list[Step] = [Split(stage=root, axis=axis, factor=tile)]
+    steps: list[Step] = [Beside(stage=name, other=root, axis=axis) for name in single]
+    steps.append(Split(stage=root, axis=axis, factor=tile))
     steps += dealt(root, f"{axis}.o", -(-rows.count // tile), columns, cores)
     others = [name for name in rows.leading if name != axis]
     inner = [rows.inner[root]] if root in rows.inner else []
+    period = _period(graph, root, rows, sizes) if len(live) == 1 and inner else None
     order = (f"{axis}.o.o", f"{axis}.o.i.o", *others, f"{axis}.o.i.i", f"{axis}.i", *inner)
     if others:
         steps.append(Order(stage=root, axes=order))
-    steps += [At(stage=name, consumer=root, axis=f"{axis}.i") for name in reversed(live) if name != root]
-    steps += [Vector(stage=name, axis=inside) for name, inside in rows.inner.items()]
+    steps += [At(stage=name, consumer=root, axis=f"{axis}.i") for name in reversed(live) if name not in results]
+    if period is not None:
+        steps += [Split(stage=root, axis=inner[0], factor=period), Unroll(stage=root, axis=f"{inner[0]}.o"), Vector(stage=root, axis=f"{inner[0]}.i")]
+    else:
+        steps += [Vector(stage=name, axis=inside) for name, inside in rows.inner.items()]
     return [*steps, StoreIn(stage=root, space="l1", at=f"{axis}.o.i.i", buffers=buffers)]
+
+
+PERIODS = 8
+"""Parts of a row that are written out one by one."""
+
+
+def _period(graph: Graph, root: str, rows: _Rows, sizes: Mapping[str, int]) -> int | None:
+    """The length of the equal parts of a row in which every part reads the same places again: n of `x[d % n]`."""
+    found: set[int] = set()
+    for node in (n for v in values_of(graph.stages[root]) for n in walk(v)):
+        if isinstance(node, Binary) and node.op == "mod" and node.a == Var(name=rows.inner[root]):
+            found.add(evaluate_index(node.b, sizes))
+    length = found.pop() if len(found) == 1 else 0
+    return length if length and rows.length % length == 0 and 1 < rows.length // length <= PERIODS else None
 
 
 def _one_row(graph: Graph, root: str, live: Sequence[str], sizes: Mapping[str, int]) -> list[Step]:

@@ -357,6 +357,18 @@ template <unsigned N> inline vector<float, N> to_float(const vector<int32, N> &x
     out.lane[i] = float(x.lane[i]);
   return out;
 }
+// Whole numbers only, so that the mode of rounding does not matter: others are a failure here.
+template <typename T, unsigned N> inline vector<T, N> to_fixed(const vector<float, N> &x, unsigned shift) {
+  vector<T, N> out;
+  for (unsigned i = 0; i < N; ++i) {
+    const double scaled = double(x.lane[i]) * double(uint64_t(1) << shift);
+    if (!(scaled >= -2147483648.0 && scaled <= 2147483647.0) || scaled != double(int64_t(scaled)))
+      detail::fail("to_fixed of a number that is not whole, or too large");
+    else
+      out.lane[i] = T(int64_t(scaled));
+  }
+  return out;
+}
 template <unsigned N> inline vector<float, N> inv(const vector<float, N> &x) {
   vector<float, N> out;
   for (unsigned i = 0; i < N; ++i)
