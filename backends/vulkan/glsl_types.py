@@ -88,11 +88,12 @@ ELEMENTS: dict[DType, ElementType] = {
         element="float16_t",
         load="float({})",
         store="float16_t({})",
-        narrow="float(float16_t({}))",
+        narrow="unpackHalf2x16(f16_bits({})).x",  # NVIDIA's compiler (driver 580) takes float(float16_t(x)) for x
         argument="unpackHalf2x16(uint({})).x",
         extension=STORAGE_16,
         feature="round_even16",
         shared_feature="float16",
+        helpers=("f16_bits",),
     ),
     BF16: ElementType(
         value="float",

@@ -74,3 +74,12 @@ def test_packed_matrices_are_read_byte_by_byte(gpu: str, layout: str) -> None:
         x = np.random.default_rng(k).integers(-128, 128, (n, k)).astype(np.int8)
         got = stdlib.tgemm(tridsl.pack(w, layout), x, np.ones(m, np.float32), np.ones(n, np.float32), device=gpu)
         np.testing.assert_array_equal(got, x.astype(np.int64) @ w.T.astype(np.int64))
+
+
+def test_a_half_in_between_is_rounded(gpu: str) -> None:
+    """NVIDIA's compiler (driver 580) answers `float(float16_t(x))` with `x`."""
+    ops = tridsl.compile("op f(x: f32[N]) -> y: f32[N] {\n  y[i] = f32(f16(x[i])) * 2\n}\n")
+    x = np.array([65536, 65519, 65520, 1e-8, 6e-8, 2049, 2051, -3.001, np.inf], np.float32)
+    with np.errstate(over="ignore"):
+        want = x.astype(np.float16).astype(np.float32) * 2
+    np.testing.assert_array_equal(ops.f(x, device=gpu), want)
