@@ -131,6 +131,7 @@ def test_zero_blocks_agree_with_any_scale() -> None:
         (b"\x55" * 64 + b"\0\x7e", "tq2_0", (1, 256), {}, "E0543"),
         (b"\x55" * 32 + b"\0\0\x80\x7f" + bytes(28), "i2_s", (1, 128), {}, "E0543"),
         (tq2_0(TRITS, np.arange(1, 9)), "tq2_0", (4, 512), {}, "E0544"),
+        (b"", "tq1_0", (0, 1 << 62), {}, "E0542"),
     ],
 )
 def test_bytes_that_are_no_rows(data: Any, format: str, shape: Any, more: dict[str, Any], code: str) -> None:

@@ -76,6 +76,8 @@ def _shape(shape: Any, row: RowFormat, scales: Scales) -> tuple[int, int]:
     except (TypeError, ValueError):
         raise error("E0542", f"{shape!r} is not the shape of a matrix", help="write (M, K)") from None
     whole = row.elements if row.scales is not None else SCALED if scales == "block" else 1
+    if max(m, k) > LARGEST:
+        raise error("E0542", f"no memory holds a matrix of shape ({m}, {k})", help=f"extents are at most {LARGEST}")
     if m < 0 or k < 0 or k % whole or m * k % row.elements:
         raise error(
             "E0542", f"{row.name} has no matrix of shape ({m}, {k})",
@@ -83,6 +85,9 @@ def _shape(shape: Any, row: RowFormat, scales: Scales) -> tuple[int, int]:
         )  # fmt: skip
     return m, k
 
+
+LARGEST = 1 << 48
+"""Rows, or columns: also of an empty matrix, whose blocks NumPy counts in 63 bits."""
 
 SCALED = 256
 """Columns that share a scale in `tgemv` and `tgemm` with scales of blocks."""
