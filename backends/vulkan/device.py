@@ -167,10 +167,14 @@ def _open(api: Api, name: str, physical: PhysicalDevice, settings: VulkanSetting
         "VkDeviceQueueCreateInfo", queueFamilyIndex=physical.queue_family, queueCount=1, pQueuePriorities=(1.0,)
     )
     chain, extensions = features[0], []
-    if any(feature.startswith("cooperative_matrix") for feature in physical.spec.features):
+    matrices = any(feature.startswith("cooperative_matrix") for feature in physical.spec.features)
+    choice = "subgroup_size_choice" in physical.spec.features
+    if matrices:
         chain = api.new("VkPhysicalDeviceCooperativeMatrixFeaturesKHR", pNext=chain, cooperativeMatrix=1)
-        chain = api.new("VkPhysicalDeviceSubgroupSizeControlFeatures", pNext=chain, computeFullSubgroups=1)
-        extensions += [MATRICES.encode(), SUBGROUP_SIZES.encode()]
+        extensions.append(MATRICES.encode())
+    if matrices or choice:
+        chain = api.new("VkPhysicalDeviceSubgroupSizeControlFeatures", pNext=chain, computeFullSubgroups=matrices, subgroupSizeControl=choice)
+        extensions.append(SUBGROUP_SIZES.encode())
     if "integer_dot_product" in physical.spec.features:  # every device that has the extension has its feature
         chain = api.new("VkPhysicalDeviceShaderIntegerDotProductFeatures", pNext=chain, shaderIntegerDotProduct=1)
         extensions.append(DOTS.encode())

@@ -242,7 +242,10 @@ def load_executable(device: LogicalDevice, binary: Binary) -> VulkanExecutable:
         device.require_alive()
         layout = api.create("vkCreatePipelineLayout", "VkPipelineLayout", device.handle, layout_info, none)
         modules = unpack_modules(binary.blob)
-        pipelines = tuple(_pipeline(device, layout, module, bool(facts[f"matrices.{n}"])) for n, module in enumerate(modules))
+        spec = device.physical.spec
+        lanes = spec.subgroup_sizes[-1] if "subgroup_size_choice" in spec.features else None
+        matrices = [bool(facts[f"matrices.{n}"]) for n in range(len(modules))]
+        pipelines = tuple(make_pipeline(device, layout, m, whole=w, lanes=lanes if w else None) for m, w in zip(modules, matrices))
         commands = device.command_buffer()
     executable = VulkanExecutable(
         device=device, signature=signature, facts=facts, pipelines=pipelines, layout=layout, commands=commands
@@ -267,15 +270,18 @@ def _unload(device: LogicalDevice, pipelines: tuple[Any, ...], layout: Any, comm
         device.free_commands(commands)
 
 
-def _pipeline(device: LogicalDevice, layout: Any, spirv: bytes, whole: bool) -> Any:
-    """`whole`: every lane of every subgroup is there, which shaders with matrices must ask for."""
+def make_pipeline(device: LogicalDevice, layout: Any, spirv: bytes, *, whole: bool = False, lanes: int | None = None) -> Any:
+    """`whole`: every lane of every subgroup is there, which shaders with matrices must ask for. `lanes` of a subgroup, where the driver is
+    not to choose: kernels with matrices are made for the most that a subgroup of the device can have."""
     api, none = device.api, device.api.ffi.NULL
     words = api.ffi.from_buffer("uint32_t[]", np.frombuffer(spirv, np.uint32).copy())
     module_info = api.new("VkShaderModuleCreateInfo", codeSize=len(spirv), pCode=words)
     module = api.create("vkCreateShaderModule", "VkShaderModule", device.handle, module_info, none)
+    size = api.new("VkPipelineShaderStageRequiredSubgroupSizeCreateInfo", requiredSubgroupSize=lanes) if lanes else none
     try:
         stage = api.new(
             "VkPipelineShaderStageCreateInfo",
+            pNext=size,
             flags=api.constant("VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT") if whole else 0,
             stage=api.constant("VK_SHADER_STAGE_COMPUTE_BIT"),
             module=module,

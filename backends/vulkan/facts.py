@@ -123,8 +123,10 @@ def query_device(api: Api, handle: Any, function: Callable[[str], Any]) -> Physi
     vulkan11 = api.new("VkPhysicalDeviceVulkan11Properties")
     vulkan12 = api.new("VkPhysicalDeviceVulkan12Properties", pNext=vulkan11)
     sizes = api.new("VkPhysicalDeviceSubgroupSizeControlProperties")
+    asked = api.new("VkPhysicalDeviceSubgroupSizeControlFeatures")
     if SUBGROUP_SIZES in extensions:
         vulkan11.pNext = sizes
+        api.lib.vkGetPhysicalDeviceFeatures2(handle, api.new("VkPhysicalDeviceFeatures2", pNext=asked))
     limits = _properties(api, handle, vulkan12)
     features = _features(api, handle)
     features |= {name for name, member in PROPERTY_FEATURES if getattr(vulkan12, member)}
@@ -132,7 +134,9 @@ def query_device(api: Api, handle: Any, function: Callable[[str], Any]) -> Physi
     features.add("packed_words")  # integers of 32 bits are all it takes
     features |= DRIVER_FEATURES.get(vulkan12.driverID, frozenset())
     features |= {name for extension, name in EXTENSION_FEATURES.items() if extension in extensions}
-    if {MATRICES, SUBGROUP_SIZES} <= extensions and "memory_model" in features and _has_whole_subgroups(api, handle):
+    if asked.subgroupSizeControl and sizes.requiredSubgroupSizeStages & api.constant("VK_SHADER_STAGE_COMPUTE_BIT"):
+        features.add("subgroup_size_choice")
+    if MATRICES in extensions and "memory_model" in features and asked.computeFullSubgroups:  # which matrices need before SPIR-V 1.6
         features |= _matrix_features(api, handle, function)
     queue_family = _compute_queue(api, handle)
     lacking = [feature for feature in REQUIRED if feature not in features]
@@ -219,13 +223,6 @@ def _has_in_subgroups(api: Api, properties: Any, names: tuple[str, ...]) -> bool
     needed = sum(api.constant(f"VK_SUBGROUP_FEATURE_{name}_BIT") for name in names)
     in_compute = properties.subgroupSupportedStages & api.constant("VK_SHADER_STAGE_COMPUTE_BIT")
     return bool(in_compute) and properties.subgroupSupportedOperations & needed == needed
-
-
-def _has_whole_subgroups(api: Api, handle: Any) -> bool:
-    """Whether a pipeline can ask that no lane of a subgroup is missing, as matrices need it before SPIR-V 1.6."""
-    asked = api.new("VkPhysicalDeviceSubgroupSizeControlFeatures")
-    api.lib.vkGetPhysicalDeviceFeatures2(handle, api.new("VkPhysicalDeviceFeatures2", pNext=asked))
-    return bool(asked.computeFullSubgroups)
 
 
 def _matrix_features(api: Api, handle: Any, function: Callable[[str], Any]) -> set[str]:

@@ -142,7 +142,8 @@ def _by_fragments(
     """128 x 128 results for four subgroups, four by four fragments of 16 x 16 each; smaller where that does not divide the result."""
     name, i, j, over = stage.name, factors.tile or "", factors.vector, stage.over[0].name
     m, n, k = extents
-    if m % row.m or n % row.n or k % row.k or len(spec.subgroup_sizes) != 1:
+    known = len(spec.subgroup_sizes) == 1 or "subgroup_size_choice" in spec.features
+    if m % row.m or n % row.n or k % row.k or not known:
         return []
     rows, columns = _largest(m, 128, 64, 32, row.m) or row.m, _largest(n, 128, 64, 32, row.n) or row.n
     rows = decide(f"{name}.rows", rows, [s for s in (64, 128, 256) if m % s == 0], "rows of a workgroup's tile")

@@ -15,13 +15,13 @@ import pytest
 
 from tests.backends.vulkan.conftest import Run
 from tests.backends.vulkan.kernels import call, elementwise, group, kernel, lane, load, serial, store, tensor, var
-from tridsl.backend import BackendUnavailable, Binary, Code, Device
+from tridsl.backend import BackendUnavailable, Binary, Code, Device, Signature
 from tridsl.backends.vulkan import BACKEND
 from tridsl.backends.vulkan.build import build, find_compiler
 from tridsl.backends.vulkan.commands import download, upload
 from tridsl.backends.vulkan.container import pack_modules, unpack_modules
 from tridsl.backends.vulkan.driver import VulkanDriver
-from tridsl.backends.vulkan.executable import VulkanExecutable
+from tridsl.backends.vulkan.executable import VulkanExecutable, make_pipeline
 from tridsl.backends.vulkan.extent import encode_extent, evaluate_extent
 from tridsl.backends.vulkan.settings import VulkanSettings
 from tridsl.diagnostics import TriError
@@ -175,6 +175,19 @@ def build_for(kernel: Kernel, device: Device) -> Binary:
     for stage in BACKEND.lower:
         kernel = stage.run(kernel, device.spec)
     return build(BACKEND.emit(kernel, device.spec), device.spec)
+
+
+def test_pipelines_may_ask_for_the_size_of_their_subgroups(device: Device, other: Callable[..., VulkanDriver]) -> None:
+    """What kernels for matrices do on devices with several sizes; validation has nothing against it."""
+    if "subgroup_size_choice" not in device.spec.features:
+        pytest.skip("this device has no choice of subgroup sizes")
+    opened = other().open(device.name)
+    api, none = opened.api, opened.api.ffi.NULL
+    layout = api.create("vkCreatePipelineLayout", "VkPipelineLayout", opened.handle, api.new("VkPipelineLayoutCreateInfo"), none)
+    lanes = device.spec.subgroup_sizes[-1]
+    (spirv,) = unpack_modules(build(Code(entry="x", text=f"// ---- phase 0 x\n#version 460\nlayout(local_size_x = {lanes}) in;\nvoid main() {{}}\n", extension="glsl", signature=Signature(params=(), sizes=())), device.spec).blob)
+    api.lib.vkDestroyPipeline(opened.handle, make_pipeline(opened, layout, spirv, lanes=lanes), none)
+    api.lib.vkDestroyPipelineLayout(opened.handle, layout, none)
 
 
 def test_staging_gives_the_same(device: Device, driver: VulkanDriver, other: Callable[..., VulkanDriver]) -> None:
