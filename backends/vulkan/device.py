@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 from tridsl.backends.vulkan.api import Api, VulkanError
@@ -94,11 +95,22 @@ class LogicalDevice:
         assert self._submission is not None
         seconds = self.settings.timeout_seconds
         try:
+            if not self.physical.spec.software and self._done_soon():
+                return
             late = self.api.check("vkWaitSemaphores", self.handle, self._submission.wait, round(seconds * 1e9), allow=("VK_TIMEOUT",))
         except VulkanError as problem:
             raise self.fail(f"failed ({problem})") from None
         if late:
             raise self.fail(f"did not finish within {seconds:g} s")
+
+    def _done_soon(self) -> bool:
+        """Look for the end of all that was enqueued for a while: a thread that sleeps is woken tens of microseconds late."""
+        reached, until = self.api.ffi.new("uint64_t *"), perf_counter() + self.settings.watch_seconds
+        while perf_counter() < until:
+            self.api.check("vkGetSemaphoreCounterValue", self.handle, self.timeline, reached)
+            if reached[0] >= self.submitted:
+                return True
+        return False
 
     def command_buffer(self) -> Any:
         """A new primary command buffer; the caller holds the lock."""

@@ -11,12 +11,13 @@ from tridsl.backends.vulkan.api import DECLARATIONS, LOADERS
 class VulkanSettings:
     """`validation`: Khronos' validation layer, whose messages `VulkanDriver.messages` collects. `timeout_seconds` bounds one
     call. `staging`: copy through host memory even where the device shares it (tests; discrete GPUs always do).
-    `block_bytes`: the least size of one block of the memory pool.
+    `block_bytes`: the least size of one block of the memory pool. `watch_seconds`: how long a call watches for its end before it sleeps.
     """
 
     validation: bool = False
     timeout_seconds: float = 10.0
     staging: bool = False
     block_bytes: int = 1 << 20
+    watch_seconds: float = 200e-6
     loaders: tuple[str, ...] = LOADERS
     declarations: str = DECLARATIONS

@@ -190,6 +190,20 @@ def test_pipelines_may_ask_for_the_size_of_their_subgroups(device: Device, other
     api.lib.vkDestroyPipelineLayout(opened.handle, layout, none)
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1e-9, 1.0])
+def test_a_call_watches_for_its_end(device: Device, other: Callable[..., VulkanDriver], seconds: float) -> None:
+    """Where the device is not this processor: seen in time, or slept for."""
+    chosen = other(watch_seconds=seconds)
+    opened = chosen.open(device.name)
+    opened.physical = replace(opened.physical, spec=replace(opened.physical.spec, software=False))
+    executable = chosen.load(build_for(doubled(), device), device)
+    x, y = np.ones(1000, np.float32), np.zeros(1000, np.float32)
+    for _ in range(3):
+        y[:] = 0
+        executable((x, y, 1000), 1)
+        assert (y == 2).all()
+
+
 def test_staging_gives_the_same(device: Device, driver: VulkanDriver, other: Callable[..., VulkanDriver]) -> None:
     """The way of discrete GPUs: memory that the host does not see, and copies."""
     staged = other(staging=True)
