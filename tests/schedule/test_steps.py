@@ -90,6 +90,10 @@ RUNNING = """op running(x: f32[R, N]) -> (s: f32[R, N], m: f32[R, N], e: f32[R, 
 }
 """
 
+BEST = """op best(x: f32[N]) -> (v: f32[3], i: i32[3]) {
+  v, i = topk[n in 0..N + 3; k=3](x[n; pad=0])
+}
+"""
 IN_ORDER = """op total(x: f32[N]) -> y: f32 {
   y = sum[i; order=seq](x[i])
 }
@@ -104,6 +108,8 @@ LEGAL = [
     (MATMUL, "C.pad(i, 4)"),
     (MATMUL, "C.pad(k, 4).split(k, 4)\n C.pad(j, 8).vector(j)"),
     (MATMUL, "C.pad(i, 4).pad(j, 8).pad(k, 3).split(i, 4).split(j, 8).split(k, 3).order(i.o, j.o, k.o, k.i, i.i, j.i).unroll(i.i).vector(j.i)\n A.pack(at=k.o)\n B.pack(at=k.o)"),
+    (BEST, "v.parts(n, 8)"),
+    (BEST, "v.parts(n, 3)\n v.part.parallel(n.o)"),
     (MATMUL, "C.parts(k, 2)"),
     (MATMUL, "C.parts(k, 2)\n C.part.order(k.o, i, k.i, j).vector(j)\n C.vector(j)"),
     (SOFTMAX, "m.parts(n, 5)\n y.sum.parts(k, 16)\n m.part.parallel(n.o)\n y.sum.part.vector(k.i)"),
@@ -200,6 +206,7 @@ ILLEGAL = [
     (SOFTMAX, "y.sum.at(y, r)\n y.sum.pad(k, 4)", "E0450"),
     ("op f(A: f32[M, K], s: f32[M]) -> y: f32[M] {\n y[i] = sum[k](A[i, k] * s[i])\n}", "y.pad(k, 4)", "E0450"),
     (MATMUL, "C.parts(k, 0)", "E0403"),
+    (BEST, "v.parts(n, 2)", "E0424"),
     (MATMUL, "C.parts(i, 4)", "E0424"),
     (MATMUL, "C.parts(k, 4).parts(k.o, 2)", "E0424"),
     (BOTH, "x.pack(at=i, reader=pos)\n pos.parts(i, 4)", "E0424"),

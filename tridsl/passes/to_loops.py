@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
-from tridsl.dtypes import BOOL, INDEX, compute_type
-from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Unary, Var, add, binary, index, sub
-from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, Check, For, If, Kernel, Phase, Ref, Stmt, Store
+from tridsl.dtypes import INDEX, compute_type
+from tridsl.ir.expr import Cast, Expr, Load, Var, add, binary, index, sub
+from tridsl.ir.insertion import Insertion
+from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, Check, For, Kernel, Phase, Ref, Stmt, Store
 from tridsl.ir.op import Axis, Compact, Map, Op, Reduce, Scan, Stage, Target, Tensor, TopK
-from tridsl.ir.walk import rewrite, substitute, walk
+from tridsl.ir.walk import substitute, walk
 from tridsl.structs import replace
 
 
@@ -184,76 +184,21 @@ def _compact(stage: Compact, params: frozenset[str]) -> Block:
 
 
 def _topk(stage: TopK, params: frozenset[str]) -> Block:
-    """Insertion into the K best so far: a new value moves in front of the first slot it beats, the rest shift by one."""
-    name = stage.name
-    wide = compute_type(stage.values.dtype)
-    slot = Var(name=f"{name}:slot")
+    """Insertion into the k best so far."""
+    slot = Var(name=f"{stage.name}:slot")
     point = sub(Var(name=stage.along.name), stage.along.lo)
     leading = tuple(_place(stage.values.name, stage.axes, params).index)
-    values = Ref(tensor=stage.values.name, index=(*leading, slot))
-    indices = Ref(tensor=stage.indices.name, index=(*leading, slot))
-    carry = Buffer(name=f"{name}:value", dtype=stage.values.dtype, shape=(), space="reg")
-    place = Buffer(name=f"{name}:position", dtype=stage.indices.dtype, shape=(), space="reg")
-    moved = Buffer(name=f"{name}:moved", dtype=BOOL, shape=(), space="reg")
-    swap_value = Buffer(name=f"{name}:swap.value", dtype=stage.values.dtype, shape=(), space="reg")
-    swap_place = Buffer(name=f"{name}:swap.position", dtype=stage.indices.dtype, shape=(), space="reg")
-
-    def scalar(buffer: Buffer) -> Ref:
-        return Ref(tensor=buffer.name, index=())
-
-    def reading(ref: Ref, dtype: Buffer | Target) -> Expr:
-        return _read(ref, dtype)
-
-    def beats(slot_value: Expr) -> Expr:
-        new = reading(scalar(carry), carry)
-        greater = binary("gt", new, slot_value)
-        if not wide.is_float:
-            return greater
-        new_nan, old_nan = (Call(function="isnan", args=(v,), dtype=BOOL) for v in (new, slot_value))
-        first_nan = Binary(op="and", a=new_nan, b=Unary(op="not", a=old_nan, dtype=BOOL), dtype=BOOL)
-        return Binary(op="or", a=greater, b=first_nan, dtype=BOOL)
-
-    def either(a: Expr, b: Expr) -> Expr:
-        return Binary(op="or", a=a, b=b, dtype=BOOL)
-
-    empty = binary("ge", slot, point)
-    takes = either(Load(tensor=moved.name, index=(), dtype=BOOL), either(empty, beats(reading(values, stage.values))))
-    filled = Unary(op="not", a=empty, dtype=BOOL)
-    kept_value = Load(tensor=values.tensor, index=values.index, dtype=stage.values.dtype, mask=filled, other=_zero(stage.values))
-    kept_place = Load(tensor=indices.tensor, index=indices.index, dtype=stage.indices.dtype, mask=filled, other=_zero(stage.indices))
-    shift: Block = (
-        Store(target=scalar(swap_value), value=kept_value if wide == stage.values.dtype else Cast(a=kept_value, dtype=wide)),
-        Store(target=scalar(swap_place), value=kept_place),
-        Store(target=values, value=reading(scalar(carry), carry)),
-        Store(target=indices, value=reading(scalar(place), place)),
-        Store(target=scalar(carry), value=reading(scalar(swap_value), swap_value)),
-        Store(target=scalar(place), value=reading(scalar(swap_place), swap_place)),
-        Store(target=scalar(moved), value=Const(value=True, dtype=BOOL)),
-    )
-    last = substitute(either(empty, beats(reading(values, stage.values))), {slot.name: sub(stage.k, index(1))})
-    last = rewrite(last, {Load: partial(_masked_where_unfilled, names=(values.tensor,), filled=binary("lt", sub(stage.k, index(1)), point))})
-    insert = For(var=slot.name, extent=stage.k, body=(If(condition=takes, then=shift),), carried=True)
-    guarded = rewrite(insert, {Load: partial(_masked_where_unfilled, names=(values.tensor,), filled=filled)})
-    position = point if stage.indices.dtype == INDEX else Cast(a=point, dtype=stage.indices.dtype)
-    body: Block = (
-        *(Alloc(buffer=b) for b in (carry, place, moved, swap_value, swap_place)),
-        Store(target=scalar(carry), value=stage.value),
-        Store(target=scalar(place), value=position),
-        Store(target=scalar(moved), value=Const(value=False, dtype=BOOL)),
-        If(condition=last, then=(guarded,)),
-    )
-    return _nest(name, stage.axes, _nest(name, (stage.along,), body, carried=True))
-
-
-def _zero(target: Target) -> Const:
-    return Const(value=0.0 if target.dtype.is_float else 0, dtype=target.dtype)
-
-
-def _masked_where_unfilled(load: Load, names: tuple[str, ...], filled: Expr) -> Load:
-    """Slots that hold nothing yet are not read."""
-    if load.tensor not in names or load.mask is not None:
-        return load
-    return replace(load, mask=filled, other=Const(value=0.0 if load.dtype.is_float else 0, dtype=load.dtype))
+    body = Insertion(
+        stage=stage.name,
+        values=Ref(tensor=stage.values.name, index=(*leading, slot)),
+        indices=Ref(tensor=stage.indices.name, index=(*leading, slot)),
+        dtypes=(stage.values.dtype, stage.indices.dtype),
+        value=stage.value,
+        position=point if stage.indices.dtype == INDEX else Cast(a=point, dtype=stage.indices.dtype),
+        point=point,
+        k=stage.k,
+    ).body()
+    return _nest(stage.name, stage.axes, _nest(stage.name, (stage.along,), body, carried=True))
 
 
 _STAGES: Mapping[type[Stage], Callable[..., Block]] = {

@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Load, Var
-from tridsl.ir.op import Axis, Compact, Map, Reduce, Scan, Stage
+from tridsl.ir.op import Axis, Compact, Map, Reduce, Scan, Stage, TopK
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, values_of
 from tridsl.schedule.contraction_gpu import contraction_gpu
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.grouping import packed_together
-from tridsl.schedule.parts_gpu import reduced_parts, running_parts
+from tridsl.schedule.parts_gpu import ranked_parts, reduced_parts, running_parts
 from tridsl.schedule.steps import At, Bind, Fuse, Inline, Schedule, Split, Step, StoreIn, Unroll, Vector
 from tridsl.structs import dataclass
 
@@ -58,6 +58,8 @@ def automatic_gpu(
             steps += contraction_gpu(stage, spec, sizes, decide) or reduced_parts(stage, spec, sizes, decide)
         elif name not in done and isinstance(stage, Scan | Compact):
             steps += running_parts(stage, spec, sizes, decide)
+        elif name not in done and isinstance(stage, TopK):
+            steps += ranked_parts(stage, sizes, decide)
     return tuple(steps)
 
 

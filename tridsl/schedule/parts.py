@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.dtypes import INDEX, DType, compute_type
-from tridsl.ir.expr import Cast, Expr, Load, Var, add, binary, index, sub
+from tridsl.ir.affine import simplify_index
+from tridsl.ir.expr import Cast, Const, Expr, Load, Var, add, binary, index, minimum, mul, sub
+from tridsl.ir.insertion import insertion_of
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, Kernel, Phase, Ref, Store
 from tridsl.ir.op import Reducer
-from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.nest import axis_of, find_loop, require_serial, stage_of
 from tridsl.schedule.split import divide
 from tridsl.schedule.steps import Parts
@@ -24,7 +26,8 @@ def parts(kernel: Kernel, step: Parts, spec: DeviceSpec) -> Kernel:
                                                                 y:        for p: scan y over part p, from carry[p] on
 
     The parts of an axis are independent, whatever runs over it: a reduction (`y.part`, then `y` combines the parts in order), a
-    scan, or a compaction (the parts are counted first, so each knows where its elements go; `y.total` is their number). The loops
+    scan, a compaction (the parts are counted first, so each knows where its elements go; `y.total` is their number), or a top-k (each part's
+    k greatest, then the greatest of these). The loops
     over parts are `i.o` of all these stages, the loops inside them `i.i`; `y.carry` is a scan that can be divided again. The
     parts depend on the factor alone, so results repeat bit for bit on any number of threads.
     Legal for the outermost loop over the axis in a nest that no other step has reached into, of an extent that is known before
@@ -41,9 +44,9 @@ def parts(kernel: Kernel, step: Parts, spec: DeviceSpec) -> Kernel:
     for around in (*nest.path, loop):
         if any(isinstance(n, Load) for n in walk(around.extent)) or any(":" in name for name in variables(around.extent)):
             raise _refused(step, f"the length of `{axis_of(around.var)}` is known at run time only")
-    made = _compaction(nest, step) or _reduction(nest, step) or _scan(nest, step)
+    made = _compaction(nest, step) or _reduction(nest, step) or _scan(nest, step) or _greatest(nest, step)
     if made is None:
-        raise _refused(step, "nothing is reduced, scanned or compacted over it")
+        raise _refused(step, "nothing is reduced, scanned, compacted or ranked over it")
     scratch, phases = made
     taken = {b.name for b in kernel.scratch} | {n.buffer.name for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
     if taken & {b.name for b in scratch}:
@@ -260,6 +263,36 @@ def _compaction(nest: _Nest, step: Parts) -> Made | None:
         Phase(name=f"{step.stage}.total", body=(*others, total, *nest.after)),
         Phase(name=step.stage, body=(replace(partials.over, body=part),)),
     )
+
+
+def _greatest(nest: _Nest, step: Parts) -> Made | None:
+    """The k greatest of each part are candidates for the whole, in the order of the parts: of equals the earlier stays in front."""
+    found = insertion_of(step.stage, nest.loop)
+    if found is None or nest.before or nest.after:
+        return None
+    if not isinstance(found.k, Const) or int(found.k.value) > step.factor:
+        raise _refused(step, "a part is smaller than what is kept of it")
+    outer = divide(nest.loop, step.factor)
+    (inside,) = outer.body
+    assert isinstance(inside, For)
+    part = Var(name=outer.var)
+    here = {nest.loop.var: add(mul(part, index(step.factor)), Var(name=inside.var))}
+    shape = (*(l.extent for l in nest.path), outer.extent, found.k)
+    names = (f"{step.stage}.part.values", f"{step.stage}.part.indices")
+    buffers = tuple(Buffer(name=name, dtype=dtype, shape=shape, space="global", span=step.span) for name, dtype in zip(names, found.dtypes))
+    slot = found.values.index[-1]
+    places = tuple(Ref(tensor=name, index=(*nest.point, part, slot)) for name in names)
+    own = replace(found, values=places[0], indices=places[1], value=substitute(found.value, here), position=substitute(found.position, here), point=Var(name=inside.var))
+    ranked = replace(inside, body=own.body())
+    whole = sub(outer.extent, index(1))
+    rest = minimum(found.k, sub(nest.loop.extent, mul(whole, index(step.factor))))
+    number = Var(name=f"{step.stage}:{axis_of(nest.loop.var)}.o")
+    at = (*nest.point, binary("floordiv", number, found.k), binary("mod", number, found.k))
+    value, position = (read_element(Ref(tensor=name, index=at), dtype) for name, dtype in zip(names, found.dtypes))
+    merged = replace(found, value=value, position=position, point=number).body()
+    some = binary("max", index(0), add(mul(whole, found.k), rest))
+    last = replace(nest.loop, var=number.name, extent=simplify_index(some), bound=None, body=merged)
+    return buffers, (_phase(nest, step, "part", (replace(outer, body=(ranked,), carried=False),)), Phase(name=step.stage, body=nest.around((last,))))
 
 
 def _phase(nest: _Nest, step: Parts, what: str, body: Block) -> Phase:

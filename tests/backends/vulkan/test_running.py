@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tridsl
 from tests.stdlib.calling import dtype_of
 from tridsl.api.library import resolver_for
 from tridsl.backend import Device
@@ -131,6 +132,19 @@ def test_scans_across_rows_take_a_lane_for_each_column(driver: VulkanDriver, dev
     x = RNG.integers(-9, 9, (700, 33)).astype(np.int32)
     op = checked(ACROSS, x)
     same(op, results(op, driver, device, x), x)
+
+
+@pytest.mark.parametrize(("shape", "kept"), [((2049,), 1), ((5000,), 16), ((2, 3001), 7), ((4097,), 0)], ids=str)
+def test_the_greatest_of_every_part(driver: VulkanDriver, device: Device, shape: tuple[int, ...], kept: int) -> None:
+    """Ties go to the lower index across parts, and NaN is the greatest."""
+    x = RNG.integers(-40, 40, shape).astype(np.float32)
+    x.reshape(-1)[RNG.integers(0, x.size, 5)] = np.nan
+    text = f"op f(x: f32[N]) -> (v: f32[{kept}], i: i32[{kept}]) {{\n  v, i = topk[n; k={kept}](x[n])\n}}\n"
+    (values, places), steps = tridsl.compile(text).f(x, device=str(device)), automatic(checked(text, x.reshape(-1)), device.spec, {"N": shape[-1]})
+    assert any(isinstance(s, Parts) for s in steps) == (kept > 0)
+    order = np.argsort(np.where(np.isnan(x), -np.inf, -x), axis=-1, kind="stable")[..., :kept]
+    np.testing.assert_array_equal(places, order)
+    np.testing.assert_array_equal(values, np.take_along_axis(x, order, -1))
 
 
 def test_floats_repeat_bit_for_bit(driver: VulkanDriver, device: Device) -> None:

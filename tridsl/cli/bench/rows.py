@@ -173,6 +173,7 @@ GPU: tuple[Row, ...] = (
         for word, count in (("10^7", TEN_MILLION), ("2^26", 1 << 26)) for name, scalars in (("cumsum", {}), ("above", {"t": 0.5}), ("sum", {}))
     ),
     Row(name="argmax 10^7", case=Case(operation="stdlib:argmax", sizes={"N": TEN_MILLION})),
+    Row(name="topk 10^5, 16", case=Case(operation="stdlib:topk", sizes={"N": 10**5}, scalars={"k": 16})),
 )  # fmt: skip
 """The rows of the goals of a GPU, and products, scans and reductions beside them that have none. Arrays lie on the device."""
 

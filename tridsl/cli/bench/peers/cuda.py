@@ -37,9 +37,9 @@ def _matmul(torch: Any, a: Tensors, out: list[Any]) -> Callable[[], Any]:
 
 
 def _vector(torch: Any, a: Tensors, out: list[Any]) -> Callable[[], Any]:
-    """PyTorch has no ternary weights, and its products of bytes take no single vector: weights of f16, eight times the bytes."""
-    weights, x, scale = a["W"].half(), a["x"].half(), a["sw"] * float(a["sx"])
-    return lambda: torch.mv(weights, x).float() * scale
+    """PyTorch has no ternary weights, and its products of bytes take no single vector: scaled weights of f16, eight times the bytes."""
+    weights, x = (a["W"] * (a["sw"] * float(a["sx"]))[:, None]).half(), a["x"].half()
+    return lambda: torch.mv(weights, x)
 
 
 ON_DEVICE: dict[str, Function] = {
