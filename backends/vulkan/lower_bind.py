@@ -8,8 +8,8 @@
 
 The last form (a workgroup for each point of the outer loops) is taken where a long reduction inside reads along memory: its lanes
 then read neighbours, which lanes of different rows would not.
-Each statement of such a phase becomes a phase of its own, because workgroups meet nowhere else; buffers between them become
-scratch. A loop is taken when it is marked parallel, or when it is neither reduced nor carried and everything that its body
+Each statement of such a phase becomes a phase of its own, because workgroups meet nowhere else (stores of single values, which one lane
+does, stay together); buffers between them become scratch. A loop is taken when it is marked parallel, or when it is neither reduced nor carried and everything that its body
 writes is the iteration's own. What has no such loop runs in one lane: right, and slow.
 """
 
@@ -21,7 +21,7 @@ from dataclasses import replace
 from tridsl.backends.vulkan.lower_access import allocated, is_bound, read, written
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Const, Expr, Var, add, binary, ceildiv, index, minimum, mul, sub
-from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, Kernel, Phase, Stmt
+from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, Kernel, Phase, Stmt, Store
 from tridsl.ir.walk import substitute, variables, walk
 
 LANES = 256
@@ -39,11 +39,17 @@ def bind(kernel: Kernel, spec: DeviceSpec) -> Kernel:
         if is_bound(phase.body):
             phases.append(phase)
             continue
+        alone: list[Stmt] = []  # what one lane does, in order
         for statement in phase.body:
             if isinstance(statement, Alloc):
                 scratch.append(replace(statement.buffer, space="global"))
+            elif isinstance(statement, Store):
+                alone.append(statement)
             else:
+                phases += [replace(phase, body=tuple(alone))] if alone else []
                 phases.append(replace(phase, body=(_bind_nest(statement, lanes),)))
+                alone = []
+        phases += [replace(phase, body=tuple(alone))] if alone else []
     if not phases:
         phases = list(kernel.phases)
     return replace(kernel, phases=tuple(phases), scratch=tuple(scratch))
