@@ -18,6 +18,8 @@ from tridsl.ir.loop import Copy, CopyAxis, Mma
 
 MAX_UNROLLED = 16
 """Iterations of a copy's loop that are written out."""
+MAX_HELD = 256
+"""The same where one side is registers, which have no places that change."""
 
 
 def emit_copy(frame: Frame, copy: Copy) -> None:
@@ -27,23 +29,25 @@ def emit_copy(frame: Frame, copy: Copy) -> None:
     if frame.places[copy.target.tensor].kind == "fragment":
         emit_fragment_load(frame, copy)
         return
+    held = any(frame.places[side.tensor].kind == "reg" for side in (copy.target, copy.source))
+    most = MAX_HELD if held else MAX_UNROLLED
     with ExitStack() as stack:
         for axis in copy.axes[:-1]:
-            stack.enter_context(_loop(frame, axis))
+            stack.enter_context(_loop(frame, axis, most))
         if emit_wide(frame, replace(copy, axes=copy.axes[-1:])):
             return
         for axis in copy.axes[-1:]:
-            stack.enter_context(_loop(frame, axis))
+            stack.enter_context(_loop(frame, axis, most))
         _copy_point(frame, copy)
 
 
-def _loop(frame: Frame, axis: CopyAxis) -> AbstractContextManager[None]:
+def _loop(frame: Frame, axis: CopyAxis, most: int) -> AbstractContextManager[None]:
     size: Expr = index(axis.bound) if axis.bound is not None else axis.extent
     high = range_of(size, frame.ranges).high
     name = declare_index(frame, "i", axis.var, Range(0, max(0, high - 1)))
     kind = index_type(frame, axis.var)
     limit = emit_value(frame, size).text
-    if high <= MAX_UNROLLED:
+    if high <= most:
         frame.extensions.add("GL_EXT_control_flow_attributes")
         frame.line("[[unroll]]")
     return frame.braces(f"for ({kind} {name} = 0; {name} < {limit}; ++{name})")

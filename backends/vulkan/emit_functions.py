@@ -101,10 +101,11 @@ _INTEGERS = {
         + "uint floor_div(uint a, uint b) { return b == 0u ? 0u : a / b; }\n"
         + "uint floor_mod(uint a, uint b) { return b == 0u ? 0u : a % b; }\n"
     ),
-    "dot4": Helper(  # unsigned bytes times signed ones
-        "int dot4(uint a, uint b) {\n"
-        "    int s = int(a & 0xffu) * bitfieldExtract(int(b), 0, 8) + int((a >> 8) & 0xffu) * bitfieldExtract(int(b), 8, 8);\n"
-        "    return s + int((a >> 16) & 0xffu) * bitfieldExtract(int(b), 16, 8) + int(a >> 24) * (int(b) >> 24);\n"
+    "dot4": Helper(
+        "int dot4(uint p, uint q) {\n"
+        "    int a = int(p), b = int(q);\n"
+        "    int s = bitfieldExtract(a, 0, 8) * bitfieldExtract(b, 0, 8) + bitfieldExtract(a, 8, 8) * bitfieldExtract(b, 8, 8);\n"
+        "    return s + bitfieldExtract(a, 16, 8) * bitfieldExtract(b, 16, 8) + (a >> 24) * (b >> 24);\n"
         "}\n"
     ),
     "shift": Helper(

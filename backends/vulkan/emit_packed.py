@@ -16,6 +16,7 @@ from tridsl.dtypes import I8, U8
 from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load
 from tridsl.ir.loop import Mma
+from tridsl.ir.value_ranges import fits
 from tridsl.ir.walk import walk
 
 BYTE = 0xFF
@@ -26,7 +27,16 @@ HALVES = "0x00ff00ffu"
 def is_packed_product(mma: Mma) -> bool:
     """Whether `mma` multiplies words of four bytes, and its factors are made of operations that words have."""
     row = INTRINSICS[mma.intrinsic]
-    return not row.lanes and not row.is_matrix and row.k == WORD_BYTES and all(_has_words(side) for side in (mma.a, mma.b))
+    sides = (unshifted(mma.a)[0], mma.b)
+    return not row.lanes and not row.is_matrix and row.k == WORD_BYTES and all(_has_words(side) and fits(side, I8) for side in sides)
+
+
+def unshifted(factor: Expr) -> tuple[Expr, int]:
+    """(u, c) of the factor u - c, as bytes without a sign; c is 0 for any other."""
+    if isinstance(factor, Binary) and factor.op == "sub" and factor.dtype == I8 and isinstance(factor.a, Cast) and factor.a.a.dtype == U8:
+        amount = _amount(factor.b)
+        return (factor.a.a, amount) if amount is not None else (factor, 0)
+    return factor, 0
 
 
 def _has_words(node: Expr) -> bool:

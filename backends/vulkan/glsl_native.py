@@ -29,11 +29,11 @@ _EXP2 = {
 }
 
 _DOT = {
-    # SPIR-V: DotProduct and DotProductInput4x8BitPacked; OpSUDotKHR, whose first factor is the signed one; format 4x8Bit
+    # SPIR-V: DotProductInput4x8BitPacked and DotProduct; OpSDotKHR; packed format 4x8Bit
     "dot4": Helper(
-        """spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6018, 6019], id = 4452)
-int dot4_(int a, uint b, spirv_literal int format);
-int dot4(uint a, uint b) { return dot4_(int(b), a, 0); }
+        """spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6018, 6019], id = 4450)
+int dot4_(uint a, uint b, spirv_literal int format);
+int dot4(uint a, uint b) { return dot4_(a, b, 0); }
 """
     ),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tridsl.backend import LowerStage
 from tridsl.backends.vulkan.lower_barriers import barriers
 from tridsl.backends.vulkan.lower_bind import bind
+from tridsl.backends.vulkan.lower_forward import forward
 from tridsl.backends.vulkan.lower_fragments import fragments
 from tridsl.backends.vulkan.lower_interchange import interchange
 from tridsl.backends.vulkan.lower_limits import limits
@@ -29,6 +30,7 @@ LOWER: tuple[LowerStage, ...] = (
     LowerStage(name="tiles", run=tiles),
     LowerStage(name="fragments", run=fragments),
     LowerStage(name="spaces", run=spaces),  # after bind: where a buffer lives depends on the lanes around it
+    LowerStage(name="forward", run=forward),  # behind spaces, which say what is shared
     LowerStage(name="partials", run=partials),
     LowerStage(name="limits", run=limits),
     LowerStage(name="wide", run=wide),

@@ -5,23 +5,23 @@
       mma dot4 acc[r] += (W[b, k, r0 + r, kk] >> 2*g & 3)              mma dot4 acc[0] += (W.16[0 + kk] & 3) * x.16[0 + kk]
                          * x[k*16 + 4*g + kk]   for kk < 4             mma dot4 acc[1] += (W.16[4 + kk] & 3) * x.16[0 + kk]   … 16 of them
 
-With every shift a constant, a codec is a few operations on whole words (`emit_packed`). All loads of a nest stand before its products, so
+What is the same in all factors (a value is a code less 1) is taken off once for all rows: dot(u - 1, x) = dot(u, x) - dot(1, x). With every shift a constant, a codec is a few operations on whole words (`emit_packed`). All loads of a nest stand before its products, so
 that they are under way together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
 from tridsl.backends.vulkan.contiguous import MAX_BYTES, WORD_BYTES, Strides, offset_of, plain_tensors
-from tridsl.backends.vulkan.emit_packed import is_packed_product, is_written_out
+from tridsl.backends.vulkan.emit_packed import is_packed_product, is_written_out, unshifted
 from tridsl.devices.spec import DeviceSpec
-from tridsl.dtypes import DType
+from tridsl.dtypes import I32, U8, DType
 from tridsl.ir.affine import normal_form, simplify_index
-from tridsl.ir.expr import Const, Expr, Load, Var, add, binary, index, sub
-from tridsl.ir.loop import Alloc, Block, Buffer, Copy, CopyAxis, For, If, Kernel, Mma, Ref, Stmt
+from tridsl.ir.expr import Binary, Const, Expr, Load, Var, add, binary, index, sub
+from tridsl.ir.loop import Alloc, Block, Buffer, Copy, CopyAxis, For, If, Kernel, Mma, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, substitute, walk
 from tridsl.passes.simplify import simplify
 
@@ -78,8 +78,8 @@ def _fetched(block: Block, tensors: Mapping[str, tuple[DType, Strides]], shapes:
             run.append(rest.pop(0))
         if run:
             fetch = _Fetch(tensors=tensors, shapes=shapes, stage=next(v for s in run if isinstance(s, Mma) for v, _ in s.axes))
-            products = tuple(fetch.product(s) for s in run if isinstance(s, Mma))
-            out += (*fetch.allocs, *fetch.copies, *products)
+            products = [fetch.product(s) for s in run if isinstance(s, Mma)]
+            out += (*fetch.allocs, *fetch.copies, *_without_shifts(products))
             continue
         statement = rest.pop(0)
         match statement:
@@ -90,6 +90,27 @@ def _fetched(block: Block, tensors: Mapping[str, tuple[DType, Strides]], shapes:
             case _:
                 out.append(statement)
     return tuple(out)
+
+
+def _without_shifts(products: Sequence[Mma]) -> Iterator[Stmt]:
+    """Products of what the factors are before a constant is taken off, and then what that makes of each sum."""
+    shifted: dict[Ref, list[tuple[int, Mma]]] = {}
+    for mma in products:
+        plain, amount = unshifted(mma.a)
+        if amount:
+            shifted.setdefault(mma.target, []).append((amount, mma))
+        yield replace(mma, a=plain)
+    ones: dict[tuple[tuple[int, Expr], ...], str] = {}
+    for target, parts in shifted.items():
+        key = tuple((amount, mma.b) for amount, mma in parts)
+        if key not in ones:
+            name = ones[key] = f"ones@{parts[0][1].axes[0][0]}.{len(ones)}"
+            here = Ref(tensor=name, index=())
+            yield Alloc(buffer=Buffer(name=name, dtype=I32, shape=(), space="reg"))
+            yield Store(target=here, value=Const(value=0, dtype=I32))
+            yield from (replace(mma, target=here, a=Const(value=amount, dtype=U8)) for amount, mma in parts)
+        sums = [Load(tensor=tensor, index=at, dtype=I32) for tensor, at in ((target.tensor, target.index), (ones[key], ()))]
+        yield Store(target=target, value=Binary(op="sub", a=sums[0], b=sums[1], dtype=I32))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -56,7 +56,7 @@ INTRINSICS: dict[str, Intrinsic] = {
         Intrinsic(name="vpdpwssd", a=I16, b=I16, acc=I32, m=1, n=1, k=2, feature="avx512vnni", lanes=True),
         Intrinsic(name="vdpbf16ps", a=BF16, b=BF16, acc=F32, m=1, n=1, k=2, feature="avx512bf16", lanes=True),
         # a word of four bytes times another, of one lane of a GPU; where it has no such instruction, what it has of its four products
-        Intrinsic(name="dot4", a=U8, b=I8, acc=I32, m=1, n=1, k=4, feature="packed_words"),
+        Intrinsic(name="dot4", a=I8, b=I8, acc=I32, m=1, n=1, k=4, feature="packed_words"),
         Intrinsic(name="coopmat_16x16x16", a=F16, b=F16, acc=F32, m=16, n=16, k=16, feature="cooperative_matrix"),
         Intrinsic(name="coopmat_i8_16x16x32", a=I8, b=I8, acc=I32, m=16, n=16, k=32, feature="cooperative_matrix_i8_k32"),
         # AI Engine: `aie::mmul<m, k, n>` of one instruction (aie_api detail/mmul.hpp); its names put k in the middle, ours too

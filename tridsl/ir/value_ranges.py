@@ -38,6 +38,8 @@ def _type_range(dtype: DType) -> Range:
 
 
 def _cast(node: Cast) -> Range:
+    if node.a.dtype.kind == "bool":
+        return 0, 1
     if not node.a.dtype.is_integer:
         return _type_range(node.dtype)
     return value_range(node.a)

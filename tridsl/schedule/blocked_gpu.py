@@ -135,6 +135,7 @@ def _by_fragments(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping
         steps += [
             Split(stage=stage, axis=q, factor=lanes),
             Order(stage=stage, axes=(*batch, f"{q}.i", f"{q}.o", *over)),
+            *(Unroll(stage=stage, axis=axis) for axis in over),  # their loads do not wait for each other
             Bind(stage=stage, axes=((f"{q}.i", "lane.x"),)),
         ]
     # sums

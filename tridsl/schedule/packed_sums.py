@@ -55,9 +55,9 @@ def packed_sums(op: Op, spec: DeviceSpec, sizes: Mapping[str, int]) -> dict[str,
 
 
 def _instruction(spec: DeviceSpec) -> Intrinsic | None:
-    """Unsigned codes times signed bytes: a register of 16 lanes, or (on a GPU) the word of one."""
-    fits = (r for r in INTRINSICS.values() if (r.a, r.b, r.acc) == (U8, I8, I32) and r.feature in spec.features)
-    return next((r for r in fits if not r.is_matrix and (not r.lanes or spec.lanes(I32) == ROWS)), None)
+    """Unsigned codes times signed bytes for a register of 16 lanes, or (on a GPU) values times bytes for the word of one."""
+    fits = (r for r in INTRINSICS.values() if (r.b, r.acc) == (I8, I32) and not r.is_matrix and r.feature in spec.features)
+    return next((r for r in fits if (r.a == U8 and spec.lanes(I32) == ROWS if r.lanes else r.a == I8)), None)
 
 
 def _packed_sum(stage: Stage, packed: Mapping[str, Packing], row: Intrinsic, sizes: Mapping[str, int]) -> PackedSum | None:

@@ -16,7 +16,7 @@ from tridsl.schedule.analyse import Graph, extent_of, pointwise
 from tridsl.schedule.blocked_rows import Blocked
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.packed_sums import PackedSum, packed_sums
-from tridsl.schedule.steps import At, Bind, Fuse, Inline, Intrin, Order, Planes, Split, Step, Unroll, Vector
+from tridsl.schedule.steps import At, Bind, Fuse, Inline, Intrin, Order, Planes, Split, Step, Unroll
 
 FEW = 4
 """Times fewer lanes than wanted from which on even parts of a row are not worth it."""
@@ -60,7 +60,7 @@ def _steps(
     stage: Reduce, found: PackedSum, root: Map | None, extents: Mapping[str, int | None], spec: DeviceSpec, decide: Decider
 ) -> list[Step]:  # fmt: skip
     name, m, k, n = stage.name, found.m, found.k, found.token
-    home, partial, offset = root.name if root else name, f"{name}.planes", f"{name}.offset"
+    home, partial = root.name if root else name, f"{name}.planes"
     columns, quads = found.packing.columns, ROWS * BYTES // ACCESS_BYTES
     blocks = -(-(extents[k] or 0) // columns)
     most = min(LANES, spec.max_group_lanes or LANES) // quads
@@ -77,14 +77,14 @@ def _steps(
     if strided:
         ahead = decide(f"{name}.ahead", ahead, [a for a in (1, 2, 3, 4, 8) if blocks // across % a == 0], "blocks of a row that a lane fetches together")
     # the result, in block rows
-    steps: list[Step] = [Planes(stage=name, parts=1)]
+    steps: list[Step] = [Planes(stage=name, parts=0)]
     steps += [Inline(stage=name), Split(stage=home, axis=m, factor=ROWS)] if root else []
     batch = [a.name for a in stage.axes if a.name not in (m, n)]
     outer = [*batch, *([f"{n}.o"] if n is not None else []), f"{m}.o"]
     if n is not None:
         steps.append(Split(stage=home, axis=n, factor=together))
     inner = [*([f"{n}.i"] if n is not None else []), f"{m}.i"]
-    steps += [Order(stage=home, axes=(*outer, *inner)), At(stage=partial, consumer=home, axis=f"{m}.o"), At(stage=offset, consumer=home, axis=f"{m}.o")]
+    steps += [Order(stage=home, axes=(*outer, *inner)), At(stage=partial, consumer=home, axis=f"{m}.o")]
     # the partial sums: quads of rows, then blocks along the row, to lanes
     steps += [Split(stage=partial, axis=f"{m}.i", factor=BYTES), Split(stage=partial, axis=f"{k}.o", factor=across if strided else -(-blocks // across))]
     tile = [*([n] if n is not None else []), f"{k}.p", f"{m}.i.i"]
@@ -97,7 +97,6 @@ def _steps(
         inside = tile
         steps.append(Order(stage=partial, axes=(*around, step, f"{k}.g", f"{k}.i", *tile)))
     steps += [*(Unroll(stage=partial, axis=axis) for axis in inside), Bind(stage=partial, axes=((f"{m}.i.o", "lane.x"), (lane, "lane.y")))]
-    steps += _offset_steps(offset, k, [*batch, *([n] if n is not None else [])], extents[k] or 1, across, quads)
     # the result's own lanes and workgroups
     rows = (f"{m}.i", "lane.y") if across >= ROWS else (f"{m}.i", "lane.x")
     steps.append(Bind(stage=home, axes=(rows,)))
@@ -109,22 +108,6 @@ def _steps(
             fused = f"{fused}.{axis}"
         groups.append((fused, "group.y"))
     return [*steps, Bind(stage=home, axes=tuple(groups))]
-
-
-def _offset_steps(offset: str, k: str, others: list[str], terms: int, across: int, quads: int) -> list[Step]:
-    """The sum of the other factor: 16 of its bytes to a lane at a time."""
-    width = _divisor(terms, ACCESS_BYTES, 1)
-    steps: list[Step] = [Split(stage=offset, axis=k, factor=width)]
-    if width > 1:
-        steps.append(Vector(stage=offset, axis=f"{k}.i"))
-    lanes = _divisor(terms // width, across * quads, quads)
-    rows = quads if lanes % quads == 0 else 1
-    steps += [Split(stage=offset, axis=f"{k}.o", factor=lanes), Split(stage=offset, axis=f"{k}.o.i", factor=rows)]
-    return [
-        *steps,
-        Order(stage=offset, axes=(*others, f"{k}.o.i.o", f"{k}.o.i.i", f"{k}.o.o")),
-        Bind(stage=offset, axes=((f"{k}.o.i.o", "lane.y"), (f"{k}.o.i.i", "lane.x"))),
-    ]
 
 
 def _divisor(extent: int, most: int, step: int) -> int:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError, error
-from tridsl.dtypes import I32, TRIT
+from tridsl.dtypes import I8, I32, TRIT
 from tridsl.ir.affine import equal, normal_form, simplify_index
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, add, binary, ceildiv, index, minimum, mul, sub
 from tridsl.ir.loop import Accumulate, Block, Buffer, For, Kernel, Phase, Ref, Stmt, Store
@@ -46,6 +46,8 @@ def planes(kernel: Kernel, step: Planes, spec: DeviceSpec) -> Kernel:
     where they are, 4^p times their value, in a partial sum of their own for each of `parts` positions (the argument): unpacking is
     then one AND. E0401: no such stage. E0427: the stage is no such sum, its loops were reshaped before, the parts do not divide the
     layout's groups, or the partial sums might leave 32 bits.
+
+    `planes(0)` multiplies the values themselves, codes - 1: one partial sum, from which nothing is taken off.
     """
     if step.stage not in stages(kernel):
         raise unknown_stage(kernel, step.stage, step.span)
@@ -56,14 +58,14 @@ def planes(kernel: Kernel, step: Planes, spec: DeviceSpec) -> Kernel:
     tensor = next(p for p in kernel.params if isinstance(p, Tensor) and p.name == found.weight.tensor)
     packing = PACKINGS[tensor.layout]
     _check_parts(step, packing, found.depth.extent)
-    first, middle, last = _phases(step, found, packing)
+    made, last = _phases(step, found, packing)
     params = tuple(bytes_of(p) if p is tensor else p for p in kernel.params)
     phases = unpacked(kernel.phases, {tensor.name: tensor})
     return replace(
         kernel,
         params=params,
-        phases=(*phases[:position], first[0], middle[0], last, *phases[position + 1 :]),
-        scratch=(*kernel.scratch, first[1], middle[1]),
+        phases=(*phases[:position], *(phase for phase, _ in made), last, *phases[position + 1 :]),
+        scratch=(*kernel.scratch, *(buffer for _, buffer in made)),
     )
 
 
@@ -124,15 +126,16 @@ def _element(factor: Expr) -> Load | None:
 
 
 def _check_parts(step: Planes, packing: Packing, terms: Expr) -> None:
-    possible = [n for n in (1, 2, 4) if n == 1 or (packing.field_bits and n * packing.field_bits <= 8 and packing.groups % n == 0)]
+    possible = [n for n in (0, 1, 2, 4) if n < 2 or (packing.field_bits and n * packing.field_bits <= 8 and packing.groups % n == 0)]
     if step.parts not in possible:
         raise _misfit(step, f"layout {packing.name} gives {' or '.join(map(str, possible))} partial sums, not {step.parts}")
     if step.parts > 1 and not (isinstance(terms, Const) and int(terms.value) < EXACT_TERMS):
         raise _misfit(step, f"partial sums are exact up to {EXACT_TERMS - 1} terms")
 
 
-def _phases(step: Planes, s: _Sum, packing: Packing) -> tuple[tuple[Phase, Buffer], tuple[Phase, Buffer], Phase]:
-    stage, parts = step.stage, step.parts
+def _phases(step: Planes, s: _Sum, packing: Packing) -> tuple[list[tuple[Phase, Buffer]], Phase]:
+    """What is made first, each with its storage, and what puts the result together."""
+    stage, parts = step.stage, max(1, step.parts)
     m, k = axis_of(s.rows.var), axis_of(s.depth.var)
     blocks, block_columns = ceildiv(s.rows.extent, index(ROWS)), ceildiv(s.depth.extent, index(packing.columns))
     outer = tuple(Var(name=l.var) for l in s.others)
@@ -167,6 +170,8 @@ def _phases(step: Planes, s: _Sum, packing: Packing) -> tuple[tuple[Phase, Buffe
     stretch = packing.byte(s.weight.tensor, (row, lane), add(block, substitute(s.first, names)), kk)
     number = add(mul(group, index(parts)), part)
     code = packing.code(stretch, group) if parts == 1 else in_place(stretch, packing.field_bits, mul(group, index(parts * packing.field_bits)), part)
+    if not step.parts:
+        code = Binary(op="sub", a=Cast(a=code, dtype=I8), b=Const(value=1, dtype=I8), dtype=I8)
     start = add(mul(block, index(packing.columns)), mul(number if parts > 1 else group, index(BYTES)))
     term = substitute(s.value, {**names, s.depth.var: add(start, kk)})
     here = (*substitute(outer, names), row, part, lane)
@@ -188,12 +193,14 @@ def _phases(step: Planes, s: _Sum, packing: Packing) -> tuple[tuple[Phase, Buffe
         more: Expr = Load(tensor=partial, index=(*outer, row, index(p), lane), dtype=I32)
         more = Binary(op="shr", a=more, b=Const(value=p * packing.field_bits, dtype=I32), dtype=I32)
         value = Binary(op="add", a=value, b=more, dtype=I32)
-    value = Binary(op="sub", a=value, b=Load(tensor=offset, index=outer, dtype=I32), dtype=I32)
+    if step.parts:
+        value = Binary(op="sub", a=value, b=Load(tensor=offset, index=outer, dtype=I32), dtype=I32)
     target = substitute(s.accumulate.targets[0], {s.rows.var: whole})
     store: Stmt = Store(target=target, value=value, mask=binary("lt", whole, s.rows.extent), span=step.span)
     store = loop(stage, f"{m}.o", blocks, (loop(stage, f"{m}.i", index(ROWS), (store,)),))
     last = Phase(name=stage, body=around(stage, (store,)), span=step.span)
-    return (first, buffer(offset)), (middle, buffer(partial, blocks, index(parts), index(ROWS))), last
+    made = [(middle, buffer(partial, blocks, index(parts), index(ROWS)))]
+    return ([(first, buffer(offset)), *made] if step.parts else made), last
 
 
 def _misfit(step: Planes, why: str) -> TriError:
