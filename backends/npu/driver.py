@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 import ml_dtypes
 import msgspec
@@ -18,6 +18,7 @@ from tridsl.backend import BackendUnavailable, Binary, Device, Executable
 from tridsl.backends.npu.build_sim import Library
 from tridsl.backends.npu.container import unpack
 from tridsl.backends.npu.design import ArrayDesign
+from tridsl.backends.npu.emit import BETWEEN, FACT, Between, launches_in, numbered
 from tridsl.backends.npu.emit_instructions import instructions, scalar_words
 from tridsl.backends.npu.facts import absent, npu_on_bus, this_machine
 from tridsl.backends.npu.memory import ELEMENTS, from_array_order, to_array_order
@@ -25,7 +26,7 @@ from tridsl.backends.npu.simulate import Fault, Simulator
 from tridsl.backends.npu.xrt import Contexts
 from tridsl.devices.spec import ArraySpec, DeviceSpec, load_chip
 from tridsl.diagnostics import Diagnostic, error
-from tridsl.dtypes import BF16, NUMPY_TYPES
+from tridsl.dtypes import BF16, DTYPES, NUMPY_TYPES
 from tridsl.ir.op import Scalar, Tensor
 
 SIMULATED = {"npu:sim": "aie2p", "npu:sim:aie2p": "aie2p", "npu:sim:aie2": "aie2"}
@@ -58,11 +59,18 @@ class NpuDriver:
     def load(self, binary: Binary, device: Device) -> Executable:
         """Raises ValueError when `binary` is not one of this backend's."""
         parts = unpack(binary.blob)
-        design = msgspec.json.decode(parts["design"], type=ArrayDesign)
-        assert device.spec.array is not None
-        if not device.spec.software:
-            return OnArray(binary=binary, design=design, xclbin=parts["xclbin"], contexts=self._contexts(design.generation))
-        return Simulated(binary=binary, design=design, library=Library(parts["library"]), facts=device.spec.array)
+        several = BETWEEN in parts
+        between = msgspec.json.decode(parts[BETWEEN], type=tuple[Between, ...]) if several else ()
+        launches: list[Launch] = []
+        for n in range(launches_in(parts)):
+            design = msgspec.json.decode(parts[numbered(FACT, n, several=several)], type=ArrayDesign)
+            assert device.spec.array is not None
+            if device.spec.software:
+                library = Library(parts[numbered("library", n, several=several)])
+                launches.append(Simulated(design=design, library=library, facts=device.spec.array))
+            else:
+                launches.append(OnArray(design=design, xclbin=parts[numbered("xclbin", n, several=several)], contexts=self._contexts(design.generation)))
+        return Launched(binary=binary, launches=tuple(launches), between=between)
 
 
     def _contexts(self, generation: str) -> Contexts:
@@ -76,19 +84,42 @@ class NpuDriver:
         return self._device
 
 
+class Launch(Protocol):
+    """One design, ready to run."""
+
+    def run(self, given: Mapping[str, Any], scalars: Mapping[str, bytes]) -> None:
+        """Arrays and scalars by name; results are written into their arrays."""
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
-class OnArray:
-    """A design on an NPU (`backend.Executable`)."""
+class Launched:
+    """Designs one after the other, mostly one (`backend.Executable`), with tensors of their own between."""
 
     binary: Binary
+    launches: tuple[Launch, ...]
+    between: tuple[Between, ...]
+
+    def __call__(self, slots: Sequence[Any], threads: int) -> None:
+        """`threads` means nothing here. TriError E0776 when a run does not complete, or would have answered with wrong numbers."""
+        params = list(zip(self.binary.signature.params, slots))
+        given = {p.name: value for p, value in params}
+        given |= {t.name: np.zeros(t.shape, NUMPY_TYPES[DTYPES[t.dtype]]) for t in self.between}
+        scalars = {p.name: word_of(p, value) for p, value in params if isinstance(p, Scalar)}
+        for launch in self.launches:
+            launch.run(given, scalars)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class OnArray:
+    """A design on an NPU."""
+
     design: ArrayDesign
     xclbin: bytes
     contexts: Contexts
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __call__(self, slots: Sequence[Any], threads: int) -> None:
-        """TriError E0776 when the run does not complete."""
-        params, laid, scalars = arguments_of(self.binary, self.design, slots)
+    def run(self, given: Mapping[str, Any], scalars: Mapping[str, bytes]) -> None:
+        laid = laid_out(self.design, given)
         words = list(instructions(self.design))
         for name, at in scalar_words(self.design):
             words[at] = int.from_bytes(scalars[name], "little")
@@ -97,24 +128,20 @@ class OnArray:
         outputs = [laid[self.design.tensors[n].name] for n in order if self.design.tensors[n].role == "output"]
         with self._lock:
             self.contexts.run(self.xclbin, np.array(words, np.uint32).tobytes(), inputs, outputs, order)
-        for tensor in self.design.tensors:
-            if tensor.role == "output":
-                from_array_order(laid[tensor.name], tensor, params[tensor.name])
+        brought_back(self.design, laid, given)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Simulated:
-    """A design that the simulator runs (`backend.Executable`). Every call begins with the array as it is configured."""
+    """A design that the simulator runs. Every run begins with the array as it is configured."""
 
-    binary: Binary
     design: ArrayDesign
     library: Library
     facts: ArraySpec
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __call__(self, slots: Sequence[Any], threads: int) -> None:
-        """`threads` means nothing here. TriError E0776 for what hardware would have answered with wrong numbers or not at all."""
-        params, laid, scalars = arguments_of(self.binary, self.design, slots)
+    def run(self, given: Mapping[str, Any], scalars: Mapping[str, bytes]) -> None:
+        laid = laid_out(self.design, given)
         simulator = Simulator(self.design, self.library, self.facts.lock_maximum, self.facts.shim_queue_tasks)
         with self._lock:  # the stand-in's rounding mode is one for the process, as a core's is one for the core
             try:
@@ -123,20 +150,23 @@ class Simulated:
                 raise error(
                     "E0776", f"simulated NPU: {fault}", help="this is a fault of tridsl's NPU backend; the same operation on another device is not affected"
                 ) from None
-        for tensor in self.design.tensors:
-            if tensor.role == "output":
-                from_array_order(laid[tensor.name], tensor, params[tensor.name])
+        brought_back(self.design, laid, given)
 
 
-def arguments_of(binary: Binary, design: ArrayDesign, slots: Sequence[Any]) -> tuple[dict[str, Any], dict[str, NDArray[Any]], dict[str, bytes]]:
-    """By name: what was passed, the tensors in the array's order (results empty), the scalars as words."""
-    params = list(zip(binary.signature.params, slots))
-    given = {p.name: value for p, value in params}
+def laid_out(design: ArrayDesign, given: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """The tensors in the array's order, by name; results are empty."""
     laid: dict[str, NDArray[Any]] = {}
     for tensor in design.tensors:
         empty = np.zeros(int(np.prod(tensor.shape)), ELEMENTS[tensor.element_bytes])
         laid[tensor.name] = to_array_order(np.asarray(given[tensor.name]), tensor) if tensor.role == "input" else empty
-    return given, laid, {p.name: word_of(p, value) for p, value in params if isinstance(p, Scalar)}
+    return laid
+
+
+def brought_back(design: ArrayDesign, laid: Mapping[str, NDArray[Any]], given: Mapping[str, Any]) -> None:
+    """The results, into the arrays that were passed for them."""
+    for tensor in design.tensors:
+        if tensor.role == "output":
+            from_array_order(laid[tensor.name], tensor, given[tensor.name])
 
 
 def word_of(param: Scalar | Tensor, value: Any) -> bytes:

@@ -43,6 +43,7 @@ from tridsl.backends.npu.design import (
 )
 from tridsl.backends.npu.dimensions import Bounds, cut
 from tridsl.backends.npu.draw import draw
+from tridsl.backends.npu.launches import launches, scratch_of
 from tridsl.backends.npu.limits import check
 from tridsl.backends.npu.lower_program import SCALARS, SCALARS_LOCK, Program, identifier, read_program, refuse
 from tridsl.backends.npu.lower_sequence import Edge, sequence
@@ -54,7 +55,7 @@ from tridsl.diagnostics import TriError
 from tridsl.ir.expr import Const
 from tridsl.ir.loop import Buffer as Panel
 from tridsl.ir.loop import Kernel
-from tridsl.ir.op import Param
+from tridsl.ir.op import Param, Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +75,32 @@ class Laid:
         return draw(self.design, self.prediction, self.facts)
 
 
-def array(kernel: Kernel, spec: DeviceSpec) -> Laid:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launches:
+    """Designs that are launched one after the other, and the tensors `between` them."""
+
+    parts: tuple[Laid, ...]
+    between: tuple[Tensor, ...]
+    params: tuple[Param, ...]
+    name: str
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.parts))
+
+    def svg(self) -> str:
+        """The launch that takes longest."""
+        return max(self.parts, key=lambda part: part.prediction.seconds).svg()
+
+
+def array(kernel: Kernel, spec: DeviceSpec) -> Laid | Launches:
     """Raises E0770 for kernels that are no array of tile workers, E0771 and E0772 with the limit that a design breaks."""
+    parts = launches(kernel)
+    if len(parts) == 1:
+        return _laid(parts[0], spec)
+    return Launches(parts=tuple(_laid(part, spec) for part in parts), between=scratch_of(kernel), params=kernel.params, name=identifier(kernel.name))
+
+
+def _laid(kernel: Kernel, spec: DeviceSpec) -> Laid:
     if spec.array is None:
         raise refuse(kernel, f"`{spec.name}` is no array of cores")
     program = read_program(kernel)

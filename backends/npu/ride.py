@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import compute_type
+from tridsl.ir.affine import evaluate_index
 from tridsl.ir.expr import Cast, Load, Var, index
-from tridsl.ir.loop import Alloc, Block, Buffer, Copy, For, Kernel, Ref, Stmt, Store
+from tridsl.ir.loop import Alloc, Block, Buffer, Copy, CopyAxis, For, Kernel, Ref, Stmt, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import substitute, variables, walk
 
@@ -58,8 +59,13 @@ def _moving(copy: Copy, grid: set[str]) -> frozenset[str]:
 def _points(copy: Copy) -> int:
     total = 1
     for axis in copy.axes:
-        total *= axis.bound or 1
+        total *= _whole(axis)
     return total
+
+
+def _whole(axis: CopyAxis) -> int:
+    """Points of the axis, with those that are filled."""
+    return axis.bound if axis.bound is not None else evaluate_index(axis.extent, {})
 
 
 def _copies_in(block: Block, tensors: set[str]) -> list[Copy]:
@@ -113,6 +119,6 @@ def _joined(block: Block, copy: Copy, buffer: Buffer, tensors: set[str]) -> Bloc
     keep: Stmt = Store(target=Ref(tensor=buffer.name, index=place), value=value if wide == buffer.dtype else Cast(a=value, dtype=wide))
     for n, axis in enumerate(reversed(copy.axes)):
         kind = "vector" if n == 0 and place[-1] == names[axis.var] else "serial"
-        keep = For(var=names[axis.var].name, extent=index(axis.bound or 1), body=(keep,), kind=kind, bound=axis.bound)  # type: ignore[arg-type]
+        keep = For(var=names[axis.var].name, extent=index(_whole(axis)), body=(keep,), kind=kind, bound=_whole(axis))  # type: ignore[arg-type]
     last = max(n for n, s in enumerate(block) if isinstance(s, Copy) and s in _copies_in(block, tensors))
     return (*block[: last + 1], Alloc(buffer=replace(buffer, name=name)), often, keep, *block[last + 1 :])

@@ -50,7 +50,8 @@ def _perfect(loop: For) -> tuple[list[For], Accumulate | None]:
 
 
 def _sides(factors: tuple[Expr, Expr], row: Intrinsic, lane: str) -> tuple[Expr, Expr]:
-    """The operand that the lanes walk is `b`, as the row's shape has it; possible where both have one type."""
+    """The operand that the lanes walk is `b`, and without lanes the one that the rows of the result (`lane`) walk is `a`, as the row's shape has it;
+    possible where both have one type."""
     a, b = factors
     walks = lane in variables(a)
-    return (b, a) if row.lanes and walks and row.a == row.b else (a, b)
+    return (b, a) if walks is row.lanes and row.a == row.b else (a, b)

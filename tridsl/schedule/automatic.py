@@ -12,7 +12,7 @@ Where a search has found better ones for a family of chips, they are the default
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from tridsl.devices.spec import DeviceKind, DeviceSpec
@@ -27,6 +27,7 @@ from tridsl.schedule.blocked_rows import Blocked, blocked_monoids
 from tridsl.schedule.contraction import contraction_steps, worth_packing
 from tridsl.schedule.decisions import Answer, Choice, Decider
 from tridsl.schedule.grouping import Inside, Placed, inlined_stages, packed_together, placements
+from tridsl.schedule.launches import in_launches
 from tridsl.schedule.lying import in_memory_order
 from tridsl.schedule.maps import map_steps
 from tridsl.schedule.packed_sums import packed_sum_steps, packed_sums
@@ -107,8 +108,17 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     graph = Graph(left if own is None else _by_bytes(left))
     inlined = inlined_stages(graph, sizes, decide, factors=own is not None)
     if own is not None:
-        where = placements(graph, inlined, sizes, decide, rows_of=lambda stage: None, alone=lambda stage: False)
-        return (*steps, *own(graph, inlined, where.steps, where.shared, spec, sizes, decide))
+
+        def as_one(part: Op, hidden: Sequence[str], counts: bool) -> Schedule:
+            asked = decide if counts else Decider(decide.given, decide.shipped)
+            own_graph = Graph(part)
+            where = placements(own_graph, list(hidden), sizes, asked, rows_of=lambda stage: None, alone=lambda stage: False)
+            return own(own_graph, hidden, where.steps, where.shared, spec, sizes, asked)
+
+        found = as_one(graph.op, inlined, True)
+        if not found and spec.array is not None:
+            found = in_launches(graph.op, graph, inlined, as_one)
+        return (*steps, *found)
     bytewise = packed_sums(op, spec, sizes)
     tile, large = partial(rows_of, spec=spec, sizes=sizes), partial(packs, spec=spec, sizes=sizes)
     ring = partial(_slid, graph, inlined, spec, sizes, decide)

@@ -52,6 +52,9 @@ def contraction_npu(
     i, j = _sides(stage, factors)
     over = stage.over[0].name
     made = {t.name: t for t in graph.op.tensors}[result].dtype
+    others = _beside(graph, name, result, (i, j))
+    if any(moves == (True, True) for moves, _ in others):
+        return []  # a third stream to each core, with nobody to ride with
     columns = decide(f"{name}.columns", spec.columns or 1, [n for n in (1, 2, 4, 8) if n <= (spec.columns or 1)], "columns of the array")
     sums = row.acc
     if result != name and narrowable(graph, name, made):
@@ -60,7 +63,7 @@ def contraction_npu(
     deep = {side: _deep(load, over) for load in (factors.a, factors.b) for side in (i, j) if Var(name=side) in load.index}
     cost = TileCost(
         row=row, array=array, extents=(extents[i], extents[j], extents[over]), columns=columns, result=made, sums=sums, deep=(deep[i], deep[j]),
-        beside=_bytes(others := _beside(graph, name, result, (i, j)), scalars=len(graph.op.params) > len(graph.op.tensors)),
+        beside=_bytes(others, scalars=len(graph.op.params) > len(graph.op.tensors)),
         riders=(sum(moves == (True, False) for moves, _ in others), sum(moves == (False, True) for moves, _ in others)),
     )
     m, n, k = tile_of(cost)
@@ -217,7 +220,7 @@ class TileCost:
         a, b, c = self.row.a.storage_bytes, self.row.b.storage_bytes, self.result.storage_bytes
         run = max(self.pieces(m, n, k), default=1) * k
         product = Product(
-            m=self.extents[0], n=self.extents[1], k=self.extents[2], tile=(m, n, k), columns=self.columns, rows=self.array.rows,
+            m=self.extents[0], n=self.extents[1], k=-(-self.extents[2] // k) * k, tile=(m, n, k), columns=self.columns, rows=self.array.rows,
             bytes_a=a, bytes_b=b, bytes_c=c, runs=(run * a if self.deep[0] else m * a, run * b if self.deep[1] else n * b, n * c),
         )  # fmt: skip
         peak = peak_macs(self.array, self.row.arithmetic) or 1

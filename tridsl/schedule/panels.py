@@ -122,7 +122,7 @@ class _Stager:
         self.path = tuple(n for n in walk(phase) if isinstance(n, For) and n.var in {loop.var for loop in self.path})
         loops = tuple(n for n in walk(phase) if isinstance(n, For))
         self.ranges = loop_ranges(loops)
-        shapes = {p.name: p for p in self.kernel.params if isinstance(p, Tensor)}
+        shapes = self.tensors()
         local = {n.buffer.name: n.buffer for n in walk(phase) if isinstance(n, Alloc)}
         accesses = list(_accesses(phase.body))
         blocks = self._blocks(phase, accesses)
@@ -141,6 +141,11 @@ class _Stager:
         body = rewrite(phase.body, {Load: self._load, Ref: self._ref, Alloc: lambda a: self._alloc(a, local)})
         outside = {n: p for n, p in self.panels.items() if n in shapes}
         return replace(phase, body=self._placed(body, -1, tuple(outside.values())))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is outside of a core's memory: parameters, and what other phases make or read."""
+        between = (Tensor(name=b.name, dtype=b.dtype, shape=b.shape, role="output") for b in self.kernel.scratch)
+        return {t.name: t for t in (*(p for p in self.kernel.params if isinstance(p, Tensor)), *between)}
 
     # Loops over whole tiles.
 
@@ -276,9 +281,7 @@ class _Stager:
         return panel.point(relative, self.ranges)
 
     def _shape(self, tensor: str) -> Iterator[tuple[int, ...]]:
-        for p in self.kernel.params:
-            if isinstance(p, Tensor) and p.name == tensor:
-                yield tuple(int(n.value) for n in p.shape if isinstance(n, Const))
+        yield tuple(int(n.value) for n in self.tensors()[tensor].shape if isinstance(n, Const))
 
     def _load(self, load: Load) -> Load:
         panel = self.panels.get(load.tensor)

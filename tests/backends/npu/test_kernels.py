@@ -154,13 +154,10 @@ def test_numbers_of_8_bits_become_floats_again() -> None:
 def test_what_does_not_fit_is_refused_with_the_limits_name() -> None:
     with pytest.raises(TriError, match="limit `core memory` of aie2"):
         subject("softmax", normal(2, 30000), generation="aie2")
-    residual = "op f(A: bf16[M, K], B: bf16[K, N], R: bf16[M, N]) -> C: bf16[M, N] {\n  C[i, j] = bf16(sum[k; acc=f32](A[i, k] * B[k, j]) + f32(R[i, j]))\n}\n"
-    with pytest.raises(TriError, match="limit `core input channels`"):
-        subject(residual, normal(300, 400, dtype=BF16), normal(400, 500, dtype=BF16), normal(300, 500, dtype=BF16))
 
 
 def test_what_no_rule_schedules_is_refused_with_the_reason() -> None:
-    with pytest.raises(TriError, match="E0770.*phases"):
+    with pytest.raises(TriError, match="E0770.*no step of its schedule stages"):
         subject("mean", normal(40))
     with pytest.raises(TriError, match="E0770.*no step of its schedule stages"):
         subject("matmul", normal(8, 8, dtype=np.float64), normal(8, 8, dtype=np.float64))

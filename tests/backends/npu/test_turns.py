@@ -67,6 +67,15 @@ def test_a_bias_rides_with_the_weights(generation: str, columns: int) -> None:
     assert channels(given, 2, "in") == 2
 
 
+@pytest.mark.parametrize("k", [33, 55, 64])
+@pytest.mark.parametrize("n", [16, 17, 64])
+@pytest.mark.parametrize("piece", [1, 2])
+def test_a_bias_of_any_width_rides_through_few_rounds(k: int, n: int, piece: int) -> None:
+    x, w, b = normal(20, k, dtype=BF16), normal(n, k, dtype=BF16), normal(n, dtype=BF16)
+    given = subject("linear", x, w, b, decisions={"y.sum.depth": 32, "y.sum.piece": piece})
+    agree(given.results(), given.want())
+
+
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_scales_of_rows_and_of_columns(generation: str) -> None:
     """One rides with each factor."""
