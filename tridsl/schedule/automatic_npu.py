@@ -257,7 +257,7 @@ def _together(graph: Graph, live: Sequence[str], depth: int) -> bool:
 def _rows(graph: Graph, root: str, live: Sequence[str], depth: int, sizes: Mapping[str, int]) -> _Rows | None:
     """The rows, where every stage has at most one axis besides the leading ones, all of them of one known length."""
     stage = graph.stages[root]
-    if not isinstance(stage, Map | Reduce):
+    if not isinstance(stage, Map | Reduce) or any(read.reader in live and read.load.boundary is not None for read in graph.reads):
         return None
     axes = axes_of(stage)
     if len(live) == 1:
