@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -396,6 +398,38 @@ def test_calls_from_many_threads(compile_text: Callable[[str], Namespace], rando
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, arrays))
+
+
+def test_other_threads_run_while_a_kernel_does(ops: Namespace) -> None:
+    """The interpreter's lock is released: a thread that counts gets on during a call, which nothing else would let it."""
+    x = np.ones(1 << 22, np.float32)
+    z = np.empty_like(x)
+    ops.saxpy(2.0, x, x, out=z)  # compiled; from here on calls take the native path where there is one
+    count, going = 0, True
+
+    def counting() -> None:
+        nonlocal count
+        while going:
+            count += 1
+            time.sleep(0)  # lets go
+
+    def advance(call: Callable[[], object]) -> int:
+        before = count
+        call()
+        return count - before
+
+    interval = sys.getswitchinterval()
+    thread = threading.Thread(target=counting)
+    try:
+        sys.setswitchinterval(60)  # no thread is made to let go: it must do so by itself
+        thread.start()
+        calls = {"native": lambda: ops.saxpy(2.0, x, x, out=z), "engine": lambda: ops.saxpy._engine(2.0, x, x, out=z)}
+        for name, call in calls.items():
+            assert any(advance(call) for _ in range(200)), name
+    finally:
+        going = False
+        sys.setswitchinterval(interval)
+        thread.join()
 
 
 def test_the_native_path_answers_and_falls_back(ops: Namespace, x: np.ndarray) -> None:
