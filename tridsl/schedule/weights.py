@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tridsl.diagnostics import error
 from tridsl.dtypes import compute_type
 from tridsl.ir.expr import Binary, Cast, Expr, Load
@@ -11,6 +9,7 @@ from tridsl.ir.loop import Accumulate, Alloc, Buffer, Kernel
 from tridsl.ir.walk import rewrite, walk
 from tridsl.schedule.pack import element
 from tridsl.schedule.steps import StoreIn
+from tridsl.structs import replace
 
 
 def weights(kernel: Kernel, buffers: tuple[Buffer, ...], step: StoreIn) -> Kernel:
