@@ -8,8 +8,8 @@ from tridsl.backends.vulkan.emit_expr import binary_text, emit_as, emit_conditio
 from tridsl.backends.vulkan.emit_frame import Frame, Place
 from tridsl.backends.vulkan.emit_places import conditional, first_writer, write_condition, write_place
 from tridsl.backends.vulkan.emit_reduce import declare_states, merge_states, reduce_lanes
-from tridsl.dtypes import F32, compute_type
-from tridsl.ir.expr import Binary, Load
+from tridsl.dtypes import F32, DType, compute_type
+from tridsl.ir.expr import Binary, Cast, Expr, Load
 from tridsl.ir.loop import Accumulate, Append, Store
 
 BARRIER_ALL = "memoryBarrierBuffer(); barrier();"
@@ -19,7 +19,13 @@ BARRIER_ALL = "memoryBarrierBuffer(); barrier();"
 def emit_store(frame: Frame, statement: Store) -> None:
     place = frame.places[statement.target.tensor]
     with conditional(frame, write_condition(frame, place, statement.mask)):
-        write_place(frame, place, statement.target.index, emit_as(frame, statement.value, compute_type(place.dtype)))
+        write_place(frame, place, statement.target.index, emit_as(frame, _unrounded(statement.value, place.dtype), compute_type(place.dtype)))
+
+
+def _unrounded(value: Expr, dtype: DType) -> Expr:
+    """`value` before its rounding to `dtype`, which storing does."""
+    rounds = isinstance(value, Cast) and value.dtype == dtype and dtype.kind == "float" and value.a.dtype == compute_type(dtype)
+    return value.a if rounds and isinstance(value, Cast) else value
 
 
 def emit_accumulate(frame: Frame, statement: Accumulate) -> None:

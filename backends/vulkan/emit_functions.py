@@ -63,6 +63,16 @@ _BITS = {
 }
 """
     ),
+    "round_half": Helper(  # without branches: to 11 bits, or to multiples of 2^-24 (one unit of the last place of 0.75)
+        """float round_half(float x) {
+    uint b = floatBitsToUint(x), s = b & 0x80000000u, a = b & 0x7fffffffu;
+    precise float low = (uintBitsToFloat(a) + 0.75) - 0.75;
+    uint r = a < 0x38800000u ? floatBitsToUint(low) : (a + 0xfffu + ((a >> 13) & 1u)) & 0xffffe000u;
+    r = a >= 0x477ff000u ? max(a, 0x7f800000u) : r;                 // 65520 and above: inf; NaN stays
+    return uintBitsToFloat(s | r);
+}
+"""
+    ),
     "shifted_31": Helper(  # word by word: NVIDIA's compiler (driver 580) takes 2^31 for a negative factor of a widened i32
         """int64_t shifted_31(int64_t x) {
     uvec2 w = unpackUint2x32(uint64_t(x));

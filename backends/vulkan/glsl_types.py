@@ -88,12 +88,12 @@ ELEMENTS: dict[DType, ElementType] = {
         element="float16_t",
         load="float({})",
         store="float16_t({})",
-        narrow="unpackHalf2x16(f16_bits({})).x",  # NVIDIA's compiler (driver 580) takes float(float16_t(x)) for x
+        narrow="round_half({})",  # NVIDIA's compiler (driver 580) takes float(float16_t(x)) for x
         argument="unpackHalf2x16(uint({})).x",
         extension=STORAGE_16,
         feature="round_even16",
         shared_feature="float16",
-        helpers=("f16_bits",),
+        helpers=("round_half",),
     ),
     BF16: ElementType(
         value="float",
@@ -120,11 +120,11 @@ HALF_BY_BITS = ElementType(
     element="uint16_t",
     load="unpackHalf2x16(uint({})).x",
     store="uint16_t(f16_bits({}))",
-    narrow="unpackHalf2x16(f16_bits({})).x",
+    narrow="round_half({})",
     argument="unpackHalf2x16(uint({})).x",
     extension=STORAGE_16,
     shared_feature="int16",
-    helpers=("f16_bits",),
+    helpers=("f16_bits", "round_half"),
 )
 """f16 where the device does not promise to round its conversions to nearest even."""
 
