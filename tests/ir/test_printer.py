@@ -25,7 +25,8 @@ from tridsl.ir.expr import (
     mul,
     sub,
 )
-from tridsl.ir.printer import print_expr, print_kernel, print_op
+from tridsl.ir.print_expressions import print_expr
+from tridsl.ir.printer import print_kernel, print_op
 
 i, j, k, M, N, K = (Var(name=n) for n in "ijkMNK")
 

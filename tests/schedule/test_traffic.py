@@ -9,7 +9,7 @@ import pytest
 from tests.schedule.programs import CPU, MATMUL, op_of, scheduled, steps_of
 from tridsl.devices.spec import DeviceSpec, load_chip
 from tridsl.ir.loop import For, Prefetch
-from tridsl.ir.printer import print_expr
+from tridsl.ir.print_expressions import print_expr
 from tridsl.ir.walk import walk
 from tridsl.schedule.automatic import automatic
 from tridsl.schedule.steps import Pipeline, StoreIn

@@ -12,7 +12,7 @@ from tridsl.dtypes import BOOL
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Binary, Boundary, Const, Expr, Load, add, index, sub
 from tridsl.ir.op import Axis, Compact, Map, Reduce, Scan, Stage, TopK
-from tridsl.ir.printer import print_expr
+from tridsl.ir.print_expressions import print_expr
 from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.structs import replace
 

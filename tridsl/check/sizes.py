@@ -9,7 +9,7 @@ from tridsl.diagnostics import error
 from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Select, Unary, Var
 from tridsl.ir.op import Op, Scalar, Tensor
-from tridsl.ir.printer import print_expr
+from tridsl.ir.print_expressions import print_expr
 from tridsl.ir.walk import variables
 
 MOST_ELEMENTS = 1 << 62

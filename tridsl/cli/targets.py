@@ -27,7 +27,7 @@ from tridsl.diagnostics import SourceFile, error
 from tridsl.dtypes import DTYPES, I8, NUMPY_TYPES, TRIT, DType
 from tridsl.ir.expr import Var
 from tridsl.ir.op import Op, Scalar, Tensor
-from tridsl.ir.printer import print_expr
+from tridsl.ir.print_expressions import print_expr
 from tridsl.ir.walk import variables
 from tridsl.program.realise import Realiser
 from tridsl.runtime.artifacts import Artifacts

@@ -1,55 +1,21 @@
 """Text of an `Op` or a `Kernel`: deterministic, and readable by anyone who knows Halide.
 
 Loop variables are `stage:axis` inside; only `axis` is printed unless two loops of which one encloses the other share it,
-or a size or parameter has that name. Index products are written tight (`i.o*12`), others with spaces.
+or a size or parameter has that name. Expressions: `ir.print_expressions`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
-from tridsl.dtypes import BF16, BOOL, F16, F32, F64, INDEX, NUMPY_TYPES
+from tridsl.dtypes import INDEX
 from tridsl.ir import loop, op
-from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Lead, Load, Select, Unary, Var
+from tridsl.ir.expr import Binary, Const, Expr
+from tridsl.ir.print_expressions import Names, print_constant, print_expr, print_inner, print_list, print_place
 from tridsl.ir.walk import walk
 
-Names = Mapping[str, str]
-
-# How tightly an operator binds. `|`, `^` and `&` share a level: they are parenthesised against each other.
-_LEVEL = {
-    "or": 1, "and": 2, "eq": 4, "ne": 4, "lt": 4, "le": 4, "gt": 4, "ge": 4, "bits": 5, "shl": 6, "shr": 6,
-    "add": 7, "sub": 7, "mul": 8, "div": 8, "floordiv": 8, "mod": 8,
-}  # fmt: skip
-_SELECT, _NOT, _PREFIX, _ATOM = 0, 3, 9, 10
-_SYMBOL = {
-    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "shl": "<<", "shr": ">>",
-    "add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "mod": "%",
-}  # fmt: skip
-_LOGIC = {"and": ("and", "&"), "or": ("or", "|"), "xor": ("!=", "^")}  # on bool, on integers
-# Left operands that need no parentheses: `a - b + c` and `a*b // c`, but `(a // b)*c`.
-_FLAT = {
-    "add": ("add", "sub"), "sub": ("add", "sub"), "mul": ("mul",), "div": ("mul",), "floordiv": ("mul",), "mod": ("mul",),
-    "and": ("and",), "or": ("or",), "xor": (),
-}  # fmt: skip
 _UPDATE = {"add": "+=", "mul": "*=", "max": "max=", "min": "min=", "and": "and=", "or": "or="}
-_FLOAT_LIMITS = {
-    dtype: float(limit)
-    for dtype, limit in (
-        (F16, 65504.0),
-        (BF16, 3.3895313892515355e38),
-        (F32, np.finfo(np.float32).max),
-        (F64, np.finfo(np.float64).max),
-    )
-}
-
-
-def print_expr(expr: Expr, names: Names | None = None) -> str:
-    """`expr` as the user would write it; `names` renames variables."""
-    return _text(expr, names or {})[0]
 
 
 def print_op(value: op.Op) -> str:
@@ -85,123 +51,6 @@ def print_kernel(kernel: loop.Kernel) -> str:
     return "\n".join(lines) + "\n"
 
 
-# Expressions. `_text` gives the text and how tightly it binds.
-
-
-def _text(expr: Expr, names: Names) -> tuple[str, int]:
-    match expr:
-        case Const():
-            text = print_constant(expr)
-            return text, _PREFIX if text.startswith("-") else _ATOM
-        case Var():
-            return names.get(expr.name, expr.name), _ATOM
-        case Load():
-            return _load(expr, names)
-        case Cast():
-            return f"{expr.dtype}({print_expr(expr.a, names)})", _ATOM
-        case Call():
-            return f"{expr.function}({_list(expr.args, names)})", _ATOM
-        case Lead():
-            return f"lead({expr.tensor}, {expr.count})", _ATOM
-        case Select():
-            condition, a = (_inner(e, 1, names) for e in (expr.condition, expr.a))
-            return f"if {condition} then {a} else {print_expr(expr.b, names)}", _SELECT
-        case Unary():
-            return _unary(expr, names)
-        case Binary():
-            return _binary(expr, names)
-    raise TypeError(f"not an expression: {expr!r}")
-
-
-def _inner(expr: Expr, level: int, names: Names) -> str:
-    """`expr` as an operand of something that binds at `level`: in parentheses when it binds less tightly."""
-    text, own = _text(expr, names)
-    return text if own >= level else f"({text})"
-
-
-def _list(items: Iterable[Expr], names: Names) -> str:
-    return ", ".join(print_expr(e, names) for e in items)
-
-
-def _unary(expr: Unary, names: Names) -> tuple[str, int]:
-    if expr.op == "abs":
-        return f"abs({print_expr(expr.a, names)})", _ATOM
-    if expr.op == "not":
-        return f"not {_inner(expr.a, _NOT, names)}", _NOT
-    return {"neg": "-", "invert": "~"}[expr.op] + _inner(expr.a, _ATOM, names), _PREFIX
-
-
-def _binary(expr: Binary, names: Names) -> tuple[str, int]:
-    if expr.op in ("min", "max"):
-        return f"{expr.op}({_list((expr.a, expr.b), names)})", _ATOM
-    rounded_up = _as_ceildiv(expr)
-    if rounded_up:
-        return f"ceil({_inner(rounded_up[0], _LEVEL['div'], names)} / {rounded_up[1]})", _ATOM
-    if expr.op in _LOGIC:
-        on_bool, on_bits = _LOGIC[expr.op]
-        symbol = on_bool if expr.dtype == BOOL else on_bits
-        level = _LEVEL["ne"] if symbol == "!=" else _LEVEL[expr.op] if expr.dtype == BOOL else _LEVEL["bits"]
-    else:
-        symbol, level = _SYMBOL[expr.op], _LEVEL[expr.op]
-    left = _inner(
-        expr.a, level if isinstance(expr.a, Binary) and expr.a.op in _FLAT.get(expr.op, ()) else level + 1, names
-    )
-    right = _inner(expr.b, level + 1, names)
-    tight = expr.op == "mul" and expr.dtype == INDEX
-    return (f"{left}*{right}" if tight else f"{left} {symbol} {right}"), level
-
-
-def _as_ceildiv(expr: Binary) -> tuple[Expr, int] | None:
-    """(a, c) when `expr` is `(a + (c - 1)) // c`: the number of tiles of a split."""
-    match expr:
-        case Binary(op="floordiv", a=Binary(op="add", a=a, b=Const(value=up)), b=Const(value=c)) if (
-            c > 1 and up == c - 1 and expr.dtype == INDEX
-        ):
-            return a, int(c)
-    return None
-
-
-def _load(expr: Load, names: Names) -> tuple[str, int]:
-    text = _place(expr.tensor, expr.index, names)
-    if expr.boundary:
-        boundary = expr.boundary
-        if boundary.mode == "raise":
-            text = text[:-1] + "; raise]"
-        else:
-            pad = print_expr(boundary.value, names) if boundary.value is not None else boundary.mode
-            text = text[:-1] + f"; pad={pad}]"
-    if expr.mask is None:
-        return text, _ATOM
-    other = print_expr(expr.other, names) if expr.other is not None else "0"
-    return f"if {_inner(expr.mask, 1, names)} then {text} else {other}", _SELECT
-
-
-def _place(tensor: str, index: tuple[Expr, ...], names: Names) -> str:
-    return f"{tensor}[{_list(index, names)}]" if index else f"{tensor}[]"
-
-
-def print_constant(constant: Const) -> str:
-    """The shortest literal of `constant`'s type that reads back as the same value."""
-    value, dtype = constant.value, constant.dtype
-    if dtype == BOOL:
-        return "true" if value else "false"
-    if dtype.is_integer:
-        limits = {dtype.low: "lowest", dtype.high: "highest"} if dtype.bits >= 32 else {}
-        return limits.get(int(value), str(int(value)))
-    number = float(value)
-    if math.isnan(number):
-        return "nan"
-    if number in (float("inf"), float("-inf")):
-        return "inf" if number > 0 else "-inf"
-    limit = _FLOAT_LIMITS[dtype]
-    if abs(number) == limit:
-        return "highest" if number > 0 else "lowest"
-    if number == int(number) and abs(number) < 1e7:
-        return "-0.0" if number == 0 and np.signbit(number) else str(int(number))
-    numpy_type = NUMPY_TYPES[F32 if dtype == BF16 else dtype].type
-    return str(numpy_type(number)) if float(numpy_type(number)) == number else repr(number)
-
-
 # Declarations.
 
 
@@ -228,7 +77,7 @@ def _tensor(tensor: op.Tensor) -> str:
 
 
 def _buffer(buffer: loop.Buffer, names: Names) -> str:
-    shape = f"[{_list(buffer.shape, names)}]" if buffer.shape else ""
+    shape = f"[{print_list(buffer.shape, names)}]" if buffer.shape else ""
     padded = " padded" if any(buffer.padded) else ""
     return f"{buffer.name}: {buffer.dtype}{shape} in {buffer.space}{padded}" + (
         f", align {buffer.align}" if buffer.align != 64 else ""
@@ -254,7 +103,7 @@ def _monoids(reducers: Iterable[op.Reducer]) -> list[str]:
 def _axis(axis: op.Axis) -> str:
     if axis.lo == Const(value=0, dtype=INDEX):
         return f"{axis.name} < {print_expr(axis.hi)}"
-    return f"{axis.name} in {_inner(axis.lo, 7, {})}..{_inner(axis.hi, 7, {})}"
+    return f"{axis.name} in {print_inner(axis.lo, 7, {})}..{print_inner(axis.hi, 7, {})}"
 
 
 def _ranges(axes: tuple[op.Axis, ...], word: str = "", extra: tuple[op.Axis, ...] = ()) -> list[str]:
@@ -275,18 +124,18 @@ def _map(stage: op.Map) -> list[str]:
 
 def _reduce(stage: op.Reduce) -> list[str]:
     over = ", ".join(a.name for a in stage.over) + ("; order=seq" if stage.ordered else "")
-    equation = f"{_targets(stage.targets)} = {stage.reducer.name}[{over}]({_list(stage.values, {})})"
+    equation = f"{_targets(stage.targets)} = {stage.reducer.name}[{over}]({print_list(stage.values, {})})"
     return [*_ranges(stage.axes, "reduce", stage.over), equation]
 
 
 def _scan(stage: op.Scan) -> list[str]:
     along = stage.along.name + ("; exclusive" if stage.exclusive else "")
-    equation = f"{_targets(stage.targets)} = scan {stage.reducer.name}[{along}]({_list(stage.values, {})})"
+    equation = f"{_targets(stage.targets)} = scan {stage.reducer.name}[{along}]({print_list(stage.values, {})})"
     return [*_ranges(stage.axes, "scan", (stage.along,)), equation]
 
 
 def _compact(stage: op.Compact) -> list[str]:
-    equation = f"{stage.name}: {stage.dtype}, {stage.length} = compact[{stage.along.name}]({_list((stage.value, stage.keep), {})})"
+    equation = f"{stage.name}: {stage.dtype}, {stage.length} = compact[{stage.along.name}]({print_list((stage.value, stage.keep), {})})"
     return [*_ranges((), "along", (stage.along,)), equation]
 
 
@@ -353,7 +202,7 @@ def _for(s: loop.For, names: Names) -> list[str]:
     )
     bound = f" bound {s.bound}" if s.bound is not None and not visible else ""
     flags = (" reduce" if s.reduce else "") + (" carried" if s.carried else "")
-    return [f"{word} {names[s.var]} < {_inner(s.extent, 5, names)}{bound}{flags}", *_nested(s.body, names)]
+    return [f"{word} {names[s.var]} < {print_inner(s.extent, 5, names)}{bound}{flags}", *_nested(s.body, names)]
 
 
 def _alloc(s: loop.Alloc, names: Names) -> list[str]:
@@ -361,7 +210,7 @@ def _alloc(s: loop.Alloc, names: Names) -> list[str]:
 
 
 def _ref(ref: loop.Ref, names: Names) -> str:
-    return _place(ref.tensor, ref.index, names)
+    return print_place(ref.tensor, ref.index, names)
 
 
 def _masked(text: str, mask: Expr | None, names: Names) -> str:
@@ -369,7 +218,7 @@ def _masked(text: str, mask: Expr | None, names: Names) -> str:
 
 
 def _value(value: Expr, mask: Expr | None, names: Names) -> str:
-    return _inner(value, 0 if mask is None else 1, names)
+    return print_inner(value, 0 if mask is None else 1, names)
 
 
 def _store(s: loop.Store, names: Names) -> list[str]:
@@ -389,7 +238,7 @@ def _accumulate(s: loop.Accumulate, names: Names) -> list[str]:
 def _append(s: loop.Append, names: Names) -> list[str]:
     count = _ref(s.count, names)
     targets = ", ".join([*(f"{tensor}[{count}]" for tensor in s.tensors[:-1]), f"{s.tensors[-1]}[{count}++]"])
-    values = ", ".join(_inner(value, 1, names) for value in s.values)
+    values = ", ".join(print_inner(value, 1, names) for value in s.values)
     below = "" if s.limit is None else f" below {print_expr(s.limit, names)}"
     return [f"append {targets} = {values} if {print_expr(s.keep, names)}{below}"]
 
@@ -400,7 +249,7 @@ def _prefetch(s: loop.Prefetch, names: Names) -> list[str]:
 
 def _copy(s: loop.Copy, names: Names) -> list[str]:
     axes = ", ".join(
-        f"{names[a.var]} < {_inner(a.extent, 5, names)}" + (f" of {a.bound}" if a.bound is not None else "")
+        f"{names[a.var]} < {print_inner(a.extent, 5, names)}" + (f" of {a.bound}" if a.bound is not None else "")
         for a in s.axes
     )
     notes = [f"for {axes}"] if axes else []
@@ -410,13 +259,13 @@ def _copy(s: loop.Copy, names: Names) -> list[str]:
     notes += [f"pieces of {s.piece}"] if s.piece != 1 else []
     notes += ["transposed"] if s.transposed else []
     notes += ["flipped"] if s.flipped else []
-    return [f"copy {_inner(s.source, 1, names)} -> {_ref(s.target, names)}" + (f" {', '.join(notes)}" if notes else "")]
+    return [f"copy {print_inner(s.source, 1, names)} -> {_ref(s.target, names)}" + (f" {', '.join(notes)}" if notes else "")]
 
 
 def _mma(s: loop.Mma, names: Names) -> list[str]:
     axes = ", ".join(f"{names[variable]} < {extent}" for variable, extent in s.axes)
     return [
-        f"mma {s.intrinsic} {_ref(s.target, names)} += {_inner(s.a, 8, names)} * {_inner(s.b, 9, names)} for {axes}"
+        f"mma {s.intrinsic} {_ref(s.target, names)} += {print_inner(s.a, 8, names)} * {print_inner(s.b, 9, names)} for {axes}"
     ]
 
 

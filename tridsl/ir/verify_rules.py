@@ -10,7 +10,7 @@ from tridsl.dtypes import BOOL, COMPUTE, INDEX, DType, compute_type
 from tridsl.ir.expr import COMPARE, FUNCTIONS, Binary, Call, Cast, Const, Expr, Lead, Load, Select, Unary, Var
 from tridsl.ir.loop import For
 from tridsl.ir.op import Reducer
-from tridsl.ir.printer import print_expr
+from tridsl.ir.print_expressions import print_expr
 from tridsl.structs import dataclass, replace
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from tridsl.dtypes import BOOL, INDEX, DType, compute_type
 from tridsl.ir import op
 from tridsl.ir.expr import Expr, Node
-from tridsl.ir.printer import print_expr
+from tridsl.ir.print_expressions import print_expr
 from tridsl.ir.verify_rules import Declared, Rule, Scope, check_reducer, condition
 
 Apply = Callable[[Node, Scope], None]

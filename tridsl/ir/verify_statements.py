@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from tridsl.dtypes import FLIPPED, INDEX, compute_type
 from tridsl.ir import loop
 from tridsl.ir.expr import Const, Load
-from tridsl.ir.printer import print_expr
+from tridsl.ir.print_expressions import print_expr
 from tridsl.ir.verify_rules import Rule, Scope, condition, place
 from tridsl.ir.walk import variables, walk
 
