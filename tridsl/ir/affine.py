@@ -41,7 +41,7 @@ class Polynomial:
         return Polynomial(terms=kept, constant=self.constant)
 
 
-REMEMBERED = 1 << 14
+REMEMBERED = 1 << 12
 """Expressions whose texts and normal forms are kept: passes ask for those of the same few hundred again and again."""
 
 
