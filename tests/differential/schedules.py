@@ -343,7 +343,7 @@ _TEXTS: dict[type, Callable[[Step], str]] = {
     Tile: lambda s: f"tile({_pairs(s.sizes)})",
     Split: lambda s: f"split({s.axis}, {s.factor})",
     Pad: lambda s: f"pad({s.axis}, {s.factor})",
-    Parts: lambda s: f"parts({s.axis}, {s.factor})",
+    Parts: lambda s: f"parts({s.axis}, {s.factor}{f', into={s.into}' if s.into else ''})",
     Fuse: lambda s: f"fuse({s.outer}, {s.inner})",
     Order: lambda s: f"order({', '.join(s.axes)})",
     Parallel: lambda s: f"parallel({s.axis})",

@@ -54,7 +54,7 @@ named = st.lists(st.tuples(names, names), max_size=4).map(tuple)
 STEPS: tuple[st.SearchStrategy[Any], ...] = (
     st.builds(Tile, stage=names, sizes=sized),
     st.builds(Pad, stage=names, axis=names, factor=wholes),
-    st.builds(Parts, stage=names, axis=names, factor=wholes),
+    st.builds(Parts, stage=names, axis=names, factor=wholes, into=st.none() | names),
     st.builds(Split, stage=names, axis=names, factor=wholes),
     st.builds(Fuse, stage=names, outer=names, inner=names),
     st.builds(Order, stage=names, axes=st.lists(names, max_size=4).map(tuple)),

@@ -66,9 +66,9 @@ class ScheduleBuilder:
         _positive("pad", axis, factor)
         return self._then(Pad(stage=self.stage, axis=axis, factor=factor))
 
-    def parts(self, axis: str, factor: int) -> ScheduleBuilder:
+    def parts(self, axis: str, factor: int, *, into: str | None = None) -> ScheduleBuilder:
         _positive("parts", axis, factor)
-        return self._then(Parts(stage=self.stage, axis=axis, factor=factor))
+        return self._then(Parts(stage=self.stage, axis=axis, factor=factor, into=into))
 
     def fuse(self, outer: str, inner: str) -> ScheduleBuilder:
         return self._then(Fuse(stage=self.stage, outer=outer, inner=inner))

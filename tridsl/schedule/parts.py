@@ -13,6 +13,7 @@ from tridsl.ir.insertion import insertion_of
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, Kernel, Phase, Ref, Store
 from tridsl.ir.op import Reducer
 from tridsl.ir.walk import rewrite, substitute, variables, walk
+from tridsl.schedule.heaps import HEAP, MOST, heaps
 from tridsl.schedule.nest import axis_of, find_loop, require_serial, stage_of
 from tridsl.schedule.split import divide
 from tridsl.schedule.steps import Parts
@@ -27,7 +28,7 @@ def parts(kernel: Kernel, step: Parts, spec: DeviceSpec) -> Kernel:
 
     The parts of an axis are independent, whatever runs over it: a reduction (`y.part`, then `y` combines the parts in order), a
     scan, a compaction (the parts are counted first, so each knows where its elements go; `y.total` is their number), or a top-k (each part's
-    k greatest, then the greatest of these). The loops
+    k greatest, then the greatest of these). `into=heap` packs each part of a compaction by itself (`schedule.heaps`). The loops
     over parts are `i.o` of all these stages, the loops inside them `i.i`; `y.carry` is a scan that can be divided again. The
     parts depend on the factor alone, so results repeat bit for bit on any number of threads.
     Legal for the outermost loop over the axis in a nest that no other step has reached into, of an extent that is known before
@@ -44,7 +45,7 @@ def parts(kernel: Kernel, step: Parts, spec: DeviceSpec) -> Kernel:
     for around in (*nest.path, loop):
         if any(isinstance(n, Load) for n in walk(around.extent)) or any(":" in name for name in variables(around.extent)):
             raise _refused(step, f"the length of `{axis_of(around.var)}` is known at run time only")
-    made = _compaction(nest, step) or _reduction(nest, step) or _scan(nest, step) or _greatest(nest, step)
+    made = _heap(kernel, nest, step) if step.into else _compaction(nest, step) or _reduction(nest, step) or _scan(nest, step) or _greatest(nest, step)
     if made is None:
         raise _refused(step, "nothing is reduced, scanned, compacted or ranked over it")
     scratch, phases = made
@@ -218,7 +219,18 @@ COUNT = Reducer(
 )
 
 
-def _compaction(nest: _Nest, step: Parts) -> Made | None:
+def _heap(kernel: Kernel, nest: _Nest, step: Parts) -> Made:
+    append = _only_append(nest, step)
+    if step.into != HEAP or append is None:
+        raise _refused(step, f"there is no `{step.into}` to put its parts in" if append is not None else "it is no compaction, whose parts have any length")
+    if not isinstance(nest.loop.extent, Const) or step.factor > MOST or len(nest.loop.body) > 1:
+        raise _refused(step, f"a heap is laid out in advance, for parts of at most {MOST} elements")
+    types = {p.name: p.dtype for p in kernel.params}
+    return heaps(step.stage, nest.before, nest.loop, nest.after, append, tuple(types[t] for t in append.tensors), step.factor)
+
+
+def _only_append(nest: _Nest, step: Parts) -> Append | None:
+    """The compaction that the loop makes; None where it makes something else."""
     appends = [s for s in nest.loop.body if isinstance(s, Append)]
     if not appends:
         return None
@@ -227,6 +239,13 @@ def _compaction(nest: _Nest, step: Parts) -> Made | None:
     (append,) = appends
     if any(not isinstance(s, Append | Store) for s in nest.loop.body):
         raise _refused(step, "other steps have put copies into it")
+    return append
+
+
+def _compaction(nest: _Nest, step: Parts) -> Made | None:
+    append = _only_append(nest, step)
+    if append is None:
+        return None
     if any(isinstance(n, Load) and n.tensor == append.count.tensor for s in nest.loop.body if s is not append for n in walk(s)):
         raise _refused(step, f"`{append.count.tensor}` is read inside it")
     partials = _partials(nest, step, "part", (INDEX,), ("s",))

@@ -202,8 +202,11 @@ def _layout(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _parts(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(2, 2)
-    read.only()
-    return Parts(stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), span=call.span)
+    read.only("into")
+    into = read.keyword("into")
+    return Parts(
+        stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), into=None if into is None else read.path(into), span=call.span
+    )  # fmt: skip
 
 
 def _fuse(stage: str, call: VerbCall, read: Reader) -> Step:
