@@ -186,6 +186,17 @@ class HostTensor(Value, frozen=True, kw_only=True, tag=True):
     filler: int = 0
 
 
+class Gather(Value, frozen=True, kw_only=True, tag=True):
+    """`result` is what the tiles of `packed` hold, one behind another: each its count (two digits), then from element `header` on its elements.
+    How many they are is result `length`."""
+
+    result: str
+    packed: str
+    dtype: str
+    header: int
+    length: str
+
+
 class Task(Value, frozen=True, kw_only=True, tag=True):
     """The host's sequence gives channel (`tile`, `direction`, `channel`) a transfer of `tensor`, through descriptor `number`, `repeats` times.
     The outermost dimension of four is the iteration: its size counts runs of one descriptor."""
@@ -240,6 +251,7 @@ class ArrayDesign(Value, frozen=True, kw_only=True, tag=True):
     scalars: tuple[tuple[str, str], ...]
     functions: tuple[Function, ...]
     sequence: tuple[Command, ...]
+    gathers: tuple[Gather, ...] = ()
 
     def tiles(self) -> tuple[Place, ...]:
         """Every tile that the design uses."""

@@ -21,6 +21,7 @@ from tridsl.backends.npu.design import ArrayDesign
 from tridsl.backends.npu.emit import BETWEEN, FACT, Between, launches_in, numbered
 from tridsl.backends.npu.emit_instructions import instructions, scalar_words
 from tridsl.backends.npu.facts import absent, npu_on_bus, this_machine
+from tridsl.backends.npu.gather import gathered
 from tridsl.backends.npu.memory import ELEMENTS, from_array_order, to_array_order
 from tridsl.backends.npu.simulate import Fault, Simulator
 from tridsl.backends.npu.xrt import Contexts
@@ -164,9 +165,13 @@ def laid_out(design: ArrayDesign, given: Mapping[str, Any]) -> dict[str, NDArray
 
 def brought_back(design: ArrayDesign, laid: Mapping[str, NDArray[Any]], given: Mapping[str, Any]) -> None:
     """The results, into the arrays that were passed for them."""
+    packed = {g.packed for g in design.gathers}
     for tensor in design.tensors:
-        if tensor.role == "output":
+        if tensor.role == "output" and tensor.name not in packed:
             from_array_order(laid[tensor.name], tensor, given[tensor.name])
+    for gather, values in gathered(design, laid):
+        given[gather.result][: values.size] = values
+        given[gather.length][...] = values.size
 
 
 def word_of(param: Scalar | Tensor, value: Any) -> bytes:

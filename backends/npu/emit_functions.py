@@ -240,6 +240,23 @@ template <unsigned N> inline aie::vector<int32, N> to_integer(const aie::vector<
             needs=("whole_part",),
         ),
         Helper(
+            name="counting",
+            text="""// first, first + 1, …
+template <unsigned N> inline aie::vector<int32, N> counting(int32 first) {
+  alignas(64) static const int32 steps[64] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                                              22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+                                              44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+  return aie::add(aie::load_v<N>(steps), aie::broadcast<int32, N>(first));
+}""",
+        ),
+        Helper(
+            name="leading",
+            text="""// The first `count` lanes: none of them where it is negative, at most all.
+template <unsigned N> inline aie::mask<N> leading(int32 count) {
+  return aie::mask<N>::from_uint64(count <= 0 ? 0 : count >= 64 ? ~0ull : (1ull << count) - 1);
+}""",
+        ),
+        Helper(
             name="as_float",
             text="inline float as_float(int32_t word) { return __builtin_bit_cast(float, word); }",
         ),

@@ -34,10 +34,10 @@ from tridsl.backends.npu.lower_array import Laid
 from tridsl.backends.npu.lower_program import Body, identifier, in_registers
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
-from tridsl.dtypes import BOOL, INDEX, DType, compute_type
+from tridsl.dtypes import BOOL, I32, INDEX, DType, compute_type
 from tridsl.ir.affine import simplify_index
-from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, index
-from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Mma, Ref, Stmt, Store
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, index
+from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Mma, Ref, Store
 from tridsl.ir.walk import substitute, variables, walk
 
 VECTOR_BITS = 512
@@ -111,13 +111,16 @@ def _lanes(body: Body) -> int:
         dtype = getattr(node, "dtype", None)
         if isinstance(node, Accumulate):
             dtype = node.reducer.dtypes[0]
+        if isinstance(node, Cast) and node.a.dtype == INDEX:
+            dtype = I32  # a place as a value
         if isinstance(dtype, DType) and dtype not in (INDEX, BOOL):
             bits = max(bits, compute_type(dtype).storage_bits)
     return VECTOR_BITS // bits
 
 
 def _written(block: Block) -> set[str]:
-    return {n.tensor for s in block for n in walk(s) if isinstance(n, Ref)}
+    nodes = [n for s in block for n in walk(s)]
+    return {n.tensor for n in nodes if isinstance(n, Ref)} | {t for n in nodes if isinstance(n, Append) for t in n.tensors}
 
 
 Blocks = dict[str, str]
@@ -141,6 +144,9 @@ def _alloc(frame: Frame, statement: Alloc, blocks: Blocks) -> None:
         frame.blocks.add(row.name)
         frame.places[buffer.name] = Place(name=name, kind="blocks", dtype=buffer.dtype, shape=shape, block=row.name)
         frame.line(f"{row.name} {name}[{prod(shape) // (row.m * row.n)}];")
+    elif buffer.dtype == INDEX and not shape:
+        frame.places[buffer.name] = Place(name=name, kind="counter", dtype=buffer.dtype, shape=shape)
+        frame.line(f"int32_t {name};")
     elif prod(shape) == 1:
         frame.places[buffer.name] = Place(name=name, kind="number", dtype=buffer.dtype, shape=shape)
         frame.line(f"{vector(buffer.dtype, frame.lanes)} {name};")
@@ -207,11 +213,12 @@ def _vectorised(frame: Frame, loop: For, blocks: Blocks) -> tuple[Lanes, Block] 
     while len(nest[-1].body) == 1 and isinstance(nest[-1].body[0], For):
         nest.append(nest[-1].body[0])
     body = nest[-1].body
-    if not all(isinstance(s, Store | Accumulate) for s in body) or not all(isinstance(l.extent, Const) for l in nest):
+    if not all(isinstance(s, Store | Accumulate | Append) for s in body) or not all(isinstance(l.extent, Const) for l in nest):
         return None
     if nest[-1].kind != "vector" and not all(isinstance(s, Store) for s in body):
         return None
-    if any(l.carried or (l.reduce and l.kind != "vector") for l in nest) or any(l.kind == "vector" for l in nest[:-1]):
+    packing = len(nest) == 1 and any(isinstance(s, Append) for s in body)
+    if any((l.carried and not packing) or (l.reduce and l.kind != "vector") for l in nest) or any(l.kind == "vector" for l in nest[:-1]):
         return None
     lanes = Lanes(variables=tuple((l.var, int(l.extent.value)) for l in nest if isinstance(l.extent, Const)))
     if prod(n for _, n in lanes.variables) > WRITTEN_OUT * frame.lanes:
@@ -228,7 +235,6 @@ def _in_blocks(frame: Frame, body: Block) -> bool:
 
 
 def _side_by_side(frame: Frame, body: Block, lanes: Lanes) -> bool:
-    own = {name for name, _ in lanes.variables}
     for node in (n for s in body for n in walk(s)):
         if isinstance(node, Load | Ref):
             place = frame.places.get(node.tensor)
@@ -239,19 +245,7 @@ def _side_by_side(frame: Frame, body: Block, lanes: Lanes) -> bool:
                 return False
             if place.kind == "blocks" and (step != 1 or prod(n for _, n in lanes.variables) != prod(place.shape[-2:])):
                 return False
-    return all(isinstance(n, Load | Ref) or not isinstance(n, Var) or n.name not in own for s in body for n in _values(s))
-
-
-def _values(statement: Stmt) -> list[Any]:
-    """Nodes of the statement outside of indices."""
-    found: list[Any] = []
-    roots: list[Any] = [statement.value] if isinstance(statement, Store) else list(getattr(statement, "values", ()))
-    while roots:
-        node = roots.pop()
-        found.append(node)
-        if not isinstance(node, Load):
-            roots += [getattr(node, name) for name in ("a", "b", "condition") if hasattr(node, name)] + list(getattr(node, "args", ()))
-    return found
+    return True
 
 
 def _vectors(frame: Frame, lanes: Lanes, body: Block) -> None:
@@ -267,6 +261,22 @@ def _vectors(frame: Frame, lanes: Lanes, body: Block) -> None:
                 _store(frame, statement, chunk)
             elif isinstance(statement, Accumulate):
                 _accumulate(frame, statement, chunk)
+            elif isinstance(statement, Append):
+                _append(frame, statement, chunk)
+
+
+def _append(frame: Frame, statement: Append, lanes: Lanes) -> None:
+    """Elements one by one, without a branch: each is written behind those that are kept, and counts or is overwritten."""
+    if statement.limit is not None or len(statement.tensors) != 1:
+        raise cannot("this compaction", statement)
+    place, count = frame.places[statement.tensors[0]], frame.places[statement.count.tensor]
+    number = len(frame.lines)
+    frame.line(f"const auto element_{number} = {stored(frame, value(frame, statement.values[0], lanes), place.dtype)};")
+    frame.line(f"const auto kept_{number} = {value(frame, statement.keep, lanes)};")
+    frame.line(f"for (int lane = 0; lane < {lanes.active}; ++lane) {{")
+    frame.line(f"  {place.name}[{count.name}] = element_{number}.get(lane);")
+    frame.line(f"  {count.name} += kept_{number}.test(lane);")
+    frame.line("}")
 
 
 def _mask(frame: Frame, active: int) -> str:
@@ -307,7 +317,11 @@ def _plus(base: Expr, constant: int) -> Expr:
 def _store(frame: Frame, statement: Store, lanes: Lanes) -> None:
     if statement.mask is not None:
         raise cannot("a store under a condition", statement)
-    dtype = frame.places[statement.target.tensor].dtype
+    place = frame.places[statement.target.tensor]
+    if place.kind == "counter":
+        frame.line(f"{place.name} = {index_text(statement.value)};")
+        return
+    dtype = place.dtype
     _put(frame, statement.target, stored(frame, value(frame, statement.value, lanes), dtype), lanes)
 
 

@@ -22,7 +22,7 @@ from tridsl.backends.npu.emit_functions import (
 )
 from tridsl.backends.npu.lower_program import identifier
 from tridsl.diagnostics import TriError, error
-from tridsl.dtypes import BF16, BOOL, F32, INDEX, DType, compute_type
+from tridsl.dtypes import BF16, BOOL, F32, I32, INDEX, DType, compute_type
 from tridsl.ir.affine import normal_form, simplify_index, to_expression
 from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Select, Unary, Var, add, index, mul, sub
 from tridsl.ir.walk import substitute
@@ -100,6 +100,8 @@ def _index(e: Expr) -> str:
         case Const(value=value):
             return str(int(value))
         case Var(name=name):
+            return identifier(name)
+        case Load(tensor=name, index=()):  # a counter
             return identifier(name)
         case Binary(op="floordiv", a=a, b=b):  # places are never negative
             return f"({_index(a)} / {_index(b)})"
@@ -299,6 +301,8 @@ def _binary(frame: Frame, node: Binary, lanes: Lanes) -> str:
         by = int(node.b.value) if 0 <= int(node.b.value) < bits else None
         rule = SHIFTS[node.op] if by is not None else None
         return _rule(frame, rule, f"`{node.op}` of {kind} by {node.b.value}", node, a=value(frame, node.a, lanes), b=str(by))
+    if kind == INDEX:
+        return _positions(frame, node, lanes)
     if node.op in COMPARE:
         rule = COMPARE.get(node.op) if kind != BOOL else None
     elif kind == BOOL:
@@ -343,8 +347,33 @@ def _cast(frame: Frame, node: Cast, lanes: Lanes) -> str:
         one, zero = (_const(frame, Const(value=n, dtype=node.dtype), lanes) for n in (1, 0))
         return f"aie::select({zero}, {one}, {value(frame, node.a, lanes)})"
     if source == INDEX:
-        raise cannot("positions as values", node)
+        return cast(frame, _position(frame, node.a, lanes), I32, node.dtype)
     return cast(frame, value(frame, node.a, lanes), source, node.dtype)
+
+
+def _position(frame: Frame, place: Expr, lanes: Lanes) -> str:
+    """A place, or a counter, as a number in 32 bits."""
+    step, base = along(place, lanes)
+    if step == 0:
+        return f"aie::broadcast<int32, {frame.lanes}>({index_text(base)})"
+    if step != 1:
+        raise cannot("places that are not neighbours as values", place)
+    frame.used.add("counting")
+    return f"counting<{frame.lanes}>({index_text(add(base, index(lanes.first)))})"
+
+
+_BELOW = {"lt": ("", 0), "le": ("", 1), "ge": ("~", 0), "gt": ("~", 1)}
+"""A comparison of a place by how many lanes are in front of the other side (and whether these are the others)."""
+
+
+def _positions(frame: Frame, node: Binary, lanes: Lanes) -> str:
+    """A comparison of places: the lanes in front of a place, or behind it."""
+    step, base = along(node.a, lanes)
+    if node.op not in _BELOW or step != 1 or along(node.b, lanes)[0] != 0:
+        raise cannot("this comparison of places", node)
+    sign, more = _BELOW[node.op]
+    frame.used.add("leading")
+    return f"({sign}leading<{frame.lanes}>({index_text(sub(add(node.b, index(more)), add(base, index(lanes.first))))}))"
 
 
 def cast(frame: Frame, text: str, source: DType, target: DType) -> str:

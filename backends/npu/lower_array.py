@@ -176,6 +176,7 @@ class _Layout:
             scalars=tuple((s.name, str(s.dtype)) for s in self.program.scalars),
             functions=tuple(_function(body.name, body.pointers, body.numbers, body.scalars) for body in self.program.bodies),
             sequence=tuple(commands),
+            gathers=self.program.gathers,
         )
 
     # Streams.

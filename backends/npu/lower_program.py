@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from tridsl.backends.npu.design import Acquire, Affine, Argument, Invoke, Release, Repeat, Step, Wait
+from tridsl.backends.npu.design import Acquire, Affine, Argument, Gather, Invoke, Release, Repeat, Step, Wait
+from tridsl.backends.npu.gather import gathers_of
 from tridsl.backends.npu.lower_lines import ROW, Line, NoLines, lines_of
 from tridsl.backends.npu.sharing import Shared, shared_in
 from tridsl.diagnostics import TriError, error
 from tridsl.dtypes import INDEX
 from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Const, Expr, Load, Select, Var, index
-from tridsl.ir.loop import Alloc, Block, Buffer, Copy, For, If, Kernel, Mma, Phase, Ref, Stmt
+from tridsl.ir.loop import Alloc, Append, Block, Buffer, Copy, For, If, Kernel, Mma, Phase, Ref, Stmt
 from tridsl.ir.op import Scalar, Tensor
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.fresh import fresh
@@ -61,6 +62,7 @@ class Program:
     bodies: tuple[Body, ...]
     steps: tuple[Step, ...]
     scalars: tuple[Scalar, ...]
+    gathers: tuple[Gather, ...] = ()
     shared: tuple[tuple[str, Buffer], ...] = ()
 
 
@@ -73,7 +75,8 @@ def refuse(kernel: Kernel, why: str) -> TriError:
 
 def read_program(kernel: Kernel) -> Program:
     """The core's program. E0770: there are several phases, sizes that are not known, or accesses that nothing stages."""
-    if len(kernel.phases) != 1:
+    gathers = gathers_of(kernel)
+    if len(kernel.phases) != 1 and gathers is None:
         raise refuse(kernel, f"it needs {len(kernel.phases)} phases with the whole device waiting between them, and a design is one")
     if kernel.sizes:
         raise refuse(kernel, f"the size `{kernel.sizes[0]}` is not known, and transfers are laid out in advance")
@@ -89,7 +92,7 @@ def read_program(kernel: Kernel) -> Program:
     steps = reader.read(block, ())
     if not reader.moved:
         raise refuse(kernel, "no step of its schedule stages tiles in the cores' memories")
-    outside = {p.name for p in kernel.params if isinstance(p, Tensor)}
+    outside = reader.tensors()
     for body in reader.bodies:
         for node in (n for s in body.block for n in walk(s)):
             if isinstance(node, Load | Ref) and node.tensor in outside:
@@ -101,7 +104,7 @@ def read_program(kernel: Kernel) -> Program:
         scalars = ()
     return Program(
         column=grid["column"], row=grid["row"], moved=tuple(reader.moved), local=tuple(reader.local), bodies=tuple(reader.bodies), steps=steps,
-        scalars=scalars, shared=tuple((s.result, reader.buffers[s.sums]) for s in reader.shared),
+        scalars=scalars, gathers=gathers or (), shared=tuple((s.result, reader.buffers[s.sums]) for s in reader.shared),
     )  # fmt: skip
 
 
@@ -132,9 +135,9 @@ class _Reader:
             raise refuse(self.kernel, str(why)) from None
         self.lines |= lines
         waiting: list[Stmt] = []
-        panels = {c.source.tensor if _out(c, self._tensors()) else c.target.tensor: c for c in block if isinstance(c, Copy)}
+        panels = {c.source.tensor if _out(c, self.tensors()) else c.target.tensor: c for c in block if isinstance(c, Copy)}
 
-        leaving = {n: c for n, c in panels.items() if _out(c, self._tensors())}
+        leaving = {n: c for n, c in panels.items() if _out(c, self.tensors())}
         memory = {s.buffer.name: s.buffer for s in block if isinstance(s, Alloc) and s.buffer.space != "reg" and not in_registers(s.buffer)}
         self.shared += (sharing := shared_in(block, leaving, {n: b for n, b in memory.items() if n in leaving or n not in panels}))
         inside = {s.sums for s in sharing}
@@ -146,7 +149,7 @@ class _Reader:
             waiting.clear()
 
         block = tuple(s for s in block if s not in needless)
-        for statement in sorted(block, key=lambda s: not _comes_in(s, panels, self._tensors())):  # nothing that a function computes changes an input
+        for statement in sorted(block, key=lambda s: not _comes_in(s, panels, self.tensors())):  # nothing that a function computes changes an input
             if isinstance(statement, Alloc) and statement.buffer.space != "reg" and not (in_registers(statement.buffer) and not _outlives(statement.buffer, block)):
                 self.buffers[statement.buffer.name] = statement.buffer
                 copy = panels.get(statement.buffer.name)
@@ -154,7 +157,7 @@ class _Reader:
                     self._rows(lines[statement.buffer.name])
                 elif copy is None and statement.buffer.name not in inside:
                     self.local.append(statement.buffer)
-                elif copy is not None and _out(copy, self._tensors()):
+                elif copy is not None and _out(copy, self.tensors()):
                     flush()
                     steps.append(Acquire(port=statement.buffer.name))
             elif isinstance(statement, Copy) and statement.target.tensor in self.lines:
@@ -168,7 +171,7 @@ class _Reader:
                     held.append(line.row.name)
             elif isinstance(statement, Copy):
                 flush()
-                writes = _out(statement, self._tensors())
+                writes = _out(statement, self.tensors())
                 name = statement.source.tensor if writes else statement.target.tensor
                 self.moved.append(Moved(copy=statement, buffer=self.buffers[name], loops=loops, writes=writes))
                 steps.append(Release(port=name) if writes else Acquire(port=name))
@@ -190,8 +193,9 @@ class _Reader:
             name = f"{line.row.name}{ROW}{number}"
             self.buffers[name] = replace(line.row, name=name)
 
-    def _tensors(self) -> set[str]:
-        return {p.name for p in self.kernel.params if isinstance(p, Tensor)}
+    def tensors(self) -> set[str]:
+        """What lies in the host's memory."""
+        return {p.name for p in self.kernel.params if isinstance(p, Tensor)} | {b.name for b in self.kernel.scratch}
 
     def _function(self, block: Block) -> Invoke:
         inner: list[Buffer] = []
@@ -201,7 +205,8 @@ class _Reader:
             self.local.append(buffer)
         own = {n.var for s in block for n in walk(s) if isinstance(n, For)}
         own |= {var for s in block for n in walk(s) if isinstance(n, Mma) for var, _ in n.axes}
-        used = dict.fromkeys(n.tensor for s in block for n in walk(s) if isinstance(n, Load | Ref))
+        nodes = [n for s in block for n in walk(s)]
+        used = dict.fromkeys(t for n in nodes for t in (n.tensors if isinstance(n, Append) else (n.tensor,) if isinstance(n, Load | Ref) else ()))
         pointers = tuple(self.buffers[name] for name in used if name in self.buffers)
         scalars = {p.name for p in self.kernel.params if isinstance(p, Scalar)}
         free = {n.name: n.dtype for s in block for n in walk(s) if isinstance(n, Var) and n.name not in own}
@@ -232,7 +237,7 @@ class _Reader:
 
     def _later(self) -> set[str]:
         """Panels that are copied out behind the statements that fill them."""
-        tensors = self._tensors()
+        tensors = self.tensors()
         return {n.source.tensor for p in self.kernel.phases for n in walk(p) if isinstance(n, Copy) and _out(n, tensors)}
 
 

@@ -65,7 +65,8 @@ def lanes_of(kernel: Kernel, program: Program, columns: int) -> tuple[tuple[Host
     tensors: list[HostTensor] = []
     lanes: list[Lane] = []
     loads = [0] * columns
-    declared = {p.name: p for p in kernel.params if isinstance(p, Tensor)}
+    declared = {b.name: Tensor(name=b.name, dtype=b.dtype, shape=b.shape, role="output") for b in kernel.scratch}
+    declared |= {p.name: p for p in kernel.params if isinstance(p, Tensor)}
     for moved in program.moved:
         if any(t.name == moved.tensor for t in tensors):
             raise refuse(kernel, f"`{moved.tensor}` is staged twice")

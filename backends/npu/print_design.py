@@ -28,6 +28,7 @@ def print_design(design: ArrayDesign) -> str:
         rounded = "" if t.shape == t.given and t.axes == tuple(range(len(t.shape))) else f" as {list(t.shape)}" + (f" axes {list(t.axes)}" if t.axes else " flat")
         around = f" from {list(t.before)}, around it {'its edge' if t.edge else t.filler}" if t.edge or t.filler or any(t.before) else ""
         lines.append(f"  {t.role} {t.name}: {t.dtype}{list(t.given)}{rounded}{around}")
+    lines += [f"  {g.result} is {g.packed} put together, behind {g.header} elements of each part; how many: {g.length}" for g in design.gathers]
     lines += [f"  scalar {name}: {dtype}" for name, dtype in design.scalars]
     cores = {core.tile: core for core in design.cores}
     for tile in design.tiles():

@@ -16,14 +16,29 @@ from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import evaluate_index
 from tridsl.ir.expr import Binary, Load, Var
-from tridsl.ir.op import Map, Reduce, Stage
+from tridsl.ir.op import Compact, Map, Reduce, Stage
 from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, values_of
 from tridsl.schedule.contraction_npu import contraction_npu
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.heaps import HEAP
 from tridsl.schedule.roles import is_contraction
 from tridsl.schedule.stencil_npu import stencil_npu
-from tridsl.schedule.steps import At, Beside, Bind, Fuse, Inline, Order, Schedule, Split, Step, StoreIn, Unroll, Vector
+from tridsl.schedule.steps import (
+    At,
+    Beside,
+    Bind,
+    Fuse,
+    Inline,
+    Order,
+    Parts,
+    Schedule,
+    Split,
+    Step,
+    StoreIn,
+    Unroll,
+    Vector,
+)
 from tridsl.schedule.windows_npu import windows_npu
 from tridsl.structs import dataclass
 
@@ -49,6 +64,8 @@ def automatic_npu(
     sums = [name for name in live if isinstance(s := graph.stages[name], Reduce) and is_contraction(s) and _is_product(s)]
     if len(sums) == 1:
         found = contraction_npu(graph, sums[0], live, spec, sizes, decide)
+    elif all(isinstance(graph.stages[n], Compact) for n in live):
+        found = _compact_steps(graph, live, spec, array, sizes, decide)
     elif len(live) == 1 and isinstance(graph.stages[root], Map) and (_flat(graph.stages[root]) or len(axes_of(graph.stages[root])) == 1):
         found = _flat_steps(graph, root, spec, array, sizes, decide)
     else:
@@ -119,6 +136,29 @@ def _flat_steps(
     steps += [Split(stage=name, axis=fused, factor=tile), Vector(stage=name, axis=f"{fused}.i")]
     steps += dealt(name, f"{fused}.o", -(-count // tile), columns, rows)
     return [*steps, StoreIn(stage=name, space="l1", at=f"{fused}.o.i.i", buffers=2)]
+
+
+def _compact_steps(
+    graph: Graph, live: Sequence[str], spec: DeviceSpec, array: ArraySpec, sizes: Mapping[str, int], decide: Decider
+) -> list[Step]:
+    """Every tile is packed by itself; the host puts what is left of them together."""
+    name = live[0]
+    first, *others = (stage for stage in (graph.stages[n] for n in live) if isinstance(stage, Compact))
+    count = extent_of(first.along, sizes)
+    if not count or any((stage.along, stage.keep) != (first.along, first.keep) for stage in others):
+        return []
+    inputs, outputs = _types(graph, live)
+    rows = cores_of_a_column(array, len(inputs), len(outputs))
+    columns = _columns(name, spec, -(-count // (ROW_BYTES * rows)), decide)
+    widest = max(t.storage_bytes for t in (*inputs, *outputs))
+    share = -(-count // (columns * rows))
+    tile = decide(f"{name}.tile", min(TILE_BYTES // widest, -(-share // ROW_BYTES) * ROW_BYTES), (256, 512, 1024), "elements of a tile")
+    axis, heap = first.along.name, f"{name}.{HEAP}"
+    steps: list[Step] = [Beside(stage=stage.name, other=name, axis=axis) for stage in others]
+    steps.append(Parts(stage=name, axis=axis, factor=tile, into=HEAP))
+    steps += [Vector(stage=heap, axis=f"{axis}.i{n or ''}") for n in range(len(live))]
+    steps += dealt(heap, f"{axis}.o", -(-count // tile), columns, rows)
+    return [*steps, StoreIn(stage=heap, space="l1", at=f"{axis}.o.i.i", buffers=2)]
 
 
 def dealt(name: str, axis: str, tiles: int, columns: int, rows: int) -> list[Step]:

@@ -18,6 +18,7 @@ from tridsl.backends.npu.build_sim import Library, compile_library
 from tridsl.backends.npu.design import ArrayDesign
 from tridsl.backends.npu.driver import word_of
 from tridsl.backends.npu.emit import KERNELS, files_of
+from tridsl.backends.npu.gather import gathered
 from tridsl.backends.npu.lower_array import Laid
 from tridsl.backends.npu.memory import ELEMENTS, from_array_order, to_array_order
 from tridsl.backends.npu.simulate import Simulator
@@ -61,7 +62,7 @@ class Subject:
 
     def want(self) -> Results:
         found = evaluate_op(self.op, self.arguments, self.sizes, exact=True)
-        return {t.name: np.asarray(found[t.name]) for t in self.op.outputs}
+        return {t.name: np.asarray(found[t.name])[: int(found[t.length])] if t.length else np.asarray(found[t.name]) for t in self.op.outputs}
 
     def simulator(self, design: ArrayDesign | None = None, kernels: str | None = None) -> Simulator:
         """Of this design and text, or of changed ones."""
@@ -80,8 +81,11 @@ class Subject:
         for _ in range(dispatches):
             simulator.run(laid, scalars)
         found: Results = {}
+        for gather, values in gathered(simulator.design, laid):
+            found[gather.result] = values
+        packed = {g.packed for g in simulator.design.gathers}
         for tensor in simulator.design.tensors:
-            if tensor.role == "output":
+            if tensor.role == "output" and tensor.name not in packed:
                 param = next(t for t in self.op.outputs if t.name == tensor.name)
                 found[tensor.name] = np.empty(tensor.given, NUMPY_TYPES[param.dtype])
                 from_array_order(laid[tensor.name], tensor, found[tensor.name])
