@@ -17,13 +17,15 @@ from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import ArraySpec
 from tridsl.dtypes import BF16, F32
 from tridsl.ir.expr import Binary, Call, Cast, Const, Load, Select, Unary
-from tridsl.ir.loop import Accumulate, Block, For, If, Mma, Store
+from tridsl.ir.loop import Accumulate, Append, Block, For, If, Mma, Store
 from tridsl.ir.walk import walk
 
 VECTOR_LANES = 16
 """Lanes of an f32 vector, which floats are computed in."""
 CALL_OPERATIONS = 60
 """Vector operations of a function: an exponential is about twenty products and sums, of which the products are emulated."""
+PACKED_ELEMENT = 6
+"""Of a compaction, whose elements go through the scalar unit: a load takes 6 or 7, a store 2, and some overlap (4 to 8 together)."""
 EMULATED_PRODUCT = 6
 """Products of bf16 that one of f32 is made of (3 to 9; aie_api)."""
 
@@ -128,6 +130,8 @@ def _cycles(block: Block, array: ArraySpec) -> float:
                 total += 1 + _operations(value)
             case Accumulate(values=values):
                 total += 1 + sum(map(_operations, values))
+            case Append(values=values, keep=keep):
+                total += VECTOR_LANES * PACKED_ELEMENT + _operations(keep) + sum(map(_operations, values))
     return total
 
 

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tridsl.dtypes import BF16, BOOL, F32, I8, I16, I32, U8, U16, U32, DType
+from tridsl.dtypes import BF16, BOOL, F32, I8, I16, I32, INDEX, U8, U16, U32, DType
 
 ELEMENTS: dict[DType, str] = {
     F32: "float", BF16: "bfloat16", I8: "int8", I16: "int16", I32: "int32", U8: "uint8", U16: "uint16", U32: "uint32",
 }  # fmt: skip
 """Element types of vectors. Arithmetic on 8- and 16-bit integers wraps in their own width."""
+
+
+def element(dtype: DType) -> str:
+    """Of a vector. Places that are values (of an argmax, say) fit 32 bits: a core's tiles are that small."""
+    return "int32" if dtype == INDEX else ELEMENTS[dtype]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,4 +340,4 @@ def with_needs(used: set[str]) -> list[Helper]:
 
 
 def vector(dtype: DType, lanes: int) -> str:
-    return f"aie::mask<{lanes}>" if dtype == BOOL else f"aie::vector<{ELEMENTS[dtype]}, {lanes}>"
+    return f"aie::mask<{lanes}>" if dtype == BOOL else f"aie::vector<{element(dtype)}, {lanes}>"

@@ -11,7 +11,8 @@ from math import prod
 from typing import Any
 
 from tridsl.backends.npu.emit_blocks import block_store, emit_mma
-from tridsl.backends.npu.emit_functions import ELEMENTS, HELPERS, REDUCTIONS, vector, with_needs
+from tridsl.backends.npu.emit_functions import ELEMENTS, HELPERS, REDUCTIONS, element, vector, with_needs
+from tridsl.backends.npu.emit_scans import running, standing_for
 from tridsl.backends.npu.emit_values import (
     Frame,
     Lanes,
@@ -24,6 +25,7 @@ from tridsl.backends.npu.emit_values import (
     index_text,
     is_aligned,
     lane_of,
+    merged,
     number_text,
     pointer,
     step_of,
@@ -38,6 +40,7 @@ from tridsl.dtypes import BOOL, I32, INDEX, DType, compute_type
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, index
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Mma, Ref, Store
+from tridsl.ir.scans import scan_of
 from tridsl.ir.walk import substitute, variables, walk
 
 VECTOR_BITS = 512
@@ -77,7 +80,8 @@ def _alias(row: Intrinsic) -> str:
 def _function(body: Body, laid: Laid, spec: DeviceSpec) -> Frame:
     assert spec.array is not None
     scalars = {s.name: (n, s.dtype) for n, s in enumerate(laid.program.scalars)}
-    frame = Frame(lanes=_lanes(body), align=spec.array.load_bytes, scalars=scalars)
+    counters = frozenset(n.count.tensor for s in body.block for n in walk(s) if isinstance(n, Append))
+    frame = Frame(lanes=_lanes(body), align=spec.array.load_bytes, scalars=scalars, counters=counters)
     written = _written(body.block)
     names = {b.name for b in body.pointers}
     one_place = {n for result, sums in laid.program.shared if {result, sums.name} <= names for n in (result, sums.name)}
@@ -144,7 +148,7 @@ def _alloc(frame: Frame, statement: Alloc, blocks: Blocks) -> None:
         frame.blocks.add(row.name)
         frame.places[buffer.name] = Place(name=name, kind="blocks", dtype=buffer.dtype, shape=shape, block=row.name)
         frame.line(f"{row.name} {name}[{prod(shape) // (row.m * row.n)}];")
-    elif buffer.dtype == INDEX and not shape:
+    elif buffer.name in frame.counters:
         frame.places[buffer.name] = Place(name=name, kind="counter", dtype=buffer.dtype, shape=shape)
         frame.line(f"int32_t {name};")
     elif prod(shape) == 1:
@@ -182,7 +186,7 @@ def _for(frame: Frame, loop: For, blocks: Blocks) -> None:
     count = int(loop.extent.value)
     lanes = _vectorised(frame, loop, blocks)
     if lanes is not None:
-        _vectors(frame, *lanes)
+        _vectors(frame, *lanes, carried=scan_of(loop) is not None)
         return
     if loop.kind == "vector":
         raise cannot("a vector loop whose statements are not side by side", loop)
@@ -217,8 +221,8 @@ def _vectorised(frame: Frame, loop: For, blocks: Blocks) -> tuple[Lanes, Block] 
         return None
     if nest[-1].kind != "vector" and not all(isinstance(s, Store) for s in body):
         return None
-    packing = len(nest) == 1 and any(isinstance(s, Append) for s in body)
-    if any((l.carried and not packing) or (l.reduce and l.kind != "vector") for l in nest) or any(l.kind == "vector" for l in nest[:-1]):
+    in_order = len(nest) == 1 and (any(isinstance(s, Append) for s in body) or scan_of(loop) is not None)
+    if any((l.carried and not in_order) or (l.reduce and l.kind != "vector") for l in nest) or any(l.kind == "vector" for l in nest[:-1]):
         return None
     lanes = Lanes(variables=tuple((l.var, int(l.extent.value)) for l in nest if isinstance(l.extent, Const)))
     if prod(n for _, n in lanes.variables) > WRITTEN_OUT * frame.lanes:
@@ -248,7 +252,7 @@ def _side_by_side(frame: Frame, body: Block, lanes: Lanes) -> bool:
     return True
 
 
-def _vectors(frame: Frame, lanes: Lanes, body: Block) -> None:
+def _vectors(frame: Frame, lanes: Lanes, body: Block, carried: bool) -> None:
     total = prod(n for _, n in lanes.variables)
     if _in_blocks(frame, body):
         for statement in body:
@@ -256,6 +260,10 @@ def _vectors(frame: Frame, lanes: Lanes, body: Block) -> None:
         return
     for first in range(0, total, frame.lanes):
         chunk = replace(lanes, first=first, active=min(frame.lanes, total - first))
+        if carried:
+            for store, texts in running(frame, body, chunk):
+                _store(standing_for(frame, texts), store, chunk)
+            continue
         for statement in body:
             if isinstance(statement, Store):
                 _store(frame, statement, chunk)
@@ -327,6 +335,11 @@ def _store(frame: Frame, statement: Store, lanes: Lanes) -> None:
 
 def _accumulate(frame: Frame, statement: Accumulate, lanes: Lanes) -> None:
     op = statement.reducer.op
+    named = {name for name, _ in lanes.variables}
+    halves = bool(named) and op not in REDUCTIONS and not named & variables(statement.targets[0].index)
+    if (op is None or halves) and statement.mask is None and not statement.init:
+        _merge(frame, statement, lanes)
+        return
     if op is None or statement.mask is not None or statement.init:
         raise cannot(f"the reducer `{statement.reducer.name}`", statement)
     target = statement.targets[0]
@@ -342,20 +355,51 @@ def _accumulate(frame: Frame, statement: Accumulate, lanes: Lanes) -> None:
     _put(frame, target, stored(frame, combine(frame, op, before, text, dtype), place.dtype), lanes)
 
 
+def _merge(frame: Frame, statement: Accumulate, lanes: Lanes) -> None:
+    """A reducer of several states, or of one that no instruction has: `merge`, lane by lane, then of the lanes' halves until one is left."""
+    reducer = statement.reducer
+    own = {name for name, _ in lanes.variables}
+    across = bool(own) and not any(own & variables(t.index) for t in statement.targets)
+    values = tuple(value(frame, v, lanes) for v in statement.values)
+    still = Lanes(active=frame.lanes) if across or not own else lanes
+    if across:
+        if lanes.active < frame.lanes:
+            nothing = (value(frame, i, still) for i in reducer.identity)
+            values = tuple(f"aie::select({n}, {v}, {_mask(frame, lanes.active)})" for n, v in zip(nothing, values))
+        half = frame.lanes // 2
+        while half:
+            number = len(frame.lines)
+            names = [f"lanes_{number}_{n}" for n in range(len(values))]
+            for name, text in zip(names, values):
+                frame.line(f"const auto {name} = {text};")
+            values = merged(frame, reducer, names, [f"aie::shuffle_down({name}, {half})" for name in names])
+            half //= 2
+        values = tuple(f"aie::broadcast<{element(d)}, {frame.lanes}>({v}.get(0))" for v, d in zip(values, reducer.dtypes))
+    before = []
+    for target, dtype in zip(statement.targets, reducer.dtypes):
+        held = frame.places[target.tensor].dtype
+        old = Load(tensor=target.tensor, index=target.index, dtype=held)
+        before.append(value(frame, old if held == dtype else Cast(a=old, dtype=dtype), still))
+    found = merged(frame, reducer, before, values)
+    for target, text, dtype in zip(statement.targets, found, reducer.dtypes):
+        held = frame.places[target.tensor].dtype
+        _put(frame, target, text if held == dtype else stored(frame, text, held), still)
+
+
 def _across(frame: Frame, op: str, text: str, dtype: DType, identity: Const, lanes: Lanes) -> str:
     """All active lanes combined, in every lane."""
     if op not in REDUCTIONS or dtype not in ELEMENTS:
         raise cannot(f"reductions by `{op}` of {dtype}")
-    element = ELEMENTS[dtype]
+    kind = ELEMENTS[dtype]
     if lanes.active < frame.lanes:
-        text = f"aie::select(aie::broadcast<{element}, {frame.lanes}>({number_text(identity.value, dtype)}), {text}, {_mask(frame, lanes.active)})"
+        text = f"aie::select(aie::broadcast<{kind}, {frame.lanes}>({number_text(identity.value, dtype)}), {text}, {_mask(frame, lanes.active)})"
     name = f"lanes_{len(frame.lines)}"
     frame.line(f"const auto {name} = {text};")
-    found = f"aie::broadcast<{element}, {frame.lanes}>({REDUCTIONS[op].format(a=name)})"
+    found = f"aie::broadcast<{kind}, {frame.lanes}>({REDUCTIONS[op].format(a=name)})"
     if dtype.is_float and op in ("max", "min"):  # a sum of all is NaN where one is; what is not NaN does not change
         total = f"{name}_nan"
-        lone = f"aie::select(aie::zeros<{element}, {frame.lanes}>(), {name}, aie::neq({name}, {name}))"
-        frame.line(f"const auto {total} = aie::broadcast<{element}, {frame.lanes}>(aie::reduce_add({lone}));")
+        lone = f"aie::select(aie::zeros<{kind}, {frame.lanes}>(), {name}, aie::neq({name}, {name}))"
+        frame.line(f"const auto {total} = aie::broadcast<{kind}, {frame.lanes}>(aie::reduce_add({lone}));")
         return f"aie::select({found}, {total}, aie::neq({total}, {total}))"
     return found
 

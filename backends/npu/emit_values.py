@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +19,15 @@ from tridsl.backends.npu.emit_functions import (
     SHIFTS,
     UNARY,
     Rule,
+    element,
 )
 from tridsl.backends.npu.lower_program import identifier
 from tridsl.diagnostics import TriError, error
 from tridsl.dtypes import BF16, BOOL, F32, I32, INDEX, DType, compute_type
 from tridsl.ir.affine import normal_form, simplify_index, to_expression
 from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Select, Unary, Var, add, index, mul, sub
-from tridsl.ir.walk import substitute
+from tridsl.ir.op import Reducer
+from tridsl.ir.walk import substitute, walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,8 @@ class Lanes:
 
 @dataclass(slots=True, kw_only=True)
 class Frame:
-    """What the emission of one function knows. `align`: widest access of a core in bytes; `lanes`: elements of every vector."""
+    """What the emission of one function knows. `align`: widest access of a core in bytes; `lanes`: elements of every vector; `counters`: what
+    compactions count with; `bound`: texts of the names of a reducer's states."""
 
     lanes: int
     align: int
@@ -72,6 +75,8 @@ class Frame:
     scalars: Mapping[str, tuple[int, DType]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     blocks: set[str] = field(default_factory=set)
+    counters: frozenset[str] = frozenset()
+    bound: Mapping[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     depth: int = 1
 
@@ -181,7 +186,7 @@ def load(frame: Frame, node: Load, lanes: Lanes) -> str:
     if place.kind == "registers":
         if step == 0:
             chunk, lane = lane_of(frame, place, base)
-            return f"aie::broadcast<{ELEMENTS[place.dtype]}, {frame.lanes}>({place.name}[{chunk}].get({lane}))"
+            return f"aie::broadcast<{element(place.dtype)}, {frame.lanes}>({place.name}[{chunk}].get({lane}))"
         return f"{place.name}[{index_text(_divided(base, frame.lanes, lanes))}]"
     if step == 0:
         return f"aie::broadcast<{ELEMENTS[place.dtype]}, {frame.lanes}>({place.name}[{index_text(base)}])"
@@ -269,12 +274,16 @@ def number_text(number: bool | float, dtype: DType) -> str:
 def _const(frame: Frame, node: Const, lanes: Lanes) -> str:
     if node.dtype == BOOL:
         return f"aie::mask<{frame.lanes}>::from_uint64({'~0ull' if node.value else '0'})"
+    if node.dtype == INDEX:
+        return f"aie::broadcast<int32, {frame.lanes}>({number_text(max(-(1 << 31), min(int(node.value), (1 << 31) - 1)), I32)})"
     if node.dtype not in ELEMENTS:
         raise cannot(f"numbers of type {node.dtype}", node)
     return f"aie::broadcast<{ELEMENTS[node.dtype]}, {frame.lanes}>({number_text(node.value, node.dtype)})"
 
 
 def _var(frame: Frame, node: Var, lanes: Lanes) -> str:
+    if node.name in frame.bound:
+        return frame.bound[node.name]
     found = frame.scalars.get(node.name)
     if found is None:
         raise cannot("positions as values", node)
@@ -301,7 +310,7 @@ def _binary(frame: Frame, node: Binary, lanes: Lanes) -> str:
         by = int(node.b.value) if 0 <= int(node.b.value) < bits else None
         rule = SHIFTS[node.op] if by is not None else None
         return _rule(frame, rule, f"`{node.op}` of {kind} by {node.b.value}", node, a=value(frame, node.a, lanes), b=str(by))
-    if kind == INDEX:
+    if kind == INDEX and not _is_value(frame, node):
         return _positions(frame, node, lanes)
     if node.op in COMPARE:
         rule = COMPARE.get(node.op) if kind != BOOL else None
@@ -309,7 +318,7 @@ def _binary(frame: Frame, node: Binary, lanes: Lanes) -> str:
         rule = MASK_BINARY.get(node.op)
     else:
         rule = (FLOAT_BINARY if kind.is_float else INTEGER_BINARY).get(node.op)
-    if kind not in ELEMENTS and kind != BOOL:
+    if kind not in ELEMENTS and kind not in (BOOL, INDEX):
         rule = None
     if node.op == "mul" and (narrow := _both_narrow(node)) is not None:
         frame.used.add("product_of_narrow")
@@ -321,6 +330,23 @@ def _both_narrow(node: Binary) -> tuple[Expr, Expr] | None:
     """The bf16 operands of a product in f32: the hardware multiplies them as they are, and exactly."""
     sides = [side.a for side in (node.a, node.b) if isinstance(side, Cast) and side.a.dtype == BF16 and isinstance(side.a, Load)]
     return (sides[0], sides[1]) if len(sides) == 2 and node.dtype == F32 else None
+
+
+def merged(frame: Frame, reducer: Reducer, a: Sequence[str], b: Sequence[str]) -> tuple[str, ...]:
+    """The states of `a` and `b` as one: names of vectors."""
+    number = len(frame.lines)
+    texts: dict[str, str] = {}
+    for side, values in (("a", a), ("b", b)):
+        for state, text in zip(reducer.states, values):
+            texts[f"{side}.{state}"] = name = f"{side}_{number}_{identifier(state)}"
+            frame.line(f"const auto {name} = {text};")
+    before, frame.bound = frame.bound, {**frame.bound, **texts}
+    found = []
+    for state, expression in zip(reducer.states, reducer.merge):
+        found.append(f"merged_{number}_{identifier(state)}")
+        frame.line(f"const auto {found[-1]} = {value(frame, expression, Lanes(active=frame.lanes))};")
+    frame.bound = before
+    return tuple(found)
 
 
 def combine(frame: Frame, op: str, a: str, b: str, dtype: DType) -> str:
@@ -346,9 +372,18 @@ def _cast(frame: Frame, node: Cast, lanes: Lanes) -> str:
     if source == BOOL and node.dtype in ELEMENTS:
         one, zero = (_const(frame, Const(value=n, dtype=node.dtype), lanes) for n in (1, 0))
         return f"aie::select({zero}, {one}, {value(frame, node.a, lanes)})"
+    if node.dtype == INDEX:
+        return cast(frame, value(frame, node.a, lanes), source, I32)
+    if source == INDEX and _is_value(frame, node.a):
+        return cast(frame, value(frame, node.a, lanes), I32, node.dtype)
     if source == INDEX:
         return cast(frame, _position(frame, node.a, lanes), I32, node.dtype)
     return cast(frame, value(frame, node.a, lanes), source, node.dtype)
+
+
+def _is_value(frame: Frame, node: Expr) -> bool:
+    """Whether an index is kept in vectors, not made of loops and counters."""
+    return any((isinstance(n, Load) and n.tensor not in frame.counters) or (isinstance(n, Var) and n.name in frame.bound) for n in walk(node))
 
 
 def _position(frame: Frame, place: Expr, lanes: Lanes) -> str:

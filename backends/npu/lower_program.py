@@ -138,7 +138,7 @@ class _Reader:
         panels = {c.source.tensor if _out(c, self.tensors()) else c.target.tensor: c for c in block if isinstance(c, Copy)}
 
         leaving = {n: c for n, c in panels.items() if _out(c, self.tensors())}
-        memory = {s.buffer.name: s.buffer for s in block if isinstance(s, Alloc) and s.buffer.space != "reg" and not in_registers(s.buffer)}
+        memory = {s.buffer.name: s.buffer for s in block if isinstance(s, Alloc) and in_memory(s.buffer)}
         self.shared += (sharing := shared_in(block, leaving, {n: b for n, b in memory.items() if n in leaving or n not in panels}))
         inside = {s.sums for s in sharing}
         needless = [s.drain for s in sharing if s.same]
@@ -150,7 +150,7 @@ class _Reader:
 
         block = tuple(s for s in block if s not in needless)
         for statement in sorted(block, key=lambda s: not _comes_in(s, panels, self.tensors())):  # nothing that a function computes changes an input
-            if isinstance(statement, Alloc) and statement.buffer.space != "reg" and not (in_registers(statement.buffer) and not _outlives(statement.buffer, block)):
+            if isinstance(statement, Alloc) and statement.buffer.space != "reg" and (in_memory(statement.buffer) or _outlives(statement.buffer, block)):
                 self.buffers[statement.buffer.name] = statement.buffer
                 copy = panels.get(statement.buffer.name)
                 if statement.buffer.name in lines:
@@ -274,7 +274,7 @@ def _hoisted(block: Block, found: list[Buffer]) -> Block:
     stay: they are registers."""
     out: list[Stmt] = []
     for statement in block:
-        if isinstance(statement, Alloc) and statement.buffer.space != "reg" and not in_registers(statement.buffer):
+        if isinstance(statement, Alloc) and in_memory(statement.buffer):
             found.append(statement.buffer)
             continue
         if isinstance(statement, For):
@@ -283,6 +283,11 @@ def _hoisted(block: Block, found: list[Buffer]) -> Block:
             statement = replace(statement, then=_hoisted(statement.then, found), otherwise=_hoisted(statement.otherwise, found))
         out.append(statement)
     return tuple(out)
+
+
+def in_memory(buffer: Buffer) -> bool:
+    """Whether a buffer is one of a core's memory. (Places that are values, of one argmax, stay in registers.)"""
+    return buffer.space != "reg" and not in_registers(buffer) and buffer.dtype != INDEX
 
 
 def in_registers(buffer: Buffer) -> bool:

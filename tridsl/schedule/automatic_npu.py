@@ -16,7 +16,7 @@ from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import evaluate_index
 from tridsl.ir.expr import Binary, Load, Var
-from tridsl.ir.op import Compact, Map, Reduce, Stage
+from tridsl.ir.op import Compact, Map, Reduce, Scan, Stage
 from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, values_of
 from tridsl.schedule.contraction_npu import contraction_npu
@@ -297,7 +297,7 @@ def _together(graph: Graph, live: Sequence[str], depth: int) -> bool:
 def _rows(graph: Graph, root: str, live: Sequence[str], depth: int, sizes: Mapping[str, int]) -> _Rows | None:
     """The rows, where every stage has at most one axis besides the leading ones, all of them of one known length."""
     stage = graph.stages[root]
-    if not isinstance(stage, Map | Reduce) or any(read.reader in live and read.load.boundary is not None for read in graph.reads):
+    if not isinstance(stage, Map | Reduce | Scan) or any(read.reader in live and read.load.boundary is not None for read in graph.reads):
         return None
     axes = axes_of(stage)
     if len(live) == 1:
@@ -310,7 +310,7 @@ def _rows(graph: Graph, root: str, live: Sequence[str], depth: int, sizes: Mappi
     lengths: set[int | None] = set()
     for name in live:
         part = graph.stages[name]
-        if not isinstance(part, Map | Reduce) or (isinstance(part, Reduce) and (part.ordered or not part.reducer.commutative)):
+        if not isinstance(part, Map | Reduce | Scan) or (isinstance(part, Reduce) and (part.ordered or not part.reducer.commutative)):
             return None
         own = (*axes_of(part)[depth:], *over_of(part))
         if len(own) > 1:

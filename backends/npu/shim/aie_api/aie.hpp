@@ -345,6 +345,14 @@ template <typename T, unsigned N> inline vector<T, N> shuffle_down(const vector<
   return out;
 }
 
+// Lane i is lane i - n; at the beginning come the last lanes of `fill`.
+template <typename T, unsigned N> inline vector<T, N> shuffle_up_fill(const vector<T, N> &v, const vector<T, N> &fill, unsigned n) {
+  vector<T, N> out;
+  for (unsigned i = 0; i < N; ++i)
+    out.lane[i] = i >= n ? v.lane[i - n] : fill.lane[N - n + i];
+  return out;
+}
+
 template <typename T, unsigned N> inline auto mul(const vector<T, N> &a, const vector<T, N> &b) {
   accum<typename detail::traits<T>::acc, N> out;
   for (unsigned i = 0; i < N; ++i)
