@@ -154,9 +154,9 @@ def _alloc(frame: Frame, statement: Alloc, blocks: Blocks) -> None:
     elif prod(shape) == 1:
         frame.places[buffer.name] = Place(name=name, kind="number", dtype=buffer.dtype, shape=shape)
         frame.line(f"{vector(buffer.dtype, frame.lanes)} {name};")
-    elif (buffer.space == "reg" or in_registers(buffer)) and shape[-1] % frame.lanes == 0:
+    elif (buffer.space == "reg" or in_registers(buffer)) and (shape[-1] % frame.lanes == 0 or prod(shape) == shape[-1]):
         frame.places[buffer.name] = Place(name=name, kind="registers", dtype=buffer.dtype, shape=shape)
-        frame.line(f"{vector(buffer.dtype, frame.lanes)} {name}[{prod(shape) // frame.lanes}];")
+        frame.line(f"{vector(buffer.dtype, frame.lanes)} {name}[{-(-prod(shape) // frame.lanes)}];")
     else:
         raise cannot(f"`{buffer.name}` in registers: {prod(shape)} elements that are no whole vectors", buffer)
 

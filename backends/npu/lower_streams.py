@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -79,7 +79,7 @@ def lanes_of(kernel: Kernel, program: Program, columns: int) -> tuple[tuple[Host
         if order is None:
             raise refuse(kernel, f"the layout of `{moved.buffer.name}` is no nest of strides")
         tensors.append(host)
-        lanes += _lanes(kernel, program, moved, host, box, order, piece, loads)
+        lanes += _lanes(kernel, program, moved, host, box, order, piece, loads, lanes)
     return tuple(tensors), tuple(lanes)
 
 
@@ -100,7 +100,7 @@ def _host(tensor: Tensor, moved: Moved, program: Program) -> tuple[_Box, HostTen
         raise ValueError("no corner plus a box")
     buffer = tuple(int(n.value) for n in moved.buffer.shape if isinstance(n, Const))
     if len(buffer) == len(names):
-        extents = list(buffer)  # rows are rounded up to whole vectors
+        extents = _rounded(moved, names, buffer)
     order = tuple(range(len(parts))) if flat else _axes(moved, extents, buffer)
     sizes = []
     lowest = [constant + sum(min(0, f) * (ranges.get(v, 1) - 1) for v, f in terms.items()) for terms, constant in parts]
@@ -124,6 +124,15 @@ def _host(tensor: Tensor, moved: Moved, program: Program) -> tuple[_Box, HostTen
     )  # fmt: skip
     places = tuple(({v: f for v, f in terms.items() if v not in names}, constant) for terms, constant in parts)
     return _Box(extents=tuple(extents), strides=tuple(strides), places=places, flat=flat), host
+
+
+def _rounded(moved: Moved, names: list[str], buffer: tuple[int, ...]) -> list[int]:
+    """The extents of the panel's axes in the order of the tensor's: rows are rounded up to whole vectors."""
+    point = (moved.copy.source if moved.writes else moved.copy.target).index
+    known = [names.index(i.name) if isinstance(i, Var) and i.name in names else -1 for i in point]
+    rest = iter(d for d in range(len(names)) if d not in known)  # axes of one element, in order
+    places = [next(rest) if d < 0 else d for d in known]
+    return [buffer[places.index(d)] for d in range(len(names))]
 
 
 def _axes(moved: Moved, extents: list[int], buffer: tuple[int, ...]) -> tuple[int, ...]:
@@ -209,7 +218,7 @@ def _core_order(moved: Moved, box: _Box, piece: int) -> tuple[Dimension, ...] | 
 
 
 def _lanes(
-    kernel: Kernel, program: Program, moved: Moved, host: HostTensor, box: _Box, order: tuple[Dimension, ...], piece: int, loads: list[int]
+    kernel: Kernel, program: Program, moved: Moved, host: HostTensor, box: _Box, order: tuple[Dimension, ...], piece: int, loads: list[int], made: Sequence[Lane],
 ) -> list[Lane]:  # fmt: skip
     columns, rows = program.column[1], program.row[1]
     factors: dict[str, int] = {}
@@ -236,7 +245,8 @@ def _lanes(
             elif not moved.loops:
                 column = 0  # what comes once and to all shares a channel (`lower_array.bundles`)
             else:
-                column = min(range(columns), key=lambda n: (loads[n], n))
+                column = _beside(moved, cores, prod(box.extents) * host.element_bytes, made)
+                column = min(range(columns), key=lambda n: (loads[n], n)) if column < 0 else column
             groups.setdefault(column, []).append(Part(cores=cores, offset=offset + c * by_column + r * by_row))
     step = by_row if own_row else 0
     lanes = []
@@ -257,6 +267,19 @@ def _lanes(
             )
         )  # fmt: skip
     return lanes
+
+
+SMALL = 8
+"""Times smaller than what goes the same way as often: its transfers are hardly noticed there."""
+
+
+def _beside(moved: Moved, cores: tuple[Place, ...], size: int, made: Sequence[Lane]) -> int:
+    """The column of a far larger stream that goes to the same cores as often, so that the two can take turns; -1 where there is none."""
+    for lane in made:
+        alike = not moved.writes and not lane.moved.writes and lane.moved.loops == moved.loops and [p.cores for p in lane.parts] == [cores]
+        if alike and SMALL * size <= lane.elements * lane.tensor.element_bytes:
+            return lane.column
+    return -1
 
 
 def _sum_of_multiples(place: Expr) -> bool:

@@ -3,7 +3,8 @@
 1. Independent results are dealt to columns, then to the cores of a column, in contiguous parts; each core works through its part tile by tile, one
    tile moving while another is worked on.
 2. Results that need whole rows (softmax, norms) get tiles of whole rows.
-3. Results that read their neighbours get fifos of lines (`stencil_npu`), sums over windows too (`windows_npu`).
+3. Results that read their neighbours get fifos of lines (`stencil_npu`), sums over windows too (`windows_npu`), and other filters
+   vectors along their number (`filters_npu`).
 4. Sums of products get tiles of the matrix instruction's blocks (`contraction_npu`).
 How many cores of a column work follows from the channels that their tiles have. What is left has no steps, and the backend says why.
 """
@@ -21,6 +22,7 @@ from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, values_of
 from tridsl.schedule.contraction_npu import contraction_npu
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.filters_npu import filters_npu
 from tridsl.schedule.heaps import HEAP
 from tridsl.schedule.roles import is_contraction
 from tridsl.schedule.stencil_npu import stencil_npu
@@ -69,7 +71,8 @@ def automatic_npu(
     elif len(live) == 1 and isinstance(graph.stages[root], Map) and (_flat(graph.stages[root]) or len(axes_of(graph.stages[root])) == 1):
         found = _flat_steps(graph, root, spec, array, sizes, decide)
     else:
-        found = windows_npu(graph, root, live, spec, array, sizes, decide) or stencil_npu(graph, root, live, inlined, spec, array, sizes, decide)
+        found = windows_npu(graph, root, live, spec, array, sizes, decide) or filters_npu(graph, root, live, spec, array, sizes, decide)
+        found = found or stencil_npu(graph, root, live, inlined, spec, array, sizes, decide)
         found = found or _row_steps(graph, root, live, shared.get(root, 0), spec, array, sizes, decide)
     return tuple(steps + found) if found else ()
 

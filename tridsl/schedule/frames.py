@@ -183,7 +183,7 @@ def _border(step: Lines, shape: tuple[int, ...], reads: Sequence[Read]) -> tuple
         edge = edge or any(unclamped(step, i, n)[1] for i, n in zip(load.index, shape))
         if load.mask is None:
             continue
-        if not all(_is_inside(c, load, shape) for c in _conjuncts(load.mask)):
+        if not all(is_inside(c, load, shape) for c in conjuncts(load.mask)):
             raise refused(step, "it is read on a condition")
         value = load.other
         while isinstance(value, Cast):
@@ -196,13 +196,13 @@ def _border(step: Lines, shape: tuple[int, ...], reads: Sequence[Read]) -> tuple
     return edge, others[0] if others else None
 
 
-def _conjuncts(condition: Expr) -> list[Expr]:
+def conjuncts(condition: Expr) -> list[Expr]:
     if isinstance(condition, Binary) and condition.op == "and" and condition.dtype == BOOL:
-        return [*_conjuncts(condition.a), *_conjuncts(condition.b)]
+        return [*conjuncts(condition.a), *conjuncts(condition.b)]
     return [condition]
 
 
-def _is_inside(condition: Expr, load: Load, shape: tuple[int, ...]) -> bool:
+def is_inside(condition: Expr, load: Load, shape: tuple[int, ...]) -> bool:
     """One side of `0 <= place < extent`. (Where a side is missing it is certain: an access that is made is inside.)"""
     if not isinstance(condition, Binary) or condition.op not in ("ge", "lt"):
         return False

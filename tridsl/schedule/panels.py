@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 
 from tridsl.devices.intrinsics import INTRINSICS
@@ -30,6 +30,7 @@ from tridsl.ir.loop import (
 )
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, substitute, variables, walk
+from tridsl.schedule.frames import conjuncts, is_inside
 from tridsl.schedule.intrin import factors_of
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, loop_ranges, trip_bound
 from tridsl.schedule.steps import StoreIn
@@ -51,7 +52,7 @@ class _Access:
 @dataclass(slots=True)
 class _Panel:
     """The part of `tensor` that one iteration touches: `base` of its first point, `extents` of the box, `blocks` by axis, in the order in
-    which a matrix instruction wants its operand's axes."""
+    which a matrix instruction wants its operand's axes. `order`: its axes, that along which vectors lie last."""
 
     name: str
     tensor: str
@@ -65,9 +66,11 @@ class _Panel:
     writes: bool = False
     blocks: dict[int, int] = field(default_factory=dict)
     pitch: int = 0
+    order: tuple[int, ...] = ()
 
     def sizes(self) -> tuple[int, ...]:
-        outer = [-(-n // self.blocks.get(d, 1)) for d, n in enumerate(self.extents)]
+        order = self.order or tuple(range(len(self.extents)))
+        outer = [-(-self.extents[d] // self.blocks.get(d, 1)) for d in order]
         if not self.blocks and self.pitch:
             outer[-1] = self.pitch
         return (*outer, *self.blocks.values())
@@ -78,7 +81,7 @@ class _Panel:
             divided = place[d] if self.blocks.get(d, 1) == 1 else binary(op, place[d], index(self.blocks[d]))  # type: ignore[arg-type]
             return simplify_index(fold_ranges(simplify_index(divided), ranges))
 
-        return (*(part("floordiv", d) for d in range(len(place))), *(part("mod", d) for d in self.blocks))
+        return (*(part("floordiv", d) for d in self.order or range(len(place))), *(part("mod", d) for d in self.blocks))
 
 
 def panels(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
@@ -200,11 +203,14 @@ class _Stager:
             moving |= variables(bases[0])
         level = max((n for n, loop in enumerate(self.path) if loop.var in moving), default=-1)
         writes = any(a.writes for a in accesses)
-        fixed_row = not (variables(base[-1]) & set(names))
+        order = () if flat or blocks else _vectors_last(accesses)
+        last = order[-1] if order else -1
+        fixed_row = bool(base) and not (variables(base[last]) & set(names))
+        laid = tuple(extents[d] for d in order) if order else tuple(extents)
         panel = _Panel(
             name=f"{tensor.name}.l1", tensor=tensor.name, dtype=tensor.dtype, shape=(_product(shape),) if flat else shape, flat=flat,
             base=tuple(base), extents=tuple(extents), level=max(level, self._grid()), reads=any(not a.writes for a in accesses), writes=writes,
-            blocks=blocks, pitch=_pitch(tuple(extents), tensor.dtype) if fixed_row and not flat else 0,
+            blocks=blocks, pitch=_pitch(laid, tensor.dtype) if (fixed_row or order) and not flat else 0, order=order,
         )  # fmt: skip
         if any(n % panel.blocks.get(d, 1) for d, n in enumerate(extents)):
             raise self._no(tensor.name, "its part is no whole number of the instruction's blocks")
@@ -285,7 +291,10 @@ class _Stager:
 
     def _load(self, load: Load) -> Load:
         panel = self.panels.get(load.tensor)
-        return load if panel is None else replace(load, tensor=panel.name, index=self._point(panel, load.index))
+        if panel is None:
+            return load
+        mask = None if _is_filled(load, panel.shape) else load.mask
+        return replace(load, tensor=panel.name, index=self._point(panel, load.index), mask=mask, other=None if mask is None else load.other)
 
     def _ref(self, ref: Ref) -> Ref:
         panel = self.panels.get(ref.tensor)
@@ -362,6 +371,30 @@ def _accesses(block: Block, around: tuple[For, ...] = ()) -> Iterator[tuple[str,
                 yield node.tensor, _Access(node.index, around, False, statement)
             elif isinstance(node, Ref):
                 yield node.tensor, _Access(node.index, around, True, statement)
+
+
+def _is_filled(load: Load, shape: tuple[int, ...]) -> bool:
+    """Whether the access is 0 outside of its tensor, as its panel is there."""
+    if load.mask is None or len(shape) != len(load.index):
+        return load.mask is None
+    value = load.other
+    while isinstance(value, Cast):
+        value = value.a
+    nothing = value is None or (isinstance(value, Const) and not value.value)
+    return nothing and all(is_inside(c, load, shape) for c in conjuncts(load.mask))
+
+
+def _vectors_last(accesses: Sequence[_Access]) -> tuple[int, ...]:
+    """The order of a tensor's axes in which the one that a vector loop walks comes last; nothing where that is so, or it walks several."""
+    along: set[int] = set()
+    for access in accesses:
+        lanes = [loop.var for loop in access.around if loop.kind == "vector"]
+        along |= {d for d, i in enumerate(access.place) for v in lanes if normal_form(i).coefficient(v) != 0}
+    rank = len(accesses[0].place)
+    if len(along) != 1 or rank - 1 in along:
+        return ()
+    (last,) = along
+    return (*(d for d in range(rank) if d != last), last)
 
 
 def _goes_on(loop: For) -> bool:

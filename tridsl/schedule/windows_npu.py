@@ -18,6 +18,8 @@ from tridsl.schedule.decisions import Decider
 from tridsl.schedule.stencil_npu import ROWS_OF_A_CORE, cores_of_lines
 from tridsl.schedule.steps import At, Bind, Lines, Order, Split, Step, StoreIn, Unroll, Vector
 
+STEPS = (1, 2, 4)
+"""Columns between the windows of neighbouring results: every element, every second or fourth of a vector."""
 LANES = 16
 """Of a vector of f32, in which products are added."""
 
@@ -59,8 +61,12 @@ def windows_npu(
     if root != name:
         steps += [At(stage=name, consumer=root, axis=f"{x}.o"), StoreIn(stage=name, space="reg"), Order(stage=name, axes=(*over, axes[-1]))]
         steps.append(Vector(stage=name, axis=axes[-1]))
-    steps += [Unroll(stage=name, axis=rows), Vector(stage=root, axis=f"{x}.i")]
-    steps += [Bind(stage=root, axes=((f"{y}.o", "column"), (f"{y}.i.o", "row"))), Lines(stage=load.tensor, consumer=root, axis=f"{y}.i.i")]
+    apart = max(normal_form(i).coefficient(axes[-1]) or 0 for i in load.index)
+    written_out = [rows, *(a for a in over if apart > 1 and a != rows and any({a, axes[-1]} <= variables(i) for i in load.index))]
+    steps += [*(Unroll(stage=name, axis=a) for a in written_out), Vector(stage=root, axis=f"{x}.i")]
+    steps.append(Bind(stage=root, axes=((f"{y}.o", "column"), (f"{y}.i.o", "row"))))
+    if any(normal_form(i).coefficient(axes[-2]) == 1 for i in load.index):  # else every window brings all of its rows
+        steps.append(Lines(stage=load.tensor, consumer=root, axis=f"{y}.i.i"))
     return [*steps, StoreIn(stage=root, space="l1", at=f"{y}.i.i", buffers=2)]
 
 
@@ -71,8 +77,8 @@ def _image(total: Reduce, y: str, x: str) -> tuple[Load, str] | None:
     for load in {n for v in total.values for n in walk(v) if isinstance(n, Load)}:
         if not any(y in variables(i) for i in load.index):
             continue
-        rows = next((i for i in load.index if normal_form(i).coefficient(y) == 1), None)
-        columns = next((i for i in load.index if normal_form(i).coefficient(x) == 1), None)
+        rows = next((i for i in load.index if normal_form(i).coefficient(y)), None)
+        columns = next((i for i in load.index if normal_form(i).coefficient(x) in STEPS), None)
         if rows is None or columns is None or rows is columns:
             return None
         mine = [v for v in variables(rows) if v in over]

@@ -53,6 +53,13 @@ CASES: dict[str, tuple[str, Callable[[], tuple[Any, ...]], Mapping[str, Any]]] =
     "conv2d": ("conv2d", lambda: (normal(1, 3, 9, 17), normal(4, 3, 3, 3), 1, 1), {}),
     "conv2d bf16, one by one": ("conv2d", lambda: (normal(2, 4, 8, 20, dtype=BF16), normal(3, 4, 1, 1, dtype=BF16), 1, 0), {}),
     "conv2d bf16": ("conv2d", lambda: (normal(1, 4, 8, 20, dtype=BF16), normal(3, 4, 3, 3, dtype=BF16), 1, 0), {"Y.columns": 2}),
+    "conv2d, every second": ("conv2d", lambda: (normal(1, 3, 9, 17), normal(4, 3, 3, 3), 2, 1), {}),
+    "depthwise bf16, every second": ("depthwise", lambda: (normal(1, 2, 12, 20, dtype=BF16), normal(2, 3, 3, dtype=BF16), 2, 0), {}),
+    "patch_embed": ("patch_embed", lambda: (normal(1, 3, 16, 24), normal(32, 3, 4, 4), normal(32)), {}),
+    "patch_embed bf16": ("patch_embed", lambda: (normal(2, 3, 17, 24, dtype=BF16), normal(40, 3, 4, 4, dtype=BF16), normal(40, dtype=BF16)), {"Y.columns": 1}),
+    "patch_embed bf16, in parts": ("patch_embed", lambda: (normal(1, 3, 33, 64, dtype=BF16), normal(48, 3, 16, 16, dtype=BF16), normal(48, dtype=BF16)), {}),
+    "matmul f32": ("matmul", lambda: (normal(9, 20), normal(20, 40)), {}),
+    "transpose": ("transpose", lambda: (normal(20, 33),), {}),
     "depthwise": ("depthwise", lambda: (normal(1, 3, 12, 20), normal(3, 3, 3), 1, 1), {}),
     "depthwise bf16": ("depthwise", lambda: (normal(1, 2, 9, 33, dtype=BF16), normal(2, 3, 3, dtype=BF16), 1, 1), {}),
     "quantise": ("quantise", lambda: (normal(20, 75),), {}),
@@ -80,7 +87,7 @@ CASES: dict[str, tuple[str, Callable[[], tuple[Any, ...]], Mapping[str, Any]]] =
 }
 SELDOM = {
     "collapse bf16, one column", "collapse_at i16", "collapse_fixed bf16", "reverse i8", "rmsnorm of one row", "collapse of one row",
-    "conv2d bf16, one by one", "depthwise bf16", "argmax i16", "cumsum", "quantise bf16, one column", "rope bf16",
+    "conv2d bf16, one by one", "depthwise bf16", "argmax i16", "cumsum", "depthwise bf16, every second", "patch_embed", "patch_embed bf16, in parts", "transpose", "quantise bf16, one column", "rope bf16",
 }  # fmt: skip
 """Cases that differ little from others: in the full run only."""
 COLUMNS = (1, 2, 4, 8)
