@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tridsl.backends.npu.gather import gathers_of
 from tridsl.backends.npu.lower_program import identifier, refuse
 from tridsl.ir.expr import Load, Var
 from tridsl.ir.loop import Accumulate, Kernel, Phase, Ref
@@ -12,8 +13,8 @@ from tridsl.ir.walk import rewrite, walk
 
 
 def launches(kernel: Kernel) -> tuple[Kernel, ...]:
-    """E0770: a phase goes on with what is in a tensor, or scratch has no known size."""
-    if len(kernel.phases) == 1 and not kernel.scratch:
+    """E0770: a phase goes on with what is in a tensor, or scratch has no known size. (What the host puts together is no launch.)"""
+    if (len(kernel.phases) == 1 and not kernel.scratch) or gathers_of(kernel) is not None:
         return (kernel,)
     between = scratch_of(kernel)
     names = {b.name: t.name for b, t in zip(kernel.scratch, between)}
