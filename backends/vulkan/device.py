@@ -12,6 +12,7 @@ from tridsl.backends.vulkan.api import Api, VulkanError
 from tridsl.backends.vulkan.facts import (
     DOTS,
     FEATURES,
+    FLEXIBLE_MATRICES,
     MATRICES,
     SUBGROUP_SIZES,
     PhysicalDevice,
@@ -20,6 +21,7 @@ from tridsl.backends.vulkan.facts import (
     feature_holder,
 )
 from tridsl.backends.vulkan.memory import MemoryPool
+from tridsl.backends.vulkan.newer import enable_flexible
 from tridsl.backends.vulkan.settings import VulkanSettings
 from tridsl.diagnostics import TriError, error
 
@@ -190,6 +192,9 @@ def _open(api: Api, name: str, physical: PhysicalDevice, settings: VulkanSetting
     if "integer_dot_product" in physical.spec.features:  # every device that has the extension has its feature
         chain = api.new("VkPhysicalDeviceShaderIntegerDotProductFeatures", pNext=chain, shaderIntegerDotProduct=1)
         extensions.append(DOTS.encode())
+    if any(feature.startswith("cooperative_matrix2") for feature in physical.spec.features):
+        chain = enable_flexible(api, chain)
+        extensions.append(FLEXIBLE_MATRICES.encode())
     info = api.new(
         "VkDeviceCreateInfo",
         pNext=chain,

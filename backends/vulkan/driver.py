@@ -106,7 +106,7 @@ class VulkanDriver:
             return
         api = open_api(self.settings.loaders, self.settings.declarations)
         instance = open_instance(api, self.settings.validation)
-        here = [query_device(api, handle, instance.function) for handle in instance.physical_devices()]
+        here = [query_device(instance, handle) for handle in instance.physical_devices()]
         found = [device for device in here if isinstance(device, PhysicalDevice)]
         if not found:
             raise no_driver("; ".join(f"{d.name}: {d.reason}" for d in here if isinstance(d, Unfit)) or "no device is here")

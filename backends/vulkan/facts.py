@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from tridsl.backends.vulkan.api import Api
-from tridsl.backends.vulkan.instance import API_VERSION
+from tridsl.backends.vulkan.instance import API_VERSION, Instance
+from tridsl.backends.vulkan.newer import flexible_shapes
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec, chip_of_pci
-from tridsl.dtypes import F16, F32, I8, I32, U8, U32
+from tridsl.dtypes import F16, F32, I8, I32, U8, U32, DType
 
 FEATURE_STRUCTS = (
     "VkPhysicalDeviceFeatures2",
@@ -57,6 +57,7 @@ SUBGROUP_FEATURES = (
 
 MATRICES = "VK_KHR_cooperative_matrix"
 DOTS = "VK_KHR_shader_integer_dot_product"
+FLEXIBLE_MATRICES = "VK_NV_cooperative_matrix2"
 SUBGROUP_SIZES = "VK_EXT_subgroup_size_control"
 
 EXTENSION_FEATURES = {
@@ -109,9 +110,9 @@ COMPONENTS = {"FLOAT16": F16, "FLOAT32": F32, "SINT8": I8, "UINT8": U8, "SINT32"
 """Component types of cooperative matrices that kernels use."""
 
 
-def query_device(api: Api, handle: Any, function: Callable[[str], Any]) -> PhysicalDevice | Unfit:
-    """`function` finds entry points of extensions. Facts of a physical device, or why it cannot run our kernels (too old, no compute
-    queue, a feature missing)."""
+def query_device(instance: Instance, handle: Any) -> PhysicalDevice | Unfit:
+    """Facts of a physical device, or why it cannot run our kernels (too old, no compute queue, a feature missing)."""
+    api = instance.api
     limits = _properties(api, handle)
     name, version = api.text(limits.properties.deviceName), limits.properties.apiVersion
     if version < API_VERSION:
@@ -137,7 +138,9 @@ def query_device(api: Api, handle: Any, function: Callable[[str], Any]) -> Physi
     if asked.subgroupSizeControl and sizes.requiredSubgroupSizeStages & api.constant("VK_SHADER_STAGE_COMPUTE_BIT"):
         features.add("subgroup_size_choice")
     if MATRICES in extensions and "memory_model" in features and asked.computeFullSubgroups:  # which matrices need before SPIR-V 1.6
-        features |= _matrix_features(api, handle, function)
+        features |= _matrix_features(instance, handle)
+        if FLEXIBLE_MATRICES in extensions:
+            features |= _flexible_features(instance, handle)
     queue_family = _compute_queue(api, handle)
     lacking = [feature for feature in REQUIRED if feature not in features]
     if queue_family is None or lacking:
@@ -225,24 +228,43 @@ def _has_in_subgroups(api: Api, properties: Any, names: tuple[str, ...]) -> bool
     return bool(in_compute) and properties.subgroupSupportedOperations & needed == needed
 
 
-def _matrix_features(api: Api, handle: Any, function: Callable[[str], Any]) -> set[str]:
+def _matrix_features(instance: Instance, handle: Any) -> set[str]:
     """The features of matrix instructions (`devices.intrinsics`) that subgroups have."""
-    query = function("vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR")
+    api = instance.api
+    query = instance.function("vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR")
     count = api.ffi.new("uint32_t *")
     query(handle, count, api.ffi.NULL)
     shapes = api.ffi.new("VkCooperativeMatrixPropertiesKHR[]", max(1, count[0]))
     for position in range(count[0]):
         shapes[position].sType = api.constant("VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR")
     query(handle, count, shapes)
-    names = {api.constant(f"VK_COMPONENT_TYPE_{name}_KHR"): dtype for name, dtype in COMPONENTS.items()}
+    names = _components(api)
     found = {
         (s.MSize, s.NSize, s.KSize, *(names.get(kind) for kind in (s.AType, s.BType, s.CType, s.ResultType)))
         for s in (shapes[position] for position in range(count[0]))
         if s.scope == api.constant("VK_SCOPE_SUBGROUP_KHR")
     }
-    rows = [row for row in INTRINSICS.values() if row.feature.startswith("cooperative_matrix")]
+    rows = [row for row in INTRINSICS.values() if row.feature.startswith("cooperative_matrix") and not row.flexible]
     missing = {row.feature for row in rows if (row.m, row.n, row.k, row.a, row.b, row.acc, row.acc) not in found}
     return {row.feature for row in rows} - missing
+
+
+def _components(api: Api) -> dict[int, DType]:
+    return {api.constant(f"VK_COMPONENT_TYPE_{name}_KHR"): dtype for name, dtype in COMPONENTS.items()}
+
+
+def _flexible_features(instance: Instance, handle: Any) -> set[str]:
+    """The features of matrix instructions whose extents are multiples of what subgroups take."""
+    names = _components(instance.api)
+    scope = instance.api.constant("VK_SCOPE_SUBGROUP_KHR")
+    found = [(s.granularity, tuple(names.get(kind) for kind in s.types)) for s in flexible_shapes(instance, handle) if s.scope == scope]
+    rows = (row for row in INTRINSICS.values() if row.feature.startswith("cooperative_matrix") and row.flexible)
+    return {
+        row.feature
+        for row in rows
+        for (m, n, k), types in found
+        if types == (row.a, row.b, row.acc, row.acc) and not (row.m % m or row.n % n or row.k % k)
+    }
 
 
 def _compute_queue(api: Api, handle: Any) -> int | None:

@@ -27,10 +27,13 @@ class Instance:
     def physical_devices(self) -> list[Any]:
         return self.api.enumerate("vkEnumeratePhysicalDevices", "VkPhysicalDevice", self.handle)
 
+    def address(self, name: str) -> Any:
+        """An extension's entry point."""
+        return self.api.lib.vkGetInstanceProcAddr(self.handle, name.encode())
+
     def function(self, name: str) -> Any:
-        """An extension's entry point, typed."""
-        address = self.api.lib.vkGetInstanceProcAddr(self.handle, name.encode())
-        return self.api.ffi.cast(f"PFN_{name}", address)
+        """The same, typed."""
+        return self.api.ffi.cast(f"PFN_{name}", self.address(name))
 
 
 def open_instance(api: Api, validation: bool) -> Instance:

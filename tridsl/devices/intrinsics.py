@@ -6,6 +6,8 @@ oracle runs; how it is spelled is in each backend's emit table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tridsl.dtypes import BF16, F16, F32, I8, I16, I32, U8, DType
 from tridsl.structs import dataclass
 
@@ -15,6 +17,7 @@ class Intrinsic:
     """`m` x `n` x `k` multiply-accumulate; `lanes`: n is the vector width of the device (the row's n is then 1 lane).
 
     `shares_exponent`: the k elements of a row of `a`, and of a column of `b`, are rounded to one exponent first (`ir.block_floats`).
+    `flexible`: the extents may be any multiples of `m`, `n` and `k`.
     `rate`: which rate of the device it reaches (`arithmetic`), where its first operand's type does not say.
     `shifted`: the row that computes the same of `a` with its sign bits flipped, but for what that adds (`passes.unsigned_dots`).
     """
@@ -29,6 +32,7 @@ class Intrinsic:
     feature: str
     lanes: bool = False
     shares_exponent: bool = False
+    flexible: bool = False
     rate: str = ""
     shifted: str | None = None
 
@@ -45,6 +49,12 @@ class Intrinsic:
     def is_matrix(self) -> bool:
         """Whether it multiplies blocks, which no single element of a register holds."""
         return not self.lanes and self.m * self.n > 1
+
+    def fits(self, extents: Sequence[int]) -> bool:
+        """Whether loops of these extents, innermost last, end in its own: m, n and k, or k alone."""
+        own = (self.m, self.n, self.k) if self.is_matrix else (self.k,)
+        found = extents[-len(own) :]
+        return len(found) == len(own) and all(n and (n % o == 0 if self.flexible else n == o) for n, o in zip(found, own))
 
 
 INTRINSICS: dict[str, Intrinsic] = {
@@ -73,6 +83,9 @@ INTRINSICS: dict[str, Intrinsic] = {
         # Mesa 26's software device, whose subgroups have eight lanes
         Intrinsic(name="coopmat_8x8x8", a=F16, b=F16, acc=F32, m=8, n=8, k=8, feature="cooperative_matrix_f16_8x8x8"),
         Intrinsic(name="coopmat_i8_8x8x8", a=I8, b=I8, acc=I32, m=8, n=8, k=8, feature="cooperative_matrix_i8_8x8x8"),
+        # VK_NV_cooperative_matrix2: one matrix as large as a subgroup's tile, divided by the driver
+        Intrinsic(name="coopmat2", a=F16, b=F16, acc=F32, m=16, n=16, k=16, feature="cooperative_matrix2_f16", flexible=True),
+        Intrinsic(name="coopmat2_i8", a=I8, b=I8, acc=I32, m=16, n=16, k=32, feature="cooperative_matrix2_i8", flexible=True),
     )
 }
 

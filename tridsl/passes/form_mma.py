@@ -31,7 +31,7 @@ def _collapse(loop: For) -> For | Mma:
         return loop
     shape = tuple((l.var, int(l.extent.value)) for l in nest if isinstance(l.extent, Const))
     factors = factors_of(statement, row)
-    if factors is None or tuple(n for _, n in shape)[-1] != row.k or statement.mask is not None or statement.init:
+    if factors is None or not row.fits([n for _, n in shape]) or statement.mask is not None or statement.init:
         return loop
     a, b = _sides(factors, row, nest[0].var)
     return Mma(intrinsic=row.name, axes=shape, target=statement.targets[0], a=a, b=b, span=statement.span)

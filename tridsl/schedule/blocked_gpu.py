@@ -65,7 +65,7 @@ def _instruction(group: Group, spec: DeviceSpec) -> Intrinsic | None:
         return None
     kinds = {load.dtype for load in (group.scores[0].rows, group.scores[0].elements, group.values[0])}
     acc = group.merge.reducer.dtypes[0]
-    fits = (r for r in INTRINSICS.values() if r.is_matrix and kinds == {r.a} == {r.b} and r.acc == acc and r.feature in spec.features)
+    fits = (r for r in INTRINSICS.values() if r.is_matrix and not r.flexible and kinds == {r.a} == {r.b} and r.acc == acc and r.feature in spec.features)
     return next((r for r in fits if r.m == r.n == r.k), None)
 
 

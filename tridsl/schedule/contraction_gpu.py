@@ -11,13 +11,13 @@ from collections.abc import Mapping
 
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
-from tridsl.dtypes import DType
 from tridsl.ir.expr import Load, Var
 from tridsl.ir.op import Reduce
 from tridsl.schedule.analyse import extent_of, points
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.roles import Factors, is_contraction, roles_of
 from tridsl.schedule.steps import Bind, Fuse, Intrin, Order, Pad, Pipeline, Split, Step, StoreIn, Unroll, Vector
+from tridsl.structs import replace
 
 ACCESS_BYTES = 16
 """The widest access of one lane."""
@@ -46,7 +46,7 @@ def contraction_gpu(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], d
     m, n, k = extents[factors.tile], extents[factors.vector], extents[stage.over[0].name]
     if not m or not n or not k or factors.a.tensor == factors.b.tensor:
         return []
-    row = _instruction(stage, factors, spec)
+    row = _instruction(stage, factors, spec, flexible=False)
     if row is not None:
         steps = _by_fragments(stage, factors, row, spec, (m, n, k), decide)
         if steps:
@@ -58,13 +58,11 @@ def _plain(load: Load) -> bool:
     return load.boundary is None and load.mask is None and all(isinstance(place, Var) for place in load.index)
 
 
-def _instruction(stage: Reduce, factors: Factors, spec: DeviceSpec) -> Intrinsic | None:
+def _instruction(stage: Reduce, factors: Factors, spec: DeviceSpec, *, flexible: bool) -> Intrinsic | None:
     """A matrix instruction of the device for these types. (It sums in an order of its own, as all of them do.)"""
-    acc: DType = stage.reducer.dtypes[0]
-    for row in INTRINSICS.values():
-        if row.is_matrix and (row.a, row.b, row.acc) == (factors.a.dtype, factors.b.dtype, acc) and row.feature in spec.features:
-            return row
-    return None
+    types = (factors.a.dtype, factors.b.dtype, stage.reducer.dtypes[0])
+    rows = (row for row in INTRINSICS.values() if row.is_matrix and row.flexible is flexible and row.feature in spec.features)
+    return next((row for row in rows if (row.a, row.b, row.acc) == types), None)
 
 
 def _largest(extent: int, *candidates: int) -> int | None:
@@ -145,7 +143,7 @@ def _by_fragments(
     known = len(spec.subgroup_sizes) == 1 or "subgroup_size_choice" in spec.features
     if m % row.m or n % row.n or k % row.k or not known:
         return []
-    rows, columns = _largest(m, 128, 64, 32, row.m) or row.m, _largest(n, 128, 64, 32, row.n) or row.n
+    rows, columns = _largest(m, 128, 64, 32, 16) or row.m, _largest(n, 128, 64, 32, 16) or row.n
     rows = decide(f"{name}.rows", rows, [s for s in (64, 128, 256) if m % s == 0], "rows of a workgroup's tile")
     columns = decide(f"{name}.columns", columns, [s for s in (64, 128, 256) if n % s == 0], "columns of a workgroup's tile")
     depths = [d for d in (row.k, 2 * row.k, 4 * row.k) if k % d == 0]
@@ -156,6 +154,11 @@ def _by_fragments(
     high = decide(f"{name}.high", min(FRAGMENTS * row.m, rows), [s for s in (32, 64, 128) if rows % s == 0], "rows of a subgroup's tile")
     broad = decide(f"{name}.broad", min(FRAGMENTS * row.n, columns), [s for s in (32, 64, 128) if columns % s == 0], "columns of a subgroup's tile")
     flat = decide(f"{name}.flat", True, (False,), "whether the instructions of a whole panel are written out")
+    one = _instruction(stage, factors, spec, flexible=True)
+    if one is not None and not one.fits((high, broad, depth)):
+        one = None
+    if one is not None and decide(f"{name}.whole", False, (True,), "whether a subgroup's tile is one matrix, which the driver divides"):
+        row = replace(one, m=high, n=broad, k=depth)
     steps, batch, groups = _groups(stage, factors)
     for axis, size, own, fragment in ((i, rows, high, row.m), (j, columns, broad, row.n)):
         steps += [

@@ -48,8 +48,7 @@ def intrin(kernel: Kernel, step: Intrin, spec: DeviceSpec) -> Kernel:
     if factors is None:
         raise _misfit(row, step, f"the statement is not a {row.acc} sum of products of plain {row.a} and {row.b} elements")
     shape = [(l.var, trip_bound(l) or 0) for l in nest]
-    expected = (row.m, row.n, row.k) if row.is_matrix else (row.k,)
-    if len(nest) < row.loops or tuple(n for _, n in shape)[-len(expected) :] != expected or (row.lanes and nest[0].kind != "vector"):
+    if len(nest) < row.loops or not row.fits([n for _, n in shape]) or (row.lanes and nest[0].kind != "vector"):
         names = ", ".join(f"{axis_of(v)} < {n}" for v, n in shape)
         raise _misfit(row, step, f"its innermost loops are {names}")
     if not nest[-1].reduce:
@@ -94,6 +93,7 @@ def _operand(factor: Expr, row: Intrinsic) -> Expr | None:
 
 def _misfit(row: Intrinsic, step: Intrin, why: str) -> TriError:
     shape = f"m < {row.m}, n < {row.n}, k < {row.k}" if row.is_matrix else f"{'a vector loop over lanes, then ' if row.lanes else ''}k < {row.k}"
+    shape += " or any multiples of them" if row.flexible else ""
     return error(
         "E0421", f"`{row.name}` does not fit stage `{step.stage}`: {why}", step.span,
         help=f"it computes {row.acc} += {row.a} * {row.b} over the innermost loops {shape}",

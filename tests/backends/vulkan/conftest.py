@@ -20,7 +20,7 @@ Run = Callable[..., None]
 @pytest.fixture(scope="session")
 def driver() -> Iterator[VulkanDriver]:
     """A driver under Khronos' validation layer, which must have had nothing to say in the end."""
-    made = VulkanDriver(settings=VulkanSettings(validation=True))
+    made = VulkanDriver(settings=VulkanSettings(validation=True, timeout_seconds=60))  # a software device compiles when it first runs
     try:
         made.devices()
         find_compiler()

@@ -14,11 +14,14 @@ from tridsl.backends.vulkan import BACKEND
 from tridsl.backends.vulkan.driver import VulkanDriver
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import TriError
+from tridsl.ir.loop import Accumulate
 from tridsl.ir.op import Tensor
+from tridsl.ir.walk import walk
 from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import Build, lower
 from tridsl.schedule.automatic import choose
-from tridsl.schedule.steps import Intrin, Schedule
+from tridsl.schedule.steps import Intrin, Order, Schedule, Split
 
 SUBGROUPS_OF_8 = DeviceSpec(
     name="subgroups of eight", kind="gpu", features=frozenset({"cooperative_matrix_i8_8x8x8", "int8", "int64"}), subgroup_sizes=(8,),
@@ -80,6 +83,41 @@ def test_sizes_that_no_block_divides_take_another_way(driver: VulkanDriver, devi
         schedule, (c,) = on_device(driver, device, "matmul", a, b)
         assert not by(schedule)
         same(c, call("matmul", a, b))
+
+
+@pytest.mark.parametrize(("dtype", "depth"), [("f16", 16), ("i8", 32)])
+@pytest.mark.parametrize("tiles", [(1, 1, 1), (3, 1, 2)], ids=str)
+def test_one_matrix_for_a_subgroups_tile(driver: VulkanDriver, device: Device, dtype: str, depth: int, tiles: tuple[int, int, int]) -> None:
+    """`C.whole`, an answer that the tuner may give where matrices may have any extents: the result is that of the grid of fragments."""
+    row = instruction(device, dtype)
+    if f"cooperative_matrix2_{dtype}" not in device.spec.features:
+        pytest.skip(f"this device has no matrices of {dtype} with any extents (VK_NV_cooperative_matrix2)")
+    m, n, k = (count * size for count, size in zip(tiles, (2 * row.m, 2 * row.n, depth)))
+    a, b = random(dtype, m, k), random(dtype, k, n)
+    stage = "C" if dtype == "i8" else "C.sum"
+    schedule, (c,) = on_device(driver, device, "matmul", a, b, decisions={f"{stage}.whole": True, f"{stage}.depth": depth})
+    assert by(schedule) == {"coopmat2_i8" if dtype == "i8" else "coopmat2"}
+    same(c, call("matmul", a, b))
+
+
+@pytest.mark.parametrize(("depth", "fits"), [(32, True), (96, True), (16, False), (48, False)])
+def test_extents_are_multiples_or_refused(depth: int, fits: bool) -> None:
+    spec = replace(SUBGROUPS_OF_8, features=SUBGROUPS_OF_8.features | {"cooperative_matrix2_i8"})
+    op, _, sizes = prepared("matmul", (np.zeros((32, 96), np.int8), np.zeros((96, 48), np.int8)), {}, {})
+    splits = (("i", 32), ("j", 48), ("k", depth))
+    schedule = (
+        *(Split(stage="C", axis=axis, factor=factor) for axis, factor in splits),
+        Order(stage="C", axes=("i.o", "j.o", "k.o", "i.i", "j.i", "k.i")),
+        Intrin(stage="C", name="coopmat2_i8"),
+    )
+    side = Build(spec=spec, backend=BACKEND, schedule=schedule, facts=Specialisation(sizes=tuple(sizes.items())))
+    if fits:
+        kernel = lower(op, side, until="schedule")
+        assert [n.intrinsic for phase in kernel.phases for n in walk(phase) if isinstance(n, Accumulate)] == ["coopmat2_i8"]
+        return
+    with pytest.raises(TriError, match="multiples") as caught:
+        lower(op, side, until="schedule")
+    assert caught.value.code == "E0421"
 
 
 def emitted(spec: DeviceSpec, m: int, n: int, k: int) -> str:

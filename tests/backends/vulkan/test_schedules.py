@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tridsl.dtypes import NUMPY_TYPES
 from tridsl.ir.op import Scalar, Tensor
 from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import Build, build, complete
+from tridsl.schedule.automatic import choose
 from tridsl.schedule.automatic_gpu import ROW_REGISTERS
 from tridsl.schedule.steps import Bind, Pad, Schedule, StoreIn, Vector
 
@@ -30,12 +32,16 @@ def random(dtype: str, *shape: int) -> Any:
     return RNG.normal(size=shape).astype(numpy_type)
 
 
-def on_device(driver: VulkanDriver, device: Device, name: str, *arguments: Any) -> tuple[Schedule, tuple[np.ndarray, ...]]:
-    """The automatic schedule and the op's results."""
+def on_device(
+    driver: VulkanDriver, device: Device, name: str, *arguments: Any, decisions: Mapping[str, Any] | None = None
+) -> tuple[Schedule, tuple[np.ndarray, ...]]:
+    """The automatic schedule, with other answers where given, and the op's results."""
     op, given, sizes = prepared(name, arguments, {}, {})
     given |= {p.name: p.default.value for p in op.inputs if isinstance(p, Scalar) and p.name not in given and p.default}
     constants = tuple((p.name, given[p.name]) for p in op.inputs if isinstance(p, Scalar) and p.const)
-    made = complete(op, Build(spec=device.spec, backend=BACKEND, facts=Specialisation(sizes=tuple(sizes.items()), constants=constants)))
+    schedule = choose(op, device.spec, sizes, dict(decisions)) if decisions else None
+    facts = Specialisation(sizes=tuple(sizes.items()), constants=constants)
+    made = complete(op, Build(spec=device.spec, backend=BACKEND, schedule=schedule, facts=facts))
     binary = build(op, made)
     results = []
     slots: list[Any] = []

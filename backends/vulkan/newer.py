@@ -1,0 +1,84 @@
+"""Structures of Vulkan that are newer than the binding's declarations: VK_NV_cooperative_matrix2 (Khronos' registry, vk.xml).
+
+cffi gives them an `FFI` of their own; pointers go between the two as numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from tridsl.backends.vulkan.api import Api
+from tridsl.backends.vulkan.instance import Instance
+
+FEATURES, SHAPE = 1000593000, 1000593001
+"""VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV, …_COOPERATIVE_MATRIX_FLEXIBLE_DIMENSIONS_PROPERTIES_NV."""
+
+DECLARATIONS = """
+typedef struct {
+    uint32_t sType; void *pNext;
+    uint32_t cooperativeMatrixWorkgroupScope, cooperativeMatrixFlexibleDimensions, cooperativeMatrixReductions, cooperativeMatrixConversions;
+    uint32_t cooperativeMatrixPerElementOperations, cooperativeMatrixTensorAddressing, cooperativeMatrixBlockLoads;
+} Features;
+typedef struct {
+    uint32_t sType; void *pNext;
+    uint32_t MGranularity, NGranularity, KGranularity, AType, BType, CType, ResultType, saturatingAccumulation, scope, workgroupInvocations;
+} Shape;
+typedef int32_t (*Query)(void *, uint32_t *, Shape *);
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlexibleShape:
+    """Matrices whose extents are multiples of `granularity` (m, n, k); `types` of A, B, C and the result, and `scope`, as Vulkan numbers them."""
+
+    granularity: tuple[int, int, int]
+    types: tuple[int, int, int, int]
+    scope: int
+
+
+def flexible_shapes(instance: Instance, handle: Any) -> Iterator[FlexibleShape]:
+    """What a physical device with the extension offers, if it has the feature."""
+    own, api = _ffi(), instance.api
+    asked = own.new("Features *", {"sType": FEATURES})
+    api.lib.vkGetPhysicalDeviceFeatures2(handle, api.new("VkPhysicalDeviceFeatures2", pNext=_void(api, asked)))
+    if not asked.cooperativeMatrixFlexibleDimensions:
+        return
+    address = instance.address("vkGetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV")
+    query = own.cast("Query", int(api.ffi.cast("uintptr_t", address)))
+    device = own.cast("void *", int(api.ffi.cast("uintptr_t", handle)))
+    count = own.new("uint32_t *")
+    query(device, count, own.NULL)
+    shapes = own.new("Shape[]", [{"sType": SHAPE}] * max(1, count[0]))
+    query(device, count, shapes)
+    for shape in shapes[0 : count[0]]:
+        yield FlexibleShape(
+            granularity=(shape.MGranularity, shape.NGranularity, shape.KGranularity),
+            types=(shape.AType, shape.BType, shape.CType, shape.ResultType),
+            scope=shape.scope,
+        )
+
+
+def enable_flexible(api: Api, chain: Any) -> Any:
+    """The feature, in front of a chain of structures for the creation of a device."""
+    own = _ffi()
+    following = own.cast("void *", int(api.ffi.cast("uintptr_t", chain)))
+    wanted = own.new("Features *", {"sType": FEATURES, "pNext": following, "cooperativeMatrixFlexibleDimensions": 1})
+    return _void(api, wanted, chain)
+
+
+def _void(api: Api, struct: Any, *more: Any) -> Any:
+    """A pointer of the binding to `struct`, which lives as long (with what it points to)."""
+    pointer = api.ffi.cast("void *", int(_ffi().cast("uintptr_t", struct)))
+    api.keep[pointer] = (struct, *more)
+    return pointer
+
+
+@cache
+def _ffi() -> Any:
+    made: Any = import_module("cffi").FFI()  # an optional extra (`tridsl[vulkan]`), like the binding, which needs it, too
+    made.cdef(DECLARATIONS)
+    return made
