@@ -10,6 +10,7 @@ from typing import Any
 
 from tridsl.backends.vulkan.api import Api, VulkanError
 from tridsl.backends.vulkan.facts import (
+    BFLOAT16,
     DOTS,
     FEATURES,
     FLEXIBLE_MATRICES,
@@ -21,7 +22,7 @@ from tridsl.backends.vulkan.facts import (
     feature_holder,
 )
 from tridsl.backends.vulkan.memory import MemoryPool
-from tridsl.backends.vulkan.newer import enable_flexible
+from tridsl.backends.vulkan.newer import enable_bfloat16, enable_flexible
 from tridsl.backends.vulkan.settings import VulkanSettings
 from tridsl.diagnostics import TriError, error
 
@@ -195,6 +196,9 @@ def _open(api: Api, name: str, physical: PhysicalDevice, settings: VulkanSetting
     if any(feature.startswith("cooperative_matrix2") for feature in physical.spec.features):
         chain = enable_flexible(api, chain)
         extensions.append(FLEXIBLE_MATRICES.encode())
+    if "cooperative_matrix_bf16" in physical.spec.features:
+        chain = enable_bfloat16(api, chain)
+        extensions.append(BFLOAT16.encode())
     info = api.new(
         "VkDeviceCreateInfo",
         pNext=chain,

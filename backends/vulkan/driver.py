@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from tridsl.backends.vulkan.instance import Instance, no_driver, open_instance
 from tridsl.backends.vulkan.memory import DeviceArray
 from tridsl.backends.vulkan.recording import VulkanRecording, load_recording
 from tridsl.backends.vulkan.settings import VulkanSettings
+from tridsl.backends.vulkan.spelling import spelled
 from tridsl.diagnostics import error
 
 SOFTWARE = "gpu:software"
@@ -107,7 +108,7 @@ class VulkanDriver:
         api = open_api(self.settings.loaders, self.settings.declarations)
         instance = open_instance(api, self.settings.validation)
         here = [query_device(instance, handle) for handle in instance.physical_devices()]
-        found = [device for device in here if isinstance(device, PhysicalDevice)]
+        found = [replace(device, spec=spelled(device.spec)) for device in here if isinstance(device, PhysicalDevice)]
         if not found:
             raise no_driver("; ".join(f"{d.name}: {d.reason}" for d in here if isinstance(d, Unfit)) or "no device is here")
         real = [device for device in found if not device.spec.software]

@@ -12,7 +12,7 @@ from tridsl.backends.vulkan.glsl_types import INT64
 from tridsl.backends.vulkan.lower_fragments import WholeUse, whole_use
 from tridsl.backends.vulkan.ranges import range_of
 from tridsl.backends.vulkan.words import layout_of, matrix_layout
-from tridsl.dtypes import F16, F32, I8, I32, U8, U32, DType
+from tridsl.dtypes import BF16, F16, F32, I8, I32, U8, U32, DType
 from tridsl.ir.affine import normal_form, to_expression
 from tridsl.ir.expr import Const, Expr, Load, add, index, mul
 from tridsl.ir.loop import Block, Buffer, Copy, For, Mma, Ref
@@ -24,6 +24,7 @@ MATRICES = "GL_KHR_cooperative_matrix"
 _ELEMENTS: dict[DType, tuple[str, str]] = {
     # GLSL type and extension
     F16: ("float16_t", "GL_EXT_shader_explicit_arithmetic_types_float16"),
+    BF16: ("bfloat16_t", "GL_EXT_bfloat16"),
     F32: ("float", MATRICES),
     I8: ("int8_t", "GL_EXT_shader_explicit_arithmetic_types_int8"),
     U8: ("uint8_t", "GL_EXT_shader_explicit_arithmetic_types_int8"),
@@ -32,6 +33,11 @@ _ELEMENTS: dict[DType, tuple[str, str]] = {
 }
 _EXTENSIONS = (MATRICES, "GL_KHR_memory_scope_semantics")
 _LAYOUT = {True: "gl_CooperativeMatrixLayoutRowMajor", False: "gl_CooperativeMatrixLayoutColumnMajor"}
+
+
+def matrix_extensions(dtype: DType) -> tuple[str, ...]:
+    """What shaders with fragments of these elements require."""
+    return (*_EXTENSIONS, _ELEMENTS[dtype][1])
 
 
 def fragment_uses(block: Block) -> Mapping[str, str]:
@@ -46,8 +52,8 @@ def fragment_uses(block: Block) -> Mapping[str, str]:
 
 def declare_fragments(frame: Frame, buffer: Buffer) -> None:
     """An array of fragments, the last two axes of `buffer` being one."""
-    element, extension = _ELEMENTS[buffer.dtype]
-    frame.extensions.update((*_EXTENSIONS, extension))
+    element, _ = _ELEMENTS[buffer.dtype]
+    frame.extensions.update(matrix_extensions(buffer.dtype))
     sizes = [range_of(size, frame.ranges).high for size in buffer.shape]
     count = 1
     for size in sizes[:-2]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from tridsl.backends.vulkan.api import Api
 from tridsl.backends.vulkan.instance import API_VERSION, Instance
-from tridsl.backends.vulkan.newer import flexible_shapes
+from tridsl.backends.vulkan.newer import BFLOAT16_COMPONENT, bfloat16_matrices, flexible_shapes
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec, chip_of_pci
-from tridsl.dtypes import F16, F32, I8, I32, U8, U32, DType
+from tridsl.dtypes import BF16, F16, F32, I8, I32, U8, U32, DType
 
 FEATURE_STRUCTS = (
     "VkPhysicalDeviceFeatures2",
@@ -55,6 +56,7 @@ SUBGROUP_FEATURES = (
 )
 """What compute shaders do across a subgroup, by the names of VkSubgroupFeatureFlagBits."""
 
+BFLOAT16 = "VK_KHR_shader_bfloat16"
 MATRICES = "VK_KHR_cooperative_matrix"
 DOTS = "VK_KHR_shader_integer_dot_product"
 FLEXIBLE_MATRICES = "VK_NV_cooperative_matrix2"
@@ -138,9 +140,10 @@ def query_device(instance: Instance, handle: Any) -> PhysicalDevice | Unfit:
     if asked.subgroupSizeControl and sizes.requiredSubgroupSizeStages & api.constant("VK_SHADER_STAGE_COMPUTE_BIT"):
         features.add("subgroup_size_choice")
     if MATRICES in extensions and "memory_model" in features and asked.computeFullSubgroups:  # which matrices need before SPIR-V 1.6
-        features |= _matrix_features(instance, handle)
+        names = _components(api, BFLOAT16 in extensions and bfloat16_matrices(api, handle))
+        features |= _matrix_features(instance, handle, names)
         if FLEXIBLE_MATRICES in extensions:
-            features |= _flexible_features(instance, handle)
+            features |= _flexible_features(instance, handle, names)
     queue_family = _compute_queue(api, handle)
     lacking = [feature for feature in REQUIRED if feature not in features]
     if queue_family is None or lacking:
@@ -228,7 +231,7 @@ def _has_in_subgroups(api: Api, properties: Any, names: tuple[str, ...]) -> bool
     return bool(in_compute) and properties.subgroupSupportedOperations & needed == needed
 
 
-def _matrix_features(instance: Instance, handle: Any) -> set[str]:
+def _matrix_features(instance: Instance, handle: Any, names: Mapping[int, DType]) -> set[str]:
     """The features of matrix instructions (`devices.intrinsics`) that subgroups have."""
     api = instance.api
     query = instance.function("vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR")
@@ -238,7 +241,6 @@ def _matrix_features(instance: Instance, handle: Any) -> set[str]:
     for position in range(count[0]):
         shapes[position].sType = api.constant("VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR")
     query(handle, count, shapes)
-    names = _components(api)
     found = {
         (s.MSize, s.NSize, s.KSize, *(names.get(kind) for kind in (s.AType, s.BType, s.CType, s.ResultType)))
         for s in (shapes[position] for position in range(count[0]))
@@ -249,13 +251,14 @@ def _matrix_features(instance: Instance, handle: Any) -> set[str]:
     return {row.feature for row in rows} - missing
 
 
-def _components(api: Api) -> dict[int, DType]:
-    return {api.constant(f"VK_COMPONENT_TYPE_{name}_KHR"): dtype for name, dtype in COMPONENTS.items()}
+def _components(api: Api, bfloat16: bool) -> dict[int, DType]:
+    """Numbers of the component types."""
+    numbers = {api.constant(f"VK_COMPONENT_TYPE_{name}_KHR"): dtype for name, dtype in COMPONENTS.items()}
+    return numbers | ({BFLOAT16_COMPONENT: BF16} if bfloat16 else {})
 
 
-def _flexible_features(instance: Instance, handle: Any) -> set[str]:
+def _flexible_features(instance: Instance, handle: Any, names: Mapping[int, DType]) -> set[str]:
     """The features of matrix instructions whose extents are multiples of what subgroups take."""
-    names = _components(instance.api)
     scope = instance.api.constant("VK_SCOPE_SUBGROUP_KHR")
     found = [(s.granularity, tuple(names.get(kind) for kind in s.types)) for s in flexible_shapes(instance, handle) if s.scope == scope]
     rows = (row for row in INTRINSICS.values() if row.feature.startswith("cooperative_matrix") and row.flexible)

@@ -1,4 +1,5 @@
-"""Structures of Vulkan that are newer than the binding's declarations: VK_NV_cooperative_matrix2 (Khronos' registry, vk.xml).
+"""Structures of Vulkan that are newer than the binding's declarations: VK_NV_cooperative_matrix2, VK_KHR_shader_bfloat16 (Khronos' registry,
+vk.xml).
 
 cffi gives them an `FFI` of their own; pointers go between the two as numbers.
 """
@@ -14,8 +15,11 @@ from typing import Any
 from tridsl.backends.vulkan.api import Api
 from tridsl.backends.vulkan.instance import Instance
 
-FEATURES, SHAPE = 1000593000, 1000593001
-"""VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV, …_COOPERATIVE_MATRIX_FLEXIBLE_DIMENSIONS_PROPERTIES_NV."""
+FEATURES, SHAPE, BFLOAT16 = 1000593000, 1000593001, 1000141000
+"""VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV, …_COOPERATIVE_MATRIX_FLEXIBLE_DIMENSIONS_PROPERTIES_NV,
+…_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR."""
+BFLOAT16_COMPONENT = 1000141000
+"""VK_COMPONENT_TYPE_BFLOAT16_KHR."""
 
 DECLARATIONS = """
 typedef struct {
@@ -23,6 +27,7 @@ typedef struct {
     uint32_t cooperativeMatrixWorkgroupScope, cooperativeMatrixFlexibleDimensions, cooperativeMatrixReductions, cooperativeMatrixConversions;
     uint32_t cooperativeMatrixPerElementOperations, cooperativeMatrixTensorAddressing, cooperativeMatrixBlockLoads;
 } Features;
+typedef struct { uint32_t sType; void *pNext; uint32_t shaderBFloat16Type, shaderBFloat16DotProduct, shaderBFloat16CooperativeMatrix; } Bfloat16;
 typedef struct {
     uint32_t sType; void *pNext;
     uint32_t MGranularity, NGranularity, KGranularity, AType, BType, CType, ResultType, saturatingAccumulation, scope, workgroupInvocations;
@@ -62,12 +67,27 @@ def flexible_shapes(instance: Instance, handle: Any) -> Iterator[FlexibleShape]:
         )
 
 
+def bfloat16_matrices(api: Api, handle: Any) -> bool:
+    """Whether a physical device with that extension has matrices of bf16."""
+    asked = _ffi().new("Bfloat16 *", {"sType": BFLOAT16})
+    api.lib.vkGetPhysicalDeviceFeatures2(handle, api.new("VkPhysicalDeviceFeatures2", pNext=_void(api, asked)))
+    return bool(asked.shaderBFloat16Type and asked.shaderBFloat16CooperativeMatrix)
+
+
 def enable_flexible(api: Api, chain: Any) -> Any:
-    """The feature, in front of a chain of structures for the creation of a device."""
+    """Extents as multiples, in front of a chain of structures for the creation of a device."""
+    return _before(api, chain, "Features *", sType=FEATURES, cooperativeMatrixFlexibleDimensions=1)
+
+
+def enable_bfloat16(api: Api, chain: Any) -> Any:
+    """Matrices of bf16, likewise."""
+    return _before(api, chain, "Bfloat16 *", sType=BFLOAT16, shaderBFloat16Type=1, shaderBFloat16CooperativeMatrix=1)
+
+
+def _before(api: Api, chain: Any, kind: str, **values: int) -> Any:
     own = _ffi()
     following = own.cast("void *", int(api.ffi.cast("uintptr_t", chain)))
-    wanted = own.new("Features *", {"sType": FEATURES, "pNext": following, "cooperativeMatrixFlexibleDimensions": 1})
-    return _void(api, wanted, chain)
+    return _void(api, own.new(kind, {**values, "pNext": following}), chain)
 
 
 def _void(api: Api, struct: Any, *more: Any) -> Any:

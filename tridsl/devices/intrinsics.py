@@ -80,11 +80,13 @@ INTRINSICS: dict[str, Intrinsic] = {
         Intrinsic(name="mmul_f32_4x8x4", a=F32, b=F32, acc=F32, m=4, n=4, k=8, feature="aie2"),  # of products of bf16
         Intrinsic(name="mmul_f32p_4x8x4", a=F32, b=F32, acc=F32, m=4, n=4, k=8, feature="aie2p"),
         Intrinsic(name="coopmat_i8_16x16x16", a=I8, b=I8, acc=I32, m=16, n=16, k=16, feature="cooperative_matrix_i8_k16"),
+        Intrinsic(name="coopmat_bf16_16x16x16", a=BF16, b=BF16, acc=F32, m=16, n=16, k=16, feature="cooperative_matrix_bf16"),
         # Mesa 26's software device, whose subgroups have eight lanes
         Intrinsic(name="coopmat_8x8x8", a=F16, b=F16, acc=F32, m=8, n=8, k=8, feature="cooperative_matrix_f16_8x8x8"),
         Intrinsic(name="coopmat_i8_8x8x8", a=I8, b=I8, acc=I32, m=8, n=8, k=8, feature="cooperative_matrix_i8_8x8x8"),
         # VK_NV_cooperative_matrix2: one matrix as large as a subgroup's tile, divided by the driver
         Intrinsic(name="coopmat2", a=F16, b=F16, acc=F32, m=16, n=16, k=16, feature="cooperative_matrix2_f16", flexible=True),
+        Intrinsic(name="coopmat2_bf16", a=BF16, b=BF16, acc=F32, m=16, n=16, k=16, feature="cooperative_matrix2_bf16", flexible=True),
         Intrinsic(name="coopmat2_i8", a=I8, b=I8, acc=I32, m=16, n=16, k=32, feature="cooperative_matrix2_i8", flexible=True),
     )
 }

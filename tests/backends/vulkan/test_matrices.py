@@ -12,6 +12,7 @@ from tests.stdlib.calling import call, prepared
 from tridsl.backend import Device
 from tridsl.backends.vulkan import BACKEND
 from tridsl.backends.vulkan.driver import VulkanDriver
+from tridsl.backends.vulkan.spelling import compiler_knows, spelled
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError
@@ -85,7 +86,7 @@ def test_sizes_that_no_block_divides_take_another_way(driver: VulkanDriver, devi
         same(c, call("matmul", a, b))
 
 
-@pytest.mark.parametrize(("dtype", "depth"), [("f16", 16), ("i8", 32)])
+@pytest.mark.parametrize(("dtype", "depth"), [("f16", 16), ("i8", 32), ("bf16", 16)])
 @pytest.mark.parametrize("tiles", [(1, 1, 1), (3, 1, 2)], ids=str)
 def test_one_matrix_for_a_subgroups_tile(driver: VulkanDriver, device: Device, dtype: str, depth: int, tiles: tuple[int, int, int]) -> None:
     """`C.whole`, an answer that the tuner may give where matrices may have any extents: the result is that of the grid of fragments."""
@@ -96,7 +97,7 @@ def test_one_matrix_for_a_subgroups_tile(driver: VulkanDriver, device: Device, d
     a, b = random(dtype, m, k), random(dtype, k, n)
     stage = "C" if dtype == "i8" else "C.sum"
     schedule, (c,) = on_device(driver, device, "matmul", a, b, decisions={f"{stage}.whole": True, f"{stage}.depth": depth})
-    assert by(schedule) == {"coopmat2_i8" if dtype == "i8" else "coopmat2"}
+    assert by(schedule) == {{"f16": "coopmat2", "i8": "coopmat2_i8", "bf16": "coopmat2_bf16"}[dtype]}
     same(c, call("matmul", a, b))
 
 
@@ -118,6 +119,19 @@ def test_extents_are_multiples_or_refused(depth: int, fits: bool) -> None:
     with pytest.raises(TriError, match="multiples") as caught:
         lower(op, side, until="schedule")
     assert caught.value.code == "E0421"
+
+
+def test_a_compiler_without_words_for_them_is_served_without() -> None:
+    """Drivers offer matrices that an older glslc cannot spell."""
+    have = frozenset({"cooperative_matrix", "cooperative_matrix_bf16", "cooperative_matrix2_i8", "int8"})
+    spec = replace(SUBGROUPS_OF_8, features=have)
+    assert spelled(spec, lambda extension: True) is spec
+    assert spelled(spec, lambda extension: "bfloat16" not in extension).features == have - {"cooperative_matrix_bf16"}
+    assert spelled(spec, lambda extension: "cooperative" not in extension).features == {"int8"}
+
+
+def test_the_compiler_is_asked_for_its_words(driver: VulkanDriver) -> None:
+    assert compiler_knows("GL_EXT_buffer_reference") and not compiler_knows("GL_EXT_of_no_compiler")
 
 
 def emitted(spec: DeviceSpec, m: int, n: int, k: int) -> str:
