@@ -22,8 +22,10 @@ QUEUE = 4
 CORE_LOCKS, LOCK_BYTES = 0x1F000, 0x10
 """Values of a core's locks."""
 TOKEN = 1 << 31
-BURST_256 = 2 << 30
-"""Bytes of one burst: codes 0, 1, 2 are 64, 128, 256 (mlir-aie, AIETargetModel.cpp)."""
+BURSTS = {"aie2": 2 << 30, "aie2p": 3 << 30}
+"""The longest burst of each generation, 256 and 512 bytes (mlir-aie, AIETargetModel)."""
+UPSIZING = 2 << 24
+"""AxCache: the network on the chip may join what it carries, as mlir-aie sets it (AIEXDialect.cpp)."""
 VALID = 1 << 25
 
 
@@ -64,7 +66,7 @@ def _operations(design: ArrayDesign) -> Iterator[tuple[object, tuple[int, ...]]]
         match command:
             case Task():
                 at = address_of(command.tile, DESCRIPTORS + DESCRIPTOR_BYTES * command.number)
-                words = descriptor_words(command.dimensions, sizes[command.tensor])
+                words = descriptor_words(command.dimensions, sizes[command.tensor], design.generation)
                 yield command, (BLOCK_WRITE, command.tile[1] << 8 | command.tile[0], at, 4 * (len(words) + 4), *words)
                 offset = command.offset * sizes[command.tensor]
                 yield command, (PATCH, 48, 0, 0, 0, 0, at + 4, 0, tensors[command.tensor], 0, offset, 0)
@@ -86,18 +88,18 @@ def runs(task: Task) -> int:
     return task.repeats * (task.dimensions[0].size if len(task.dimensions) == 4 else 1)
 
 
-def descriptor_words(dimensions: tuple[Dimension, ...], element_bytes: int) -> tuple[int, ...]:
+def descriptor_words(dimensions: tuple[Dimension, ...], element_bytes: int, generation: str) -> tuple[int, ...]:
     """The eight words of an edge's buffer descriptor for elements of this size. Word 1 is the address, which the runtime fills in."""
     own = dimensions[-3:]
     length = element_bytes
     for d in own:
         length *= d.size
     inner, middle, outer = ([*reversed(own)] + [Dimension(size=1, stride=0)] * 2)[:3]
-    words = [length // 4, 0, 0, 0, BURST_256, 0, 0, VALID]
+    words = [length // 4, 0, 0, 0, BURSTS[generation], UPSIZING, 0, VALID]
     if len(own) > 1:
         words[3] = (inner.size * element_bytes // 4) << 20 | (0 if inner.stride == 1 else _less_one(inner, element_bytes))
         words[4] |= middle.size << 20 | _less_one(middle, element_bytes)
-        words[5] = _less_one(outer, element_bytes)
+        words[5] |= _less_one(outer, element_bytes)
     if len(dimensions) == 4 and dimensions[0].stride and dimensions[0].size > 1:
         words[6] = (dimensions[0].size - 1) << 20 | _less_one(dimensions[0], element_bytes)
     return tuple(words)

@@ -122,20 +122,21 @@ def test_every_command_of_a_product_is_in_its_stream(generation: str) -> None:
     assert len(instruction_text(design).splitlines()) == len(instructions(design))
 
 
-def test_descriptors_count_words_and_strides_less_one() -> None:
+@pytest.mark.parametrize(("generation", "burst"), [("aie2", 2), ("aie2p", 3)])
+def test_descriptors_count_words_and_strides_less_one(generation: str, burst: int) -> None:
     dims = (Dimension(size=5, stride=256), Dimension(size=3, stride=128), Dimension(size=4, stride=32), Dimension(size=16, stride=1))
-    words = descriptor_words(dims, 2)
+    words = descriptor_words(dims, 2, generation)
     assert words[0] == 3 * 4 * 8
     assert words[3] == 8 << 20
-    assert words[4] == 0x80000000 | 4 << 20 | 15
-    assert words[5] == 63
+    assert words[4] == burst << 30 | 4 << 20 | 15
+    assert words[5] == 2 << 24 | 63
     assert words[6] == 4 << 20 | 127
     assert words[7] == 1 << 25
 
 
 def test_standing_still_is_the_queues_count_alone() -> None:
     dims = (Dimension(size=5, stride=0), *(Dimension(size=1, stride=0),) * 2, Dimension(size=16, stride=1))
-    assert descriptor_words(dims, 4)[6] == 0
+    assert descriptor_words(dims, 4, "aie2")[6] == 0
     task = Task(tile=(0, 0), direction="out", channel=0, number=0, tensor="x", offset=0, dimensions=dims)
     (_, _, queue) = operations(instructions(replace(small(), sequence=(task,))))
     assert queue[4] == 4 << 16
