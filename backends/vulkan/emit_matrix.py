@@ -31,6 +31,9 @@ _ELEMENTS: dict[DType, tuple[str, str]] = {
     I32: ("int", MATRICES),
     U32: ("uint", MATRICES),
 }
+TENSORS = "GL_NV_cooperative_matrix2"
+"""The extension of shaders whose matrices are those of workgroups, and of what reads them."""
+_SCOPES = {False: "gl_ScopeSubgroup", True: "gl_ScopeWorkgroup"}
 _EXTENSIONS = (MATRICES, "GL_KHR_memory_scope_semantics")
 _LAYOUT = {True: "gl_CooperativeMatrixLayoutRowMajor", False: "gl_CooperativeMatrixLayoutColumnMajor"}
 
@@ -38,6 +41,10 @@ _LAYOUT = {True: "gl_CooperativeMatrixLayoutRowMajor", False: "gl_CooperativeMat
 def matrix_extensions(dtype: DType) -> tuple[str, ...]:
     """What shaders with fragments of these elements require."""
     return (*_EXTENSIONS, _ELEMENTS[dtype][1])
+
+
+def matrix_element(dtype: DType) -> str:
+    return _ELEMENTS[dtype][0]
 
 
 def fragment_uses(block: Block) -> Mapping[str, str]:
@@ -60,7 +67,7 @@ def declare_fragments(frame: Frame, buffer: Buffer) -> None:
         count *= size
     name = frame.name("m", buffer.name)
     use = frame.fragments[buffer.name]
-    frame.line(f"coopmat<{element}, gl_ScopeSubgroup, {sizes[-2]}, {sizes[-1]}, gl_MatrixUse{use}> {name}[{count}];")
+    frame.line(f"coopmat<{element}, {_SCOPES[frame.grouped]}, {sizes[-2]}, {sizes[-1]}, gl_MatrixUse{use}> {name}[{count}];")
     strides = [1] * (len(sizes) - 2)
     for axis in range(len(strides) - 2, -1, -1):
         strides[axis] = strides[axis + 1] * sizes[axis + 1]
@@ -85,6 +92,8 @@ def _fragment(frame: Frame, tensor: str, at: tuple[Expr, ...]) -> str:
 def emit_fragment_load(frame: Frame, copy: Copy) -> None:
     """A fragment from shared or global memory."""
     source = frame.places[copy.source.tensor]
+    if frame.grouped and _load_tensor(frame, copy, source):
+        return
     width = MAX_BYTES // source.dtype.storage_bytes if source.words else 1
     layout = matrix_layout(copy, source.strides, width)
     if layout is None or source.kind not in ("shared", "pointer"):
@@ -93,6 +102,22 @@ def emit_fragment_load(frame: Frame, copy: Copy) -> None:
     target = _fragment(frame, copy.target.tensor, copy.target.index)
     memory, first = _memory(frame, source, start, width)
     frame.line(f"coopMatLoad({target}, {memory}, {first}, {stride // width}u, {_LAYOUT[by_row]});")
+
+
+def _load_tensor(frame: Frame, copy: Copy, source: Place) -> bool:
+    """A workgroup's matrix, where its rows lie in memory in whole 16 bytes: the driver reads it by a layout."""
+    layout = matrix_layout(copy, source.strides, MAX_BYTES // source.dtype.storage_bytes)
+    if layout is None or not layout[2] or source.kind != "pointer" or not source.aligned:
+        return False
+    start, stride, _ = layout
+    rows, columns = (range_of(axis.extent, frame.ranges).high for axis in copy.axes[-2:])
+    frame.extensions.update((TENSORS, INT64))
+    frame.aligned_pointers.add(source.dtype)
+    where = emit_value(frame, mul(start, index(source.dtype.storage_bytes)))
+    memory = f"Aligned_{source.dtype}(uint64_t({source.name}) + uint64_t(int64_t({where.text}))).v"
+    lies = f"setTensorLayoutStrideNV(setTensorLayoutDimensionNV(createTensorLayoutNV(2), {rows}u, {columns}u), {stride}u, 1u)"
+    frame.line(f"coopMatLoadTensorNV({_fragment(frame, copy.target.tensor, copy.target.index)}, {memory}, 0u, {lies});")
+    return True
 
 
 def _memory(frame: Frame, place: Place, start: Expr, width: int = 1) -> tuple[str, str]:
@@ -124,21 +149,21 @@ def emit_whole_use(frame: Frame, loop: For) -> bool:
     if kept and isinstance(use.value, Const):
         name = _fragment(frame, use.tensor, use.index)
         element, _ = _ELEMENTS[frame.places[use.tensor].dtype]
-        frame.line(f"{name} = {_kind(use, element)}({element}({emit_as(frame, use.value)}));")
+        frame.line(f"{name} = {_kind(frame, use, element)}({element}({emit_as(frame, use.value)}));")
     elif kept:
         _compute(frame, use, _fragment(frame, use.tensor, use.index))
     elif isinstance(use.value, Load):
         _store(frame, use, _fragment(frame, use.value.tensor, use.value.index), frame.places[use.value.tensor].dtype)
     else:
         made, dtype = frame.fresh("made"), frame.places[use.matrices[0].tensor].dtype
-        frame.line(f"{_kind(use, _ELEMENTS[dtype][0])} {made};")
+        frame.line(f"{_kind(frame, use, _ELEMENTS[dtype][0])} {made};")
         _compute(frame, use, made)
         _store(frame, use, made, dtype)
     return True
 
 
-def _kind(use: WholeUse, element: str) -> str:
-    return f"coopmat<{element}, gl_ScopeSubgroup, {use.extents[0]}, {use.extents[1]}, gl_MatrixUseAccumulator>"
+def _kind(frame: Frame, use: WholeUse, element: str) -> str:
+    return f"coopmat<{element}, {_SCOPES[frame.grouped]}, {use.extents[0]}, {use.extents[1]}, gl_MatrixUseAccumulator>"
 
 
 def _compute(frame: Frame, use: WholeUse, target: str) -> None:
@@ -153,7 +178,7 @@ def _compute(frame: Frame, use: WholeUse, target: str) -> None:
             raise RuntimeError(f"{vector.tensor} is no vector of f32 in shared memory")
         memory, first = _memory(frame, place, to_expression(polynomial.without([moving])))
         names[vector] = frame.fresh("vector")
-        frame.line(f"{_kind(use, 'float')} {names[vector]};")
+        frame.line(f"{_kind(frame, use, 'float')} {names[vector]};")
         frame.line(f"coopMatLoad({names[vector]}, {memory}, {first}, 0u, {_LAYOUT[moving == use.columns]});")
     for matrix in use.matrices:
         names[matrix] = _fragment(frame, matrix.tensor, matrix.index)
@@ -177,6 +202,6 @@ def _store(frame: Frame, use: WholeUse, value: str, dtype: DType) -> None:
     if place.dtype != dtype:
         element, extension = _ELEMENTS[place.dtype]
         frame.extensions.add(extension)
-        value = f"{_kind(use, element)}({value})"
+        value = f"{_kind(frame, use, element)}({value})"
     memory, first = _memory(frame, place, start)
     frame.line(f"coopMatStore({value}, {memory}, {first}, {stride}u, {_LAYOUT[by_row]});")
