@@ -15,7 +15,7 @@ from tridsl.ir.loop import Copy
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import walk
 from tridsl.schedule.automatic import automatic
-from tridsl.schedule.steps import Pack, Split, Step, StoreIn, Vector
+from tridsl.schedule.steps import At, Pack, Split, Step, StoreIn, Unroll, Vector
 from tridsl.structs import replace
 
 STENCIL = """op f(x: f32[M, N]) -> y: f32[M - 2, N - 2] {
@@ -88,7 +88,7 @@ def test_registers_transpose_what_lies_across() -> None:
     text = TRANSPOSE.format(T="i32")
     steps = untuned(text, M=1000, N=300)
     assert Pack(stage="x", at="i.o", reader="y") in steps
-    assert {s.axis: s.factor for s in steps if isinstance(s, Split)} == {"j": 16, "i": 256}
+    assert {s.axis: s.factor for s in steps if isinstance(s, Split)} == {"j": 16, "i": 256}  # even parts of 1000
     sizes = {"M": 37, "N": 19}
     kernel = scheduled(op_of(text), untuned(text, **sizes), sizes, lowered=True)
     assert any(isinstance(n, Copy) and n.transposed for p in kernel.phases for n in walk(p))
@@ -147,3 +147,34 @@ def test_rows_of_a_column_major_matrix_are_turned_a_strip_at_a_time() -> None:
     turned = replace(op, params=(replace(x, strides=(index(1), index(512))), *rest))
     steps = automatic(turned, CPU, {"M": 512, "N": 512})
     assert [s for s in steps if isinstance(s, StoreIn | Pack)] == [StoreIn(stage="x", space="reg"), Pack(stage="x", at="d1.o", reader="x.reg")]
+
+
+WINDOW = """op f(x: {T}[C, M, N], z: {T}[C, M - 2, N - 1]) -> y: {T}[C, M - 2, N - 1] {{
+  y[c, i, j] = sum[a in 0..3, b in 0..2{acc}](x[c, i + a, j + b]) * 2 + z[c, i, j]
+}}
+"""
+
+
+def test_a_window_s_sums_become_results_in_registers() -> None:
+    steps = untuned(WINDOW.format(T="f32", acc=""), C=2, M=100, N=200)
+    assert At(stage="y.sum", consumer="y", axis="j.o") in steps and Unroll(stage="y", axis="i.i") in steps
+    for sizes in ({"C": 2, "M": 9, "N": 40}, {"C": 1, "M": 12, "N": 70}, {"C": 3, "M": 3, "N": 5}):
+        op = op_of(WINDOW.format(T="i32", acc="; acc=i32"))
+        check_same(op, automatic(op, CPU, sizes), sizes)
+
+
+def test_lanes_two_elements_apart() -> None:
+    """Pooling lies along the axis that memory is contiguous in, although each lane skips an element."""
+    text = "op f(x: f32[C, 2*H, 2*W]) -> y: f32[C, H, W] { y[c, i, j] = max[a in 0..2, b in 0..2](x[c, 2*i + a, 2*j + b]) }"
+    steps = untuned(text, C=64, H=56, W=56)
+    assert any(isinstance(s, Vector) and s.axis == "j.i" for s in steps)
+    x = np.random.default_rng(0).standard_normal((3, 14, 46)).astype(np.float32)
+    np.testing.assert_array_equal(tridsl.compile(text).f(x), x.reshape(3, 7, 2, 23, 2).max((2, 4)))
+
+
+def test_panels_of_maps_are_filled_where_there_is_something() -> None:
+    """Nobody adds up what lies beyond the tail of a block that is only turned."""
+    sizes = {"M": 100, "N": 50}
+    op = op_of(TRANSPOSE.format(T="f32"))
+    kernel = scheduled(op, automatic(op, CPU, sizes), sizes)
+    assert [n.pad for p in kernel.phases for n in walk(p) if isinstance(n, Copy)] == [None]

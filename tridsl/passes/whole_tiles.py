@@ -51,7 +51,7 @@ def _tail(inner: For, loop: For) -> Binary | None:
     if inner.kind != "unroll" or not isinstance(extent, Binary) or extent.op != "min" or loop.var not in variables(extent):
         return None
     bound = {n.var for s in loop.body for n in walk(s) if isinstance(n, For)}
-    reduces = any(isinstance(n, For) and n.reduce and n.kind == "serial" and any(m is inner for m in walk(n)) for s in loop.body for n in walk(s))
+    reduces = any(isinstance(n, For) and n.reduce and n.kind in ("serial", "unroll") and any(m is inner for m in walk(n)) for s in loop.body for n in walk(s))
     return extent if reduces and not bound & variables(extent) and _sides(extent) is not None else None
 
 

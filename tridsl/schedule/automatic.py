@@ -32,7 +32,7 @@ from tridsl.schedule.lying import in_memory_order
 from tridsl.schedule.maps import map_steps
 from tridsl.schedule.packed_sums import packed_sum_steps, packed_sums
 from tridsl.schedule.packed_sums_gpu import packed_sums_gpu
-from tridsl.schedule.reductions import reduce_steps, tile_axis, worth_a_panel
+from tridsl.schedule.reductions import Tile, reduce_steps, register_tile, tile_axis, tile_steps, worth_a_panel
 from tridsl.schedule.roles import is_contraction, roles_of
 from tridsl.schedule.scanning import scan_steps
 from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Slide, Split, Step, StoreIn, Vector
@@ -123,8 +123,9 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     tile, large = partial(rows_of, spec=spec, sizes=sizes), partial(packs, spec=spec, sizes=sizes)
     ring = partial(_slid, graph, inlined, spec, sizes, decide)
     where = placements(
-        graph, inlined, sizes, decide, rows_of=tile, alone=lambda stage: stage.name in bytewise or large(stage) or windowed(stage), ring=ring
-    )
+        graph, inlined, sizes, decide, rows_of=tile, alone=lambda stage: stage.name in bytewise or large(stage) or windowed(stage), ring=ring,
+        tile_of=partial(_tile_of, spec=spec, sizes=sizes, decide=decide),
+    )  # fmt: skip
     swept = shared_sweeps(graph, inlined, decide, eligible=lambda stage: stage.name not in bytewise and _sweeps(stage, spec=spec, sizes=sizes))
     guests = {step.stage for step in swept}
     steps += [*(Inline(stage=name) for name in inlined), *swept, *(step for step in where.steps if step.stage not in guests)]
@@ -178,9 +179,11 @@ def _shape(
     if isinstance(stage, Map) and where.inside.get(name, Inside()).fixed == len(stage.axes) > 0:
         return []  # a single value where it is used
     if isinstance(stage, Map):
-        return map_steps(stage, where.shared.get(name, 0), sizes, decide, threads=threads, strip=where.strips.get(name), moved=moved)
+        return map_steps(stage, where.shared.get(name, 0), sizes, decide, threads=threads, strip=where.strips.get(name), moved=moved, tile=where.tiles.get(name))
     if isinstance(stage, Compact):
         return [Vector(stage=name, axis=stage.along.name)]
+    if isinstance(stage, Reduce) and name in where.tiles:
+        return tile_steps(stage, where.tiles[name], spec, sizes, decide)
     window = window_of(stage) if isinstance(stage, Reduce) and not moved else None
     if isinstance(stage, Reduce) and window is not None:
         return window_steps(stage, window, spec, sizes, decide, threads=threads)
@@ -212,6 +215,11 @@ def rows_of(stage: Stage, *, spec: DeviceSpec, sizes: Mapping[str, int]) -> str 
     if roles is not None:
         return None if roles.strided else roles.tile
     return tile_axis(stage, spec, sizes)
+
+
+def _tile_of(stage: Reduce, *, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> Tile | None:
+    """The register tile of a reduction that is no contraction (whose own rules choose what is packed)."""
+    return register_tile(stage, spec, sizes, decide) if _free(stage) and not is_contraction(stage) else None
 
 
 def _sweeps(stage: Stage, *, spec: DeviceSpec, sizes: Mapping[str, int]) -> bool:

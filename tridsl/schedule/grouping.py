@@ -10,8 +10,9 @@ from tridsl.ir.op import Compact, Map, Reduce, Stage
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.analyse import Graph, Read, axes_of, covers, extent_of, is_cheap, over_of, points, pointwise
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.reductions import Tile
 from tridsl.schedule.roles import is_contraction
-from tridsl.schedule.steps import At, Beside, Split, Step
+from tridsl.schedule.steps import At, Beside, Order, Split, Step
 from tridsl.structs import dataclass, replace
 
 INLINED_READS = 9
@@ -76,12 +77,14 @@ def _stencil(reads: list[Read]) -> bool:
 class Placed:
     """`steps`: `at`s, and the splits that they need. `shared`: per result the number of leading axes whose loops the stages before
     it share, point by point. `strips`: the axis of a result of which they make some rows ahead. `inside`: for each stage that is
-    computed inside another's loops, what of its leading axes is made at a time."""
+    computed inside another's loops, what of its leading axes is made at a time. `tiles`: of each result that is
+    made from a register tile of what it reads, and of the stage that it reads."""
 
     steps: tuple[Step, ...]
     shared: Mapping[str, int]
     strips: Mapping[str, str]
     inside: Mapping[str, Inside]
+    tiles: Mapping[str, Tile]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,20 +103,23 @@ class Inside:
 
 Ring = Callable[[str, str, list[str]], Sequence[Step]]
 """(result, its outermost axis, the stages that it reads at neighbouring points of it) -> steps, none where they cannot slide."""
+TileOf = Callable[[Reduce], Tile | None]
+"""The register tile of a reduction that reads what lies in memory, if it has one."""
 Rows = Callable[[Stage], str | None]
 """The axis of a reduction whose points a register tile of it takes together, if it has one."""
 
 
 def placements(
     graph: Graph, inlined: list[str], sizes: Mapping[str, int], decide: Decider, *, rows_of: Rows, alone: Callable[[Stage], bool],
-    ring: Ring | None = None,
+    ring: Ring | None = None, tile_of: TileOf | None = None,
 ) -> Placed:  # fmt: skip
     """Where stages are computed. Those that `alone` is true of are finished before what reads them begins. `ring`: on a device that
-    runs loops in order, the steps that make rows of a strip one by one instead."""
+    runs loops in order, the steps that make rows of a strip one by one instead; `tile_of`: on one with registers of its own for a tile."""
     steps: list[Step] = []
     shared: dict[str, int] = {}
     strips: dict[str, str] = {}
     inside: dict[str, Inside] = {}
+    tiles: dict[str, Tile] = {}
     live = [n for n in graph.stages if n not in inlined]
     apart = {n for n in live if alone(graph.stages[n])}
     for root in reversed(live):
@@ -126,7 +132,12 @@ def placements(
         axes = [a.name for a in axes_of(graph.stages[root])]
         tiled = _tiled_axis(graph, group, depth, rows_of)
         ahead: list[Step] = []
-        if tiled is not None:
+        tile = _shared_tile(graph, root, group, inlined, tile_of, decide)
+        if tile is not None:
+            names = dict(zip((a.name for a in axes_of(graph.stages[group[0]])), axes))
+            tiles |= {group[0]: tile, root: replace(tile, tall=names[tile.tall], wide=names[tile.wide])}
+            steps += _by_tiles(root, group[0], axes, tiles[root])
+        elif tiled is not None:
             rows = _even_strip(extent_of(axes_of(graph.stages[root])[tiled], sizes))
             ahead = _strip(root, axes[tiled], group, rows, decide)
             inside |= {s.stage: Inside(fixed=tiled, rows=f.factor) for f in ahead[:1] if isinstance(f, Split) for s in ahead[1:]}
@@ -135,13 +146,45 @@ def placements(
         if ahead:
             steps += ahead
             strips[root] = axes[tiled or 0]
-        elif group and depth:
+        elif group and depth and tile is None:
             shared[root] = depth
             inside |= dict.fromkeys(group, Inside(fixed=depth))
             for name in reversed(group):
                 steps.append(At(stage=name, consumer=root, axis=axes[depth - 1]))
             steps += _joined(graph, group, decide)
-    return Placed(steps=tuple(steps), shared=shared, strips=strips, inside=inside)
+    return Placed(steps=tuple(steps), shared=shared, strips=strips, inside=inside, tiles=tiles)
+
+
+def _shared_tile(
+    graph: Graph, root: str, group: list[str], inlined: list[str], tile_of: TileOf | None, decide: Decider
+) -> Tile | None:
+    """The register tile of a window's sums where the result is made of each sum at its own point and of nothing else that is kept."""
+    stage = graph.stages[group[0]] if len(group) == 1 else None
+    if tile_of is None or not isinstance(stage, Reduce):
+        return None
+    mine = axes_of(graph.stages[root])
+    reads = [r for r in graph.readers(stage.name) if r.reader == root]
+    point = tuple(Var(name=a.name) for a in mine)
+    alike = [(a.lo, a.hi) for a in mine] == [(a.lo, a.hi) for a in stage.axes]
+    if not alike or len(reads) != len(graph.readers(stage.name)) or any(r.load.index != point or r.load.boundary for r in reads):
+        return None
+    tile = tile_of(stage)
+    places = [a.name for a in stage.axes]
+    if tile is None or not places.index(tile.tall) < places.index(tile.wide):
+        return None
+    if not decide(f"{root}.tiles", True, (False,), "whether each register tile becomes results while it is in registers"):
+        return None
+    return tile
+
+
+def _by_tiles(root: str, stage: str, axes: list[str], tile: Tile) -> list[Step]:
+    cut = {tile.tall: tile.rows, tile.wide: tile.width}
+    outer = [f"{a}.o" if a in cut else a for a in axes]
+    return [
+        *(Split(stage=root, axis=axis, factor=factor) for axis, factor in cut.items()),
+        Order(stage=root, axes=(*outer, *(f"{axis}.i" for axis in cut))),
+        At(stage=stage, consumer=root, axis=outer[-1]),
+    ]
 
 
 def packed_together(graph: Graph, decide: Decider) -> list[Beside]:

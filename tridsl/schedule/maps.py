@@ -10,7 +10,8 @@ from tridsl.ir.walk import children, walk
 from tridsl.schedule.analyse import extent_of, unit_stride_axis
 from tridsl.schedule.copied import accesses, panels
 from tridsl.schedule.decisions import Decider
-from tridsl.schedule.steps import Fuse, Order, Parallel, Split, Step, Vector
+from tridsl.schedule.reductions import Tile
+from tridsl.schedule.steps import Fuse, Order, Parallel, Split, Step, Unroll, Vector
 
 BLOCK, BLOCKS = 32, (16, 32, 64, 128, 256, 512)
 """Side of a block of a transpose without panels: 32 rows of a 128-byte stretch each, read and written, are 8 KiB of f32."""
@@ -22,12 +23,19 @@ SHORTEST = 8
 
 
 def map_steps(
-    stage: Map, shared: int, sizes: Mapping[str, int], decide: Decider, *, threads: bool, strip: str | None, moved: bool
+    stage: Map, shared: int, sizes: Mapping[str, int], decide: Decider, *, threads: bool, strip: str | None, moved: bool,
+    tile: Tile | None = None,
 ) -> list[Step]:
+    """Steps for one map. `shared`: leading axes whose loops stages before it share; `strip`: the axis that is cut for them; `moved`: it
+    is computed inside another stage's loops; `tile`: that of the sums that it is made of."""
     name, axes = stage.name, [a.name for a in stage.axes]
     if not axes:
         return []
     steps: list[Step] = []
+    if tile is not None:
+        outer = f"{axes[0]}.o" if axes[0] in (tile.tall, tile.wide) else axes[0]
+        steps += [Parallel(stage=name, axis=outer)] if threads else []
+        return [*steps, Unroll(stage=name, axis=f"{tile.tall}.i"), Vector(stage=name, axis=f"{tile.wide}.i")]
     if strip is not None:
         if threads:
             steps.append(Parallel(stage=name, axis=f"{strip}.o" if strip == axes[0] else axes[0]))
@@ -81,7 +89,10 @@ def _blocks(
     across = [n for n in accesses(stage) if n.boundary is None and unit_stride_axis(n) == crossing and Var(name=last) in n.index]
     long = all(extents[a] is None or (extents[a] or 0) >= SHORTEST for a in (crossing, last))
     turned = decide(f"{name}.transposed", long, (True, False), "whether registers transpose the blocks")
-    height, width = (max(1, LINE_BYTES // max(n.dtype.storage_bytes for n in across)), STRETCH) if turned and across else (BLOCK, BLOCK)
+    height, width = BLOCK, BLOCK
+    if turned and across:
+        height = max(1, LINE_BYTES // max(n.dtype.storage_bytes for n in across))
+        width = _even(extents[last], height)
     height = decide(f"{name}.block_rows", height, BLOCKS, "rows of a block of a transpose")
     width = decide(f"{name}.block_columns", width, BLOCKS, "columns of a block of a transpose")
     steps: list[Step] = [Split(stage=name, axis=a, factor=n) for a, n in ((crossing, height), (last, width))]
@@ -91,6 +102,14 @@ def _blocks(
         steps.append(Parallel(stage=name, axis=outer[0]))
     steps.append(Vector(stage=name, axis=f"{last}.i"))
     return [*steps, *(panels(stage, across, outer[-1]) if turned else ())]
+
+
+def _even(extent: int | None, step: int) -> int:
+    """A multiple of `step` up to `STRETCH` that cuts the extent into even parts: of 300 elements 160, not 256 and 44."""
+    if not extent:
+        return STRETCH
+    parts = -(-extent // STRETCH)
+    return -(-extent // (parts * step)) * step
 
 
 def _strided(stage: Map) -> bool:

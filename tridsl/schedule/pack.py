@@ -9,7 +9,22 @@ from tridsl.diagnostics import Span, error
 from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import interval
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Node, Var, binary, index
-from tridsl.ir.loop import Alloc, Barrier, Block, Buffer, Copy, CopyAxis, For, If, Kernel, Ref, Space, Stmt
+from tridsl.ir.loop import (
+    Accumulate,
+    Alloc,
+    Barrier,
+    Block,
+    Buffer,
+    Copy,
+    CopyAxis,
+    For,
+    If,
+    Kernel,
+    Mma,
+    Ref,
+    Space,
+    Stmt,
+)
 from tridsl.ir.op import Tensor
 from tridsl.ir.packings import is_packed
 from tridsl.ir.walk import map_children, substitute, variables, walk
@@ -40,7 +55,7 @@ def pack(kernel: Kernel, step: Pack, spec: DeviceSpec) -> Kernel:
                for k.i: for i.i: … A.pack[k.i, i.i] …
 
     The panel has one axis per loop inside `at` that the access mentions, in nesting order, so it is read front to back.
-    Tails are filled with zeros up to the loops' bounds. E0401/E0402: no such tensor or loop. E0412: the accesses inside
+    Tails are filled with zeros up to the loops' bounds where sums are made of the panel. E0401/E0402: no such tensor or loop. E0412: the accesses inside
     differ, or a loop inside has no constant bound, so there is no one panel; or the tensor of a stage is written in the loop.
     `place=0`: the first of several places at which the tensor is read there (both factors of A times A transposed).
 
@@ -101,6 +116,7 @@ def stage_copy(
     renamed = {
         loop.var: Var(name=prefix + (a if axes.count(a) == 1 else loop.var.replace(":", "."))) for loop, a in zip(used, axes)
     }
+    combines = any(isinstance(n, Accumulate | Mma) for n in walk(target))  # a tile may combine what lies beyond the tails, too
     copy = Copy(
         axes=tuple(
             CopyAxis(var=renamed[loop.var].name, extent=substitute(loop.extent, renamed), bound=bound)
@@ -108,7 +124,7 @@ def stage_copy(
         ),
         target=Ref(tensor=name, index=tuple(renamed[loop.var] for loop in used)),
         source=substitute(load, renamed),
-        pad=Const(value=_nothing(dtype), dtype=dtype),
+        pad=Const(value=_nothing(dtype), dtype=dtype) if combines else None,
         cooperative=cooperative,
         buffers=buffers,
         span=span,

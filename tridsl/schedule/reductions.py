@@ -74,6 +74,42 @@ def tile_axis(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int]) -> str 
     return _tile_axis(stage, axes, best) if best in axes else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """A register tile: `rows` points of the axis `tall`, `width` of the axis `wide`, along which its lanes lie."""
+
+    tall: str
+    wide: str
+    rows: int
+    width: int
+
+
+def register_tile(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> Tile | None:
+    """That of the stage where it is computed from what lies in memory as it is."""
+    extents = {a.name: extent_of(a, sizes) for a in (*stage.axes, *stage.over)}
+    axes = [a.name for a in stage.axes]
+    wide = min(_candidates(stage, spec, extents, axes, packable=False), key=lambda c: c.cost).axis
+    tall = _tile_axis(stage, axes, wide) if wide in axes else None
+    if tall is None:
+        return None
+    lanes, extent = spec.lanes(stage.reducer.dtypes[0]), extents[wide]
+    if extent is not None and extent < lanes:
+        return None
+    rows, columns, _ = _tile_shape(stage, wide, tall, spec, extents, decide)
+    columns = columns if extent is None else min(columns, extent // lanes)  # each row of the tile is whole registers
+    return Tile(tall=tall, wide=wide, rows=rows, width=columns * lanes)
+
+
+def tile_steps(stage: Reduce, tile: Tile, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> list[Step]:
+    """Steps for a reduction of which one register tile is made at a time."""
+    extents = {a.name: extent_of(a, sizes) for a in (*stage.axes, *stage.over)}
+    window = _tile_shape(stage, tile.wide, tile.tall, spec, extents, decide)[2]
+    outer = [a.name for a in stage.axes if a.name not in (tile.tall, tile.wide)]
+    steps: list[Step] = [Order(stage=stage.name, axes=(*outer, *(a.name for a in stage.over), tile.tall, tile.wide))]
+    steps += [Unroll(stage=stage.name, axis=a) for a in (*window, tile.tall)]
+    return [*steps, Vector(stage=stage.name, axis=tile.wide)]
+
+
 def worth_a_panel(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int]) -> bool:
     """Whether the stage is much cheaper in a phase of its own, where it may copy what it would not read in lanes otherwise."""
     extents = {a.name: extent_of(a, sizes) for a in (*stage.axes, *stage.over)}
@@ -180,16 +216,7 @@ def _register_tile(
 ) -> list[Step]:  # fmt: skip
     name, axis, over = stage.name, lanes.axis, [a.name for a in stage.over]
     width = spec.lanes(stage.reducer.dtypes[0])
-    extent = extents[axis]
-    columns = 1 if extent is not None and extent <= width else 2
-    columns = decide(f"{name}.vectors", columns, (1, 2, 4), "vectors in a row of the register tile")
-    registers = max(1, ((spec.vector_registers or 16) - FREE_REGISTERS) // len(stage.reducer.dtypes))
-    window = _window(over, extents)
-    written = prod(max(1, extents[a] or 1) for a in window)
-    most = min(TALLEST_TILE, max(1, registers // columns), max(1, UNROLLED // (columns * written)))
-    rows = _even(most, extents.get(tile or ""))
-    if tile is not None:
-        rows = decide(f"{name}.rows", rows, (1, 2, 4, 6, 8, 12), "rows of the register tile")
+    rows, columns, window = _tile_shape(stage, axis, tile, spec, extents, decide)
     steps: list[Step] = [Split(stage=name, axis=axis, factor=columns * width)]
     if tile is not None:
         steps.append(Split(stage=name, axis=tile, factor=rows))
@@ -209,6 +236,23 @@ def _register_tile(
     steps += [Unroll(stage=name, axis=a) for a in (*window, *inner[:-1])]
     steps.append(Vector(stage=name, axis=inner[-1]))
     return [*steps, *panels(stage, lanes.packed, f"{over[-1]}.o")]
+
+
+def _tile_shape(
+    stage: Reduce, axis: str, tile: str | None, spec: DeviceSpec, extents: Mapping[str, int | None], decide: Decider
+) -> tuple[int, int, list[str]]:
+    """Rows and vectors of the register tile, and the reduced axes whose loops are written out."""
+    name, width, extent = stage.name, spec.lanes(stage.reducer.dtypes[0]), extents[axis]
+    columns = 1 if extent is not None and extent <= width else 2
+    columns = decide(f"{name}.vectors", columns, (1, 2, 4), "vectors in a row of the register tile")
+    registers = max(1, ((spec.vector_registers or 16) - FREE_REGISTERS) // len(stage.reducer.dtypes))
+    window = _window([a.name for a in stage.over], extents)
+    written = prod(max(1, extents[a] or 1) for a in window)
+    most = min(TALLEST_TILE, max(1, registers // columns), max(1, UNROLLED // (columns * written)))
+    rows = _even(most, extents.get(tile or ""))
+    if tile is not None:
+        rows = decide(f"{name}.rows", rows, (1, 2, 4, 6, 8, 12), "rows of the register tile")
+    return rows, columns, window
 
 
 def _window(over: list[str], extents: Mapping[str, int | None]) -> list[str]:
