@@ -176,6 +176,8 @@ LEGAL = [
     (BOTH, "pos.beside(y, i)\n y.vector(i).store(stream)"),
     (BOTH, "y.store(stream)\n pos.store(stream)"),
     (SCANS, "y.vector(r)\n before.parallel(r).vector(n)\n v.parallel(r)"),
+    (SCANS, "down.split(n, 16).order(r, n.i).vector(n.i.init).vector(n.i)"),
+    (SCANS, "y.split(r, 2).order(n, r.i)\n v.split(r, 4).order(n, r.i).vector(r.i)\n before.split(r, 8).order(n, r.i).unroll(r.i)"),
     (NARROW, "g.slide(y, i).store(l1, type=i16).vector(j)\n y.vector(j)"),
     (NARROW, "y.split(i, 2)\n g.at(y, i.o).store(l2, type=i32)"),
 ]
@@ -247,6 +249,8 @@ ILLEGAL = [
     (MATMUL, "C.fuse(i, k)", "E0406"),
     (MATMUL, "C.order(i, i)", "E0406"),
     (MATMUL, "C.split(k, 4)\n A.pack(at=k.o)\n C.order(k.i, i)", "E0406"),
+    (SCANS, "down.order(r, n)", "E0406"),
+    (SCANS, "down.split(n, 16).order(r, n.o)", "E0406"),
     (MATMUL, "C.split(k, 4).order(k.i, k.o)", "E0407"),
     (MATMUL, "C.split(k, 4).fuse(k.o, k.i)", "E0407"),
     (MATMUL, "C.parallel(k)", "E0408"),

@@ -15,7 +15,7 @@ from tridsl.ir.loop import Copy
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import walk
 from tridsl.schedule.automatic import automatic
-from tridsl.schedule.steps import At, Pack, Split, Step, StoreIn, Unroll, Vector
+from tridsl.schedule.steps import At, Order, Pack, Split, Step, StoreIn, Unroll, Vector
 from tridsl.structs import replace
 
 STENCIL = """op f(x: f32[M, N]) -> y: f32[M - 2, N - 2] {
@@ -50,11 +50,21 @@ def test_only_unbroken_lines_go_around_the_caches(columns: int, streamed: bool) 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_scans_run_side_by_side_in_several_registers(spec: DeviceSpec) -> None:
-    steps = untuned(COLUMNS, spec, M=40, N=1000)
+    steps = untuned(COLUMNS, spec, M=20, N=1000)
     width = next(s.factor for s in steps if isinstance(s, Split) and s.axis == "j")
     assert Vector(stage="y", axis="j.i") in steps and width * 32 == (spec.vector_bits or 0) * (spec.vector_registers or 0) // 2
     for sizes in ({"M": 5, "N": 1}, {"M": 3, "N": 300}, {"M": 0, "N": 7}, {"M": 1, "N": 257}):
         check_same(op_of(COLUMNS), untuned(COLUMNS, spec, **sizes), sizes, spec)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_large_scans_run_along_whole_rows(spec: DeviceSpec) -> None:
+    steps = untuned(COLUMNS, spec, M=1000, N=1000)
+    assert Order(stage="y", axes=("i", "j.i")) in steps
+    for sizes in ({"M": 3, "N": 1100}, {"M": 1, "N": 9}, {"M": 0, "N": 4}):
+        op = op_of(COLUMNS)
+        check_same(op, steps, sizes, spec)
+        check_same(op, (*steps, StoreIn(stage="y", space="stream")), sizes, spec)
 
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])

@@ -197,7 +197,7 @@ def _shape(
     axes = axes_of(stage)
     if isinstance(stage, Reduce | Scan):  # states over fewer axes are combined outside the loops of the others
         axes = tuple(a for a in axes if all(a.name in t.axes for t in stage.targets))
-    steps: list[Step] = [*scan_steps(stage, spec, decide)] if isinstance(stage, Scan) else []
+    steps: list[Step] = [*scan_steps(stage, spec, sizes, decide)] if isinstance(stage, Scan) else []
     cut = any(isinstance(s, Split) and axes and s.axis == axes[0].name for s in steps)
     return [*steps, Parallel(stage=name, axis=f"{axes[0].name}.o" if cut else axes[0].name)] if threads and axes else steps
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
-from tridsl.ir.loop import For, Kernel
+from tridsl.ir.loop import Block, For, Kernel
 from tridsl.ir.walk import variables
+from tridsl.schedule.apart import apart
 from tridsl.schedule.nest import axis_of, find_loop, replace_loop
 from tridsl.schedule.steps import Order
 from tridsl.structs import replace
@@ -21,6 +22,9 @@ def order(kernel: Kernel, step: Order, spec: DeviceSpec) -> Kernel:
     parallel loop would stand inside lanes (E0405), and carried loops keep their order among themselves (E0408). Reductions are
     commutative, so any order gives the same set of additions; the order of floating additions may change, as the language
     allows unless `order=seq`.
+
+    Storage for running values, which a scan makes between two loops, is in nobody's way: it gets a place for each iteration of the
+    outer loop where that has a bound, and `j.init` is the loop that starts them (`schedule.apart`).
     """
     wanted = [find_loop(kernel, step.stage, axis, step.span) for axis in step.axes]
     if len({loop.var for loop in wanted}) != len(wanted):
@@ -31,6 +35,9 @@ def order(kernel: Kernel, step: Order, spec: DeviceSpec) -> Kernel:
     while missing:
         body = chain[-1].body
         if len(body) != 1 or not isinstance(body[0], For):
+            parted = apart(top) if chain == [top] else None
+            if parted is not None:
+                return order(_with_block(kernel, top, parted), step, spec)
             inner = ", ".join(axis_of(v) for v in sorted(missing))
             raise error(
                 "E0406",
@@ -57,6 +64,10 @@ def order(kernel: Kernel, step: Order, spec: DeviceSpec) -> Kernel:
         body = (replace(loop, body=body),)
     result = body[0]
     return replace_loop(kernel, top.var, lambda _: result)
+
+
+def _with_block(kernel: Kernel, loop: For, block: Block) -> Kernel:
+    return replace_loop(kernel, loop.var, lambda _: block)
 
 
 def _contains(loop: For, variable: str) -> bool:
