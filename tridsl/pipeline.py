@@ -19,6 +19,7 @@ from tridsl.passes.boundaries import boundaries
 from tridsl.passes.decode_packings import decode_packings
 from tridsl.passes.expand_copies import expand_copies
 from tridsl.passes.form_mma import form_mma
+from tridsl.passes.hoist_rows import hoist_rows
 from tridsl.passes.narrow_integers import narrow_integers
 from tridsl.passes.pad_tiles import pad_tiles
 from tridsl.passes.partition_loops import partition_loops
@@ -67,6 +68,7 @@ LOWER: Stages = (
     ("whole_tiles", lambda kernel, build: whole_tiles(kernel)),  # the tails that pad_tiles could not fill
     ("expand_copies", lambda kernel, build: expand_copies(kernel, build.spec)),
     ("decode_packings", lambda kernel, build: decode_packings(kernel)),  # panels are filled by plain stores now
+    ("hoist_rows", lambda kernel, build: hoist_rows(kernel, build.spec)),  # the rows have vector loops, too
     ("narrow_integers", lambda kernel, build: narrow_integers(kernel, build.spec)),  # before the lanes are counted
     ("strip_vectors", lambda kernel, build: strip_vectors(kernel, build.spec)),  # copies have vector loops too
     ("partition", lambda kernel, build: partition_loops(simplify(kernel))),  # the strips are the loops worth splitting
