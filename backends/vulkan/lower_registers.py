@@ -7,14 +7,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 from tridsl.backends.vulkan.contiguous import offset_of, row_major
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.affine import Interval, Polynomial, interval, normal_form, to_expression
-from tridsl.ir.expr import Const, Expr, Load, add, index
-from tridsl.ir.loop import Alloc, Block, Buffer, Copy, For, If, Kernel, Ref, Stmt
+from tridsl.ir.expr import Binary, Const, Expr, Load, add, index
+from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, Copy, For, If, Kernel, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, walk
 from tridsl.schedule.nest import loop_ranges
 
@@ -24,10 +25,15 @@ MAX_ELEMENTS = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Share:
-    """Lane l owns the elements `c*step*lanes + l*step + v` with v < step."""
+    """Lane l along `binding` owns the places `c*step*lanes + l*step + v` with v < step; without a binding, every lane all of them."""
 
     step: int
     lanes: int
+    binding: str
+
+    def held(self, count: int) -> int:
+        """Places of a lane, of `count` in all."""
+        return -(-count // (self.step * self.lanes)) * self.step if self.binding else count
 
 
 def registers(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -55,15 +61,18 @@ def _block(block: Block, inside: bool) -> Block:
 
 
 def _owned(buffer: Buffer, block: Block) -> tuple[Buffer, Block] | None:
-    """The lane's part of `buffer`, and the statements that use it so."""
-    if not all(isinstance(size, Const) for size in buffer.shape):
+    """The lane's part of `buffer`, and the statements that use it so: of the whole, or axis by axis."""
+    sizes = [int(size.value) for size in buffer.shape if isinstance(size, Const)]
+    if len(sizes) < len(buffer.shape):
         return None
-    count = 1
-    for size in buffer.shape:
-        count *= int(size.value) if isinstance(size, Const) else 0
     strides = row_major(buffer.shape)
-    shares: set[_Share | None] = set()
-    places: dict[tuple[Expr, ...], Expr] = {}
+    return _held(buffer, block, [prod(sizes)], lambda at: (offset_of(at, strides),)) or _held(buffer, block, sizes, lambda at: at)
+
+
+def _held(buffer: Buffer, block: Block, sizes: list[int], view: Callable[[tuple[Expr, ...]], tuple[Expr, ...]]) -> tuple[Buffer, Block] | None:
+    """The same where `view` says where each access is, along axes of `sizes` places."""
+    shares: set[tuple[_Share, ...] | None] = set()
+    places: dict[tuple[Expr, ...], tuple[Expr, ...]] = {}
 
     def visit(statements: Block, around: tuple[For, ...]) -> None:
         for statement in statements:
@@ -80,37 +89,66 @@ def _owned(buffer: Buffer, block: Block) -> tuple[Buffer, Block] | None:
                         axes |= {a.var: (0, int(a.extent.value) - 1) for a in statement.axes if isinstance(a.extent, Const)}
                     for node in walk(statement):
                         if isinstance(node, Load | Ref) and node.tensor == buffer.name:
-                            share, place = _share(offset_of(node.index, strides), around, axes)
-                            shares.add(share)
-                            places[node.index] = place
+                            found = _places(view(node.index), around, axes)
+                            shares.add(None if found is None else found[0])
+                            places[node.index] = () if found is None else found[1]
 
     visit(block, ())
     (share,) = shares if len(shares) == 1 else (None,)
-    if share is None or -(-count // (share.step * share.lanes)) * share.step > MAX_ELEMENTS:
+    if share is None:
         return None
-    held = -(-count // (share.step * share.lanes)) * share.step
+    held = [one.held(size) for one, size in zip(share, sizes)]
+    if prod(held) > MAX_ELEMENTS:
+        return None
+
+    merges = [n for s in block for n in walk(s) if isinstance(n, Accumulate) and any(t.tensor == buffer.name for t in n.targets)]
+    if any(n.reducer.op is None or n.init or n.mask is not None for n in merges):
+        return None
 
     def own(node: Load | Ref) -> Load | Ref:
-        return replace(node, index=(places[node.index],)) if node.tensor == buffer.name else node
+        return replace(node, index=places[node.index]) if node.tensor == buffer.name else node
 
-    local = replace(buffer, shape=(index(held),), space="reg", padded=(False,))
+    def merged(node: Accumulate) -> Accumulate | Store:
+        """The lane's own sum, where no place says any more whose it is."""
+        if node not in merges:
+            return node
+        (target,), (dtype,) = node.targets, node.reducer.dtypes
+        old = Load(tensor=target.tensor, index=target.index, dtype=dtype)
+        return Store(target=target, value=Binary(op=node.reducer.op, a=old, b=node.values[0], dtype=dtype))  # type: ignore[arg-type]
+
+    block = rewrite(block, {Accumulate: merged})
+    local = replace(buffer, shape=tuple(index(n) for n in held), space="reg", padded=(False,) * len(held))
     return local, rewrite(block, {Load: own, Ref: own})
 
 
-def _share(offset: Expr, around: tuple[For, ...], ranges: Mapping[str, Interval]) -> tuple[_Share | None, Expr]:
-    """Which lane an access belongs to, and where in the lane's part it is."""
-    polynomial = normal_form(offset)
+def _places(
+    at: tuple[Expr, ...], around: tuple[For, ...], ranges: Mapping[str, Interval]
+) -> tuple[tuple[_Share, ...], tuple[Expr, ...]] | None:  # fmt: skip
+    """Which lanes an access belongs to along each axis, and where in their parts it is. All loops over lanes decide one axis each."""
     lanes = [loop for loop in around if loop.kind == "lane"]
-    if len(lanes) != 1 or not isinstance(lanes[0].extent, Const):
-        return None, offset
+    found = [_share(place, lanes, ranges) for place in at]
+    known = [one for one in found if one is not None]
+    bindings = sorted(share.binding for share, _ in known if share.binding)
+    if not lanes or len(known) < len(found) or bindings != sorted(loop.binding or "lane.x" for loop in lanes):
+        return None
+    return tuple(share for share, _ in known), tuple(place for _, place in known)
+
+
+def _share(place: Expr, around: list[For], ranges: Mapping[str, Interval]) -> tuple[_Share, Expr] | None:
+    polynomial = normal_form(place)
+    lanes = [loop for loop in around if polynomial.coefficient(loop.var) != 0]
+    if not lanes:
+        return _Share(step=1, lanes=1, binding=""), place
+    if len(lanes) > 1 or not isinstance(lanes[0].extent, Const):
+        return None
     step, width = polynomial.coefficient(lanes[0].var), int(lanes[0].extent.value)
     if not step or step < 1:
-        return None, offset
+        return None
     rest = polynomial.without([lanes[0].var])
     whole = tuple((m, c) for m, c in rest.terms if c % (step * width) == 0)
     part = Polynomial(terms=tuple(t for t in rest.terms if t not in whole), constant=rest.constant % (step * width))
     low, high = interval(to_expression(part), ranges)
     if low is None or high is None or low < 0 or high >= step:
-        return None, offset
+        return None
     chunk = Polynomial(terms=tuple((m, c // width) for m, c in whole), constant=rest.constant // (step * width) * step)
-    return _Share(step=step, lanes=width), add(to_expression(chunk), to_expression(part))
+    return _Share(step=step, lanes=width, binding=lanes[0].binding or "lane.x"), add(to_expression(chunk), to_expression(part))

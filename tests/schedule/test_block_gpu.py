@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,19 @@ def test_every_stage_is_attention(shape: tuple[int, ...], causal: bool) -> None:
     assert sum(isinstance(n, Mma) for n in walk(kernel.phases)) == 2
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float16, TOLERANCE)])
+def test_without_matrices(dtype: Any, tolerance: float) -> None:
+    op, given, sizes = attention((2, 1, 32, 64, 8, 32), dtype, causal=True)
+    build = replace(build_of(op, given, sizes), spec=replace(MATRICES, features=MATRICES.features - {"cooperative_matrix"}))
+    kernel: Kernel = lower(op, build, until="finish")
+    assert not verify(kernel, LOWERED), describe(verify(kernel, LOWERED))
+    wanted, found = evaluate_op(op, given, sizes)["O"], evaluate_kernel(kernel, given, {})["O"]
+    np.testing.assert_allclose(found.astype(np.float64), wanted.astype(np.float64), rtol=tolerance, atol=tolerance)
+    assert len(kernel.phases) == 1 and not kernel.scratch
+    spaces = {n.buffer.name: n.buffer.space for n in walk(lower(op, build, until="barriers").phases) if isinstance(n, Alloc)}
+    assert spaces["O.o"] == "reg" and spaces["O.softmax_wsum.weight"] == "shared"
+
+
 def test_sums_stay_in_fragments_and_the_next_block_is_under_way() -> None:
     op, given, sizes = attention((2, 1, 256, 128, 64, 64), causal=True)
     build = build_of(op, given, sizes)
@@ -73,8 +87,8 @@ def test_sums_stay_in_fragments_and_the_next_block_is_under_way() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "dtype"),
-    [((1, 1, 24, 32, 16, 16), np.float16), ((1, 1, 32, 40, 16, 16), np.float16), ((1, 1, 32, 32, 16, 16), np.float32), ((1, 1, 1, 32, 16, 16), np.float16)],
-    ids=["rows", "keys", "f32", "one row"],
+    [((1, 1, 24, 32, 16, 16), np.float16), ((1, 1, 32, 40, 16, 16), np.float16), ((1, 1, 32, 32, 17, 16), np.float32), ((1, 1, 1, 32, 16, 16), np.float16)],
+    ids=["rows", "keys", "terms", "one row"],
 )
 def test_others_are_left_to_plain_loops(shape: tuple[int, ...], dtype: Any) -> None:
     op, _, sizes = attention(shape, dtype)

@@ -14,6 +14,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Load
 from tridsl.ir.op import Reduce
 from tridsl.schedule.analyse import Graph, extent_of, unit_stride_axis
+from tridsl.schedule.blocked_lanes import by_lanes
 from tridsl.schedule.blocked_monoid import Group, blocked_group
 from tridsl.schedule.blocked_rows import Blocked
 from tridsl.schedule.decisions import Decider
@@ -39,6 +40,9 @@ HIGH = 32
 """Rows of a subgroup: two fragments, which use each fragment of keys and values twice."""
 BLOCK = 32
 """Elements merged at a time: scores of f32 and weights of f16 take half of 48 KiB."""
+TOGETHER = 4
+"""Elements of its row that a lane weighs together, so that none waits for the exponential of the one before; what a lane holds for more of
+them goes to memory."""
 ACCESS_BYTES = 16
 """The widest access of one lane."""
 SHARED_BANKS = 8
@@ -46,14 +50,14 @@ SHARED_BANKS = 8
 
 
 def blocked_gpu(graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> tuple[Blocked, ...]:
-    """Steps for each monoid whose products the device's matrix instructions compute, whole."""
+    """Steps for each such monoid: by the device's matrix instructions where these compute its products, whole."""
     found = []
     for stage in graph.stages.values():
         group = blocked_group(graph, stage, spec, sizes) if isinstance(stage, Reduce) else None
-        row = _instruction(group, spec) if group is not None else None
-        if group is None or row is None or not decide(f"{stage.name}.blocks", True, (False,), "whether elements are merged a block at a time"):
+        if group is None or not decide(f"{stage.name}.blocks", True, (False,), "whether elements are merged a block at a time"):
             continue
-        steps = _by_fragments(group, row, spec, sizes, decide)
+        row = _instruction(group, spec)
+        steps = (_by_fragments(group, row, spec, sizes, decide) if row is not None else []) or by_lanes(group, spec, sizes, decide)
         if steps:
             found.append(Blocked(members=group.members, steps=tuple(steps)))
     return tuple(found)
@@ -95,6 +99,7 @@ def _by_fragments(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping
     others = [n for n in (16, 32, 64) if (known[t] or 1) % n == 0 and fits(rows, n)]
     block = decide(f"{merge}.block", next(n for n in blocks if fits(rows, n)), others, "elements merged at a time")
     high = decide(f"{merge}.high", _part(rows, HIGH, size), [n for n in (16, 32, 64) if rows % n == 0], "rows of a subgroup")
+    together = decide(f"{merge}.together", _part(block, TOGETHER, 1), [n for n in (1, 2, 4, 8, 16, 32) if block % n == 0], "elements of a row that a lane works on together")
     ahead = decide(f"{merge}.ahead", True, (False,), "whether the next block is fetched ahead")
     lanes = _part(rows, rows // high * spec.subgroup_sizes[0], 1)
     weight = group.part("weight")
@@ -131,13 +136,10 @@ def _by_fragments(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping
     ]  # fmt: skip
     # weights: a lane for a row
     for part in ("start", "key", "scale", "weight"):
-        stage, over = group.part(part), [f"{t}.i"] if part in ("key", "weight") else []
-        steps += [
-            Split(stage=stage, axis=q, factor=lanes),
-            Order(stage=stage, axes=(*batch, f"{q}.i", f"{q}.o", *over)),
-            *(Unroll(stage=stage, axis=axis) for axis in over),  # their loads do not wait for each other
-            Bind(stage=stage, axes=((f"{q}.i", "lane.x"),)),
-        ]
+        stage, over = group.part(part), part in ("key", "weight")
+        steps += [Split(stage=stage, axis=q, factor=lanes), *([Split(stage=stage, axis=f"{t}.i", factor=together)] if over else [])]
+        steps.append(Order(stage=stage, axes=(*batch, f"{q}.i", f"{q}.o", *((f"{t}.i.o", f"{t}.i.i") if over else ()))))
+        steps += [*([Unroll(stage=stage, axis=f"{t}.i.i")] if over else []), Bind(stage=stage, axes=((f"{q}.i", "lane.x"),))]
     # sums
     for stage in (f"{sums}.start", f"{sums}.scale", sums):
         split, own, tile, inside = subgroup_rows(stage, q)

@@ -28,7 +28,7 @@ MOST_TOKENS = 8
 """Tokens whose sums a lane keeps for its four rows."""
 MOST_PRODUCTS = 256
 """Products of words that are written out for the accesses that a lane makes together."""
-MOST_ACCESSES = 4
+MOST_ACCESSES = 10
 """Accesses of a lane that are under way together."""
 
 
@@ -75,7 +75,7 @@ def _steps(
     together = 1 if n is None else decide(f"{name}.tokens", held, [t for t in (1, 2, 4, 8) if tokens % t == 0], "tokens of one lane")
     ahead = 1 if not strided else _divisor(blocks // across, max(1, min(MOST_ACCESSES, MOST_PRODUCTS // (products * together))), 1)
     if strided:
-        ahead = decide(f"{name}.ahead", ahead, [a for a in (1, 2, 3, 4, 8) if blocks // across % a == 0], "blocks of a row that a lane fetches together")
+        ahead = decide(f"{name}.ahead", ahead, [a for a in (1, 2, 3, 4, 7, 9) if blocks // across % a == 0], "blocks of a row that a lane fetches together")
     # the result, in block rows
     steps: list[Step] = [Planes(stage=name, parts=0)]
     steps += [Inline(stage=name), Split(stage=home, axis=m, factor=ROWS)] if root else []
