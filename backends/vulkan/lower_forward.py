@@ -1,7 +1,9 @@
 """`forward`: what a lane has just written to shared memory it does not read from there.
 
-    w.s[t, q] = exp(…)                            alloc w.s.now: f16 in reg;  w.s.now = exp(…)          # rounded once
-    l += f32(w.s[t, q])                    →      w.s[t, q] = w.s.now;        l += f32(w.s.now)
+    scale.s[q] = exp(…)                           alloc scale.s.now: f32 in reg;  scale.s.now = exp(…)
+    l[q] *= scale.s[q]                     →      scale.s[q] = scale.s.now;       l[q] *= scale.s.now
+
+Only types that registers have, too: others are rounded by the memory for nothing, and by arithmetic for a price.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import replace
 from tridsl.backends.vulkan.lower_access import written
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import compute_type
-from tridsl.ir.expr import Cast, Expr, Load
+from tridsl.ir.expr import Load
 from tridsl.ir.loop import Alloc, Barrier, Block, Buffer, Copy, For, If, Kernel, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, walk
 
@@ -21,7 +23,8 @@ def forward(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     """Reads of an element of shared memory behind its store in one block, with nothing between that might change it."""
     phases = []
     for phase in kernel.phases:
-        shared = {n.buffer.name: n.buffer for n in walk(phase.body) if isinstance(n, Alloc) and n.buffer.space == "shared"}
+        buffers = [n.buffer for n in walk(phase.body) if isinstance(n, Alloc)]
+        shared = {b.name: b for b in buffers if b.space == "shared" and compute_type(b.dtype) == b.dtype}
         phases.append(replace(phase, body=_block(phase.body, shared)) if shared else phase)
     return replace(kernel, phases=tuple(phases))
 
@@ -40,8 +43,7 @@ def _block(block: Block, shared: dict[str, Buffer]) -> Block:
                 buffer = shared[target.tensor]
                 own = Buffer(name=f"{buffer.name}.now{len(out)}", dtype=buffer.dtype, shape=(), space="reg")
                 value = Load(tensor=own.name, index=(), dtype=own.dtype)
-                wide: Expr = value if compute_type(own.dtype) == own.dtype else Cast(a=value, dtype=compute_type(own.dtype))
-                out += (Alloc(buffer=own), replace(statement, target=Ref(tensor=own.name, index=())), replace(statement, value=wide))
+                out += (Alloc(buffer=own), replace(statement, target=Ref(tensor=own.name, index=())), replace(statement, value=value))
                 count = _unchanged(rest, target)
                 rest = (*rewrite(rest[:count], {Load: _now(target, value)}), *rest[count:])
             case _:

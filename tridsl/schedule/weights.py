@@ -5,7 +5,7 @@ from __future__ import annotations
 from tridsl.diagnostics import error
 from tridsl.dtypes import compute_type
 from tridsl.ir.expr import Binary, Cast, Expr, Load
-from tridsl.ir.loop import Accumulate, Alloc, Buffer, Kernel
+from tridsl.ir.loop import Accumulate, Alloc, Buffer, For, Kernel, Ref, Store
 from tridsl.ir.walk import rewrite, walk
 from tridsl.schedule.pack import element
 from tridsl.schedule.steps import StoreIn
@@ -15,10 +15,11 @@ from tridsl.structs import replace
 def weights(kernel: Kernel, buffers: tuple[Buffer, ...], step: StoreIn) -> Kernel:
     """
     before:  alloc w: f32[64, 32];  w[t, q] = exp(…);  l[q] += w[t, q];  o[q, e] += w[t, q] * f32(V[t, e])         V: f16
-    after:   alloc w: f16[64, 32];  w[t, q] = exp(…);  l[q] += f32(w[t, q]);  o[q, e] += f32(w[t, q]) * f32(V[t, e])
+    after:   alloc w: f16[64, 32];  w.now = exp(…);  w[t, q] = w.now;  l[q] += w.now;  o[q, e] += f32(w[t, q]) * f32(V[t, e])
 
-    Every weight is rounded to the type, once, for all its readers. E0425 unless each of them multiplies it by an element of that very
-    type, whose products then are what an instruction for the type computes, or adds up the weights themselves.
+    Weights are rounded to the type as factors; what adds them up where they are made adds them as they were. E0425 unless every reader
+    multiplies by an element of that very type, whose products then are what an instruction for the type computes, or adds up the
+    weights themselves.
     """
     dtype, (buffer,) = step.type, buffers
     loads = [n for p in kernel.phases for n in walk(p) if isinstance(n, Load) and n.tensor == buffer.name]
@@ -38,4 +39,24 @@ def weights(kernel: Kernel, buffers: tuple[Buffer, ...], step: StoreIn) -> Kerne
     def loaded(node: Load) -> Expr:
         return Cast(a=replace(node, dtype=dtype), dtype=buffer.dtype) if node.tensor == buffer.name else node
 
-    return replace(kernel, phases=rewrite(kernel.phases, {Alloc: allocated, Load: loaded}))
+    phases = rewrite(kernel.phases, {For: lambda loop: _kept(loop, buffer)})
+    return replace(kernel, phases=rewrite(phases, {Alloc: allocated, Load: loaded}))
+
+
+def _kept(loop: For, buffer: Buffer) -> For:
+    """The loop's weight at hand for the sums that stand behind its store."""
+    store = next((s for s in loop.body if isinstance(s, Store) and s.target.tensor == buffer.name and s.mask is None), None)
+    if store is None:
+        return loop
+    now = Buffer(name=f"{buffer.name}:now", dtype=buffer.dtype, shape=(), space="reg")
+    value = Load(tensor=now.name, index=(), dtype=now.dtype)
+    position = loop.body.index(store)
+
+    def read(load: Load) -> Load:
+        return value if (load.tensor, load.index) == (buffer.name, store.target.index) else load
+
+    behind = tuple(rewrite(s, {Load: read}) if isinstance(s, Accumulate) else s for s in loop.body[position + 1 :])
+    if behind == loop.body[position + 1 :]:
+        return loop
+    made = (Alloc(buffer=now), replace(store, target=Ref(tensor=now.name, index=())), replace(store, value=value))
+    return replace(loop, body=(*loop.body[:position], *made, *behind))
