@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
-from tridsl.backends.vulkan.contiguous import MAX_BYTES, offset_of
-from tridsl.backends.vulkan.emit_expr import emit_as, emit_value, pointer_type
+from tridsl.backends.vulkan.contiguous import MAX_BYTES
+from tridsl.backends.vulkan.emit_expr import emit_value, pointer_type
 from tridsl.backends.vulkan.emit_frame import Frame, Place
 from tridsl.backends.vulkan.glsl_types import INT64
-from tridsl.backends.vulkan.lower_fragments import WholeUse, whole_use
 from tridsl.backends.vulkan.ranges import range_of
-from tridsl.backends.vulkan.words import layout_of, matrix_layout
+from tridsl.backends.vulkan.words import matrix_layout
 from tridsl.dtypes import BF16, F16, F32, I8, I32, U8, U32, DType
-from tridsl.ir.affine import normal_form, to_expression
-from tridsl.ir.expr import Const, Expr, Load, add, index, mul
-from tridsl.ir.loop import Block, Buffer, Copy, For, Mma, Ref
-from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.ir.expr import Expr, Load, add, index, mul
+from tridsl.ir.loop import Block, Buffer, Copy, Mma, Ref
+from tridsl.ir.walk import walk
 
 MATRICES = "GL_KHR_cooperative_matrix"
 """The extension of every shader that works on fragments."""
 
-_ELEMENTS: dict[DType, tuple[str, str]] = {
+FRAGMENT_ELEMENTS: dict[DType, tuple[str, str]] = {
     # GLSL type and extension
     F16: ("float16_t", "GL_EXT_shader_explicit_arithmetic_types_float16"),
     BF16: ("bfloat16_t", "GL_EXT_bfloat16"),
@@ -33,18 +30,18 @@ _ELEMENTS: dict[DType, tuple[str, str]] = {
 }
 TENSORS = "GL_NV_cooperative_matrix2"
 """The extension of shaders whose matrices are those of workgroups, and of what reads them."""
-_SCOPES = {False: "gl_ScopeSubgroup", True: "gl_ScopeWorkgroup"}
+SCOPES = {False: "gl_ScopeSubgroup", True: "gl_ScopeWorkgroup"}
 _EXTENSIONS = (MATRICES, "GL_KHR_memory_scope_semantics")
-_LAYOUT = {True: "gl_CooperativeMatrixLayoutRowMajor", False: "gl_CooperativeMatrixLayoutColumnMajor"}
+LAYOUT_NAMES = {True: "gl_CooperativeMatrixLayoutRowMajor", False: "gl_CooperativeMatrixLayoutColumnMajor"}
 
 
 def matrix_extensions(dtype: DType) -> tuple[str, ...]:
     """What shaders with fragments of these elements require."""
-    return (*_EXTENSIONS, _ELEMENTS[dtype][1])
+    return (*_EXTENSIONS, FRAGMENT_ELEMENTS[dtype][1])
 
 
 def matrix_element(dtype: DType) -> str:
-    return _ELEMENTS[dtype][0]
+    return FRAGMENT_ELEMENTS[dtype][0]
 
 
 def fragment_uses(block: Block) -> Mapping[str, str]:
@@ -59,7 +56,7 @@ def fragment_uses(block: Block) -> Mapping[str, str]:
 
 def declare_fragments(frame: Frame, buffer: Buffer) -> None:
     """An array of fragments, the last two axes of `buffer` being one."""
-    element, _ = _ELEMENTS[buffer.dtype]
+    element, _ = FRAGMENT_ELEMENTS[buffer.dtype]
     frame.extensions.update(matrix_extensions(buffer.dtype))
     sizes = [range_of(size, frame.ranges).high for size in buffer.shape]
     count = 1
@@ -67,7 +64,7 @@ def declare_fragments(frame: Frame, buffer: Buffer) -> None:
         count *= size
     name = frame.name("m", buffer.name)
     use = frame.fragments[buffer.name]
-    frame.line(f"coopmat<{element}, {_SCOPES[frame.grouped]}, {sizes[-2]}, {sizes[-1]}, gl_MatrixUse{use}> {name}[{count}];")
+    frame.line(f"coopmat<{element}, {SCOPES[frame.grouped]}, {sizes[-2]}, {sizes[-1]}, gl_MatrixUse{use}> {name}[{count}];")
     strides = [1] * (len(sizes) - 2)
     for axis in range(len(strides) - 2, -1, -1):
         strides[axis] = strides[axis + 1] * sizes[axis + 1]
@@ -81,7 +78,7 @@ def declare_fragments(frame: Frame, buffer: Buffer) -> None:
     )
 
 
-def _fragment(frame: Frame, tensor: str, at: tuple[Expr, ...]) -> str:
+def fragment_text(frame: Frame, tensor: str, at: tuple[Expr, ...]) -> str:
     place = frame.places[tensor]
     offset: Expr = index(0)
     for position, stride in zip(at, place.strides):
@@ -99,9 +96,9 @@ def emit_fragment_load(frame: Frame, copy: Copy) -> None:
     if layout is None or source.kind not in ("shared", "pointer"):
         raise RuntimeError(f"fragment {copy.target.tensor} is no matrix with a stride in memory")
     start, stride, by_row = layout
-    target = _fragment(frame, copy.target.tensor, copy.target.index)
-    memory, first = _memory(frame, source, start, width)
-    frame.line(f"coopMatLoad({target}, {memory}, {first}, {stride // width}u, {_LAYOUT[by_row]});")
+    target = fragment_text(frame, copy.target.tensor, copy.target.index)
+    memory, first = memory_of(frame, source, start, width)
+    frame.line(f"coopMatLoad({target}, {memory}, {first}, {stride // width}u, {LAYOUT_NAMES[by_row]});")
 
 
 def _load_tensor(frame: Frame, copy: Copy, source: Place) -> bool:
@@ -116,11 +113,11 @@ def _load_tensor(frame: Frame, copy: Copy, source: Place) -> bool:
     where = emit_value(frame, mul(start, index(source.dtype.storage_bytes)))
     memory = f"Aligned_{source.dtype}(uint64_t({source.name}) + uint64_t(int64_t({where.text}))).v"
     lies = f"setTensorLayoutStrideNV(setTensorLayoutDimensionNV(createTensorLayoutNV(2), {rows}u, {columns}u), {stride}u, 1u)"
-    frame.line(f"coopMatLoadTensorNV({_fragment(frame, copy.target.tensor, copy.target.index)}, {memory}, 0u, {lies});")
+    frame.line(f"coopMatLoadTensorNV({fragment_text(frame, copy.target.tensor, copy.target.index)}, {memory}, 0u, {lies});")
     return True
 
 
-def _memory(frame: Frame, place: Place, start: Expr, width: int = 1) -> tuple[str, str]:
+def memory_of(frame: Frame, place: Place, start: Expr, width: int = 1) -> tuple[str, str]:
     """The array that a matrix in memory lies in, and its first element there, in units of `width` elements."""
     if place.kind == "shared":
         first = emit_value(frame, start).text
@@ -135,73 +132,6 @@ def emit_fragment_mma(frame: Frame, mma: Mma) -> bool:
     parts = [part for part in (mma.a, mma.b, mma.target) if isinstance(part, Load | Ref)]
     if len(parts) < 3 or any(frame.places[part.tensor].kind != "fragment" for part in parts):
         return False
-    a, b, acc = (_fragment(frame, part.tensor, part.index) for part in parts)
+    a, b, acc = (fragment_text(frame, part.tensor, part.index) for part in parts)
     frame.line(f"{acc} = coopMatMulAdd({a}, {b}, {acc});")
     return True
-
-
-def emit_whole_use(frame: Frame, loop: For) -> bool:
-    """A nest that fills, stores or computes one fragment."""
-    use = whole_use(loop)
-    if use is None or not any(frame.places[name].kind == "fragment" for name in (use.tensor, *(m.tensor for m in use.matrices)) if name in frame.places):
-        return False
-    kept = frame.places[use.tensor].kind == "fragment"
-    if kept and isinstance(use.value, Const):
-        name = _fragment(frame, use.tensor, use.index)
-        element, _ = _ELEMENTS[frame.places[use.tensor].dtype]
-        frame.line(f"{name} = {_kind(frame, use, element)}({element}({emit_as(frame, use.value)}));")
-    elif kept:
-        _compute(frame, use, _fragment(frame, use.tensor, use.index))
-    elif isinstance(use.value, Load):
-        _store(frame, use, _fragment(frame, use.value.tensor, use.value.index), frame.places[use.value.tensor].dtype)
-    else:
-        made, dtype = frame.fresh("made"), frame.places[use.matrices[0].tensor].dtype
-        frame.line(f"{_kind(frame, use, _ELEMENTS[dtype][0])} {made};")
-        _compute(frame, use, made)
-        _store(frame, use, made, dtype)
-    return True
-
-
-def _kind(frame: Frame, use: WholeUse, element: str) -> str:
-    return f"coopmat<{element}, {_SCOPES[frame.grouped]}, {use.extents[0]}, {use.extents[1]}, gl_MatrixUseAccumulator>"
-
-
-def _compute(frame: Frame, use: WholeUse, target: str) -> None:
-    """Element by element: those of fragments of one shape are in the same lanes in the same order, and a vector becomes a fragment of
-    equal columns (or rows) when it is loaded with a stride of 0."""
-    names: dict[Load, str] = {}
-    for vector in use.vectors:
-        place = frame.places[vector.tensor]
-        polynomial = normal_form(offset_of(vector.index, place.strides))
-        moving = use.rows if use.rows in variables(vector) else use.columns
-        if polynomial.coefficient(moving) != 1 or place.kind != "shared" or place.dtype != F32:
-            raise RuntimeError(f"{vector.tensor} is no vector of f32 in shared memory")
-        memory, first = _memory(frame, place, to_expression(polynomial.without([moving])))
-        names[vector] = frame.fresh("vector")
-        frame.line(f"{_kind(frame, use, 'float')} {names[vector]};")
-        frame.line(f"coopMatLoad({names[vector]}, {memory}, {first}, 0u, {_LAYOUT[moving == use.columns]});")
-    for matrix in use.matrices:
-        names[matrix] = _fragment(frame, matrix.tensor, matrix.index)
-    position = frame.fresh("element")
-    for load, name in names.items():
-        place = frame.places[load.tensor]
-        frame.places[f"{name}[{position}]"] = replace(place, name=f"{name}[{position}]", kind="reg", strides=(), holds_elements=False)
-    value = rewrite(use.value, {Load: lambda l: replace(l, tensor=f"{names[l]}[{position}]", index=()) if l in names else l})
-    frame.extensions.add("GL_EXT_control_flow_attributes")
-    frame.line("[[unroll]]")
-    with frame.braces(f"for (int {position} = 0; {position} < {target}.length(); ++{position})"):
-        frame.line(f"{target}[{position}] = {emit_as(frame, value)};")
-
-
-def _store(frame: Frame, use: WholeUse, value: str, dtype: DType) -> None:
-    place = frame.places[use.tensor]
-    layout = layout_of(use.index, place.strides, use.rows, use.columns, 1)
-    if layout is None or place.kind not in ("pointer", "shared"):
-        raise RuntimeError(f"a fragment is stored to {use.tensor}, where there is no matrix with a stride")
-    start, stride, by_row = layout
-    if place.dtype != dtype:
-        element, extension = _ELEMENTS[place.dtype]
-        frame.extensions.add(extension)
-        value = f"{_kind(frame, use, element)}({value})"
-    memory, first = _memory(frame, place, start)
-    frame.line(f"coopMatStore({value}, {memory}, {first}, {stride}u, {_LAYOUT[by_row]});")

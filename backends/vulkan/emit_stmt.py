@@ -15,9 +15,9 @@ from tridsl.backends.vulkan.emit_accumulate import BARRIER_ALL, emit_accumulate,
 from tridsl.backends.vulkan.emit_copy import emit_copy, emit_mma
 from tridsl.backends.vulkan.emit_expr import emit_condition, emit_value, is_varying
 from tridsl.backends.vulkan.emit_frame import AXES, Frame
-from tridsl.backends.vulkan.emit_matrix import emit_whole_use
 from tridsl.backends.vulkan.emit_places import declare_index, emit_alloc, index_type
 from tridsl.backends.vulkan.emit_scan import emit_scan, scan_at
+from tridsl.backends.vulkan.emit_whole import emit_whole_use
 from tridsl.backends.vulkan.ranges import Range, range_of
 from tridsl.ir.expr import Const, Expr, Load, index
 from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Block, Check, Copy, For, If, Mma, Prefetch, Stmt, Store

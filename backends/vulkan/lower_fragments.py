@@ -69,7 +69,7 @@ def _is_whole(block: Block, name: str) -> bool:
 class WholeUse:
     """`for m: for n: tensor[index] = value` over the last two axes of what it writes or of something it reads: a fragment filled
     (`value` is a constant), stored (`value` loads it), or computed from others, element by element, and from vectors (`vectors`) that
-    have one element for each row or column."""
+    have one element for each row or column. `mask`: only some of its elements are stored."""
 
     rows: str
     columns: str
@@ -78,6 +78,7 @@ class WholeUse:
     index: tuple[Expr, ...]
     value: Expr
     vectors: tuple[Load, ...] = ()
+    mask: Expr | None = None
 
     @property
     def matrices(self) -> tuple[Load, ...]:
@@ -87,7 +88,7 @@ class WholeUse:
 
     def keeps(self, name: str) -> bool:
         """Whether the nest reads or writes `name` as whole fragments."""
-        written = self.index[-2:] == (Var(name=self.rows), Var(name=self.columns)) if name == self.tensor else True
+        written = self.index[-2:] == (Var(name=self.rows), Var(name=self.columns)) and self.mask is None if name == self.tensor else True
         used = {self.tensor, *(load.tensor for load in self.matrices)}
         return name in used and written and name not in {load.tensor for load in self.vectors}
 
@@ -100,7 +101,7 @@ def whole_use(loop: For) -> WholeUse | None:
     store, names = inner.body[0], {loop.var, inner.var}
     value = store.value.a if isinstance(store.value, Cast) and isinstance(store.value.a, Load) else store.value
     loads = [n for n in walk(value) if isinstance(n, Load)]
-    if store.mask is not None or any(load.mask is not None for load in loads) or not _is_elementwise(value, names):
+    if any(load.mask is not None for load in loads) or not _is_elementwise(value, names):
         return None
     own = (Var(name=loop.var), Var(name=inner.var))
 
@@ -120,7 +121,7 @@ def whole_use(loop: For) -> WholeUse | None:
         return None
     return WholeUse(
         rows=loop.var, columns=inner.var, extents=(int(loop.extent.value), int(inner.extent.value)), tensor=store.target.tensor,
-        index=store.target.index, value=value, vectors=tuple(dict.fromkeys(vectors)),
+        index=store.target.index, value=value, vectors=tuple(dict.fromkeys(vectors)), mask=store.mask,
     )  # fmt: skip
 
 

@@ -31,6 +31,9 @@ from tridsl.ir.loop import Alloc, Barrier, Block, Buffer, Copy, CopyAxis, For, I
 from tridsl.ir.walk import substitute, variables, walk
 from tridsl.passes.fresh import fresh
 
+MOST = 32
+"""Chunks of less than 16 bytes that a lane fetches ahead of one panel."""
+
 
 def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     """Cooperative copies that stand in a serial loop inside lanes or subgroups, or around them."""
@@ -108,7 +111,10 @@ def _panel(copy: Copy, lanes: int, tensors: Mapping[str, tuple[DType, Strides]],
     for extent in extents:
         total *= extent
     chunks = total // width
-    return _Panel(copy=copy, extents=extents, width=width, each=-(-chunks // lanes), chunks=chunks, lanes=lanes, dtype=dtype)
+    each = -(-chunks // lanes)
+    if each > MOST and width * dtype.storage_bytes < MAX_BYTES:
+        return None  # so many questions, written out, take compilers longer than the fetching ahead is worth
+    return _Panel(copy=copy, extents=extents, width=width, each=each, chunks=chunks, lanes=lanes, dtype=dtype)
 
 
 def _in_chunks(copy: Copy, last: str, width: int, extent: int, strides: Strides, target: Buffer) -> bool:

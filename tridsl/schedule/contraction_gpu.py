@@ -7,7 +7,7 @@ fragments (reference/kernels.md 2.6).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
@@ -70,16 +70,16 @@ def _instruction(stage: Reduce, factors: Factors, spec: DeviceSpec, *, flexible:
     return next((row for row in rows if (row.a, row.b, row.acc) == types), None)
 
 
-def _largest(extent: int, *candidates: int) -> int | None:
-    """The first of `candidates` that divides `extent`."""
-    return next((size for size in candidates if extent % size == 0), None)
-
-
 def _tile(extent: int, *sizes: int) -> int:
     """The first of `sizes` that divides `extent`, or wastes little of the last tile; else the one that wastes least."""
     waste = {size: -(-extent // size) * size / extent for size in sizes}
     fits = next((size for size in sizes if waste[size] <= WASTE), None)
     return min(sizes, key=lambda size: waste[size]) if fits is None else fits
+
+
+def _padding(stage: str, axes: Sequence[tuple[str, int, int]]) -> list[Step]:
+    """Axes, their extents and the sizes that divide them: padded where one does not."""
+    return [Pad(stage=stage, axis=axis, factor=size) for axis, extent, size in axes if extent % size]
 
 
 def _filling(m: int, n: int, batch: int, spec: DeviceSpec) -> tuple[int, int]:
@@ -118,8 +118,7 @@ def _by_lanes(
     ahead = decide(f"{name}.ahead", True, (False,), "whether the next panels are fetched ahead")
     lanes_y, lanes_x = min(16, rows // NEIGHBOURS), min(16, columns // NEIGHBOURS)
     steps, batch, groups = _groups(stage, factors)
-    if any(extent % size for extent, size in ((m, rows), (n, columns), (k, depth))):
-        steps = [*(Pad(stage=name, axis=axis, factor=size) for axis, size in ((i, rows), (j, columns), (over, depth))), *steps]
+    steps = _padding(name, ((i, m, rows), (j, n, columns), (over, k, depth))) + steps
     for axis, size, lanes in ((i, rows, lanes_y), (j, columns, lanes_x)):
         steps += [
             Split(stage=name, axis=axis, factor=size),
@@ -142,17 +141,18 @@ def _by_lanes(
 def _by_fragments(
     stage: Reduce, factors: Factors, row: Intrinsic, spec: DeviceSpec, extents: tuple[int, int, int], decide: Decider
 ) -> list[Step]:
-    """128 x 128 results for four subgroups, four by four fragments of 16 x 16 each; smaller where that does not divide the result."""
+    """128 x 128 results for four subgroups, four by four fragments of 16 x 16 each; smaller where that wastes less. What no tile divides is
+    padded with zeros."""
     name, i, j, over = stage.name, factors.tile or "", factors.vector, stage.over[0].name
     m, n, k = extents
     known = len(spec.subgroup_sizes) == 1 or "subgroup_size_choice" in spec.features
-    if m % row.m or n % row.n or k % row.k or not known:
+    if m < row.m or n < row.n or k < row.k or not known:
         return []
-    rows, columns = _largest(m, 128, 64, 32, 16) or row.m, _largest(n, 128, 64, 32, 16) or row.n
+    rows, columns = _tile(m, *SIDES, 16, row.m), _tile(n, *SIDES, 16, row.n)
     rows = decide(f"{name}.rows", rows, [s for s in (64, 128, 256) if m % s == 0], "rows of a workgroup's tile")
     columns = decide(f"{name}.columns", columns, [s for s in (64, 128, 256) if n % s == 0], "columns of a workgroup's tile")
     depths = [d for d in (row.k, 2 * row.k, 4 * row.k) if k % d == 0]
-    depth = decide(f"{name}.depth", _largest(k, 2 * row.k, row.k) or row.k, depths, "depth of the panels")
+    depth = decide(f"{name}.depth", _tile(k, 2 * row.k, row.k), depths, "depth of the panels")
     access = ACCESS_BYTES // row.a.storage_bytes
     pad = decide(f"{name}.pad", access, (0, 2 * access), "elements between the rows of a panel, against bank conflicts")
     ahead = decide(f"{name}.ahead", True, (False,), "whether the next panels are fetched ahead")
@@ -165,6 +165,7 @@ def _by_fragments(
     if one is not None and decide(f"{name}.whole", False, (True,), "whether a subgroup's tile is one matrix, which the driver divides"):
         row = replace(one, m=high, n=broad, k=depth)
     steps, batch, groups = _groups(stage, factors)
+    steps = _padding(name, ((i, m, rows), (j, n, columns), (over, k, depth))) + steps
     for axis, size, own, fragment in ((i, rows, high, row.m), (j, columns, broad, row.n)):
         steps += [
             Split(stage=name, axis=axis, factor=size),

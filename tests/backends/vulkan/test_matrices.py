@@ -25,7 +25,7 @@ from tridsl.ir.walk import walk
 from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import Build, lower
 from tridsl.schedule.automatic import choose
-from tridsl.schedule.steps import Intrin, Order, Schedule, Split
+from tridsl.schedule.steps import Intrin, Order, Pad, Schedule, Split
 
 SUBGROUPS_OF_8 = DeviceSpec(
     name="subgroups of eight", kind="gpu", features=frozenset({"cooperative_matrix_i8_8x8x8", "int8", "int64"}), subgroup_sizes=(8,),
@@ -68,6 +68,18 @@ def same(found: np.ndarray, wanted: np.ndarray) -> None:
         np.testing.assert_array_equal(found, wanted)
     else:
         np.testing.assert_allclose(found.astype(np.float64), wanted.astype(np.float64), rtol=1e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("off", [(1, 0, 0), (0, 4, 0), (0, 3, 1), (5, 7, 3), (-1, -1, -1)], ids=str)
+@pytest.mark.parametrize("dtype", ["f16", "i8"])
+def test_products_of_broken_blocks(driver: VulkanDriver, device: Device, dtype: str, off: tuple[int, int, int]) -> None:
+    """Zeros beyond the matrices, and only those elements of a fragment are stored that are in the result."""
+    row = instruction(device, dtype)
+    m, n, k = (count * size + more for count, size, more in zip((3, 4, 3), (row.m, row.n, row.k), off))
+    a, b = random(dtype, m, k), random(dtype, k, n)
+    schedule, (c,) = on_device(driver, device, "matmul", a, b)
+    assert by(schedule) == {row.name} and any(isinstance(step, Pad) for step in schedule)
+    same(c, call("matmul", a, b))
 
 
 @pytest.mark.parametrize("dtype", ["f16", "i8"])

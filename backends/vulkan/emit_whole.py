@@ -1,0 +1,121 @@
+"""Whole fragments: filled, computed from others, stored; also those at the edge of a matrix, of which only some elements are there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tridsl.backends.vulkan.contiguous import MAX_BYTES, offset_of
+from tridsl.backends.vulkan.emit_expr import emit_as, emit_condition
+from tridsl.backends.vulkan.emit_frame import Frame, Place
+from tridsl.backends.vulkan.emit_matrix import FRAGMENT_ELEMENTS, LAYOUT_NAMES, SCOPES, fragment_text, memory_of
+from tridsl.backends.vulkan.emit_places import declare_index, write_place
+from tridsl.backends.vulkan.lower_fragments import WholeUse, whole_use
+from tridsl.backends.vulkan.ranges import Range
+from tridsl.backends.vulkan.words import layout_of
+from tridsl.dtypes import F32, DType
+from tridsl.ir.affine import normal_form, to_expression
+from tridsl.ir.expr import Const, Load, index
+from tridsl.ir.loop import For
+from tridsl.ir.walk import rewrite, substitute, variables
+
+
+def emit_whole_use(frame: Frame, loop: For) -> bool:
+    """A nest that fills, stores or computes one fragment."""
+    use = whole_use(loop)
+    if use is None or not any(frame.places[name].kind == "fragment" for name in (use.tensor, *(m.tensor for m in use.matrices)) if name in frame.places):
+        return False
+    kept = frame.places[use.tensor].kind == "fragment"
+    if kept and isinstance(use.value, Const):
+        name = fragment_text(frame, use.tensor, use.index)
+        element, _ = FRAGMENT_ELEMENTS[frame.places[use.tensor].dtype]
+        frame.line(f"{name} = {_kind(frame, use, element)}({element}({emit_as(frame, use.value)}));")
+    elif kept:
+        _compute(frame, use, fragment_text(frame, use.tensor, use.index))
+    elif isinstance(use.value, Load):
+        _store(frame, use, fragment_text(frame, use.value.tensor, use.value.index), frame.places[use.value.tensor].dtype)
+    else:
+        made, dtype = frame.fresh("made"), frame.places[use.matrices[0].tensor].dtype
+        frame.line(f"{_kind(frame, use, FRAGMENT_ELEMENTS[dtype][0])} {made};")
+        _compute(frame, use, made)
+        _store(frame, use, made, dtype)
+    return True
+
+
+def _kind(frame: Frame, use: WholeUse, element: str) -> str:
+    return f"coopmat<{element}, {SCOPES[frame.grouped]}, {use.extents[0]}, {use.extents[1]}, gl_MatrixUseAccumulator>"
+
+
+def _compute(frame: Frame, use: WholeUse, target: str) -> None:
+    """Element by element: those of fragments of one shape are in the same lanes in the same order, and a vector becomes a fragment of
+    equal columns (or rows) when it is loaded with a stride of 0."""
+    names: dict[Load, str] = {}
+    for vector in use.vectors:
+        place = frame.places[vector.tensor]
+        polynomial = normal_form(offset_of(vector.index, place.strides))
+        moving = use.rows if use.rows in variables(vector) else use.columns
+        if polynomial.coefficient(moving) != 1 or place.kind != "shared" or place.dtype != F32:
+            raise RuntimeError(f"{vector.tensor} is no vector of f32 in shared memory")
+        memory, first = memory_of(frame, place, to_expression(polynomial.without([moving])))
+        names[vector] = frame.fresh("vector")
+        frame.line(f"{_kind(frame, use, 'float')} {names[vector]};")
+        frame.line(f"coopMatLoad({names[vector]}, {memory}, {first}, 0u, {LAYOUT_NAMES[moving == use.columns]});")
+    for matrix in use.matrices:
+        names[matrix] = fragment_text(frame, matrix.tensor, matrix.index)
+    position = frame.fresh("element")
+    for load, name in names.items():
+        place = frame.places[load.tensor]
+        frame.places[f"{name}[{position}]"] = replace(place, name=f"{name}[{position}]", kind="reg", strides=(), holds_elements=False)
+    value = rewrite(use.value, {Load: lambda l: replace(l, tensor=f"{names[l]}[{position}]", index=()) if l in names else l})
+    frame.extensions.add("GL_EXT_control_flow_attributes")
+    frame.line("[[unroll]]")
+    with frame.braces(f"for (int {position} = 0; {position} < {target}.length(); ++{position})"):
+        frame.line(f"{target}[{position}] = {emit_as(frame, value)};")
+
+
+def _store(frame: Frame, use: WholeUse, value: str, dtype: DType) -> None:
+    place = frame.places[use.tensor]
+    layout = layout_of(use.index, place.strides, use.rows, use.columns, 1)
+    if layout is None or place.kind not in ("pointer", "shared"):
+        raise RuntimeError(f"a fragment is stored to {use.tensor}, where there is no matrix with a stride")
+    start, stride, by_row = layout
+    edge = value
+    if place.dtype != dtype:
+        element, extension = FRAGMENT_ELEMENTS[place.dtype]
+        frame.extensions.add(extension)
+        value = f"{_kind(frame, use, element)}({value})"
+    memory, first = memory_of(frame, place, start)
+    whole = f"coopMatStore({value}, {memory}, {first}, {stride}u, {LAYOUT_NAMES[by_row]});"
+    if use.mask is None:
+        frame.line(whole)
+        return
+    far = {use.rows: index(use.extents[0] - 1), use.columns: index(use.extents[1] - 1)}  # where the last element is, all are
+    aligned = stride * place.dtype.storage_bytes % MAX_BYTES == 0
+    inside = emit_condition(frame, substitute(use.mask, far)) if aligned else "false"
+    with frame.braces(f"if ({inside})"):
+        frame.line(whole)
+    with frame.braces("else"):
+        _store_elements(frame, use, place, edge, dtype)
+
+
+def _store_elements(frame: Frame, use: WholeUse, place: Place, value: str, dtype: DType) -> None:
+    """Through shared memory, where it is known which element is which: those at the edge of a matrix whose tiles are padded, and all of a
+    matrix whose rows begin anywhere (a fragment is stored to rows that begin at multiples of 16 bytes)."""
+    rows, columns = use.extents
+    element, _ = FRAGMENT_ELEMENTS[dtype]
+    lanes = 1
+    for count in frame.subgroup_axes.values():
+        lanes *= count
+    name, size = f"edge_{element}", lanes * rows * columns
+    if name not in frame.shared:
+        frame.shared[name] = f"{element} {name}[{size}];"
+        frame.shared_bytes += size * dtype.storage_bytes
+    frame.extensions.add("GL_KHR_shader_subgroup_basic")
+    start, point = f"gl_SubgroupID * {rows * columns}u", frame.fresh("point")
+    frame.line(f"coopMatStore({value}, {name}, {start}, {columns}u, {LAYOUT_NAMES[True]});")
+    frame.line("subgroupMemoryBarrierShared(); subgroupBarrier();")
+    with frame.braces(f"for (uint {point} = gl_SubgroupInvocationID; {point} < {rows * columns}u; {point} += gl_SubgroupSize)"):
+        for variable, extent, text in ((use.rows, rows, f"{point} / {columns}u"), (use.columns, columns, f"{point} % {columns}u")):
+            frame.line(f"int {declare_index(frame, 'i', variable, Range(0, extent - 1))} = int({text});")
+        with frame.braces(f"if ({emit_condition(frame, use.mask)})" if use.mask is not None else ""):
+            write_place(frame, place, use.index, f"{name}[{start} + {point}]")
+    frame.line("subgroupBarrier();")
