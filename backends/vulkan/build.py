@@ -19,6 +19,9 @@ SHADERC = ("libshaderc_shared.so.1", "libshaderc.so.1", "libshaderc_shared.dylib
 GLSLC = "glslc"
 TIMEOUT_SECONDS = 60.0
 
+OPTIMISED = ("-O", "-O0")
+"""Options of the program, in the order in which they are tried."""
+
 PHASE_MARK = "// ---- phase "
 """Begins the line before each shader in the emitted text; the phase's name follows."""
 
@@ -121,15 +124,21 @@ def _compile_in_process(library: ctypes.CDLL, source: str) -> bytes:
 
 
 def _compile_in_child(path: str, source: str) -> bytes:
+    """Optimised; without, where the optimiser crashes (that of shaderc 2023.2 does on some shaders with many branches written out)."""
     with tempfile.TemporaryDirectory(prefix="tridsl-glslc-") as folder:
         output = Path(folder, "kernel.spv")
-        command = [path, "-fshader-stage=compute", f"--target-env=vulkan1.{_minor(source)}", "-O", "-o", str(output), "-"]
-        try:
-            done = subprocess.run(
-                command, input=source.encode(), capture_output=True, timeout=TIMEOUT_SECONDS, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise _refused(f"{path} did not finish within {TIMEOUT_SECONDS:g} s", source) from None
+        for level in OPTIMISED:
+            command = [path, "-fshader-stage=compute", f"--target-env=vulkan1.{_minor(source)}", level, "-o", str(output), "-"]
+            try:
+                done = subprocess.run(
+                    command, input=source.encode(), capture_output=True, timeout=TIMEOUT_SECONDS, check=False
+                )
+            except subprocess.TimeoutExpired:
+                raise _refused(f"{path} did not finish within {TIMEOUT_SECONDS:g} s", source) from None
+            if done.returncode >= 0:
+                break
+        if done.returncode < 0:
+            raise _refused(f"{path} was ended by signal {-done.returncode}", source)
         if done.returncode != 0:
             raise _refused(done.stderr.decode("utf-8", "replace"), source)
         return output.read_bytes()

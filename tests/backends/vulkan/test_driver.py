@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,6 +100,17 @@ def test_refused_glsl_is_our_fault_and_shows_its_source(device: Device) -> None:
     )
     with pytest.raises(RuntimeError, match=r"\d+ \| vide main"):
         build(broken, device.spec)
+
+
+def test_a_compiler_whose_optimiser_crashes_goes_without(tmp_path: Path) -> None:
+    """And one that always does is named with its signal."""
+    crashing = tmp_path / "glslc"
+    crashing.write_text('#!/bin/sh\ncase "$*" in *" -O "*) kill -SEGV $$;; esac\nwhile [ "$1" != -o ]; do shift; done\nprintf done > "$2"\n')
+    crashing.chmod(0o755)
+    assert find_compiler(libraries=(), program=str(crashing))("void main() {}") == b"done"
+    crashing.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    with pytest.raises(RuntimeError, match="signal 11"):
+        find_compiler(libraries=(), program=str(crashing))("void main() {}")
 
 
 def test_binaries_survive_packing_and_damage_is_seen() -> None:
