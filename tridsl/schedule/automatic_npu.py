@@ -68,7 +68,7 @@ def automatic_npu(
         found = contraction_npu(graph, sums[0], live, spec, sizes, decide)
     elif all(isinstance(graph.stages[n], Compact) for n in live):
         found = _compact_steps(graph, live, spec, array, sizes, decide)
-    elif len(live) == 1 and isinstance(graph.stages[root], Map) and (_flat(graph.stages[root]) or len(axes_of(graph.stages[root])) == 1):
+    elif len(live) == 1 and isinstance(graph.stages[root], Map) and (all(_flat(graph.stages[n]) for n in (root, *inlined)) or len(axes_of(graph.stages[root])) == 1):
         found = _flat_steps(graph, root, spec, array, sizes, decide)
     else:
         found = windows_npu(graph, root, live, spec, array, sizes, decide) or filters_npu(graph, root, live, spec, array, sizes, decide)

@@ -30,8 +30,8 @@ def lines(kernel: Kernel, step: Lines, spec: DeviceSpec) -> Kernel:
 
     Every iteration makes one row and reads the last few; those that the first iteration reads besides are made in a loop in front of it. Rows
     and columns outside the tensor are kept too, with the value that the boundary of the reads gives them, so that all iterations do the
-    same. (`slide` keeps only what there is.) Rows are rounded up to whole vectors. On a parameter the rows are copied: a fifo of lines. The loops
-    keep their order from then on.
+    same. (`slide` keeps only what there is.) Rows are rounded up to whole vectors. On a parameter (and on a stage that columns or rows of an array
+    make) the rows are copied: a fifo of lines. The loops keep their order from then on.
 
     E0458: the reads do not move by one row with the loop, their boundary is no repeated edge and no constant, the rows that are made in front do
     not suffice, or the stage makes several tensors, is a result, or is read elsewhere.
@@ -39,8 +39,10 @@ def lines(kernel: Kernel, step: Lines, spec: DeviceSpec) -> Kernel:
     target = find_loop(kernel, step.consumer, step.axis, step.span)
     require_serial(target, "lines", step.span)
     if any(isinstance(p, Tensor) and p.name == step.stage for p in kernel.params):
-        if kernel_writes(kernel, step.stage):
+        if any(step.stage in written(s) for p in kernel.phases for s in p.body):
             raise refused(step, "it is a result of the op and is computed whole")
+        return _placed(kernel, kernel, step, target, None)
+    if _on_the_array(kernel, step.stage):
         return _placed(kernel, kernel, step, target, None)
     block, without, _ = take(kernel, At(stage=step.stage, consumer=step.consumer, axis=step.axis, span=step.span))
     names = frozenset[str]().union(*(written(s) for s in block)) - local_buffers(block)
@@ -52,8 +54,10 @@ def lines(kernel: Kernel, step: Lines, spec: DeviceSpec) -> Kernel:
     return replace(placed, scratch=tuple(b for b in placed.scratch if b.name != step.stage))
 
 
-def kernel_writes(kernel: Kernel, name: str) -> bool:
-    return any(name in written(s) for p in kernel.phases for s in p.body)
+def _on_the_array(kernel: Kernel, stage: str) -> bool:
+    """Whether a stage is made by a launch of its own, so that its rows come from the device's memory as a parameter's do."""
+    own = [n for p in kernel.phases if p.name == stage for n in walk(p)]
+    return any(isinstance(n, For) and n.kind in ("column", "row") for n in own)
 
 
 def _placed(before: Kernel, kernel: Kernel, step: Lines, target: For, block: Block | None) -> Kernel:

@@ -7,11 +7,10 @@ A core keeps the last few rows of what is read at several of them; stages in bet
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 
 from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.ir.affine import normal_form
-from tridsl.ir.expr import Load, Var
+from tridsl.ir.expr import Const, Load, Var
 from tridsl.ir.op import Map, Tensor
 from tridsl.ir.walk import substitute, walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of
@@ -22,19 +21,23 @@ from tridsl.structs import dataclass
 
 ROWS_OF_A_CORE = 8
 """At least, where there are as many: the two rows around them are read twice."""
+MOST_TOGETHER = 4
+"""Values of a column (the channels of a pixel) that vectors are taken apart into."""
 SLACK_BYTES = 1024
 """Of a core's memory, left for what alignment costs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
-    """What is read in rows: the rows in use at a time, the bytes of one element (and what lies in it), the columns around."""
+    """What is read in rows: the rows in use at a time, the bytes of one element (and what lies in it), the columns around. `together`: several
+    values lie in each column."""
 
     name: str
     rows: int
     element_bytes: int
     around: int
     copied: bool
+    together: bool = False
 
     def bytes(self, width: int) -> int:
         unit = ROW_BYTES // min(self.element_bytes, ROW_BYTES)
@@ -59,7 +62,7 @@ def stencil_npu(
     if any(load is None for name in live for load in loads[name]):
         return []
     reads = _in_rows(graph, root, made, y, {name: [load for load in found if load is not None] for name, found in loads.items()})
-    if reads is None or not any(r.rows > 1 or r.around for r in reads):
+    if reads is None or not any(r.rows > 1 or r.around or r.together for r in reads):
         return []
     result = next(t for t in graph.op.tensors if t.name == root)
     room = array.core_memory_bytes - array.core_stack_bytes - SLACK_BYTES
@@ -133,15 +136,18 @@ def _in_rows(graph: Graph, root: str, made: Sequence[str], y: str, loads: Mappin
         window = _window([load for load in loads[root] if load.tensor == tensor], y)
         if window is None or any(b.name == tensor for b in behind):
             return None
-        if window[0] > 1 or window[1]:
-            found.append(_param(tensors[tensor], *window))
+        param = _param(tensors[tensor], *window)
+        if window[0] > 1 or window[1] or param.together:
+            found.append(param)
     found.sort(key=lambda r: -r.rows)
     return [*found, *behind]
 
 
 def _param(tensor: Tensor, rows: int, around: int) -> _Read:
-    inner = tuple(int(getattr(n, "value", 1)) for n in tensor.shape[2:]) if len(tensor.shape) > 2 else ()
-    return _Read(name=tensor.name, rows=rows, element_bytes=tensor.dtype.storage_bytes * (prod(inner) if prod(inner) <= ROW_BYTES else 1), around=around, copied=True)
+    inner = tuple(int(n.value) for n in tensor.shape[2:] if isinstance(n, Const))
+    together = len(inner) == 1 and 1 < inner[0] <= MOST_TOGETHER
+    size = tensor.dtype.storage_bytes * (inner[0] if together else 1)
+    return _Read(name=tensor.name, rows=rows, element_bytes=size, around=around, copied=True, together=together)
 
 
 def _window(loads: Sequence[Load], y: str) -> tuple[int, int] | None:

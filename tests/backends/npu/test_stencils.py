@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import tridsl
 from tests.backends.npu.designs import GENERATIONS, Subject, agree, subject
 from tridsl.backends.npu.design import Acquire, Release, Repeat
 from tridsl.backends.npu.emit_mlir import design_text
@@ -135,3 +136,35 @@ def test_the_text_of_the_design_takes_its_rows_in_turn() -> None:
 def test_what_cannot_be_done_in_lines_is_refused(text: str, why: str) -> None:
     with pytest.raises(TriError, match=f"{why}|phases"):
         subject("blur", image("f32", 9, 40), text=text)
+
+
+VISION = """op gray(rgba: u8[H, W, 4]) -> g: u8[H, W] {
+  g[y, x] = u8((4899 * i32(rgba[y, x, 0]) + 9617 * i32(rgba[y, x, 1]) + 1868 * i32(rgba[y, x, 2]) + 8192) >> 14)
+}
+op blur(g: u8[H, W]) -> b: u8[H, W] {
+  b[y, x] = u8((i16(g[y - 1, x; pad=edge]) + i16(g[y + 1, x; pad=edge]) + i16(g[y, x - 1; pad=edge]) + i16(g[y, x + 1; pad=edge]) + 4 * i16(g[y, x])) >> 3)
+}
+op laplacian(b: u8[H, W]) -> l: i16[H, W] {
+  l[y, x] = i16(b[y - 1, x; pad=edge]) + i16(b[y + 1, x; pad=edge]) + i16(b[y, x - 1; pad=edge]) + i16(b[y, x + 1; pad=edge]) - 4 * i16(b[y, x])
+}
+op threshold(l: i16[H, W], t: i16) -> e: u8[H, W] { e[y, x] = if abs(l[y, x]) > t then u8(255) else u8(0) }
+"""
+
+
+def test_a_pipeline_of_designs_one_after_the_other() -> None:
+    """Grey, blurred, its edges, where they are strong: a program of four ops, each a design of its own, exact on the array as on the CPU."""
+    ops = tridsl.compile(VISION)
+
+    def pipeline(rgba, t):  # type: ignore[no-untyped-def]
+        return ops.threshold(ops.laplacian(ops.blur(ops.gray(rgba))), t)
+
+    rgba = image("u8", 24, 50, 4)
+    found = tridsl.jit(device="npu:sim")(pipeline)(rgba, 20)
+    np.testing.assert_array_equal(found, tridsl.jit(device="cpu")(pipeline)(rgba, 20))
+    assert 0 < np.count_nonzero(found) < found.size
+
+
+def test_channels_that_lie_together_are_taken_apart() -> None:
+    text = "op planes(rg: f32[H, W, 2]) -> g: f32[H, W] { g[y, x] = rg[y, x, 0] - rg[y, x, 1] }\n"
+    given = subject("planes", image("f32", 9, 40, 2), text=text, generation="aie2")
+    agree(given.results(), given.want())
