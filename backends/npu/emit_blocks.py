@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tridsl.backends.npu.emit_functions import ELEMENTS
-from tridsl.backends.npu.emit_values import Frame, Lanes, Place, address, cannot, pointer
+from tridsl.backends.npu.emit_places import Frame, Lanes, Place, address, cannot, pointer
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.ir.affine import normal_form, simplify_index
 from tridsl.ir.expr import Cast, Const, Expr, Load, index

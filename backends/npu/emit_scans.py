@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tridsl.backends.npu.emit_functions import element
-from tridsl.backends.npu.emit_values import Frame, Lanes, cannot, merged, value
+from tridsl.backends.npu.emit_places import Frame, Lanes, cannot
+from tridsl.backends.npu.emit_statements import mask_of
+from tridsl.backends.npu.emit_values import merged, value
 from tridsl.ir.loop import Accumulate, Block, Store
 
 
@@ -21,8 +23,7 @@ def running(frame: Frame, body: Block, lanes: Lanes) -> list[tuple[Store, dict[s
     nothing = [value(frame, i, still) for i in reducer.identity]
     values = [value(frame, v, lanes) for v in step.values]
     if lanes.active < frame.lanes:
-        idle = f"aie::mask<{frame.lanes}>::from_uint64({(1 << lanes.active) - 1:#x}ull)"
-        values = [f"aie::select({n}, {v}, {idle})" for n, v in zip(nothing, values)]
+        values = [f"aie::select({n}, {v}, {mask_of(frame, lanes.active)})" for n, v in zip(nothing, values)]
     distance = 1
     while distance < frame.lanes:
         number = len(frame.lines)

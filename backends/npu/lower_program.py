@@ -259,11 +259,17 @@ def _out(copy: Copy, tensors: set[str]) -> bool:
     return copy.target.tensor in tensors
 
 
+WRITTEN_OUT = 8
+"""Iterations up to which a loop is written out so that all lengths inside it are constant."""
+
+
 def _decided(loop: For) -> For | Block:
-    """An unrolled loop whose variable decides conditions, written out: each copy knows the answer."""
-    if loop.kind != "unroll" or not isinstance(loop.extent, Const):
+    """A loop whose variable decides conditions (an unrolled one) or the lengths of loops inside it, written out: each copy knows the answer."""
+    if not isinstance(loop.extent, Const) or int(loop.extent.value) > WRITTEN_OUT:
         return loop
-    if not any(isinstance(n, Select) and loop.var in variables(n.condition) for n in walk(loop.body)):
+    chooses = loop.kind == "unroll" and any(isinstance(n, Select) and loop.var in variables(n.condition) for n in walk(loop.body))
+    shortens = any(isinstance(n, For) and loop.var in variables(n.extent) for n in walk(loop.body))
+    if not chooses and not shortens:
         return loop
     copies = (fresh(substitute(loop.body, {loop.var: index(n)}), f".{n}") for n in range(int(loop.extent.value)))
     return tuple(s for copy in copies for s in copy)

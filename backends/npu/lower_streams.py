@@ -94,7 +94,7 @@ def _host(tensor: Tensor, moved: Moved, program: Program) -> tuple[_Box, HostTen
     ranges = dict([program.column, program.row, *moved.loops])
     flat = len(names) != len(shape) or any(not _sum_of_multiples(i) for i in place)
     if flat:
-        place = (simplify_index(_linear(place, shape)),)
+        place = (simplify_index(_linear(place, shape)),) if shape else (Var(name=names[0]),)
     parts = [affine_of(i) for i in place]
     if len(names) != len(parts) or any(p[0].get(name) != 1 for p, name in zip(parts, names)):
         raise ValueError("no corner plus a box")

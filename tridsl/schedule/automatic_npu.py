@@ -269,8 +269,8 @@ def _one_row(graph: Graph, root: str, live: Sequence[str], sizes: Mapping[str, i
             inner[name] = own[0].name
             lengths.add(extent_of(own[0], sizes))
     length = next(iter(lengths)) if len(lengths) == 1 else None
-    if not length or not axes_of(graph.stages[root]):
-        return []  # a single number is no tile that a transfer could move
+    if not length or root not in inner:
+        return []
     axis = inner[root]
     steps: list[Step] = [Split(stage=root, axis=axis, factor=length)]
     steps += [At(stage=name, consumer=root, axis=f"{axis}.o") for name in reversed(live) if name != root]

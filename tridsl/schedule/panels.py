@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 
 from tridsl.devices.intrinsics import INTRINSICS
@@ -10,11 +10,10 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import Interval, equal, fold_ranges, interval, normal_form, simplify_index, to_expression
-from tridsl.ir.expr import Binary, Boundary, Cast, Const, Expr, Load, Var, add, binary, index, mul, sub
+from tridsl.ir.expr import Boundary, Const, Expr, Load, Var, add, binary, index, mul, sub
 from tridsl.ir.loop import (
     Accumulate,
     Alloc,
-    Append,
     Block,
     Buffer,
     Copy,
@@ -30,23 +29,17 @@ from tridsl.ir.loop import (
 )
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, substitute, variables, walk
-from tridsl.schedule.frames import conjuncts, is_inside
 from tridsl.schedule.intrin import factors_of
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, loop_ranges, trip_bound
+from tridsl.schedule.panel_accesses import Access, accesses_of, adds_zeros, goes_on, is_filled, vectors_last
 from tridsl.schedule.steps import StoreIn
 from tridsl.structs import dataclass, replace
 
 SPACE: Space = "l1"
+GRANULE_BYTES = 4
+"""Of every transfer."""
 ROW_BYTES = 64
 """Rows begin at multiples of this: the widest access of any core."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Access:
-    place: tuple[Expr, ...]
-    around: tuple[For, ...]
-    writes: bool
-    statement: Stmt
 
 
 @dataclass(slots=True)
@@ -127,7 +120,7 @@ class _Stager:
         self.ranges = loop_ranges(loops)
         shapes = self.tensors()
         local = {n.buffer.name: n.buffer for n in walk(phase) if isinstance(n, Alloc)}
-        accesses = list(_accesses(phase.body))
+        accesses = list(accesses_of(phase.body))
         blocks = self._blocks(phase, accesses)
         for name, tensor in shapes.items():
             mine = [a for t, a in accesses if t == name]
@@ -154,9 +147,9 @@ class _Stager:
 
     def _whole(self, block: Block) -> Block:
         def extend(loop: For) -> For:
-            if isinstance(loop.extent, Const) or loop.bound is None or _goes_on(loop):
+            if isinstance(loop.extent, Const) or loop.bound is None or goes_on(loop):
                 return loop
-            if loop.reduce and not _adds_zeros(loop):
+            if loop.reduce and not adds_zeros(loop):
                 raise error(
                     "E0442", f"the last part of `{axis_of(loop.var)}` is smaller, and the reduction would go on over what lies outside", self.step.span,
                     help=f"split `{axis_of(loop.var)}` into equal parts, or not at all",
@@ -167,13 +160,13 @@ class _Stager:
 
     # What is accessed where.
 
-    def _panel(self, tensor: Tensor, accesses: list[_Access], blocks: dict[int, int]) -> _Panel:
+    def _panel(self, tensor: Tensor, accesses: list[Access], blocks: dict[int, int]) -> _Panel:
         shape = tuple(int(n.value) if isinstance(n, Const) else -1 for n in tensor.shape)
         if -1 in shape or tensor.strides is not None or tensor.layout != "row":
             raise self._no(tensor.name, "its shape is not known, or its elements do not lie one behind another")
         inner = [tuple(l for l in a.around if l not in self.path) for a in accesses]
         places = [a.place for a in accesses]
-        flat = not all(self._affine(i) for place in places for i in place)
+        flat = not shape or not all(self._affine(i) for place in places for i in place)  # (a single number is a row of one)
         if flat:
             places = [(simplify_index(_linear(place, shape)),) for place in places]
             if not all(self._affine(i) for place in places for i in place):
@@ -203,14 +196,14 @@ class _Stager:
             moving |= variables(bases[0])
         level = max((n for n, loop in enumerate(self.path) if loop.var in moving), default=-1)
         writes = any(a.writes for a in accesses)
-        order = () if flat or blocks else _vectors_last(accesses)
+        order = () if flat or blocks else vectors_last(accesses)
         last = order[-1] if order else -1
         fixed_row = bool(base) and not (variables(base[last]) & set(names))
         laid = tuple(extents[d] for d in order) if order else tuple(extents)
         panel = _Panel(
             name=f"{tensor.name}.l1", tensor=tensor.name, dtype=tensor.dtype, shape=(_product(shape),) if flat else shape, flat=flat,
             base=tuple(base), extents=tuple(extents), level=max(level, self._grid()), reads=any(not a.writes for a in accesses), writes=writes,
-            blocks=blocks, pitch=_pitch(laid, tensor.dtype) if (fixed_row or order) and not flat else 0, order=order,
+            blocks=blocks, pitch=_pitch(laid, tensor.dtype) if (fixed_row or order) and not flat else 0 if shape else _words(tensor.dtype), order=order,
         )  # fmt: skip
         if any(n % panel.blocks.get(d, 1) for d, n in enumerate(extents)):
             raise self._no(tensor.name, "its part is no whole number of the instruction's blocks")
@@ -218,7 +211,7 @@ class _Stager:
             raise self._no(tensor.name, "it is updated in place")
         return panel
 
-    def _reach(self, buffer: Buffer, accesses: list[_Access]) -> tuple[int, ...]:
+    def _reach(self, buffer: Buffer, accesses: list[Access]) -> tuple[int, ...]:
         """The shape of a local buffer when loops over whole tiles use it."""
         shape = [int(n.value) for n in buffer.shape if isinstance(n, Const)]
         for access in accesses:
@@ -246,7 +239,7 @@ class _Stager:
 
     # Blocks of matrix instructions.
 
-    def _blocks(self, phase: Phase, accesses: list[tuple[str, _Access]]) -> dict[str, dict[int, int]]:
+    def _blocks(self, phase: Phase, accesses: list[tuple[str, Access]]) -> dict[str, dict[int, int]]:
         blocks: dict[str, dict[int, int]] = {}
         for _, access in accesses:
             statement = access.statement
@@ -293,7 +286,7 @@ class _Stager:
         panel = self.panels.get(load.tensor)
         if panel is None:
             return load
-        mask = None if _is_filled(load, panel.shape) else load.mask
+        mask = None if is_filled(load, panel.shape) else load.mask
         return replace(load, tensor=panel.name, index=self._point(panel, load.index), mask=mask, other=None if mask is None else load.other)
 
     def _ref(self, ref: Ref) -> Ref:
@@ -356,70 +349,6 @@ class _Stager:
         )  # fmt: skip
 
 
-def _accesses(block: Block, around: tuple[For, ...] = ()) -> Iterator[tuple[str, _Access]]:
-    for statement in block:
-        if isinstance(statement, For):
-            yield from _accesses(statement.body, (*around, statement))
-            continue
-        if isinstance(statement, Copy):  # staged already, by `lines`
-            continue
-        if isinstance(statement, If):
-            yield from _accesses((*statement.then, *statement.otherwise), around)
-        searched = statement.condition if isinstance(statement, If) else statement
-        for node in walk(searched):
-            if isinstance(node, Load):
-                yield node.tensor, _Access(node.index, around, False, statement)
-            elif isinstance(node, Ref):
-                yield node.tensor, _Access(node.index, around, True, statement)
-
-
-def _is_filled(load: Load, shape: tuple[int, ...]) -> bool:
-    """Whether the access is 0 outside of its tensor, as its panel is there."""
-    if load.mask is None or len(shape) != len(load.index):
-        return load.mask is None
-    value = load.other
-    while isinstance(value, Cast):
-        value = value.a
-    nothing = value is None or (isinstance(value, Const) and not value.value)
-    return nothing and all(is_inside(c, load, shape) for c in conjuncts(load.mask))
-
-
-def _vectors_last(accesses: Sequence[_Access]) -> tuple[int, ...]:
-    """The order of a tensor's axes in which the one that a vector loop walks comes last; nothing where that is so, or it walks several."""
-    along: set[int] = set()
-    for access in accesses:
-        lanes = [loop.var for loop in access.around if loop.kind == "vector"]
-        along |= {d for d, i in enumerate(access.place) for v in lanes if normal_form(i).coefficient(v) != 0}
-    rank = len(accesses[0].place)
-    if len(along) != 1 or rank - 1 in along:
-        return ()
-    (last,) = along
-    return (*(d for d in range(rank) if d != last), last)
-
-
-def _goes_on(loop: For) -> bool:
-    """Whether more iterations would change what earlier ones made (those that only keep rows for the next ones do not)."""
-    own = {n.buffer.name for n in walk(loop.body) if isinstance(n, Alloc)}
-    targets = [t.tensor for n in walk(loop.body) if isinstance(n, Accumulate) for t in n.targets if loop.var not in variables(t.index)]
-    targets += [t for n in walk(loop.body) if isinstance(n, Append) for t in n.tensors]
-    return loop.carried and not own.issuperset(targets)
-
-
-def _adds_zeros(loop: For) -> bool:
-    """All that the loop reduces are sums of products of two elements, both 0 outside their tensors."""
-    sums = [n for n in walk(loop.body) if isinstance(n, Accumulate)]
-    return bool(sums) and all(s.reducer.op == "add" and isinstance(s.values[0], Binary) and s.values[0].op == "mul" and _two_loads(s.values[0]) for s in sums)
-
-
-def _two_loads(product: Binary) -> bool:
-    for side in (product.a, product.b):
-        while isinstance(side, Cast):
-            side = side.a
-        if not isinstance(side, Load):
-            return False
-    return True
-
-
 def _linear(place: tuple[Expr, ...], shape: tuple[int, ...]) -> Expr:
     total: Expr = index(0)
     for i, n in zip(place, shape):
@@ -429,11 +358,18 @@ def _linear(place: tuple[Expr, ...], shape: tuple[int, ...]) -> Expr:
 
 def _delinear(place: Expr, shape: tuple[int, ...]) -> tuple[Expr, ...]:
     """The index of an element of a row-major tensor, in the form that linearising it takes back."""
+    if not shape:
+        return ()
     parts: list[Expr] = []
     for n in reversed(shape[1:]):
         parts.insert(0, binary("mod", place, index(n)))
         place = binary("floordiv", place, index(n))
     return (place, *parts)
+
+
+def _words(dtype: DType) -> int:
+    """Elements of the smallest transfer."""
+    return max(1, GRANULE_BYTES // dtype.storage_bytes)
 
 
 def _pitch(shape: tuple[int, ...], dtype: DType) -> int:

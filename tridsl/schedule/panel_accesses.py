@@ -1,0 +1,84 @@
+"""What the loops of a schedule that is staged touch, and what that says about the panels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tridsl.ir.affine import normal_form
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load
+from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Copy, For, If, Ref, Stmt
+from tridsl.ir.walk import variables, walk
+from tridsl.schedule.frames import conjuncts, is_inside
+from tridsl.structs import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    place: tuple[Expr, ...]
+    around: tuple[For, ...]
+    writes: bool
+    statement: Stmt
+
+
+def accesses_of(block: Block, around: tuple[For, ...] = ()) -> Iterator[tuple[str, Access]]:
+    for statement in block:
+        if isinstance(statement, For):
+            yield from accesses_of(statement.body, (*around, statement))
+            continue
+        if isinstance(statement, Copy):  # staged already, by `lines`
+            continue
+        if isinstance(statement, If):
+            yield from accesses_of((*statement.then, *statement.otherwise), around)
+        searched = statement.condition if isinstance(statement, If) else statement
+        for node in walk(searched):
+            if isinstance(node, Load):
+                yield node.tensor, Access(node.index, around, False, statement)
+            elif isinstance(node, Ref):
+                yield node.tensor, Access(node.index, around, True, statement)
+
+
+def is_filled(load: Load, shape: tuple[int, ...]) -> bool:
+    """Whether the access is 0 outside of its tensor, as its panel is there."""
+    if load.mask is None or len(shape) != len(load.index):
+        return load.mask is None
+    value = load.other
+    while isinstance(value, Cast):
+        value = value.a
+    nothing = value is None or (isinstance(value, Const) and not value.value)
+    return nothing and all(is_inside(c, load, shape) for c in conjuncts(load.mask))
+
+
+def vectors_last(accesses: Sequence[Access]) -> tuple[int, ...]:
+    """The order of a tensor's axes in which the one that a vector loop walks comes last; nothing where that is so, or it walks several."""
+    along: set[int] = set()
+    for access in accesses:
+        lanes = [loop.var for loop in access.around if loop.kind == "vector"]
+        along |= {d for d, i in enumerate(access.place) for v in lanes if normal_form(i).coefficient(v) != 0}
+    rank = len(accesses[0].place)
+    if len(along) != 1 or rank - 1 in along:
+        return ()
+    (last,) = along
+    return (*(d for d in range(rank) if d != last), last)
+
+
+def goes_on(loop: For) -> bool:
+    """Whether more iterations would change what earlier ones made (those that only keep rows for the next ones do not)."""
+    own = {n.buffer.name for n in walk(loop.body) if isinstance(n, Alloc)}
+    targets = [t.tensor for n in walk(loop.body) if isinstance(n, Accumulate) for t in n.targets if loop.var not in variables(t.index)]
+    targets += [t for n in walk(loop.body) if isinstance(n, Append) for t in n.tensors]
+    return loop.carried and not own.issuperset(targets)
+
+
+def adds_zeros(loop: For) -> bool:
+    """All that the loop reduces are sums of products of two elements, both 0 outside their tensors."""
+    sums = [n for n in walk(loop.body) if isinstance(n, Accumulate)]
+    return bool(sums) and all(s.reducer.op == "add" and isinstance(s.values[0], Binary) and s.values[0].op == "mul" and _two_loads(s.values[0]) for s in sums)
+
+
+def _two_loads(product: Binary) -> bool:
+    for side in (product.a, product.b):
+        while isinstance(side, Cast):
+            side = side.a
+        if not isinstance(side, Load):
+            return False
+    return True
