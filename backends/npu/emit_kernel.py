@@ -136,11 +136,12 @@ def _alloc(frame: Frame, statement: Alloc, blocks: Blocks) -> None:
     elif prod(shape) == 1:
         frame.places[buffer.name] = Place(name=name, kind="number", dtype=buffer.dtype, shape=shape)
         frame.line(f"{vector(buffer.dtype, frame.lanes)} {name};")
-    elif (buffer.space == "reg" or in_registers(buffer)) and (shape[-1] % frame.lanes == 0 or prod(shape) == shape[-1]):
+    elif buffer.space == "reg" or in_registers(buffer):
+        shape = (*shape[:-1], -(-shape[-1] // frame.lanes) * frame.lanes)  # rows are whole vectors, whose last lanes nobody may need
         frame.places[buffer.name] = Place(name=name, kind="registers", dtype=buffer.dtype, shape=shape)
         frame.line(f"{vector(buffer.dtype, frame.lanes)} {name}[{-(-prod(shape) // frame.lanes)}];")
     else:
-        raise cannot(f"`{buffer.name}` in registers: {prod(shape)} elements that are no whole vectors", buffer)
+        raise cannot(f"`{buffer.name}` in a function's own memory", buffer)
 
 
 def _if(frame: Frame, statement: If, blocks: Blocks) -> None:

@@ -233,12 +233,22 @@ class _Reader:
     def _parted(self, block: Block) -> Block:
         """Loops over strips of vectors in parts, so that every strip has a constant length. (Loops that move tiles stay whole: so are their tiles.)"""
         alone = replace(self.kernel, phases=(Phase(name="", body=rewrite(block, {For: _decided})),))
-        return simplify(partition_loops(simplify(alone))).phases[0].body
+        parted = simplify(partition_loops(simplify(alone)))
+        return simplify(replace(parted, phases=rewrite(parted.phases, {For: _written_out}))).phases[0].body
 
     def _later(self) -> set[str]:
         """Panels that are copied out behind the statements that fill them."""
         tensors = self.tensors()
         return {n.source.tensor for p in self.kernel.phases for n in walk(p) if isinstance(n, Copy) and _out(n, tensors)}
+
+
+def _written_out(loop: For) -> For | Block:
+    """What is left of a row behind its last whole round: as many copies of its strips as there are, each of a length of its own."""
+    uneven = any(isinstance(n, For) and not isinstance(n.extent, Const) and loop.var in variables(n.extent) for n in loop.body)
+    if not uneven or not isinstance(loop.extent, Const):
+        return loop
+    copies = (fresh(substitute(loop.body, {loop.var: index(n)}), f".{n}") for n in range(int(loop.extent.value)))
+    return tuple(s for copy in copies for s in copy)
 
 
 def _comes_in(statement: Stmt, panels: dict[str, Copy], tensors: set[str]) -> bool:
