@@ -1,4 +1,4 @@
-"""`tridsl doctor --npu-report`: without a device, with one that is played, and with a wrong answer."""
+"""`tridsl doctor` and its `--npu-report`: without a device, with one that is played, and with a wrong answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.backends.npu.test_facts import whole
 from tests.cli.command import Command
 from tridsl.backends.npu.facts import Machine
-from tridsl.cli import npu_report
+from tridsl.cli import doctor, npu_report
 
 
 @pytest.fixture
@@ -60,6 +60,17 @@ def test_a_wrong_answer_is_our_bug(command: Command, few: None, monkeypatch: pyt
     shown = command("doctor", "--npu-report")
     assert shown.status == 70
     assert "wrong: 1 of 1600 integers differ" in shown.out and "wrong: beyond 1e-05" in shown.out
+
+
+def test_doctor_shows_every_part_where_there_is_a_device(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine = whole(tmp_path)
+    (tmp_path / "usr/lib/x86_64-linux-gnu/libxrt_driver_xdna.so.2").unlink()
+    monkeypatch.setattr(doctor, "this_machine", lambda peano: machine)
+    shown = command("doctor")
+    assert "Strix Halo (XDNA2): aie2p" in shown.out and "1.0.0.166 is running" in shown.out
+    lines = [line.strip() for line in shown.out.splitlines()]
+    at = next(n for n, line in enumerate(lines) if line.startswith("note    XRT plugin for XDNA"))
+    assert lines[at + 1] == "for: the NPU" and lines[at + 2].startswith("seen: XRT finds 0 devices") and lines[at + 3].startswith("fix: install it")
 
 
 class _Altered:
