@@ -54,6 +54,9 @@ class Target(Protocol):
     def bound(self, kind: Kind, a: Any, limit: float) -> Any | None:
         """`a` where |a| <= limit, else +limit or -limit; NaN becomes limit. None where no one instruction does it."""
 
+    def negated(self, a: Any) -> Any | None:
+        """What `a` was made from by flipping its sign; None where it was made otherwise, or nobody knows."""
+
     def rarely(
         self,
         name: str,

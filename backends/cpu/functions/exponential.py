@@ -78,7 +78,8 @@ def scale(a: Value, n: Value) -> Value:
 def reduce(x: Value) -> tuple[Value, Value, Value]:
     """(n, its `whole_bits`, r) with x = n ln(2) + r, for x so far from overflow that n is small."""
     high, low = LN2[x.kind]
-    n, bits = nearest(x, LOG2_E[x.kind][0])
+    raw = x.target.negated(x.raw)  # of exp(-t) with t read directly: multiply-adds negate for nothing
+    n, bits = nearest(x, LOG2_E[x.kind][0]) if raw is None else nearest(x.of(raw), -LOG2_E[x.kind][0])
     return n, bits, fma(n, -low, fma(n, -high, x))
 
 

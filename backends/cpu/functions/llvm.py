@@ -76,6 +76,9 @@ class LLVMTarget:
         """AVX-512's vrange, which takes the operand of less magnitude, with the first one's sign."""
         return self._by_register(kind, (a, self.constant(kind, limit)), frozenset({"avx512dq", "avx512vl"}), _range)
 
+    def negated(self, a: Any) -> Any | None:
+        return a.operands[0] if getattr(a, "opname", "") == "fneg" else None
+
     def _by_register(self, kind: Kind, operands: Sequence[Any], features: frozenset[str], form: Form) -> Any | None:
         """One instruction for each register that the operands fill; None without the features, or where they fill none."""
         letters, bits = _LETTERS[kind]

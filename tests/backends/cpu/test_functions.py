@@ -28,8 +28,8 @@ SAMPLES = 250_000
 _ENGINES: list[Any] = []  # compiled code lives as long as its engine
 
 
-def kernel(name: str, kind: str, lanes: int | None, features: frozenset[str]) -> str:
-    """IR of `kernel(count, inputs..., output)`: the function over arrays, `lanes` elements a step."""
+def kernel(name: str, kind: str, lanes: int | None, features: frozenset[str], *, negate: bool = False) -> str:
+    """IR of `kernel(count, inputs..., output)`: the function over arrays (or over what has the other sign), `lanes` elements a step."""
     element = ir.FloatType() if kind == "f32" else ir.DoubleType()
     result = ir.IntType(8) if name in PREDICATES else element
     i64, module = ir.IntType(64), ir.Module(name="functions")
@@ -43,7 +43,7 @@ def kernel(name: str, kind: str, lanes: int | None, features: frozenset[str]) ->
     i.add_incoming(ir.Constant(i64, 0), entry)
     step = ir.VectorType(element, lanes) if lanes else element
     args = [builder.load(builder.bitcast(builder.gep(p, [i]), step.as_pointer()), align=4) for p in function.args[1:-1]]
-    value = emit_function(builder, name, args, features)
+    value = emit_function(builder, name, [builder.fneg(a) for a in args] if negate else args, features)
     if name in PREDICATES:
         value = builder.zext(value, ir.VectorType(result, lanes) if lanes else result)
     builder.store(value, builder.bitcast(builder.gep(function.args[-1], [i]), value.type.as_pointer()), align=1)
@@ -69,11 +69,11 @@ def host_features() -> frozenset[str]:
     return frozenset(name for name in AVX512 if have.get(name))
 
 
-def compiled(name: str, kind: str, lanes: int | None, features: frozenset[str]) -> Callable[..., np.ndarray]:
+def compiled(name: str, kind: str, lanes: int | None, features: frozenset[str], *, negate: bool = False) -> Callable[..., np.ndarray]:
     target = binding.Target.from_triple(binding.get_process_triple())
     host = binding.get_host_cpu_features().flatten()
     machine = target.create_target_machine(cpu=binding.get_host_cpu_name(), features=host, opt=2)
-    engine = binding.create_mcjit_compiler(optimised(kernel(name, kind, lanes, features), machine), machine)
+    engine = binding.create_mcjit_compiler(optimised(kernel(name, kind, lanes, features, negate=negate), machine), machine)
     engine.finalize_object()
     _ENGINES.append(engine)
     address = engine.get_function_address("kernel")
@@ -169,6 +169,16 @@ def check(name: str, kind: str, got: np.ndarray, inputs: tuple[np.ndarray, ...],
             for i in worst
         ]
         pytest.fail(f"{wrong.sum()} of {len(got)} wrong\n" + "\n".join(rows))
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_sign_flipped_before_exp_costs_nothing_and_changes_nothing(kind: str) -> None:
+    x = points(kind, np.random.default_rng(5))
+    plain, flipped = (compiled("exp", kind, LANES[kind], host_features(), negate=n) for n in (False, True))
+    assert np.array_equal(plain(-x), flipped(x), equal_nan=True)
+    target = binding.Target.from_triple("x86_64-unknown-linux-gnu").create_target_machine(cpu="sapphirerapids", opt=2)
+    texts = [target.emit_assembly(optimised(kernel("exp", kind, LANES[kind], AVX512, negate=n), target)) for n in (False, True)]
+    assert texts[0].count("vxor") == texts[1].count("vxor")  # multiply-adds flip it
 
 
 def test_every_function_of_the_language_has_an_emitter() -> None:
