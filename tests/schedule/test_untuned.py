@@ -188,3 +188,13 @@ def test_panels_of_maps_are_filled_where_there_is_something() -> None:
     op = op_of(TRANSPOSE.format(T="f32"))
     kernel = scheduled(op, automatic(op, CPU, sizes), sizes)
     assert [n.pad for p in kernel.phases for n in walk(p) if isinstance(n, Copy)] == [None]
+
+
+def test_matrix_times_vector_either_way() -> None:
+    """A factor that no row of a tile shares has no panels."""
+    text = """op f(A: i32[M, N], p: i32[N], r: i32[M]) -> (q: i32[M], s: i32[N]) {
+  q[i] = sum[j](A[i, j] * p[j])
+  s[j] = sum[i](A[i, j] * r[i])
+}"""
+    for sizes in ({"M": 64, "N": 64}, {"M": 9, "N": 300}, {"M": 300, "N": 1}):
+        check_same(op_of(text), untuned(text, **sizes), sizes)

@@ -52,10 +52,10 @@ def worth_packing(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int]) -> 
     """Whether the stage is large enough for blocks, which take a phase of its own; where its sizes are known."""
     roles = roles_of(stage)
     extents = {a.name: extent_of(a, sizes) for a in (*stage.axes, *stage.over)}
-    if roles is None or None in extents.values():
+    if roles is None or not _packable(stage, roles) or None in extents.values():
         return False
     large = _is_large(stage, roles, extents, _instruction(roles, stage.reducer.dtypes[0], spec))
-    return _packable(stage, roles) and (large or is_swept(stage, roles, spec, extents))
+    return large or is_swept(stage, roles, spec, extents)
 
 
 def contraction_steps(
