@@ -198,3 +198,12 @@ def test_matrix_times_vector_either_way() -> None:
 }"""
     for sizes in ({"M": 64, "N": 64}, {"M": 9, "N": 300}, {"M": 300, "N": 1}):
         check_same(op_of(text), untuned(text, **sizes), sizes)
+
+
+def test_products_of_rows_have_turned_panels() -> None:
+    """Of A times B transposed no factor lies in vectors; few rows of a deep sum are dot products."""
+    text = "op f(A: f32[M, K], B: f32[N, K]) -> C: f32[M, N] { C[i, j] = sum[k](A[i, k] * B[j, k]) }"
+    assert Pack(stage="B", at="k.o", reader="C") in untuned(text, M=32, N=64, K=64)
+    assert Vector(stage="C", axis="k") in untuned(text, M=8, N=512, K=2048)
+    sizes = {"M": 17, "N": 18, "K": 19}
+    check_same(op_of(text), untuned(text, **sizes), sizes)

@@ -36,6 +36,9 @@ Cove 1, 2, 4 and 8 rows of 4096 x 4096 i8 take 1.3, 1.9, 3.3 and 6.3 ms where th
 SHALLOW = 128
 """Terms of a panel that few rows read: it is long where the matrix is (4096 x 4096 i8, 8 rows: panels of 1408 x 704, 512 x 256 and
 128 x 2048 take 3.8, 3.6 and 2.3 ms)."""
+TURNED = (4_000, 16, 16)
+"""The same where no factor is read in vectors as it lies: it is one dot product after the other, each of which adds up its lanes, or panels
+that registers transpose (measured: rows of 16 to 200 elements take a third of the time); few rows do not pay for panels of a deep sum."""
 DEEPEST, NARROW = 2048, 256
 """Terms of a panel beyond which C is hardly ever read again; columns of a block below which rows of A come from far too often."""
 LINE_BYTES, LEAST_ROWS = 64, 4
@@ -139,7 +142,8 @@ def _is_large(stage: Reduce, roles: Factors, extents: Mapping[str, int | None], 
     reuse, columns = extents[roles.tile or ""], extents[roles.vector]
     if reuse is None or columns is None or None in over:
         return True
-    least, rows, width = (PACKED_WORK, 32, 64) if _as_they_are(roles, row) else INSTRUCTED
+    plain = (PACKED_WORK, 32, 64) if not roles.strided else TURNED
+    least, rows, width = plain if _as_they_are(roles, row) else INSTRUCTED
     return reuse * columns * prod(n or 0 for n in over) >= least and reuse >= rows and columns >= width
 
 
