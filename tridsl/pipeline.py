@@ -29,6 +29,7 @@ from tridsl.passes.simplify import simplify
 from tridsl.passes.specialise import Specialisation, specialise
 from tridsl.passes.strip_vectors import strip_vectors
 from tridsl.passes.to_loops import to_loops
+from tridsl.passes.transpose_tiles import transpose_tiles
 from tridsl.passes.unsigned_dots import unsigned_dots
 from tridsl.passes.whole_tiles import whole_tiles
 from tridsl.schedule.apply import apply_schedule
@@ -73,6 +74,7 @@ LOWER: Stages = (
     ("strip_vectors", lambda kernel, build: strip_vectors(kernel, build.spec)),  # copies have vector loops too
     ("partition", lambda kernel, build: partition_loops(simplify(kernel))),  # the strips are the loops worth splitting
     ("finish", lambda kernel, build: simplify(kernel)),  # each part decides its clamps and masks
+    ("transpose_tiles", lambda kernel, build: transpose_tiles(kernel, build.spec)),  # the tiles are known to be whole
 )
 
 
