@@ -20,6 +20,7 @@ from tridsl.passes.decode_packings import decode_packings
 from tridsl.passes.expand_copies import expand_copies
 from tridsl.passes.form_mma import form_mma
 from tridsl.passes.hoist_rows import hoist_rows
+from tridsl.passes.later_places import later_places
 from tridsl.passes.narrow_integers import narrow_integers
 from tridsl.passes.pad_tiles import pad_tiles
 from tridsl.passes.partition_loops import partition_loops
@@ -61,6 +62,7 @@ SCHEDULE: Stages = (
     ("simplify", lambda kernel, build: simplify(kernel)),  # not before schedule: it dissolves loops that steps name
 )
 LOWER: Stages = (
+    ("later_places", lambda kernel, build: later_places(kernel)),  # sees all loops of a reduction, and where it starts
     ("register_tiles", lambda kernel, build: register_tiles(kernel)),
     ("place_init", lambda kernel, build: place_init(kernel)),  # what register_tiles left in memory
     ("pad_tiles", lambda kernel, build: pad_tiles(kernel)),  # sees the register tiles

@@ -64,7 +64,7 @@ def _extreme(statement: Accumulate, loop: For, spec: DeviceSpec) -> Partial | No
             identity=(reducer.identity[0], Const(value=True, dtype=BOOL)),
             merge=(Select(condition=further, a=a, b=b, dtype=dtype), Binary(op="and", a=before, b=after, dtype=BOOL)),
         ),
-        values=(value, _ordered(value)),
+        values=(value, ordered(value)),
         start=lambda first: (reducer.identity[0], Const(value=True, dtype=BOOL)),
         finish=lambda states: (Select(condition=states[1], a=states[0], b=Const(value=float("nan"), dtype=dtype), dtype=dtype),),
         shared=(False, True),
@@ -92,7 +92,7 @@ def _position(statement: Accumulate, loop: For, spec: DeviceSpec) -> Partial | N
     better: Expr = Binary(op=wins, a=b, b=a, dtype=BOOL)
     if dtype.is_float:  # a NaN beats every number but not an earlier NaN
         beaten = Unary(op="not", a=Binary(op=loses, a=b, b=a, dtype=BOOL), dtype=BOOL)
-        better = Binary(op="and", a=beaten, b=_ordered(a), dtype=BOOL)
+        better = Binary(op="and", a=beaten, b=ordered(a), dtype=BOOL)
     return Partial(
         reducer=Reducer(
             name=f"lane_{reducer.name}", states=("value", "place"), dtypes=(dtype, I32),
@@ -106,7 +106,7 @@ def _position(statement: Accumulate, loop: For, spec: DeviceSpec) -> Partial | N
     )  # fmt: skip
 
 
-def _ordered(value: Expr) -> Expr:
+def ordered(value: Expr) -> Expr:
     return Unary(op="not", a=Call(function="isnan", args=(value,), dtype=BOOL), dtype=BOOL)
 
 
