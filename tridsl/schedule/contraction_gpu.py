@@ -70,6 +70,11 @@ def _instruction(stage: Reduce, factors: Factors, spec: DeviceSpec, *, flexible:
     return next((row for row in rows if (row.a, row.b, row.acc) == types), None)
 
 
+def _largest(extent: int, *sizes: int) -> int | None:
+    """The first of `sizes` that divides `extent`."""
+    return next((size for size in sizes if extent % size == 0), None)
+
+
 def _tile(extent: int, *sizes: int) -> int:
     """The first of `sizes` that divides `extent`, or wastes little of the last tile; else the one that wastes least."""
     waste = {size: -(-extent // size) * size / extent for size in sizes}
