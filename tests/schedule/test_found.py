@@ -97,6 +97,7 @@ LEGAL = [
     (ROWS, "y.sum.tile(r=4, k=8)\n e.split(r, 5)\n m.at(e, r.i)", LINES, CPU),
     (TURNED, "y.order(j, i)\n y.split(i, 4)\n y.sum.at(y, j)", [{"K": 5, "N": 5}, {"K": 9, "N": 3}, {"K": 0, "N": 2}], CPU),
     (SUMS, "z.split(i, 8)\n z.sum.slide(z, i.o)\n z.sum.split(i, 64)", [{"M": 5, "N": 7}, {"M": 19, "N": 2}], CPU),
+    (CHAIN, 'y.sum.split(i, 4).bind(i.i="lane.y")\n y.sum.split(j, 2)\n y.sum.order(i.o, i.i, j.o, l, j.i)\n p.store(shared, at=j.o)', [{"M": 5, "N": 3, "K": 2}], GPU),
     (PARTS, "s.at(y, b)\n y.split(b, 4)\n y.vector(b.i)", [{"M": 2, "B": 8, "K": 1}, {"M": 3, "B": 7, "K": 5}], CPU),
     (GATHER, "ids.pack(at=n)\n t.pack(at=n)", [{"V": 5, "N": 7}], CPU),
 ]

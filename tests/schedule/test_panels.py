@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.schedule import programs
 from tridsl.check.resolve import bind
 from tridsl.check.types import check_op
 from tridsl.devices.spec import load_chip
 from tridsl.diagnostics import SourceFile, TriError
 from tridsl.ir.loop import Copy, For, Kernel
+from tridsl.ir.op import Reduce
 from tridsl.ir.printer import print_kernel
 from tridsl.ir.walk import walk
 from tridsl.passes.boundaries import boundaries
@@ -16,6 +18,7 @@ from tridsl.passes.simplify import simplify
 from tridsl.passes.specialise import Specialisation, specialise
 from tridsl.passes.to_loops import to_loops
 from tridsl.schedule.apply import apply_schedule
+from tridsl.schedule.contraction import worth_packing
 from tridsl.schedule.text import text_schedule
 from tridsl.syntax.parse import parse
 
@@ -113,3 +116,10 @@ def test_what_cannot_be_staged(op: str, directives: str, sizes: dict[str, int], 
     with pytest.raises(TriError) as found:
         staged(op, directives, **sizes)
     assert found.value.diagnostics[0].code == code
+
+
+def test_a_product_with_a_vector_is_not_worth_packing() -> None:
+    """It has no second axis along which elements would be used again."""
+    op = programs.op_of("op f(A: f32[K, M], x: f32[K]) -> y: f32[M] {\n  y[i] = sum[k](A[k, i] * x[k])\n}\n")
+    (stage,) = (stage for stage in op.stages if isinstance(stage, Reduce))
+    assert not worth_packing(stage, programs.CPU, {"M": 4096, "K": 4096})

@@ -31,7 +31,7 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     before:  alloc e: f32[N] in l1                    e.store(shared)
     after:   alloc e: f32[N] in shared
 
-    For a parameter `x.store(reg)` makes a copy of it a stage of its own (`schedule.cache`), and `A.store(shared, at=k.o)` stages what the loop `k.o` reads, copied by all lanes together. On a stage, `C.store(l1, at=k.o)`
+    For a parameter `x.store(reg)` makes a copy of it a stage of its own (`schedule.cache`), and `A.store(shared, at=k.o)` stages what the loop `k.o` reads, copied by all lanes together; so it does for a stage that is computed as a whole. On a stage, `C.store(l1, at=k.o)`
     stages everything that its loop `k.o` touches in a core's own memory (`schedule.panels`). For a result `y.store(stream)` writes around the caches (LLVM: nontemporal); a compaction holds what it
     keeps until it can (`schedule.hold`). `gray.store(l1, type=i16)` keeps the values of an integer stage in a wider type, the one
     that its readers compute in; a narrower one is for sums that are converted to it (`schedule.narrow`), or weights in that of what they weigh
@@ -45,17 +45,18 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     space: Space = step.space
     if step.at is not None and space == SPACE and any(axis_of(loop.var) == step.at for loop in loops_of(kernel, step.stage)):
         return panels(kernel, step, spec)
-    if any(isinstance(p, Tensor) and p.name == step.stage for p in kernel.params):
-        if step.at is None and step.space == "reg":
-            return cache(kernel, step, spec)
-        if step.at is None:
-            raise error(
-                "E0417", f"a copy of parameter `{step.stage}` needs the loop that it is made in", step.span,
-                help=f"write `{step.stage}.store({step.space}, at=k.o)`",
-            )  # fmt: skip
+    parameter = any(isinstance(p, Tensor) and p.name == step.stage for p in kernel.params)
+    if step.at is not None and (parameter or any(b.name == step.stage for b in kernel.scratch)):
         return stage_copy(
             kernel, step.stage, None, step.at, space, step.span,
             cooperative=space == "shared", buffers=step.buffers, pad=step.pad,
+        )  # fmt: skip
+    if parameter and step.space == "reg":
+        return cache(kernel, step, spec)
+    if parameter:
+        raise error(
+            "E0417", f"a copy of parameter `{step.stage}` needs the loop that it is made in", step.span,
+            help=f"write `{step.stage}.store({step.space}, at=k.o)`",
         )  # fmt: skip
     found = [n.buffer for p in kernel.phases for n in walk(p) if isinstance(n, Alloc) and _belongs(n.buffer, step.stage)]
     if not found:
