@@ -58,9 +58,11 @@ def measure_on_device(row: Row, session: Session) -> dict[str, Any]:
         part = _part(ready) if row.sampled else _Part(ready=ready)
         exact = reference(part.ready)
         kernel.sample(1)
-        mine = agreement(part.ready, part.of(kernel.results()), exact)
+        results = kernel.results()
+        moved = ready.bytes - ready.written + sum(one.nbytes for one in results)  # of results up to a length, what is there
+        mine = agreement(part.ready, part.of(results), exact)
         right = mine.worst <= row.loose * mine.limit
-        found |= {"correct": right, "error": mine.worst if right else mine.reason}
+        found |= {"correct": right, "error": mine.worst if right else mine.reason, "bytes": moved}
         if not right:
             return found
         samplers: dict[str, Sampler] = {US: kernel.sample}
@@ -71,7 +73,7 @@ def measure_on_device(row: Row, session: Session) -> dict[str, Any]:
     flop = row.case.flop if row.case.flop is not None else cases.multiply_adds(ready.whole, ready.sizes)
     rates = {name: copies.bytes / readings[name].median for name in readings if name not in samplers}
     rates["copy"] = max(rates.values())
-    contestants = {name: _contestant(name, row, readings, rates, ready.bytes, flop) for name in samplers}
+    contestants = {name: _contestant(name, row, readings, rates, moved, flop) for name in samplers}
     peaks = {name: {"rate": rate, "unit": "B/s", "label": "measured"} for name, rate in rates.items()}
     found["readings"] = {REGIME: {"contestants": contestants, "peaks": peaks, "rotated_bytes": 0}}
     return found | _verdict(row, contestants)
