@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import takewhile
 
-from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.dtypes import BOOL, DType, compute_type
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, binary, both, index
@@ -30,8 +29,6 @@ from tridsl.structs import replace
 REGISTER_BYTES = 2048
 """A tile of unrolled and vector loops up to this size is held in registers (32 of 64 bytes)."""
 CACHE_BYTES = 16384
-GROUP_BYTES = 131072
-"""A tile up to this size is held in the registers of all lanes of a workgroup (a GPU's core has 256 KiB of them)."""
 PREFETCHED_BYTES = 512
 """A tile from this size on (eight cache lines, which a core waits for in turns) is fetched while the loop runs."""
 
@@ -135,8 +132,7 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType], kept: f
     reducer = accumulate.reducer
     total = sum(count * dtype.storage_bytes for dtype in reducer.dtypes)
     straight = all(l.kind in ("unroll", "vector", "lane") for l in tile)
-    shared = accumulate.intrinsic is not None and INTRINSICS[accumulate.intrinsic].grouped
-    if total > (GROUP_BYTES if shared else REGISTER_BYTES if straight else CACHE_BYTES):
+    if total > (REGISTER_BYTES if straight else CACHE_BYTES):
         return None
     space = "reg" if straight else "l1"
     buffers = [
