@@ -7,6 +7,7 @@ from tridsl.backends.vulkan.lower_barriers import barriers
 from tridsl.backends.vulkan.lower_bind import bind
 from tridsl.backends.vulkan.lower_forward import forward
 from tridsl.backends.vulkan.lower_fragments import fragments
+from tridsl.backends.vulkan.lower_hoist import hoist
 from tridsl.backends.vulkan.lower_interchange import interchange
 from tridsl.backends.vulkan.lower_limits import limits
 from tridsl.backends.vulkan.lower_operands import operands
@@ -36,5 +37,6 @@ LOWER: tuple[LowerStage, ...] = (
     LowerStage(name="wide", run=wide),
     LowerStage(name="packed", run=packed),  # behind limits, which count the loops that are written out here
     LowerStage(name="operands", run=operands),  # behind wide, which leaves unrolled loops
+    LowerStage(name="hoist", run=hoist),  # what operands has put into fragments
     LowerStage(name="barriers", run=barriers),  # last: needs to see every access
 )

@@ -123,6 +123,20 @@ def test_bit_pairs_in_so_many_parts(parts: int, known: bool) -> None:
 
 
 @pytest.mark.parametrize("layout", ["t16", "t20", "t96"])
+def test_values_instead_of_codes(layout: str) -> None:
+    op = packed(DOTS, layout)
+    for sizes in ({"M": 20, "K": 100}, {"M": 16, "K": 1}, {"M": 3, "K": 0}):
+        kernel = check(op, steps_of(op, "y.planes(0)"), sizes, CPU, extreme=True)
+        assert not any("offset" in phase.name for phase in kernel.phases)
+
+
+def test_the_sum_in_the_map_that_reads_it() -> None:
+    op, sizes = packed(MANY, "t16"), {"M": 40, "K": 48, "N": 2}
+    kernel = check(op, steps_of(op, "Y.sum.planes(0)\nY.sum.inline()\nY.split(m, 16)\nY.sum.planes.at(Y, m.o)", **sizes), sizes, CPU)
+    assert len(kernel.phases) == 1 and not kernel.scratch
+
+
+@pytest.mark.parametrize("layout", ["t16", "t20", "t96"])
 @pytest.mark.parametrize(("text", "sizes"), [(DOTS, {"M": 33, "K": 100}), (MANY, {"M": 17, "K": 21, "N": 3}), (MANY, {"M": 16, "K": 20, "N": 0})])
 def test_every_layout(layout: str, text: str, sizes: dict[str, int]) -> None:
     op = packed(text, layout)
