@@ -6,6 +6,7 @@ Where a carry could leave its byte, the even and the odd bytes are worked on apa
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tridsl.backends.vulkan.contiguous import MAX_BYTES, WORD_BYTES
 from tridsl.backends.vulkan.emit_expr import element_text
@@ -100,58 +101,108 @@ def is_written_out(mma: Mma) -> bool:
     return all(_amount(amount) is not None for amount in amounts)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bytes:
+    """Texts of a word of four bytes, or (`odd`) of two words, whose halves of 16 bits hold the even and the odd bytes."""
+
+    even: str
+    odd: str = ""
+
+    @property
+    def word(self) -> str:
+        return f"({self.even} | ({self.odd} << 8))" if self.odd else self.even
+
+    @property
+    def halves(self) -> _Bytes:
+        return self if self.odd else _Bytes(even=f"({self.even} & {HALVES})", odd=f"(({self.even} >> 8) & {HALVES})")
+
+    def map(self, function: str) -> _Bytes:
+        """`function` of both, which must keep to their halves."""
+        return _Bytes(even=function.format(self.even), odd=function.format(self.odd) if self.odd else "")
+
+
 def _text(node: Expr, words: dict[Load, str]) -> str:
+    return _bytes(node, words).word
+
+
+def _bytes(node: Expr, words: dict[Load, str]) -> _Bytes:
     match node:
         case Load():
-            return words[node]
+            return _Bytes(even=words[node])
         case Binary(op="ge", a=a, b=b):
-            return _at_least(_text(a, words), _amount(b) or 0)
+            return _at_least(_bytes(a, words), _amount(b) or 0)
         case Cast(a=a) if _amount(node) is None:
-            return _text(a, words)
+            return _bytes(a, words)
         case Binary(op=op, a=a, b=b):
-            amount = _amount(b)
+            amount, steps = _amount(b), _steps(node)
+            if steps is not None:
+                return _in_steps(_bytes(steps[0], words), steps[1])
             if op in _BY_CONSTANT and amount is not None:
-                return _BY_CONSTANT[op](_text(a, words), amount)
+                return _BY_CONSTANT[op](_bytes(a, words), amount)
             if op == "and" and amount is not None:
                 return _masked(a, amount, words)
-            return _BYTEWISE[op](_text(a, words), _text(b, words))
-    return _splat(_amount(node) or 0)
+            return _together(op, _bytes(a, words), _bytes(b, words))
+    return _Bytes(even=_splat(_amount(node) or 0))
 
 
 def _splat(byte: int) -> str:
     return f"{byte * 0x01010101:#010x}u"
 
 
-def _masked(node: Expr, mask: int, words: dict[Load, str]) -> str:
+def _pair(value: int) -> str:
+    """The same number in both halves."""
+    return f"{value * 0x00010001:#010x}u"
+
+
+def _mask(value: _Bytes, mask: int) -> str:
+    return _pair(mask) if value.odd else _splat(mask)
+
+
+def _masked(node: Expr, mask: int, words: dict[Load, str]) -> _Bytes:
     """Bits of each byte; what a shift brings in from its neighbour is none of them."""
     amount = _amount(node.b) if isinstance(node, Binary) else None
     if isinstance(node, Binary) and node.op == "shr" and amount is not None and mask & ~(BYTE >> amount) == 0:
-        inner = _text(node.a, words)
-        return f"(({inner} >> {amount}) & {_splat(mask)})" if amount else f"({inner} & {_splat(mask)})"
-    return f"({_text(node, words)} & {_splat(mask)})"
+        inner = _bytes(node.a, words)
+        return inner.map(f"(({{}} >> {amount}) & {_mask(inner, mask)})" if amount else f"({{}} & {_mask(inner, mask)})")
+    inner = _bytes(node, words)
+    return inner.map(f"({{}} & {_mask(inner, mask)})")
 
 
-def _shifted_right(a: str, amount: int) -> str:
-    return f"(({a} >> {amount}) & {_splat(BYTE >> amount)})" if 0 < amount < 8 else a if not amount else "0u"
+def _shifted(a: _Bytes, amount: int, sign: str, left: int) -> _Bytes:
+    return a.map(f"(({{}} {sign} {amount}) & {_mask(a, left)})") if 0 < amount < 8 else a if not amount else _Bytes(even="0u")
 
 
-def _shifted_left(a: str, amount: int) -> str:
-    return f"(({a} << {amount}) & {_splat(BYTE << amount & BYTE)})" if 0 < amount < 8 else a if not amount else "0u"
+def _times(a: _Bytes, factor: int) -> _Bytes:
+    return a if factor == 1 else a.halves.map(f"(({{}} * {factor}u) & {HALVES})")
 
 
-def _in_halves(a: str, function: str) -> str:
-    """`function` of the even and of the odd bytes, each 16 bits wide; the low byte of what it gives counts."""
-    even, odd = (function.format(part) for part in (f"({a} & {HALVES})", f"(({a} >> 8) & {HALVES})"))
-    return f"(({even} & {HALVES}) | (({odd} & {HALVES}) << 8))"
-
-
-def _times(a: str, factor: int) -> str:
-    return a if factor == 1 else _in_halves(a, f"({{}} * {factor}u)")
-
-
-def _at_least(a: str, least: int) -> str:
+def _at_least(a: _Bytes, least: int) -> _Bytes:
     """1 in each byte that is at least `least`: adding what is left to 256 carries."""
-    return _in_halves(a, f"((({{}} + {(256 - least) * 0x00010001:#010x}u) >> 8) & 0x00010001u)")
+    return a.halves.map(f"((({{}} + {_pair(256 - least)}) >> 8) & {_pair(1)})")
+
+
+def _steps(node: Binary) -> tuple[Expr, int] | None:
+    """(x, n) of a sum of `x >= 256 j / n` for all j from 1 to n - 1: how often the n-th part of 256 fits into x, x n // 256."""
+    terms: list[Expr] = [node]
+    flags: list[Binary] = []
+    while terms:
+        term = terms.pop()
+        while isinstance(term, Cast):
+            term = term.a
+        if isinstance(term, Binary) and term.op == "add" and term.dtype == U8:
+            terms += [term.a, term.b]
+        elif isinstance(term, Binary) and term.op == "ge":
+            flags.append(term)
+        else:
+            return None
+    count = len(flags) + 1
+    found = sorted(_amount(flag.b) or 0 for flag in flags)
+    same = all(flag.a == flags[0].a for flag in flags) and found == [-(-256 * j // count) for j in range(1, count)]
+    return (flags[0].a, count) if same and count > 2 else None
+
+
+def _in_steps(a: _Bytes, count: int) -> _Bytes:
+    return a.halves.map(f"((({{}} * {count}u) >> 8) & {_pair((1 << (count - 1).bit_length()) - 1)})")
 
 
 def _reciprocal(divisor: int) -> tuple[int, int]:
@@ -160,23 +211,33 @@ def _reciprocal(divisor: int) -> tuple[int, int]:
     return next((m, s) for m, s in found if all(x * m >> s == x // divisor for x in range(BYTE + 1)))
 
 
-def _over(a: str, divisor: int) -> str:
+def _over(a: _Bytes, divisor: int) -> _Bytes:
     if divisor < 2:
-        return a if divisor else "0u"
+        return a if divisor else _Bytes(even="0u")
     factor, amount = _reciprocal(divisor)
-    return _in_halves(a, f"((({{}} * {factor}u) >> {amount}) & {(0xFFFF >> amount) * 0x00010001:#010x}u)")
+    return a.halves.map(f"((({{}} * {factor}u) >> {amount}) & {_pair(0xFFFF >> amount)})")
 
 
-def _rest(a: str, divisor: int) -> str:
-    return f"({a} - {_times(_over(a, divisor), divisor)})" if divisor > 1 else "0u"
+def _rest(a: _Bytes, divisor: int) -> _Bytes:
+    if divisor < 2:
+        return _Bytes(even="0u")
+    whole, part = a.halves, _over(a, divisor)
+    return _Bytes(even=f"({whole.even} - {part.even} * {divisor}u)", odd=f"({whole.odd} - {part.odd} * {divisor}u)")
 
 
-_BY_CONSTANT: dict[str, Callable[[str, int], str]] = {
-    "shr": _shifted_right, "shl": _shifted_left, "mul": _times, "floordiv": _over, "mod": _rest,
-}  # fmt: skip
-_BYTEWISE: dict[str, Callable[[str, str], str]] = {
-    "and": lambda a, b: f"({a} & {b})",
-    "or": lambda a, b: f"({a} | {b})",
-    "xor": lambda a, b: f"({a} ^ {b})",
-    "add": lambda a, b: f"((({a} & 0x7f7f7f7fu) + ({b} & 0x7f7f7f7fu)) ^ (({a} ^ {b}) & 0x80808080u))",
+def _together(op: str, a: _Bytes, b: _Bytes) -> _Bytes:
+    if a.odd or b.odd or op == "add":
+        a, b = a.halves, b.halves
+    sides = [(a.even, b.even), *([(a.odd, b.odd)] if a.odd else [])]
+    found = [f"(({x} + {y}) & {HALVES})" if op == "add" else f"({x} {_BYTEWISE[op]} {y})" for x, y in sides]
+    return _Bytes(even=found[0], odd=found[1] if a.odd else "")
+
+
+_BY_CONSTANT: dict[str, Callable[[_Bytes, int], _Bytes]] = {
+    "shr": lambda a, amount: _shifted(a, amount, ">>", BYTE >> amount),
+    "shl": lambda a, amount: _shifted(a, amount, "<<", BYTE << amount & BYTE),
+    "mul": _times,
+    "floordiv": _over,
+    "mod": _rest,
 }
+_BYTEWISE = {"and": "&", "or": "|", "xor": "^", "add": "+"}

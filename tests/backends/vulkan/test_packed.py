@@ -14,7 +14,7 @@ from tests.stdlib.calling import Trits, prepared
 from tridsl.backend import Code, Device
 from tridsl.backends.vulkan import BACKEND
 from tridsl.backends.vulkan.driver import VulkanDriver
-from tridsl.backends.vulkan.emit_packed import _at_least, _over, _rest, _times
+from tridsl.backends.vulkan.emit_packed import _at_least, _Bytes, _in_steps, _over, _rest, _times
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import TRIT
 from tridsl.ir.op import Tensor
@@ -96,12 +96,13 @@ def test_every_answer_of_the_tuner_is_exact(driver: VulkanDriver, device: Device
 @pytest.mark.parametrize(
     ("written", "meant"),
     [(lambda a: _times(a, 27), lambda x: x * 27 & 255), (lambda a: _at_least(a, 86), lambda x: x >= 86), (lambda a: _over(a, 3), lambda x: x // 3),
-     (lambda a: _over(a, 9), lambda x: x // 9), (lambda a: _rest(a, 3), lambda x: x % 3)],
-    ids=["times", "at least", "over 3", "over 9", "rest"],
+     (lambda a: _over(a, 9), lambda x: x // 9), (lambda a: _rest(a, 3), lambda x: x % 3), (lambda a: _in_steps(a, 3), lambda x: (x >= 86) + (x >= 171)),
+     (lambda a: _rest(_over(a, 9), 3), lambda x: x // 9 % 3)],
+    ids=["times", "at least", "over 3", "over 9", "rest", "steps", "digit"],
 )  # fmt: skip
 def test_bytes_of_a_word_do_not_meet(written: Any, meant: Any) -> None:
     """The text, with every literal's `u` taken off, is Python's arithmetic too."""
-    code = compile(written("a").replace("u", ""), "word", "eval")
+    code = compile(written(_Bytes(even="a")).word.replace("u", ""), "word", "eval")
     for first in range(256):
         a = first | (255 - first) << 8 | 255 << 16 | (first ^ 0x55) << 24
         found = eval(code, {"a": a}) & 0xFFFFFFFF
