@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from tridsl.backends.vulkan.contiguous import MAX_BYTES, offset_of
@@ -14,7 +15,7 @@ from tridsl.backends.vulkan.ranges import Range
 from tridsl.backends.vulkan.words import layout_of
 from tridsl.dtypes import F32, DType
 from tridsl.ir.affine import normal_form, to_expression
-from tridsl.ir.expr import Const, Load, index
+from tridsl.ir.expr import Binary, Const, Expr, Load, index
 from tridsl.ir.loop import For
 from tridsl.ir.walk import rewrite, substitute, variables
 
@@ -46,7 +47,7 @@ def _kind(use: WholeUse, element: str) -> str:
 
 
 def _compute(frame: Frame, use: WholeUse, target: str) -> None:
-    """Element by element: those of fragments of one shape are in the same lanes in the same order, and a vector becomes a fragment of
+    """By the operators of whole fragments, or element by element: those of fragments of one shape are in the same lanes in the same order. A vector becomes a fragment of
     equal columns (or rows) when it is loaded with a stride of 0."""
     names: dict[Load, str] = {}
     for vector in use.vectors:
@@ -61,15 +62,39 @@ def _compute(frame: Frame, use: WholeUse, target: str) -> None:
         frame.line(f"coopMatLoad({names[vector]}, {memory}, {first}, 0u, {LAYOUT_NAMES[moving == use.columns]});")
     for matrix in use.matrices:
         names[matrix] = fragment_text(frame, matrix.tensor, matrix.index)
-    position = frame.fresh("element")
+    whole = _by_operators(use.value, names)
+    if whole is not None:
+        frame.line(f"{target} = {whole};")
+        return
+    for matrix in use.matrices:  # one by one: an array of which elements are asked for need not stay in registers
+        own = frame.fresh("matrix")
+        frame.line(f"{_kind(frame, use, FRAGMENT_ELEMENTS[frame.places[matrix.tensor].dtype][0])} {own} = {names[matrix]};")
+        names[matrix] = own
+    made, position = frame.fresh("made"), frame.fresh("element")
+    frame.line(f"{_kind(frame, use, FRAGMENT_ELEMENTS[use.value.dtype][0])} {made};")
     for load, name in names.items():
         place = frame.places[load.tensor]
         frame.places[f"{name}[{position}]"] = replace(place, name=f"{name}[{position}]", kind="reg", strides=(), holds_elements=False)
     value = rewrite(use.value, {Load: lambda l: replace(l, tensor=f"{names[l]}[{position}]", index=()) if l in names else l})
     frame.extensions.add("GL_EXT_control_flow_attributes")
     frame.line("[[unroll]]")
-    with frame.braces(f"for (int {position} = 0; {position} < {target}.length(); ++{position})"):
-        frame.line(f"{target}[{position}] = {emit_as(frame, value)};")
+    with frame.braces(f"for (int {position} = 0; {position} < {made}.length(); ++{position})"):
+        frame.line(f"{made}[{position}] = {emit_as(frame, value)};")
+    frame.line(f"{target} = {made};")
+
+
+def _by_operators(value: Expr, names: Mapping[Load, str]) -> str | None:
+    """`value` by the operators that fragments have as a whole, if there are such."""
+    if isinstance(value, Load):
+        return names.get(value)
+    if not isinstance(value, Binary) or value.op not in OPERATORS or value.dtype != F32:
+        return None
+    a, b = (_by_operators(side, names) for side in (value.a, value.b))
+    return None if a is None or b is None else f"({a} {OPERATORS[value.op]} {b})"
+
+
+OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+"""Element by element in fragments, too."""
 
 
 def _store(frame: Frame, use: WholeUse, value: str, dtype: DType) -> None:

@@ -80,12 +80,12 @@ def by_lanes(group: Group, spec: DeviceSpec, sizes: Mapping[str, int], decide: D
     # the result
     inner = f"{q}.i"
     steps += [*_tile(root, inner, e), Order(stage=root, axes=(f"{inner}.i", f"{e}.i", f"{inner}.o", f"{e}.o")), *_bound(root, inner, e)]
-    groups = [(f"{q}.o", "group.x")]
+    groups = [(f"{q}.o", "group.y" if batch else "group.x")]
     fused = batch[0] if batch else ""
     for axis in batch[1:]:
         steps.append(Fuse(stage=root, outer=fused, inner=axis))
         fused = f"{fused}.{axis}"
-    return [*steps, Bind(stage=root, axes=(*groups, *(((fused, "group.y"),) if fused else ())))]
+    return [*steps, Bind(stage=root, axes=(*groups, *(((fused, "group.x"),) if fused else ())))]
 
 
 def _tile(stage: str, row: str, column: str) -> list[Step]:
