@@ -7,7 +7,7 @@ from tridsl.backends.npu.emit_places import Frame, Lanes, Place, address, cannot
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.ir.affine import normal_form, simplify_index
 from tridsl.ir.expr import Cast, Const, Expr, Load, index
-from tridsl.ir.loop import Mma, Stmt, Store
+from tridsl.ir.loop import For, Mma, Stmt, Store
 from tridsl.ir.walk import substitute
 
 
@@ -56,6 +56,29 @@ def _whole(frame: Frame, place: Place, at: tuple[Expr, ...], names: tuple[str, .
     if any(f * place.dtype.storage_bytes % unit for _, f in poly.terms) or poly.constant * place.dtype.storage_bytes % unit:
         raise cannot(f"blocks of `{place.name}` that are not aligned")
     return pointer(place, first)
+
+
+def exchange(frame: Frame, loop: For) -> bool:
+    """Two loops that copy a block with its sides exchanged, as one operation on a register; False where that is not what they do."""
+    inner = loop.body[0] if len(loop.body) == 1 else None
+    store = inner.body[0] if isinstance(inner, For) and len(inner.body) == 1 else None
+    if not isinstance(inner, For) or not isinstance(store, Store) or store.mask is not None or not isinstance(loop.extent, Const) or not isinstance(inner.extent, Const):
+        return False
+    source: Expr = store.value
+    while isinstance(source, Cast):
+        source = source.a
+    into, come = frame.places.get(store.target.tensor), frame.places.get(source.tensor) if isinstance(source, Load) else None
+    if into is None or come is None or not isinstance(source, Load) or {into.kind, come.kind} != {"memory"} or into.dtype != come.dtype:
+        return False
+    rows, columns = int(loop.extent.value), int(inner.extent.value)
+    target, origin = (normal_form(address(place, at)) for place, at in ((into, store.target.index), (come, source.index)))
+    steps = [[form.coefficient(v) for v in (loop.var, inner.var)] for form in (target, origin)]
+    if steps != [[columns, 1], [1, rows]] or rows == 1 or columns == 1 or rows * columns * into.dtype.storage_bytes not in (64, 128):
+        return False
+    names = (loop.var, inner.var)
+    text = f"aie::load_v<{rows * columns}>({_whole(frame, come, source.index, names, rows * columns)})"
+    frame.line(f"aie::store_v({_whole(frame, into, store.target.index, names, rows * columns)}, aie::transpose({text}, {columns}, {rows}));")
+    return True
 
 
 def emit_mma(frame: Frame, statement: Mma) -> None:

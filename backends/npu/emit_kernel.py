@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from tridsl.backends.npu.emit_blocks import block_store, emit_mma
+from tridsl.backends.npu.emit_blocks import block_store, emit_mma, exchange
 from tridsl.backends.npu.emit_functions import ELEMENTS, HELPERS, vector, with_needs
 from tridsl.backends.npu.emit_places import Frame, Lanes, Place, address, can_load, cannot, index_text, step_of
 from tridsl.backends.npu.emit_scans import running, standing_for
@@ -167,6 +167,8 @@ def _for(frame: Frame, loop: For, blocks: Blocks) -> None:
     if not isinstance(loop.extent, Const):
         raise cannot(f"the loop `{loop.var}` without a constant length", loop)
     count = int(loop.extent.value)
+    if exchange(frame, loop):
+        return
     lanes = _vectorised(frame, loop, blocks)
     if lanes is not None:
         _vectors(frame, *lanes, carried=scan_of(loop) is not None)

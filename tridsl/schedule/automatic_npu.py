@@ -41,6 +41,7 @@ from tridsl.schedule.steps import (
     Unroll,
     Vector,
 )
+from tridsl.schedule.transpose_npu import transpose_npu
 from tridsl.schedule.windows_npu import windows_npu
 from tridsl.structs import dataclass
 
@@ -71,7 +72,8 @@ def automatic_npu(
     elif len(live) == 1 and isinstance(graph.stages[root], Map) and (all(_flat(graph.stages[n]) for n in (root, *inlined)) or len(axes_of(graph.stages[root])) == 1):
         found = _flat_steps(graph, root, spec, array, sizes, decide)
     else:
-        found = windows_npu(graph, root, live, spec, array, sizes, decide) or filters_npu(graph, root, live, spec, array, sizes, decide)
+        found = transpose_npu(graph, root, live, spec, array, sizes, decide) or windows_npu(graph, root, live, spec, array, sizes, decide)
+        found = found or filters_npu(graph, root, live, spec, array, sizes, decide)
         found = found or stencil_npu(graph, root, live, inlined, spec, array, sizes, decide)
         found = found or _row_steps(graph, root, live, shared.get(root, 0), spec, array, sizes, decide)
     return tuple(steps + found) if found else ()

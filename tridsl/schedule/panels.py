@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 
-from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import Interval, equal, fold_ranges, interval, normal_form, simplify_index, to_expression
 from tridsl.ir.expr import Boundary, Const, Expr, Load, Var, add, binary, index, mul, sub
 from tridsl.ir.loop import (
-    Accumulate,
     Alloc,
     Block,
     Buffer,
@@ -25,13 +23,12 @@ from tridsl.ir.loop import (
     Ref,
     Space,
     Stmt,
-    Store,
 )
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, substitute, variables, walk
-from tridsl.schedule.intrin import factors_of
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, loop_ranges, trip_bound
 from tridsl.schedule.panel_accesses import Access, accesses_of, adds_zeros, goes_on, is_filled, vectors_last
+from tridsl.schedule.panel_blocks import blocks_of
 from tridsl.schedule.steps import StoreIn
 from tridsl.structs import dataclass, replace
 
@@ -40,8 +37,6 @@ GRANULE_BYTES = 4
 """Of every transfer."""
 ROW_BYTES = 64
 """Rows begin at multiples of this: the widest access of any core."""
-WORD_BYTES = 4
-"""What transfers are counted in: a single element that is smaller comes in a row of its own."""
 
 
 @dataclass(slots=True)
@@ -123,7 +118,7 @@ class _Stager:
         shapes = self.tensors()
         local = {n.buffer.name: n.buffer for n in walk(phase) if isinstance(n, Alloc)}
         accesses = list(accesses_of(phase.body))
-        blocks = self._blocks(phase, accesses)
+        blocks = blocks_of(phase, accesses)
         for name, tensor in shapes.items():
             mine = [a for t, a in accesses if t == name]
             if mine:
@@ -239,40 +234,6 @@ class _Stager:
             help="a core reads and writes boxes that move with the loops around it; run this operation on another device",
         )  # fmt: skip
 
-    # Blocks of matrix instructions.
-
-    def _blocks(self, phase: Phase, accesses: list[tuple[str, Access]]) -> dict[str, dict[int, int]]:
-        blocks: dict[str, dict[int, int]] = {}
-        for _, access in accesses:
-            statement = access.statement
-            if not isinstance(statement, Accumulate) or statement.intrinsic is None:
-                continue
-            row = INTRINSICS[statement.intrinsic]
-            factors = factors_of(statement, row)
-            if row.lanes or factors is None:
-                continue
-            m, n, k = (loop.var for loop in access.around[-3:])
-            sizes = {m: row.m, n: row.n, k: row.k}
-            first, second = factors
-            if not isinstance(first, Load) or not isinstance(second, Load):
-                continue
-            a, b = (first, second) if any(m in variables(i) for i in first.index) else (second, first)
-            for tensor, place, own in ((a.tensor, a.index, (m, k)), (b.tensor, b.index, (k, n)), (statement.targets[0].tensor, statement.targets[0].index, (m, n))):
-                order = own
-                if k in own and own[0] in variables(place[-1]):
-                    order = own[::-1]  # as it lies in memory: the core exchanges the sides of a block
-                blocks[tensor] = {next(d for d, i in enumerate(place) if v in variables(i)): sizes[v] for v in order}
-        for node in walk(phase):
-            sums = next((n for n in walk(node.value) if isinstance(n, Load) and n.tensor in blocks), None) if isinstance(node, Store) else None
-            if isinstance(node, Store) and sums is not None:  # what is read and written together lies in the same blocks
-                places: list[Ref | Load] = [node.target, *(n for n in walk(node.value) if isinstance(n, Load))]
-                for other in places:
-                    shift = len(other.index) - len(sums.index)
-                    beside = all(d + shift >= 0 and variables(sums.index[d]) <= variables(other.index[d + shift]) for d in blocks[sums.tensor])
-                    if other.tensor not in blocks and beside:
-                        blocks[other.tensor] = {d + shift: size for d, size in blocks[sums.tensor].items()}
-        return blocks
-
     # Rewriting.
 
     def _point(self, panel: _Panel, place: tuple[Expr, ...]) -> tuple[Expr, ...]:
@@ -376,7 +337,7 @@ def _words(dtype: DType) -> int:
 
 def _pitch(shape: tuple[int, ...], dtype: DType) -> int:
     """The last extent, rounded up so that every row begins where the widest access may."""
-    if not shape or len(shape) == 1 and shape[0] == 1 and dtype.storage_bytes >= WORD_BYTES:
+    if not shape or len(shape) == 1 and shape[0] == 1 and dtype.storage_bytes >= GRANULE_BYTES:
         return 0
     unit = max(1, ROW_BYTES // dtype.storage_bytes)
     return -(-shape[-1] // unit) * unit

@@ -26,8 +26,8 @@ REFUSED: dict[str, str] = {
 }  # fmt: skip
 """Ops that no schedule lays out yet, with the code that says why: results of run-time length (`above`, the prunes), an order along a row (`cumsum`, `topk`,
 `argmax`), merged states (`attention`, `mla`), sums over windows (`patch_embed`), packed trits."""
-REFUSED_TYPES = {("lora", "bfloat16"): "E0770", ("transpose", "bfloat16"): "E0772", ("transpose", "int8"): "E0772"}
-"""Element types of ops that run with others: factors of two types; transfers move words, so that nothing smaller changes places on the way."""
+REFUSED_TYPES = {("lora", "bfloat16"): "E0770"}
+"""Element types of ops that run with others: factors of two types have no instruction."""
 INEXACT = {("quantise", "bfloat16")}
 """Integers that a quotient rounded twice may make one too large or small: the cores have no division."""
 
