@@ -24,6 +24,7 @@ from tridsl.schedule.contraction_npu import contraction_npu
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.filters_npu import filters_npu
 from tridsl.schedule.heaps import HEAP
+from tridsl.schedule.lone_npu import lone_npu
 from tridsl.schedule.roles import is_contraction
 from tridsl.schedule.stencil_npu import stencil_npu
 from tridsl.schedule.steps import (
@@ -72,8 +73,8 @@ def automatic_npu(
     elif len(live) == 1 and isinstance(graph.stages[root], Map) and (all(_flat(graph.stages[n]) for n in (root, *inlined)) or len(axes_of(graph.stages[root])) == 1):
         found = _flat_steps(graph, root, spec, array, sizes, decide)
     else:
-        found = transpose_npu(graph, root, live, spec, array, sizes, decide) or windows_npu(graph, root, live, spec, array, sizes, decide)
-        found = found or filters_npu(graph, root, live, spec, array, sizes, decide)
+        found = transpose_npu(graph, root, live, spec, array, sizes, decide) or lone_npu(graph, root, live, spec, array, sizes, decide)
+        found = found or windows_npu(graph, root, live, spec, array, sizes, decide) or filters_npu(graph, root, live, spec, array, sizes, decide)
         found = found or stencil_npu(graph, root, live, inlined, spec, array, sizes, decide)
         found = found or _row_steps(graph, root, live, shared.get(root, 0), spec, array, sizes, decide)
     return tuple(steps + found) if found else ()

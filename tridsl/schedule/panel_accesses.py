@@ -70,9 +70,15 @@ def goes_on(loop: For) -> bool:
 
 
 def adds_zeros(loop: For) -> bool:
-    """All that the loop reduces are sums of products of two elements, both 0 outside their tensors."""
+    """All that the loop reduces are sums of elements, or of products of two, which are 0 outside their tensors."""
     sums = [n for n in walk(loop.body) if isinstance(n, Accumulate)]
-    return bool(sums) and all(s.reducer.op == "add" and isinstance(s.values[0], Binary) and s.values[0].op == "mul" and _two_loads(s.values[0]) for s in sums)
+    return bool(sums) and all(s.reducer.op == "add" and _is_zero_outside(s.values[0]) for s in sums)
+
+
+def _is_zero_outside(value: Expr) -> bool:
+    while isinstance(value, Cast):
+        value = value.a
+    return isinstance(value, Load) or (isinstance(value, Binary) and value.op == "mul" and _two_loads(value))
 
 
 def _two_loads(product: Binary) -> bool:

@@ -109,3 +109,19 @@ def test_small_attention_is_a_chain_of_launches(device: str) -> None:
     scores = q.astype(np.float64) @ k.T
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     np.testing.assert_allclose(attend(q, k, v), weights / weights.sum(-1, keepdims=True) @ v, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("count", [1, 40, 5000, 33333])
+def test_one_number_of_all_cores_parts(count: int, device: str) -> None:
+    """Each core reduces its parts, one core what they made."""
+    x = normal(count)
+    want = float(x.astype(np.float64).sum())
+    assert abs(float(stdlib.sum(x, device=device)) - want) <= 1e-6 * float(np.abs(x).sum())
+    even = x[: count // 8 * 8 or 1]  # parts of one length: what lies outside of a tensor is 0, and would be a maximum
+    assert float(stdlib.max(even, device=device)) == float(even.max())
+
+
+def test_parts_that_are_never_equal_are_refused_with_the_reason() -> None:
+    with pytest.raises(tridsl.TriError, match="E0770"):
+        stdlib.max(normal(100003), device="npu:sim")
