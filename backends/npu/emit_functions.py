@@ -78,11 +78,26 @@ template <unsigned N> inline aie::vector<float, N> reciprocal(const aie::vector<
             needs=("product",),
         ),
         Helper(
-            name="quotient",
-            text="""template <unsigned N> inline aie::vector<float, N> quotient(const aie::vector<float, N> &a, const aie::vector<float, N> &b) {
-  return product(a, reciprocal(b));
+            name="upper_half",
+            text="""// The first 12 of a float's 24 digits; what is left has 12 as well (Veltkamp), so that products of halves are exact.
+template <unsigned N> inline aie::vector<float, N> upper_half(const aie::vector<float, N> &x) {
+  const auto large = product(x, aie::broadcast<float, N>(4097.0f));
+  return aie::sub(large, aie::sub(large, x));
 }""",
-            needs=("product", "reciprocal"),
+            needs=("product",),
+        ),
+        Helper(
+            name="quotient",
+            text="""// a/b: a times 1/b, and what is missing of it: the rest a - q b is exact in halves (Dekker). Where that overflows, the first answer stays.
+template <unsigned N> inline aie::vector<float, N> quotient(const aie::vector<float, N> &a, const aie::vector<float, N> &b) {
+  const auto inverse = reciprocal(b);
+  const auto q = product(a, inverse);
+  const auto whole = product(q, b), q1 = upper_half(q), b1 = upper_half(b), q2 = aie::sub(q, q1), b2 = aie::sub(b, b1);
+  const auto cut = aie::add(aie::add(aie::add(aie::sub(product(q1, b1), whole), product(q1, b2)), product(q2, b1)), product(q2, b2));
+  const auto y = aie::add(q, product(aie::sub(aie::sub(a, whole), cut), inverse));
+  return aie::select(q, y, aie::eq(aie::sub(y, y), aie::zeros<float, N>()));
+}""",
+            needs=("product", "reciprocal", "upper_half"),
         ),
         Helper(
             name="inverse_root",

@@ -125,3 +125,14 @@ def test_one_number_of_all_cores_parts(count: int, device: str) -> None:
 def test_parts_that_are_never_equal_are_refused_with_the_reason() -> None:
     with pytest.raises(tridsl.TriError, match="E0770"):
         stdlib.max(normal(100003), device="npu:sim")
+
+
+def test_quotients_are_the_oracles_to_the_last_bit() -> None:
+    """Whole numbers that are made of quotients (`quantise`) depend on it."""
+    ops = tridsl.compile("op ratio(a: f32[N], b: f32[N]) -> c: f32[N] { c[i] = a[i] / b[i] }\n")
+    a, b = normal(50000), normal(50000)
+    a[:9], b[:9] = [0, 1, np.inf, -np.inf, np.nan, 1e38, 1e-38, 5, 1e-45], [3, 0, 2, np.inf, 1, 1e-3, 1e10, np.inf, 2]
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(np.asarray(ops.ratio(a, b, device="npu:sim")), a / b)
+    for _ in range(3):
+        same(stdlib.quantise, normal(40, 64, dtype=BF16), device="npu:sim:aie2")
