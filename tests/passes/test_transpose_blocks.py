@@ -35,6 +35,13 @@ def test_a_block_that_may_be_short_asks() -> None:
     assert "if 12 <= min(12, 20 - i.o*12)" in text and "transposed" in text and ".pad" in text
 
 
+def test_a_panel_longer_than_its_axis_is_filled_to_its_end() -> None:
+    """The last block of a whole panel may hold no element at all: sums over the panel must find nothing there."""
+    text = body("finish", DOTS, WORDS, sizes={"M": 4, "N": 16, "K": 72}, spec=VNNI)
+    filled = [line.strip() for line in text.splitlines() if "A.pack[" in line and line.rstrip().endswith("= 0")]
+    assert filled, text
+
+
 def test_groups_stay_together() -> None:
     """Four bytes of a row for one instruction are one element of the block."""
     text = body("expand_copies", DOTS, WORDS, sizes={"M": 8, "N": 16, "K": 128}, spec=VNNI)

@@ -72,7 +72,7 @@ def blocking_of(copy: Copy, contiguous: str, dtype: DType, spec: DeviceSpec) -> 
         across = found[0]
     else:
         width, along, across = 1, axes[last[1]], axes[contiguous]
-    size, rows = _size(across), _size(along)
+    size, rows = _span(across), _span(along)
     if size is None or rows is None or not _independent(along, across, group):
         return None
     lanes = 1
@@ -88,6 +88,11 @@ def blocking_of(copy: Copy, contiguous: str, dtype: DType, spec: DeviceSpec) -> 
 
 def _size(axis: CopyAxis) -> int | None:
     return int(axis.extent.value) if isinstance(axis.extent, Const) else axis.bound
+
+
+def _span(axis: CopyAxis) -> int | None:
+    """Elements that the panel has along the axis, copied or filled."""
+    return _size(axis) if axis.bound is None else axis.bound
 
 
 def _elsewhere(copy: Copy, position: int, variable: str) -> bool:
@@ -110,7 +115,7 @@ def transpose_blocks(copy: Copy, blocking: Blocking, expand: Callable[[Copy], Bl
     """`copy` over the blocking's axes; `expand` makes loops of the parts that are no whole block."""
     across, along = blocking.across, blocking.along
     lanes, rows = blocking.lanes, blocking.rows
-    size, height = _size(across) or 0, _size(along) or 0
+    size, height = _span(across) or 0, _span(along) or 0
     row, block = Var(name=f"{along.var}.b"), Var(name=f"{across.var}.b")
     first_row = index(0) if height == rows else mul(row, index(rows))
     first = mul(block, index(lanes))
@@ -136,7 +141,7 @@ def _whole(blocking: Blocking, first_row: Expr, first: Expr) -> Expr | None:
     """Whether every element of the block is copied; None where that is always so."""
     condition: Expr | None = None
     for axis, start, length in ((blocking.along, first_row, blocking.rows), (blocking.across, first, blocking.lanes)):
-        if not isinstance(axis.extent, Const):
+        if axis.extent != index(_span(axis) or 0):
             condition = both(condition, binary("le", add(start, index(length)), axis.extent))
     group = blocking.group
     if group is not None and not isinstance(group.extent, Const):  # a minimum falls towards one end: both ends tell
