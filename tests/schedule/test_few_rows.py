@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
 
+import tridsl
 from tests.schedule.programs import CPU, MATMUL, op_of
 from tridsl import stdlib
 from tridsl.schedule.automatic import automatic
-from tridsl.schedule.steps import Pack, Split
+from tridsl.schedule.steps import Pack, Split, Vector
 
 TYPES = {"f32": np.float32, "f64": np.float64, "bf16": ml_dtypes.bfloat16, "i8": np.int8, "i16": np.int16}
 
@@ -24,6 +26,37 @@ def test_products_of_few_rows(dtype: str, rows: int) -> None:
     keywords: dict[str, Any] = {"U": "f32"} if dtype == "bf16" else {}
     found = stdlib.matmul(a, b, **keywords)
     assert np.array_equal(np.asarray(found), a.astype(np.int64) @ b.astype(np.int64))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("columns", [1, 2, 5, 15])
+def test_products_with_few_columns(dtype: str, columns: int) -> None:
+    rng = np.random.default_rng(columns)
+    a, b = (rng.integers(-9, 9, shape).astype(TYPES[dtype]) for shape in ((389, 523), (523, columns)))
+    keywords: dict[str, Any] = {"U": "f32"} if dtype == "bf16" else {}
+    assert np.array_equal(np.asarray(stdlib.matmul(a, b, **keywords)), a.astype(np.int64) @ b.astype(np.int64))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9, 64])
+def test_rows_by_a_transposed_matrix_of_bytes(rows: int) -> None:
+    """Saturating values: the instruction's signed operand and its correction."""
+    ops = tridsl.compile("op f(A: i8[M, K], B: i8[N, K]) -> C: i32[M, N] { C[i, j] = sum[k; acc=i32](A[i, k] * B[j, k]) }")
+    a, b = np.full((rows, 523), -128, np.int8), np.full((389, 523), 127, np.int8)
+    b[::3] = -128
+    assert np.array_equal(ops.f(a, b), a.astype(np.int64) @ b.T.astype(np.int64))
+
+
+def test_long_axes_have_the_lanes() -> None:
+    """A matrix of bytes by few columns is turned round; of floats, or by a register of columns, it is not."""
+    spec = replace(CPU, features=frozenset({"avx512vnni"}))
+
+    def vector(dtype: str, acc: str, columns: int) -> str:
+        op = op_of(f"op f(A: {dtype}[M, K], B: {dtype}[K, N]) -> C: {acc}[M, N] {{ C[i, j] = sum[k; acc={acc}](A[i, k] * B[k, j]) }}")
+        steps = automatic(op, spec, {"M": 600, "K": 600, "N": columns})
+        return next(s.axis for s in steps if isinstance(s, Vector))
+
+    assert [vector("i8", "i32", n)[0] for n in (2, 15, 16)] == ["i", "i", "j"]
+    assert vector("f32", "f32", 8)[0] == "j"
 
 
 @pytest.mark.parametrize("rows", [9, 40])

@@ -35,15 +35,20 @@ ROWS = 8
 """Rows that are added to a stretch of results in one go."""
 
 
+def is_few(stage: Reduce, roles: Factors, extents: Mapping[str, int | None]) -> bool:
+    """Whether few rows meet a matrix that is large both ways."""
+    rows, columns = extents[roles.tile or ""] if roles.tile else None, extents[roles.vector]
+    return rows is not None and rows <= MOST and columns is not None and columns >= WIDE and depth_of(stage, extents) is not None
+
+
 def is_swept(stage: Reduce, roles: Factors, spec: DeviceSpec, extents: Mapping[str, int | None]) -> bool:
     """Whether the product has so few rows that it is better to sweep over the other factor where it is."""
-    rows, columns = extents[roles.tile or ""] if roles.tile else None, extents[roles.vector]
-    if rows is None or columns is None or roles.strided or depth_of(stage, extents) is None or columns < WIDE:
+    if roles.strided or not is_few(stage, roles, extents):
         return False
-    size = _bytes(stage, roles, extents)
+    rows, size = extents[roles.tile or ""] or 0, _bytes(stage, roles, extents)
     near = size is not None and size <= (spec.l2_bytes or 1 << 20)
     as_it_is = compute_type(roles.b.dtype) == roles.b.dtype
-    return rows < FEWEST or (rows <= MOST and as_it_is and not near)
+    return rows < FEWEST or (as_it_is and not near)
 
 
 def depth_of(stage: Reduce, extents: Mapping[str, int | None]) -> str | None:
