@@ -9,6 +9,7 @@ from tridsl.ir.expr import Binary, Cast, Const, Expr, Load
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Copy, For, If, Ref, Stmt
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.frames import conjuncts, is_inside
+from tridsl.schedule.nest import trip_bound
 from tridsl.structs import dataclass
 
 
@@ -59,6 +60,18 @@ def vectors_last(accesses: Sequence[Access]) -> tuple[int, ...]:
         return ()
     (last,) = along
     return (*(d for d in range(rank) if d != last), last)
+
+
+def overrun(accesses: Sequence[Access], axis: int, unit: int) -> int:
+    """Elements behind the last that is needed, up to which vectors of every second or fourth element are loaded (at most `unit` of them)."""
+    most = 0
+    for access in accesses:
+        for loop in access.around:
+            step = normal_form(access.place[axis]).coefficient(loop.var) or 0
+            count = trip_bound(loop)
+            if loop.kind == "vector" and step > 1 and count:
+                most = max(most, (-(-count // unit) * unit - count) * step + step - 1)
+    return most
 
 
 def goes_on(loop: For) -> bool:

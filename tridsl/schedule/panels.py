@@ -27,7 +27,7 @@ from tridsl.ir.loop import (
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, loop_ranges, trip_bound
-from tridsl.schedule.panel_accesses import Access, accesses_of, adds_zeros, goes_on, is_filled, vectors_last
+from tridsl.schedule.panel_accesses import Access, accesses_of, adds_zeros, goes_on, is_filled, overrun, vectors_last
 from tridsl.schedule.panel_blocks import blocks_of
 from tridsl.schedule.steps import StoreIn
 from tridsl.structs import dataclass, replace
@@ -197,6 +197,8 @@ class _Stager:
         last = order[-1] if order else -1
         fixed_row = bool(base) and not (variables(base[last]) & set(names))
         laid = tuple(extents[d] for d in order) if order else tuple(extents)
+        if laid and not flat:
+            laid = (*laid[:-1], laid[-1] + overrun(accesses, last, ROW_BYTES // tensor.dtype.storage_bytes))
         panel = _Panel(
             name=f"{tensor.name}.l1", tensor=tensor.name, dtype=tensor.dtype, shape=(_product(shape),) if flat else shape, flat=flat,
             base=tuple(base), extents=tuple(extents), level=max(level, self._grid()), reads=any(not a.writes for a in accesses), writes=writes,

@@ -89,7 +89,8 @@ CASES: dict[str, tuple[str, Callable[[], tuple[Any, ...]], Mapping[str, Any]]] =
 }
 SELDOM = {
     "collapse bf16, one column", "collapse_at i16", "collapse_fixed bf16", "reverse i8", "rmsnorm of one row", "collapse of one row",
-    "conv2d bf16, one by one", "depthwise bf16", "argmax i16", "cumsum", "depthwise bf16, every second", "patch_embed", "patch_embed bf16, in parts", "transpose", "quantise bf16, one column", "rope bf16",
+    "conv2d bf16, one by one", "depthwise bf16", "argmax i16", "cumsum", "depthwise bf16, every second", "patch_embed", "patch_embed bf16, in parts", "transpose",
+    "depthwise", "rmsnorm_quantise", "sum of one row", "conv2d", "reverse bf16, in rows", "quantise bf16, one column", "rope bf16",
 }  # fmt: skip
 """Cases that differ little from others: in the full run only."""
 COLUMNS = (1, 2, 4, 8)

@@ -152,10 +152,28 @@ int main() {{
 """
 
 
-@pytest.mark.parametrize("generation", GENERATIONS)
-def test_kernels_are_clean_under_sanitizers(generation: str, tmp_path: Path) -> None:
+def floats(*shape: int) -> Any:
+    return np.zeros(shape, np.float32)
+
+
+KERNELS = [
+    *(pytest.param("softmax", (floats(9, 77),), generation, id=f"softmax {generation}") for generation in GENERATIONS),
+    pytest.param("edges", (np.zeros((9, 70, 4), np.uint8), 100), "aie2p", id="fifos of lines"),
+    *(
+        pytest.param(*case, "aie2", id=name, marks=pytest.mark.full)
+        for name, case in {
+            "every second column": ("conv2d", (floats(1, 2, 8, 20), floats(3, 2, 3, 3), 2, 1)), "compaction": ("above", (floats(300), np.float32(0))),
+            "backwards": ("reverse", (floats(9, 77),)), "scan": ("cumsum", (floats(6, 70),)), "argmax": ("argmax", (floats(6, 70),)),
+            "patches": ("patch_embed", (floats(1, 3, 16, 24), floats(32, 3, 4, 4), floats(32))), "parts of rows": ("rope", (floats(9, 40), floats(9, 20), floats(9, 20))),
+        }.items()
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "arguments", "generation"), KERNELS)
+def test_kernels_are_clean_under_sanitizers(name: str, arguments: tuple[Any, ...], generation: str, tmp_path: Path) -> None:
     """In a process of their own: address and undefined behaviour."""
-    given = subject("softmax", np.zeros((9, 77), np.float32), generation=generation)
+    given = subject(name, *arguments, generation=generation)
     source, program = tmp_path / "kernels.cc", tmp_path / "kernels"
     source.write_text(harness(given))
     shim = Path(compile_library.__code__.co_filename).parent / "shim"
