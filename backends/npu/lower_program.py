@@ -245,10 +245,7 @@ class _Reader:
 def _written_out(loop: For) -> For | Block:
     """What is left of a row behind its last whole round: as many copies of its strips as there are, each of a length of its own."""
     uneven = any(isinstance(n, For) and not isinstance(n.extent, Const) and loop.var in variables(n.extent) for n in loop.body)
-    if not uneven or not isinstance(loop.extent, Const):
-        return loop
-    copies = (fresh(substitute(loop.body, {loop.var: index(n)}), f".{n}") for n in range(int(loop.extent.value)))
-    return tuple(s for copy in copies for s in copy)
+    return _copies(loop) if uneven else loop
 
 
 def _comes_in(statement: Stmt, panels: dict[str, Copy], tensors: set[str]) -> bool:
@@ -269,17 +266,15 @@ def _out(copy: Copy, tensors: set[str]) -> bool:
     return copy.target.tensor in tensors
 
 
-WRITTEN_OUT = 8
-"""Iterations up to which a loop is written out so that all lengths inside it are constant."""
-
-
 def _decided(loop: For) -> For | Block:
-    """A loop whose variable decides conditions (an unrolled one) or the lengths of loops inside it, written out: each copy knows the answer."""
-    if not isinstance(loop.extent, Const) or int(loop.extent.value) > WRITTEN_OUT:
+    """An unrolled loop whose variable decides conditions, written out: each copy knows the answer."""
+    if loop.kind != "unroll" or not any(isinstance(n, Select) and loop.var in variables(n.condition) for n in walk(loop.body)):
         return loop
-    chooses = loop.kind == "unroll" and any(isinstance(n, Select) and loop.var in variables(n.condition) for n in walk(loop.body))
-    shortens = any(isinstance(n, For) and loop.var in variables(n.extent) for n in walk(loop.body))
-    if not chooses and not shortens:
+    return _copies(loop)
+
+
+def _copies(loop: For) -> For | Block:
+    if not isinstance(loop.extent, Const):
         return loop
     copies = (fresh(substitute(loop.body, {loop.var: index(n)}), f".{n}") for n in range(int(loop.extent.value)))
     return tuple(s for copy in copies for s in copy)

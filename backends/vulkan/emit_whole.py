@@ -68,10 +68,10 @@ def _compute(frame: Frame, use: WholeUse, target: str) -> None:
         return
     for matrix in use.matrices:  # one by one: an array of which elements are asked for need not stay in registers
         own = frame.fresh("matrix")
-        frame.line(f"{_kind(frame, use, FRAGMENT_ELEMENTS[frame.places[matrix.tensor].dtype][0])} {own} = {names[matrix]};")
+        frame.line(f"{_kind(use, FRAGMENT_ELEMENTS[frame.places[matrix.tensor].dtype][0])} {own} = {names[matrix]};")
         names[matrix] = own
     made, position = frame.fresh("made"), frame.fresh("element")
-    frame.line(f"{_kind(frame, use, FRAGMENT_ELEMENTS[use.value.dtype][0])} {made};")
+    frame.line(f"{_kind(use, FRAGMENT_ELEMENTS[use.value.dtype][0])} {made};")
     for load, name in names.items():
         place = frame.places[load.tensor]
         frame.places[f"{name}[{position}]"] = replace(place, name=f"{name}[{position}]", kind="reg", strides=(), holds_elements=False)

@@ -33,8 +33,6 @@ from tridsl.schedule.steps import StoreIn
 from tridsl.structs import dataclass, replace
 
 SPACE: Space = "l1"
-GRANULE_BYTES = 4
-"""Of every transfer."""
 ROW_BYTES = 64
 """Rows begin at multiples of this: the widest access of any core."""
 
@@ -334,7 +332,7 @@ def _delinear(place: Expr, shape: tuple[int, ...]) -> tuple[Expr, ...]:
 
 def _words(dtype: DType) -> int:
     """Elements of the smallest transfer."""
-    return max(1, GRANULE_BYTES // dtype.storage_bytes)
+    return max(1, WORD_BYTES // dtype.storage_bytes)
 
 
 def _pitch(shape: tuple[int, ...], dtype: DType) -> int:
