@@ -35,6 +35,8 @@ from tridsl.structs import dataclass, replace
 SPACE: Space = "l1"
 ROW_BYTES = 64
 """Rows begin at multiples of this: the widest access of any core."""
+WORD_BYTES = 4
+"""What transfers are counted in: a single element that is smaller comes in a row of its own."""
 
 
 @dataclass(slots=True)
@@ -337,7 +339,7 @@ def _words(dtype: DType) -> int:
 
 def _pitch(shape: tuple[int, ...], dtype: DType) -> int:
     """The last extent, rounded up so that every row begins where the widest access may."""
-    if not shape or len(shape) == 1 and shape[0] == 1 and dtype.storage_bytes >= GRANULE_BYTES:
+    if not shape or len(shape) == 1 and shape[0] == 1 and dtype.storage_bytes >= WORD_BYTES:
         return 0
     unit = max(1, ROW_BYTES // dtype.storage_bytes)
     return -(-shape[-1] // unit) * unit

@@ -21,7 +21,6 @@ from tridsl.diagnostics import TriError
 from tridsl.schedule.automatic import choices
 
 REFUSED: dict[str, str] = {
-<<<<<<< HEAD
     "attention": "E0770", "ffn_prune": "E0770", "kv_prune": "E0770", "mla": "E0770", "mla_absorbed": "E0770", "rope_interleaved": "E0774",
     "tgemm": "E0441", "tgemv": "E0441", "topk": "E0770",
 }  # fmt: skip
@@ -29,16 +28,6 @@ REFUSED: dict[str, str] = {
 (`attention`, `mla`), neighbours that change places (`rope_interleaved`), packed trits. What is not refused has to be right."""
 REFUSED_TYPES = {("lora", "bfloat16"): "E0770"}
 """Element types of ops that run with others: factors of two types have no instruction."""
-=======
-    "attention": "E0770", "ffn_prune": "E0770", "kv_prune": "E0770", "mla": "E0770", "mla_absorbed": "E0770", "rope_interleaved": "E0774", "tgemm": "E0441", "tgemv": "E0441", "topk": "E0770",
-}  # fmt: skip
-"""Ops that no schedule lays out yet, with the code that says why: the greatest of a row in order (`topk`, the prunes), merged states (`attention`, `mla`),
-neighbours that change places (`rope_interleaved`), packed trits."""
-REFUSED_TYPES = {("lora", "bfloat16"): "E0770"}
-"""Element types of ops that run with others: factors of two types."""
-INEXACT = {("quantise", "bfloat16"), ("rmsnorm_quantise", "bfloat16")}
-"""Integers that a quotient rounded twice may make one too large or small: the cores have no division."""
->>>>>>> 955be76 (The table of what an NPU runs: compactions, argmax, scans and patches do; one rule for lengths inside short loops)
 
 
 def device_of(generation: str) -> str:
