@@ -20,13 +20,16 @@ LANES = 16
 
 
 def lone_npu(graph: Graph, root: str, live: Sequence[str], spec: DeviceSpec, array: ArraySpec, sizes: Mapping[str, int], decide: Decider) -> list[Step]:
-    """Steps for a stage that reduces one axis to a number in words; none for others, or where no parts are equal and a shorter one would not do."""
+    """Steps for a stage that reduces one axis, too long for one core, to a number in words; none for others, or where no parts are equal and a
+    shorter one would not do."""
     stage = graph.stages[root]
     if len(live) != 1 or not isinstance(stage, Reduce) or stage.axes or len(stage.over) != 1 or stage.ordered or not stage.reducer.commutative:
         return []
     count, size = extent_of(stage.over[0], sizes), stage.reducer.dtypes[0].storage_bytes
     if not count or stage.reducer.op is None or size != array.granule_bytes or count > PART_BYTES * PARTS:
         return []
+    if count * size <= array.core_memory_bytes // 2:
+        return []  # one core has read it before a second launch would begin
     cores = (spec.columns or 1) * array.rows
     length = min(PART_BYTES // size, max(LANES, ceil(count / (2 * cores) / LANES) * LANES))
     length = max(length, ceil(count / PARTS / LANES) * LANES)

@@ -113,16 +113,6 @@ def subject(
     return Subject(op=op, arguments=given, sizes=sizes, kernel=seen["finish"], laid=seen["array"], text=seen["emit"].text, generation=generation)
 
 
-def agree_but_ties(got: Results, want: Results) -> None:
-    """As `agree`, but integers that were rounded from quotients may fall on the other side of a tie: a core divides by multiplying with an
-    approximated reciprocal."""
-    for name, value in want.items():
-        if value.dtype.kind == "i":
-            apart = np.abs(got[name].astype(np.int64) - value)
-            assert apart.max(initial=0) <= 1 and np.count_nonzero(apart) <= apart.size // 20, name
-    agree({n: v for n, v in got.items() if want[n].dtype.kind != "i"}, {n: v for n, v in want.items() if v.dtype.kind != "i"})
-
-
 def agree(got: Results, want: Results) -> None:
     """Integers exactly; floats within what their rounding and the kernels' approximations may do (reference/kernels.md 4)."""
     for name, value in want.items():

@@ -112,7 +112,7 @@ def test_small_attention_is_a_chain_of_launches(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("count", [1, 40, 5000, 33333])
+@pytest.mark.parametrize("count", [40, 8500, 33333])
 def test_one_number_of_all_cores_parts(count: int, device: str) -> None:
     """Each core reduces its parts, one core what they made."""
     x = normal(count)
@@ -123,7 +123,7 @@ def test_one_number_of_all_cores_parts(count: int, device: str) -> None:
 
 
 def test_parts_that_are_never_equal_are_refused_with_the_reason() -> None:
-    with pytest.raises(tridsl.TriError, match="E0770"):
+    with pytest.raises(tridsl.TriError, match="limit `core memory`"):
         stdlib.max(normal(100003), device="npu:sim")
 
 
