@@ -207,3 +207,12 @@ def test_products_of_rows_have_turned_panels() -> None:
     assert Vector(stage="C", axis="k") in untuned(text, M=8, N=512, K=2048)
     sizes = {"M": 17, "N": 18, "K": 19}
     check_same(op_of(text), untuned(text, **sizes), sizes)
+
+
+@pytest.mark.parametrize("sizes", [{}, {"N": 40, "M": 24}])
+def test_a_scan_down_columns_is_not_run_anew_for_every_row(sizes: dict[str, int]) -> None:
+    """The first axis of what it makes is the one it runs along: no row, and no strip of rows, can be made alone."""
+    op = op_of("op f(x: i32[N, M]) -> y: i32[N, M] {\n  y[i, j] = scan sum[i](x[i, j]) * 2\n}\n")
+    steps = automatic(op, CPU, sizes)
+    assert not any(isinstance(step, At) and step.stage == "y.sum" for step in steps)
+    check_same(op, steps, {"N": 40, "M": 24})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Boundary, Cast, Load, Var, add, index
-from tridsl.ir.op import Compact, Map, Reduce, Stage
+from tridsl.ir.op import Compact, Map, Reduce, Scan, Stage
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.analyse import Graph, Read, axes_of, covers, extent_of, is_cheap, over_of, points, pointwise
 from tridsl.schedule.decisions import Decider
@@ -251,7 +251,7 @@ def _common_depth(graph: Graph, root: str, group: list[str], inlined: list[str])
         return 0
     depth = len(axes)
     for name in group:
-        depth = min(depth, len(axes_of(graph.stages[name])))  # a scanned axis is no axis of this kind: it runs as a whole
+        depth = min(depth, _leading(graph.stages[name]))
         for read in (*graph.readers(name), *graph.before_update(name)):  # `root` may update only what they read at its point
             reader = graph.stages[read.reader]
             mine = [a.name for a in axes_of(reader)]
@@ -268,6 +268,13 @@ def _common_depth(graph: Graph, root: str, group: list[str], inlined: list[str])
     # at least the innermost axis stays with each stage, to be its vector
     longest = max(len(axes_of(graph.stages[n])) + len(over_of(graph.stages[n])) for n in group)
     return min(depth, max(len(axes) - 1, 0) if longest > depth or len(axes) > 1 else depth)
+
+
+def _leading(stage: Stage) -> int:
+    """Leading axes of what the stage makes, one point of which can be made alone: a scanned axis runs as a whole."""
+    if isinstance(stage, Scan):
+        return min(target.axes.index(stage.along.name) if stage.along.name in target.axes else len(target.axes) for target in stage.targets)
+    return len(axes_of(stage))
 
 
 def _joined(graph: Graph, group: list[str], decide: Decider) -> list[Step]:
@@ -294,7 +301,7 @@ def _neighbours(graph: Graph, root: str, group: list[str], decide: Decider, ring
     if len(axes) < 2 or not group:
         return []
     outer = axes[0].name
-    near = [n for n in group if not graph.before_update(n) and all(_near(r.load, outer) for r in graph.readers(n))]
+    near = [n for n in group if _leading(graph.stages[n]) and not graph.before_update(n) and all(_near(r.load, outer) for r in graph.readers(n))]
     slid = ring(root, outer, near) if ring is not None and near else ()
     return _strip(root, outer, near, SLID_ROWS if slid else STRIP_ROWS, decide, slid)
 
