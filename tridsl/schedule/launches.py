@@ -6,13 +6,13 @@ A group grows as long as the rules for one design have an answer for it, and nob
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from tridsl.ir.expr import Load, Var
 from tridsl.ir.op import Map, Op, Reduce, Scalar, Stage, Tensor
 from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import Graph, targets_of, values_of
 from tridsl.schedule.steps import Inline, Schedule, Step
+from tridsl.structs import replace
 
 AsOne = Callable[[Op, Sequence[str], bool], Schedule]
 """The schedule of an op as one design with some stages inlined, the empty one where there is none; whether its questions count."""
