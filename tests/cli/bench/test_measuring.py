@@ -264,3 +264,16 @@ def test_everybody_shares_one_count() -> None:
     seen: list[int] = []
     interleave(dict.fromkeys(("a", "b"), seen.append), 3, warm=False)
     assert seen == list(range(len(seen)))
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.001, 6), (0.004, 3)])
+def test_short_calls_find_their_data_where_they_left_them(seconds: float, calls: int) -> None:
+    """Once before each of three samples, behind what others put into the caches; a long call would hardly notice."""
+    order: list[str] = []
+
+    def waits(number: int) -> None:
+        order.append("a")
+        time.sleep(seconds)
+
+    interleave({"a": waits, "b": lambda number: order.append("b")}, 3)
+    assert order[order.index("b") :].count("a") == calls  # the warm-up of "a" is over
