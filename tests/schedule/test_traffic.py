@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+import tridsl
+from tests.differential.schedules import schedule_text
 from tests.schedule.programs import CPU, MATMUL, op_of, scheduled, steps_of
 from tridsl.devices.spec import DeviceSpec, load_chip
 from tridsl.ir.loop import For, Prefetch
@@ -88,3 +91,27 @@ def test_a_large_factor_of_few_rows_is_fetched_ahead() -> None:
     assert [(s.stage, s.at, s.depth) for s in ahead(few)] == [("B", "j.i.o", 3)]  # 384 bytes: three tiles of 32 f32
     assert not ahead(few, l2_bytes=4 * MIB)  # it stays there
     assert not ahead({"M": 512, "K": 1024, "N": 1024})  # panels are copied
+
+
+MAP = "op f(x: f32[N], z: bf16[N]) -> y: f32[N] { y[n] = exp(x[n]) * f32(z[n]) }"
+
+
+def test_the_inputs_of_a_long_map_are_fetched_a_stretch_ahead() -> None:
+    def steps(size: int, cores: int) -> list[str]:
+        found = automatic(op_of(MAP), replace(CPU, l3_bytes=4 * MIB, cores=cores), {"N": size})
+        return schedule_text(found).split("\n")
+
+    assert [line.strip() for line in steps(2 * MIB, 1)] == [
+        "y.split(n, 16384)", "y.parallel(n.o)", "y.split(n.i, 2048)", "y.vector(n.i.i)",
+        "x.pipeline(1, at=n.i.o, reader=y)", "z.pipeline(1, at=n.i.o, reader=y)", "y.store(stream)",
+    ]  # fmt: skip
+    assert not any("pipeline" in line for line in steps(MIB // 2, 1))  # it stays in the cache
+
+
+def test_a_long_map_is_right_to_its_last_element() -> None:
+    """Longer than any chip's caches keep; the last stretch is short, and what is fetched behind it is nobody's."""
+    size = (64 * MIB + 12) // 4 + 3
+    x = np.linspace(-3, 3, size, dtype=np.float32)
+    ops = tridsl.compile("op f(x: f32[N]) -> y: f32[N] { y[n] = x[n] * x[n] - x[n] }")
+    for threads in (1, 2):
+        assert np.array_equal(ops.f(x, threads=threads), np.float32(x * x.astype(np.float64) - x))

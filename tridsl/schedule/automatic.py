@@ -38,7 +38,7 @@ from tridsl.schedule.scanning import scan_steps
 from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Slide, Split, Step, StoreIn, Vector
 from tridsl.schedule.strips import slid
 from tridsl.schedule.sweeps import shared_sweeps
-from tridsl.schedule.traffic import prefetches, streams
+from tridsl.schedule.traffic import fetched_ahead, prefetches, streams
 from tridsl.schedule.turned_rows import turned_rows
 from tridsl.schedule.windows import window_of, window_steps, windowed
 from tridsl.structs import replace
@@ -153,6 +153,7 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
         else:
             steps += _shape(stage, spec, sizes, where, decide, threads=threads, moved=name in moved)
         if streams(stage, graph, spec, sizes, decide):
+            steps = steps if name in where.shared else fetched_ahead(steps, stage, graph, decide)
             steps.append(StoreIn(stage=name, space="stream"))
     return tuple(steps)
 
