@@ -106,7 +106,7 @@ def test_one_matrix_for_a_subgroups_tile(driver: VulkanDriver, device: Device, d
     row = instruction(device, dtype)
     if f"cooperative_matrix2_{dtype}" not in device.spec.features:
         pytest.skip(f"this device has no matrices of {dtype} with any extents (VK_NV_cooperative_matrix2)")
-    m, n, k = (count * size for count, size in zip(tiles, (2 * row.m, 2 * row.n, depth)))
+    m, n, k = (count * size for count, size in zip(tiles, (2 * row.m, 2 * row.n, 2 * depth)))  # twice: so that the depth is a question
     a, b = random(dtype, m, k), random(dtype, k, n)
     stage = "C" if dtype == "i8" else "C.sum"
     schedule, (c,) = on_device(driver, device, "matmul", a, b, decisions={f"{stage}.whole": True, f"{stage}.depth": depth})
