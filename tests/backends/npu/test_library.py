@@ -29,6 +29,9 @@ REFUSED: dict[str, str] = {
 REFUSED_TYPES = {("lora", "bfloat16"): "E0770"}
 """Element types of ops that run with others: factors of two types have no instruction."""
 
+FROM_SUMS = {"rmsnorm_quantise"}
+"""Ops whose integers are rounded from sums of floats, which cores add in another order: one in a hundred may fall on the other side of a tie."""
+
 
 def device_of(generation: str) -> str:
     return f"npu:sim:{generation}"
@@ -62,7 +65,9 @@ def compare(name: str, dtype: Any, generation: str, seed: int = 0) -> None:
     for g, w in zip(got if isinstance(got, tuple) else (got,), wanted(name, kind, seed)):
         g, w = np.asarray(g), np.asarray(w)
         if w.dtype.kind in "iub":
-            np.testing.assert_array_equal(g, w, err_msg=name)
+            apart = np.abs(g.astype(np.int64) - w.astype(np.int64))
+            few = name in FROM_SUMS and apart.max(initial=0) <= 1 and np.count_nonzero(apart) <= apart.size // 100
+            assert few or not apart.any(), (name, apart.max(initial=0))
             continue
         narrow = g.dtype.itemsize == 2
         exact = w.astype(np.float64)
