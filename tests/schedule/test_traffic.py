@@ -9,7 +9,7 @@ import pytest
 
 import tridsl
 from tests.differential.schedules import schedule_text
-from tests.schedule.programs import CPU, MATMUL, op_of, scheduled, steps_of
+from tests.schedule.programs import CPU, MATMUL, check_same, op_of, scheduled, steps_of
 from tridsl.devices.spec import DeviceSpec, load_chip
 from tridsl.ir.loop import For, Prefetch
 from tridsl.ir.print_expressions import print_expr
@@ -115,3 +115,11 @@ def test_a_long_map_is_right_to_its_last_element() -> None:
     ops = tridsl.compile("op f(x: f32[N]) -> y: f32[N] { y[n] = x[n] * x[n] - x[n] }")
     for threads in (1, 2):
         assert np.array_equal(ops.f(x, threads=threads), np.float32(x * x.astype(np.float64) - x))
+
+
+def test_a_held_compaction_fetches_its_next_block() -> None:
+    op = op_of("op f(x: f32[N], w: f32[N], t: i32[N]) -> y: f32[..N] { y = compact[i](x[i] + w[t[i]; pad=0], x[i] > 0) }")
+    kernel = scheduled(op, steps_of(op, "y.vector(i).store(stream)"), {"N": 5000})
+    found = [n for p in kernel.phases for n in walk(p) if isinstance(n, Prefetch)]
+    assert {n.tensor for n in found} == {"x", "t"}  # where `w` is read depends on what is not there yet
+    check_same(op, steps_of(op, "y.vector(i).store(stream)"), {"N": 5000})
