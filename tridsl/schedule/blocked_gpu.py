@@ -38,8 +38,11 @@ ROWS = 128
 """Rows of a workgroup: a lane for each row, and every key and value is read once for all of them."""
 HIGH = 32
 """Rows of a subgroup: two fragments, which use each fragment of keys and values twice."""
+HELD = 64
+"""Columns up to which the sums of so many rows leave registers for anything else (measured on an H100 with 128 columns: 60 TFLOP/s, 62
+with one fragment of rows)."""
 BLOCK = 16
-"""Elements merged at a time (measured on an H100: 51 TFLOP/s, 42 with 32, whose scores take more registers and shared memory)."""
+"""Elements merged at a time (measured on an H100: 86 TFLOP/s, 51 with 32, whose scores take more registers)."""
 TOGETHER = 4
 """Elements of its row that a lane weighs together, so that none waits for the exponential of the one before; what a lane holds for more of
 them goes to memory."""
@@ -98,7 +101,7 @@ def _by_fragments(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping
     rows = decide(f"{merge}.block_rows", rows, others, "rows of a workgroup")
     others = [n for n in (16, 32, 64) if (known[t] or 1) % n == 0 and fits(rows, n)]
     block = decide(f"{merge}.block", next(n for n in blocks if fits(rows, n)), others, "elements merged at a time")
-    high = decide(f"{merge}.high", _part(rows, HIGH, size), [n for n in (16, 32, 64) if rows % n == 0], "rows of a subgroup")
+    high = decide(f"{merge}.high", _part(rows, HIGH if (known[e] or 0) <= HELD else size, size), [n for n in (16, 32, 64) if rows % n == 0], "rows of a subgroup")
     together = decide(f"{merge}.together", _part(block, TOGETHER, 1), [n for n in (1, 2, 4, 8, 16, 32) if block % n == 0], "elements of a row that a lane works on together")
     ahead = decide(f"{merge}.ahead", True, (False,), "whether the next block is fetched ahead")
     lanes = _part(rows, rows // high * spec.subgroup_sizes[0], 1)
