@@ -10,6 +10,7 @@ from tridsl.backends.vulkan.lower_fragments import fragments
 from tridsl.backends.vulkan.lower_hoist import hoist
 from tridsl.backends.vulkan.lower_interchange import interchange
 from tridsl.backends.vulkan.lower_limits import limits
+from tridsl.backends.vulkan.lower_longest import longest
 from tridsl.backends.vulkan.lower_operands import operands
 from tridsl.backends.vulkan.lower_packed import packed
 from tridsl.backends.vulkan.lower_panels import panels
@@ -38,5 +39,6 @@ LOWER: tuple[LowerStage, ...] = (
     LowerStage(name="packed", run=packed),  # behind limits, which count the loops that are written out here
     LowerStage(name="operands", run=operands),  # behind wide, which leaves unrolled loops
     LowerStage(name="hoist", run=hoist),  # what operands has put into fragments
+    LowerStage(name="longest", run=longest),
     LowerStage(name="barriers", run=barriers),  # last: needs to see every access
 )

@@ -115,3 +115,10 @@ def test_only_weights_of_that_type_are_rounded(dtype: str, stage: str) -> None:
     with pytest.raises(TriError) as caught:
         run(op, (*TO_KERNEL, *SCHEDULE), build_of(op, given, sizes, (*whole[:position], wrong)))
     assert caught.value.diagnostics[0].code in ("E0425", "E0467") and caught.value.diagnostics[0].help
+
+
+def test_rows_that_see_the_most_start_first() -> None:
+    op, given, sizes = attention((1, 1, 256, 256, 16, 16), causal=True)
+    (text,) = lower(op, build_of(op, given, sizes), until="emit").text.split("// ---- phase")[1:]
+    loops = [line for line in text.splitlines() if "for (int i_O_softmax_wsum_t_o" in line]
+    assert len(loops) == 1 and "(1 - i_O_q_o)" in loops[0]
