@@ -146,14 +146,15 @@ def _by_fragments(
     name, i, j, over = stage.name, factors.tile or "", factors.vector, stage.over[0].name
     m, n, k = extents
     known = len(spec.subgroup_sizes) == 1 or "subgroup_size_choice" in spec.features
-    if m < row.m or n < row.n or k < row.k or not known:
-        return []
+    access = ACCESS_BYTES // row.a.storage_bytes
+    divided = m % row.m == n % row.n == k % row.k == 0
+    if m < row.m or n < row.n or k < row.k or not known or not (divided or n % access == k % access == 0):
+        return []  # rows that begin anywhere are fetched element by element, for which lanes are the faster way
     rows, columns = _tile(m, *SIDES, 16, row.m), _tile(n, *SIDES, 16, row.n)
     rows = decide(f"{name}.rows", rows, [s for s in (64, 128, 256) if m % s == 0], "rows of a workgroup's tile")
     columns = decide(f"{name}.columns", columns, [s for s in (64, 128, 256) if n % s == 0], "columns of a workgroup's tile")
     depths = [d for d in (row.k, 2 * row.k, 4 * row.k) if k % d == 0]
     depth = decide(f"{name}.depth", _tile(k, 2 * row.k, row.k), depths, "depth of the panels")
-    access = ACCESS_BYTES // row.a.storage_bytes
     pad = decide(f"{name}.pad", access, (0, 2 * access), "elements between the rows of a panel, against bank conflicts")
     ahead = decide(f"{name}.ahead", True, (False,), "whether the next panels are fetched ahead")
     high = decide(f"{name}.high", min(FRAGMENTS * row.m, rows), [s for s in (32, 64, 128) if rows % s == 0], "rows of a subgroup's tile")
