@@ -15,6 +15,9 @@ from tests.sid_root import SidRoot, find
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="tridsl-tests-")  # what this machine was tuned to must not decide what tests run
 atexit.register(shutil.rmtree, os.environ["XDG_DATA_HOME"], ignore_errors=True)
 
+SID = find()
+"""Before tests give the user's cache other places."""
+
 settings.register_profile("suite", deadline=None)  # speed is measured in tests/bench, never asserted
 settings.load_profile("suite")
 
@@ -30,10 +33,9 @@ def measurements_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def sid() -> SidRoot:
     """Debian sid's tools."""
-    root = find()
-    if root is None:
+    if SID is None:
         pytest.skip("no Debian sid root: .ci/sid-root makes one")
-    return root
+    return SID
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

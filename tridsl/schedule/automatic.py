@@ -25,6 +25,7 @@ from tridsl.schedule.automatic_npu import automatic_npu
 from tridsl.schedule.blocked_gpu import blocked_gpu
 from tridsl.schedule.blocked_rows import Blocked, blocked_monoids
 from tridsl.schedule.contraction import contraction_steps, worth_packing
+from tridsl.schedule.copied import accesses
 from tridsl.schedule.decisions import Answer, Choice, Decider
 from tridsl.schedule.grouping import Inside, Placed, inlined_stages, packed_together, placements
 from tridsl.schedule.launches import in_launches
@@ -140,6 +141,8 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     )
     steps += turned.steps
     busy = {name: work(graph.stages[name], sizes) for name in graph.stages}
+    within = frozenset(inlined) | moved
+    within |= {load.tensor for name in inlined for load in accesses(graph.stages[name])}
     for root, depth in where.shared.items():
         steps += prefetches(graph, root, depth, moved, spec, sizes, decide)
     for name, stage in graph.stages.items():
@@ -151,7 +154,7 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
         if isinstance(stage, Reduce) and name in bytewise:
             steps += packed_sum_steps(stage, bytewise[name], spec, sizes, decide, threads=threads)
         else:
-            steps += _shape(stage, spec, sizes, where, decide, threads=threads, moved=name in moved)
+            steps += _shape(stage, spec, sizes, where, decide, threads=threads, moved=name in moved, within=within)
         if streams(stage, graph, spec, sizes, decide):
             steps = steps if name in where.shared else fetched_ahead(steps, stage, graph, decide)
             steps.append(StoreIn(stage=name, space="stream"))
@@ -173,14 +176,15 @@ def _by_bytes(op: Op) -> Op:
 
 
 def _shape(
-    stage: Stage, spec: DeviceSpec, sizes: Mapping[str, int], where: Placed, decide: Decider, *, threads: bool, moved: bool
-) -> list[Step]:
-    """Vector, tile and thread the loops of one stage."""
+    stage: Stage, spec: DeviceSpec, sizes: Mapping[str, int], where: Placed, decide: Decider, *, threads: bool, moved: bool,
+    within: frozenset[str],
+) -> list[Step]:  # fmt: skip
+    """Vector, tile and thread the loops of one stage. `within`: stages that are computed in others' loops, and what inlined ones read."""
     name = stage.name
     if isinstance(stage, Map) and where.inside.get(name, Inside()).fixed == len(stage.axes) > 0:
         return []  # a single value where it is used
     if isinstance(stage, Map):
-        return map_steps(stage, where.shared.get(name, 0), sizes, decide, threads=threads, strip=where.strips.get(name), moved=moved, tile=where.tiles.get(name))
+        return map_steps(stage, where.shared.get(name, 0), sizes, decide, threads=threads, strip=where.strips.get(name), moved=moved, tile=where.tiles.get(name), within=within)
     if isinstance(stage, Compact):
         return [Vector(stage=name, axis=stage.along.name)]
     if isinstance(stage, Reduce) and name in where.tiles:

@@ -24,10 +24,11 @@ SHORTEST = 8
 
 def map_steps(
     stage: Map, shared: int, sizes: Mapping[str, int], decide: Decider, *, threads: bool, strip: str | None, moved: bool,
-    tile: Tile | None = None,
-) -> list[Step]:
+    tile: Tile | None = None, within: frozenset[str] = frozenset(),
+) -> list[Step]:  # fmt: skip
     """Steps for one map. `shared`: leading axes whose loops stages before it share; `strip`: the axis that is cut for them; `moved`: it
-    is computed inside another stage's loops; `tile`: that of the sums that it is made of."""
+    is computed inside another stage's loops; `tile`: that of the sums that it is made of; `within`: tensors of which it can have no
+    panel, as they are computed in its loops, or read there by what is computed there too."""
     name, axes = stage.name, [a.name for a in stage.axes]
     if not axes:
         return []
@@ -57,7 +58,7 @@ def map_steps(
         return [*steps, Parallel(stage=name, axis=f"{axes[0]}.o"), Vector(stage=name, axis=f"{axes[0]}.i")]
     crossing = _crossing_axis(stage)
     if crossing is not None and not group and decide(f"{name}.blocks", True, (False,), "whether a transpose goes by blocks"):
-        return _blocks(stage, axes, crossing, sizes, decide, threads=threads)
+        return _blocks(stage, axes, crossing, sizes, decide, threads=threads, within=within)
     if threads and len(axes) > 1:
         outer = axes[0]
         for axis in axes[1 : max(shared, 1)]:
@@ -80,13 +81,14 @@ def _crossing_axis(stage: Map) -> str | None:
 
 
 def _blocks(
-    stage: Map, axes: list[str], crossing: str, sizes: Mapping[str, int], decide: Decider, *, threads: bool
+    stage: Map, axes: list[str], crossing: str, sizes: Mapping[str, int], decide: Decider, *, threads: bool, within: frozenset[str]
 ) -> list[Step]:
     """Blocks of a transpose, so that every line read or written is used whole. Where both sides are long enough, what lies across the
     result is copied into a panel that lies along it: registers transpose it on the way (`passes.transpose_blocks`)."""
     name, last = stage.name, axes[-1]
     extents = {a.name: extent_of(a, sizes) for a in stage.axes}
-    across = [n for n in accesses(stage) if n.boundary is None and unit_stride_axis(n) == crossing and Var(name=last) in n.index]
+    plain = [n for n in accesses(stage) if n.boundary is None and n.tensor not in within]
+    across = [n for n in plain if unit_stride_axis(n) == crossing and Var(name=last) in n.index]
     long = all(extents[a] is None or (extents[a] or 0) >= SHORTEST for a in (crossing, last))
     turned = decide(f"{name}.transposed", long, (True, False), "whether registers transpose the blocks")
     height, width = BLOCK, BLOCK
