@@ -221,6 +221,6 @@ def test_a_scan_down_columns_is_not_run_anew_for_every_row(sizes: dict[str, int]
 @pytest.mark.parametrize("read", ["t[j, i] + x[j, i]", "t[j, i] + i32(i)"])
 def test_what_is_computed_in_the_loops_has_no_panel(read: str) -> None:
     """`t` is computed where it is read, and reads `x` at a place of its own."""
-    op = op_of(f"op f(x: i32[M, N], p: i32[M]) -> y: i32[N, M] {{\n  t[i, j] = x[p[i], j; pad=0]\n  y[i, j] = {read}\n}}\n")
+    op = op_of(f"op f(x: i32[M, N], p: i32[M]) -> y: i32[N, M] {{\n  t[i in 0..M, j in 0..N] = x[p[i], j; pad=0]\n  y[i, j] = {read}\n}}\n")
     sizes = {"M": 40, "N": 33}
     check_same(op, automatic(op, CPU, sizes), sizes)
