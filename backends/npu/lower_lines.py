@@ -64,10 +64,10 @@ def lines_of(block: Block) -> tuple[Block, dict[str, Line]]:
 
 
 def _line(buffer: Buffer, loops: list[For]) -> tuple[Line, Mapping[int, For]]:
-    depth = int(buffer.shape[0].value)  # type: ignore[union-attr]
+    depth = int(buffer.shape[0].value)  # type: ignore[union-attr]  # a ring has a constant number of rows
     main = loops[-1]
     front = loops[0] if len(loops) > 1 else None
-    before = int(front.extent.value) if front is not None else 0  # type: ignore[union-attr]
+    before = int(front.extent.value) if front is not None else 0  # type: ignore[union-attr]  # sizes of designs are constants
     last = _fill(main, buffer.name)
     copy = last
     if front is not None:
@@ -90,7 +90,7 @@ def _line(buffer: Buffer, loops: list[For]) -> tuple[Line, Mapping[int, For]]:
         return rewrite(loop, {Load: load, Copy: lambda c: _row(c, depth) if c.target.tensor == buffer.name else c})
 
     changed = {id(loop): pointed(loop) for loop in loops}
-    count = before + int(main.extent.value)  # type: ignore[union-attr]
+    count = before + int(main.extent.value)  # type: ignore[union-attr]  # as above
     return Line(row=row, depth=depth, front=before, held=held, main=main.var, copy=_row(copy, depth), count=count), changed
 
 

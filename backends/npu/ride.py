@@ -119,6 +119,6 @@ def _joined(block: Block, copy: Copy, buffer: Buffer, tensors: set[str]) -> Bloc
     keep: Stmt = Store(target=Ref(tensor=buffer.name, index=place), value=value if wide == buffer.dtype else Cast(a=value, dtype=wide))
     for n, axis in enumerate(reversed(copy.axes)):
         kind = "vector" if n == 0 and place[-1] == names[axis.var] else "serial"
-        keep = For(var=names[axis.var].name, extent=index(_whole(axis)), body=(keep,), kind=kind, bound=_whole(axis))  # type: ignore[arg-type]
+        keep = For(var=names[axis.var].name, extent=index(_whole(axis)), body=(keep,), kind=kind, bound=_whole(axis))  # type: ignore[arg-type]  # mypy widens the literals of `kind`
     last = max(n for n, s in enumerate(block) if isinstance(s, Copy) and s in _copies_in(block, tensors))
     return (*block[: last + 1], Alloc(buffer=replace(buffer, name=name)), often, keep, *block[last + 1 :])

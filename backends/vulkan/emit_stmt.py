@@ -34,7 +34,7 @@ def emit_block(frame: Frame, block: Block) -> None:
         statement = block[position]
         if stores := scan_at(frame, block, position):
             step = block[position + stores]
-            emit_scan(frame, block[position : position + stores], step)  # type: ignore[arg-type]
+            emit_scan(frame, block[position : position + stores], step)  # type: ignore[arg-type]  # `scan_at` says what these statements are
             position += stores + 1
             continue
         if frame.active is None or isinstance(statement, Alloc) or frame.is_collective(statement):

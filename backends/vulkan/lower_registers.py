@@ -114,7 +114,7 @@ def _held(buffer: Buffer, block: Block, sizes: list[int], view: Callable[[tuple[
             return node
         (target,), (dtype,) = node.targets, node.reducer.dtypes
         old = Load(tensor=target.tensor, index=target.index, dtype=dtype)
-        return Store(target=target, value=Binary(op=node.reducer.op, a=old, b=node.values[0], dtype=dtype))  # type: ignore[arg-type]
+        return Store(target=target, value=Binary(op=node.reducer.op, a=old, b=node.values[0], dtype=dtype))  # type: ignore[arg-type]  # `merges` has only reducers with an `op`
 
     block = rewrite(block, {Accumulate: merged})
     local = replace(buffer, shape=tuple(index(n) for n in held), space="reg", padded=(False,) * len(held))

@@ -102,7 +102,7 @@ def _axis(place: Expr, extent: int, size: int, around: tuple[For, ...], ranges: 
     part = extent
     for loop, step in steps:
         part = step
-        if step * int(loop.extent.value) != extent:  # type: ignore[union-attr]
+        if step * int(loop.extent.value) != extent:  # type: ignore[union-attr]  # only loops of constant extent are steps
             return None
     rest = polynomial.without([loop.var for loop in teams])
     whole = Polynomial(terms=tuple((m, c // size) for m, c in rest.terms if c % size == 0), constant=rest.constant // size)

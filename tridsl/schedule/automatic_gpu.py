@@ -21,12 +21,11 @@ from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, 
 from tridsl.schedule.contraction_gpu import contraction_gpu
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.grouping import packed_together
+from tridsl.schedule.lanes import ACCESS_BYTES
 from tridsl.schedule.parts_gpu import ranked_parts, reduced_parts, running_parts
 from tridsl.schedule.steps import At, Bind, Fuse, Inline, Schedule, Split, Step, StoreIn, Unroll, Vector
 from tridsl.structs import dataclass
 
-ACCESS_BYTES = 16
-"""The widest access of one lane."""
 LANES = 256
 """Lanes of a workgroup that works on independent elements."""
 ROW_ACCESSES = 4

@@ -18,6 +18,7 @@ from tridsl.schedule.blocked_lanes import by_lanes
 from tridsl.schedule.blocked_monoid import Group, blocked_group
 from tridsl.schedule.blocked_rows import Blocked
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.lanes import ACCESS_BYTES
 from tridsl.schedule.steps import (
     At,
     Bind,
@@ -46,8 +47,6 @@ BLOCK = 16
 TOGETHER = 4
 """Elements of its row that a lane weighs together, so that none waits for the exponential of the one before; what a lane holds for more of
 them goes to memory."""
-ACCESS_BYTES = 16
-"""The widest access of one lane."""
 SHARED_BANKS = 8
 """Words behind each row of scores, so that the columns of a fragment lie in different banks."""
 

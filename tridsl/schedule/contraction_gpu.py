@@ -15,12 +15,11 @@ from tridsl.ir.expr import Load, Var
 from tridsl.ir.op import Reduce
 from tridsl.schedule.analyse import extent_of, points
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.lanes import ACCESS_BYTES
 from tridsl.schedule.roles import Factors, is_contraction, roles_of
 from tridsl.schedule.steps import Bind, Fuse, Intrin, Order, Pad, Pipeline, Split, Step, StoreIn, Unroll, Vector
 from tridsl.structs import replace
 
-ACCESS_BYTES = 16
-"""The widest access of one lane."""
 NEIGHBOURS = 4
 """Elements of the register tile that lie side by side."""
 FRAGMENTS = 4

@@ -8,14 +8,14 @@ from math import prod
 
 from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.ir.affine import normal_form
-from tridsl.ir.expr import Load, Var
-from tridsl.ir.op import Map, Reduce
+from tridsl.ir.expr import Load
+from tridsl.ir.op import Reduce
 from tridsl.ir.walk import variables, walk
-from tridsl.schedule.analyse import Graph, axes_of, extent_of, pointwise
+from tridsl.schedule.analyse import Graph, axes_of, extent_of
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.stencil_npu import SLACK_BYTES, cores_of_lines
 from tridsl.schedule.steps import At, Bind, Order, Split, Step, StoreIn, Vector
-from tridsl.schedule.windows_npu import LANES
+from tridsl.schedule.windows_npu import LANES, lone_sum
 
 
 def filters_npu(
@@ -23,14 +23,10 @@ def filters_npu(
 ) -> list[Step]:
     """Steps for such a sum, alone or behind it a map that reads each of its elements once; none where it is something else."""
     name = live[0]
-    total, result = graph.stages[name], graph.stages[root]
-    if not isinstance(total, Reduce) or len(live) > 2 or len(total.axes) < 2 or total.ordered or total.reducer.op != "add":
+    total = lone_sum(graph, root, live)
+    if total is None:
         return []
-    if root != name and not (isinstance(result, Map) and all(pointwise(r.load, total, result) for r in graph.readers(name))):
-        return []
-    axes, own = [a.name for a in total.axes], [a.name for a in axes_of(result)]
-    if root != name and own != [v.name for v in graph.readers(name)[0].load.index if isinstance(v, Var)]:
-        return []
+    axes = [a.name for a in total.axes]
     loads = {n for v in total.values for n in walk(v) if isinstance(n, Load)}
     across = [load for load in loads if any(axes[-1] in variables(i) for i in load.index)]
     beside = [load for load in loads if load not in across]

@@ -15,13 +15,12 @@ from tridsl.ir.packings import BYTES, ROWS
 from tridsl.schedule.analyse import Graph, extent_of, pointwise
 from tridsl.schedule.blocked_rows import Blocked
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.lanes import ACCESS_BYTES
 from tridsl.schedule.packed_sums import PackedSum, packed_sums
 from tridsl.schedule.steps import At, Bind, Fuse, Inline, Intrin, Order, Planes, Split, Step, Unroll
 
 FEW = 4
 """Times fewer lanes than wanted from which on even parts of a row are not worth it."""
-ACCESS_BYTES = 16
-"""The widest access of one lane."""
 LANES = 256
 """Lanes of a workgroup: with 16 rows of a few thousand bytes each, some accesses of every lane are under way together."""
 MOST_TOKENS = 8

@@ -18,10 +18,9 @@ from tridsl.ir.op import Axis, Compact, Reduce, Scan, TopK
 from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import axes_of, extent_of, points, unit_stride_axis, values_of
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.lanes import ACCESS_BYTES
 from tridsl.schedule.steps import Bind, Fuse, Parts, Split, Step, Vector
 
-ACCESS_BYTES = 16
-"""The widest access of one lane."""
 LANES = 256
 """Lanes of a workgroup."""
 ACCESSES = 4

@@ -24,19 +24,29 @@ LANES = 16
 """Of a vector of f32, in which products are added."""
 
 
+def lone_sum(graph: Graph, root: str, live: Sequence[str]) -> Reduce | None:
+    """The sum over at least two axes that is all of `live`, or stands behind one map that reads each of its elements once, axis by axis."""
+    name = live[0]
+    total, result = graph.stages[name], graph.stages[root]
+    if not isinstance(total, Reduce) or len(live) > 2 or len(total.axes) < 2 or total.ordered or total.reducer.op != "add":
+        return None
+    if root == name:
+        return total
+    if not isinstance(result, Map) or not all(pointwise(r.load, total, result) for r in graph.readers(name)):
+        return None
+    in_order = [a.name for a in axes_of(result)] == [v.name for v in graph.readers(name)[0].load.index if isinstance(v, Var)]
+    return total if in_order else None
+
+
 def windows_npu(
     graph: Graph, root: str, live: Sequence[str], spec: DeviceSpec, array: ArraySpec, sizes: Mapping[str, int], decide: Decider
 ) -> list[Step]:
     """Steps for a sum over windows, alone or behind it a map that reads each of its elements once; none where it is something else."""
-    name = live[0]
-    total, result = graph.stages[name], graph.stages[root]
-    if not isinstance(total, Reduce) or len(live) > 2 or len(total.axes) < 2 or total.ordered or total.reducer.op != "add":
-        return []
-    if root != name and not (isinstance(result, Map) and all(pointwise(r.load, total, result) for r in graph.readers(name))):
+    name, result = live[0], graph.stages[root]
+    total = lone_sum(graph, root, live)
+    if total is None:
         return []
     axes = [axis.name for axis in total.axes]
-    if root != name and [a.name for a in axes_of(result)] != [v.name for v in graph.readers(name)[0].load.index if isinstance(v, Var)]:
-        return []
     image = _image(total, axes[-2], axes[-1])
     extents = {axis.name: extent_of(axis, sizes) or 0 for axis in (*total.axes, *total.over)}
     if image is None or not all(extents.values()) or extents[axes[-2]] < 2:

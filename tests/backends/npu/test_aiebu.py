@@ -105,7 +105,7 @@ def commands(found: Sequence[re.Match[str]], design: ArrayDesign) -> Iterator[tu
         match = found[at]
         if match["direction"]:
             tile = int(match["column"]), int(match["row"])
-            yield Await(tile=tile, direction=DIRECTIONS[match["direction"]], channel=int(match["channel"])), []  # type: ignore[arg-type]
+            yield Await(tile=tile, direction=DIRECTIONS[match["direction"]], channel=int(match["channel"])), []  # type: ignore[arg-type]  # the table's values are the literals
             at += 1
         elif match["block"]:
             count = int(match["count"])
@@ -120,7 +120,7 @@ def commands(found: Sequence[re.Match[str]], design: ArrayDesign) -> Iterator[tu
             assert queue == tile and offset == DESCRIPTORS + 0x20 * number
             tensor = design.tensors[int(patch["argument"])]
             yield Task(
-                tile=tile, direction=direction, channel=channel, number=number, tensor=tensor.name,  # type: ignore[arg-type]
+                tile=tile, direction=direction, channel=channel, number=number, tensor=tensor.name,  # type: ignore[arg-type]  # as above
                 offset=hexadecimal(patch, "plus") // tensor.element_bytes, dimensions=(), token=bool(value >> 31),
             ), walked(words, times)  # fmt: skip
             at += 3 + count

@@ -33,7 +33,7 @@ def of_class(root: ElementTree.Element, name: str) -> list[ElementTree.Element]:
 
 @pytest.mark.parametrize("make", [product, lambda: subject("softmax", np.zeros((9, 77), np.float32), generation="aie2p"), lambda: subject("edges", np.zeros((9, 70, 4), np.uint8), 100)])
 def test_everything_is_drawn_once(make: object) -> None:
-    given = make()  # type: ignore[operator]
+    given = make()  # type: ignore[operator]  # parameters of a test have no types of their own
     root, design = picture(given), given.design
     assert len(of_class(root, "tile")) == len(design.tiles())
     assert len(of_class(root, "buffer")) == len(design.buffers)

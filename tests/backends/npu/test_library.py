@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import tridsl
+from tests.backends.npu.cases import CASES, Sizes, Trits
 from tests.backends.npu.designs import GENERATIONS, agree, chip, subject
-from tests.backends.npu.library import CASES, Sizes, Trits
 from tridsl import stdlib
 from tridsl.diagnostics import TriError
 from tridsl.schedule.automatic import choices

@@ -127,7 +127,7 @@ def test_what_is_kept_is_given_back(session: Session) -> None:
 def test_ten_launches_replayed(session: Session) -> None:
     found = extras_gpu.replayed(session)
     assert found["correct"] is True and found["readings"][REGIME]["contestants"][US]["median_seconds"] > 0
-    if cuda.library() is None:
+    if cuda.pytorch() is None:
         assert found["verdict"] == "no torch here"
 
 

@@ -116,7 +116,7 @@ def _job(row: Row, how: Callable[[Row, Session], dict[str, Any]] = measure) -> t
 
 def _peers_here(options: Options) -> dict[str, bool]:
     """Every peer of the suite, and whether it can be measured."""
-    return {cuda.NAME: cuda.library() is not None} if options.suite in ON_DEVICE else peers.installed()
+    return {cuda.NAME: cuda.pytorch() is not None} if options.suite in ON_DEVICE else peers.installed()
 
 
 def _listed() -> Report:

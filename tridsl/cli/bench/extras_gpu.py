@@ -57,7 +57,7 @@ def replayed(session: Session) -> dict[str, Any]:
     slots = [driver.keep(next(inputs) if held.upload else np.zeros(held.bytes, np.uint8), session.device) for held in outer]
     try:
         calls: dict[str, Call] = {US: lambda number: executable(slots)}
-        torch = cuda.library() if session.options.peers else None
+        torch = cuda.pytorch() if session.options.peers else None
         if torch is None:
             found["missing"].append(cuda.NAME)
         else:

@@ -207,7 +207,7 @@ class Copies:
     def samplers(self) -> dict[str, Sampler]:
         assert self._kernel is not None
         found: dict[str, Sampler] = {"copy kernel": self._kernel.sample}
-        torch = cuda.library() if self.peers else None
+        torch = cuda.pytorch() if self.peers else None
         if torch is not None:
             source = torch.zeros(self.bytes // 8, device="cuda")
             target = torch.zeros_like(source)
@@ -245,7 +245,7 @@ def _part(ready: Prepared) -> _Part:
 
 def _peers(row: Row, ready: Prepared, part: _Part, exact: Mapping[str, Any], found: dict[str, Any]) -> dict[str, Sampler]:
     """Who knows the op and gives the right answer, on its own arrays; `found` gets the others with their reasons."""
-    torch = cuda.library()
+    torch = cuda.pytorch()
     found |= {"peers": {}, "slow": {}, "missing": [], "elsewhere": []}
     kept: dict[str, Sampler] = {}
     if not ready.case.is_ours:

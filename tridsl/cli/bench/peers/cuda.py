@@ -17,7 +17,7 @@ NAME = "torch"
 
 
 @cache
-def library() -> Any:
+def pytorch() -> Any:
     """PyTorch, where it is installed and has a GPU; else None."""
     if importlib.util.find_spec("torch") is None:
         return None
