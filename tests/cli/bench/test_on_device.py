@@ -55,7 +55,7 @@ def torch(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor: tensor)
     monkeypatch.setattr(torch, "zeros", lambda count, device: torch.empty(count))
-    monkeypatch.setattr(cuda, "library", lambda: torch)
+    monkeypatch.setattr(cuda, "pytorch", lambda: torch)
     monkeypatch.setattr(cuda, "device_seconds", seconds)
     return torch
 
@@ -90,7 +90,7 @@ def test_a_row_of_the_suite(row: Row, session: Session, torch: Any) -> None:
 
 
 def test_without_peers(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "library", lambda: None)
+    monkeypatch.setattr(cuda, "pytorch", lambda: None)
     found = measure_on_device(_tiny(next(row for row in rows.GPU if row.name == "f32 matmul 4096")), session)
     assert found["missing"] == ["torch"] and found["value"] is None and found["verdict"] == "no torch here"
     machine = {"description": "a GPU", "clock": "device", "samples": 5, "versions": {}, "peers": {"torch": False}, "target": "", "rotation_bytes": 0, "caches": {}}
