@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from tridsl.cli.bench.peers.contract import Arguments, Peer, Table
+from tridsl.cli.bench.peers.halide import HALIDE
 from tridsl.cli.bench.peers.jax import JAX
 from tridsl.cli.bench.peers.numba import NUMBA
 from tridsl.cli.bench.peers.numexpr import NUMEXPR
@@ -27,16 +28,15 @@ __all__ = [
 ]  # fmt: skip
 
 LIBRARIES: dict[str, Table] = {
-    "numpy": NUMPY, "torch": TORCH, "numba": NUMBA, "jax": JAX, "onnxruntime": ONNXRUNTIME, "opencv": OPENCV, "numexpr": NUMEXPR,
+    "numpy": NUMPY, "torch": TORCH, "numba": NUMBA, "jax": JAX, "onnxruntime": ONNXRUNTIME, "opencv": OPENCV, "halide": HALIDE, "numexpr": NUMEXPR,
 }  # fmt: skip
 ELSEWHERE: dict[str, tuple[str, ...]] = {
     "tgemm": ("ik_llama.cpp", "bitnet.cpp", "ggml"), "tgemv": ("ik_llama.cpp", "bitnet.cpp", "ggml"), "attention": ("ggml",),
-    "edges": ("halide",), "sobel_edges": ("halide",),
 }  # fmt: skip
 _MODULES = {"opencv": "cv2"}
 _PACKAGES = {"opencv": "opencv-python-headless"}
 
-_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
+_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS", "HL_NUM_THREADS")
 
 
 def environment(threads: int) -> dict[str, str]:
