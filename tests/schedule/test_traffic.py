@@ -53,6 +53,22 @@ def test_rows_beyond_the_nearest_cache_are_fetched_ahead() -> None:
     assert not steps(CPU, 32768)[1] and steps(CPU, 65536)[1]
 
 
+BLUR = """op f(x: f32[H, W]) -> y: f32[H, W] {
+  g[i, j] = exp(x[i, j]) * x[i, j]
+  y[i, j] = g[i - 1, j; pad=edge] + g[i, j] + g[i + 1, j; pad=edge]
+}
+"""
+
+
+@pytest.mark.parametrize(("rows", "fetched"), [(32, False), (128, True)])
+def test_a_sliding_stage_fetches_its_next_row_where_the_nearest_cache_does_not_hold_the_image(rows: int, fetched: bool) -> None:
+    op, sizes = op_of(BLUR), {"H": rows, "W": 256}
+    found = automatic(op, CPU, sizes)
+    assert (Pipeline(stage="x", depth=1, at="i.i", reader="y") in found) is fetched
+    kernel = scheduled(op, found, sizes)
+    assert any(isinstance(n, Prefetch) and n.tensor == "x" for p in kernel.phases for n in walk(p)) is fetched
+
+
 def test_the_chip_file_of_a_shared_mesh_says_so() -> None:
     assert load_chip("sapphire_rapids").stream_bytes == 4 * MIB
     assert load_chip("zen4").stream_bytes is None

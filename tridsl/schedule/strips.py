@@ -13,6 +13,7 @@ from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import Graph, points, values_of
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import Slide, Step, StoreIn
+from tridsl.schedule.traffic import sources_ahead
 
 
 def slid(
@@ -27,6 +28,7 @@ def slid(
     for name in reversed(near):
         steps.append(Slide(stage=name, consumer=root, axis=f"{axis}.i"))
         steps += _widened(graph, name, spec, sizes, decide)
+        steps += sources_ahead(graph, name, root, f"{axis}.i", spec, sizes, decide)
     return steps
 
 

@@ -8,8 +8,8 @@ from math import prod
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.affine import evaluate_index
 from tridsl.ir.expr import Load, Var
-from tridsl.ir.op import Axis, Compact, Map, Scan, Stage
-from tridsl.ir.walk import walk
+from tridsl.ir.op import Axis, Compact, Map, Scan, Stage, Tensor
+from tridsl.ir.walk import variables, walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.maps import is_flat
@@ -39,12 +39,34 @@ def prefetches(
         rows = all(len(r.load.index) > depth and r.load.index[depth - 1] == Var(name=axis) for r in reads)
         if len({r.reader for r in reads}) < 2 or not rows:
             continue
-        try:
-            size = tensor.dtype.storage_bytes * prod(evaluate_index(n, sizes) for n in tensor.shape)
-        except KeyError:
+        steps += _next_rows(tensor, root, axis, spec, sizes, decide)
+    return steps
+
+
+def _next_rows(tensor: Tensor, root: str, at: str, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> list[Step]:
+    try:
+        size = tensor.dtype.storage_bytes * prod(evaluate_index(n, sizes) for n in tensor.shape)
+    except KeyError:
+        return []
+    if not decide(f"{root}.prefetch.{tensor.name}", size > (spec.l1_bytes or size), (False, True), "whether the next row is prefetched"):
+        return []
+    return [Pipeline(stage=tensor.name, depth=1, at=at, reader=root)]
+
+
+def sources_ahead(
+    graph: Graph, name: str, root: str, at: str, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider
+) -> list[Step]:
+    """What a stage that is made row by row, right before each row of `root` (its loop `at`), reads of inputs that the nearest cache does
+    not hold: the next row's is fetched along with this one's (measured on an Emerald Rapids, edges of 1920 x 1080: 0.87 of the time
+    without from the last cache, 0.82 from memory; two rows ahead are no better)."""
+    steps: list[Step] = []
+    axis = axes_of(graph.stages[name])[0].name
+    for tensor in graph.op.tensors:
+        loads = [r.load for r in graph.reads if r.load.tensor == tensor.name and r.reader == name]
+        rows = all(axis in variables(n.index[0]) and not any(isinstance(i, Load) for i in walk(n.index)) for n in loads)
+        if tensor.role != "input" or not loads or not rows:
             continue
-        if decide(f"{root}.prefetch.{tensor.name}", size > (spec.l1_bytes or size), (False, True), "whether the next row is prefetched"):
-            steps.append(Pipeline(stage=tensor.name, depth=1, at=axis, reader=root))
+        steps += _next_rows(tensor, root, at, spec, sizes, decide)
     return steps
 
 
