@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from math import prod
 
 from tridsl.backends.npu.design import Acquire, ArrayDesign, Dimension, Invoke, Repeat, Step, Task
+from tridsl.backends.npu.interleave import PAIR, interleaved_in
+from tridsl.backends.npu.lanes import lanes_of
 from tridsl.backends.npu.lower_program import Program, is_accumulator
 from tridsl.devices.array_model import PASS_CYCLES, peak_macs, slowness
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import ArraySpec
-from tridsl.dtypes import BF16, F32
+from tridsl.dtypes import BF16, F32, INDEX
 from tridsl.ir.expr import Binary, Call, Cast, Const, Load, Select, Unary
 from tridsl.ir.loop import Accumulate, Append, Block, For, If, Mma, Store
 from tridsl.ir.walk import walk
@@ -115,6 +117,8 @@ def _cycles(block: Block, array: ArraySpec) -> float:
     total = 0.0
     for statement in block:
         match statement:
+            case For() if (found := interleaved_in(statement)) is not None and found.lanes == lanes_of((statement,)):
+                total += PAIR * (2 + _operations(found.store.value))  # each exchanged and written
             case For(extent=Const(value=count), kind="vector"):
                 total += -(-int(count) // VECTOR_LANES) * _cycles(statement.body, array)
             case For(extent=Const(value=count)):
@@ -146,6 +150,8 @@ def _operations(node: object) -> float:
     match node:
         case Load() | Const():
             return 0
+        case Cast(a=place) if place.dtype == INDEX and not any(isinstance(n, Load) for n in walk(place)):
+            return 0  # known when the code is written
         case Binary(op="mul", a=Cast(a=Load(dtype=x)), b=Cast(a=Load(dtype=y))) if x == y == BF16:
             return 1
         case Binary(op="mul" | "div" as op, a=a, b=b, dtype=dtype):

@@ -15,18 +15,18 @@ from tridsl.backends.npu.emit_functions import ELEMENTS, HELPERS, vector, with_n
 from tridsl.backends.npu.emit_places import Frame, Lanes, Place, address, can_load, cannot, index_text, step_of
 from tridsl.backends.npu.emit_scans import running, standing_for
 from tridsl.backends.npu.emit_statements import accumulate, append, store
+from tridsl.backends.npu.interleave import interleave
+from tridsl.backends.npu.lanes import lanes_of
 from tridsl.backends.npu.lower_array import Laid
 from tridsl.backends.npu.lower_program import Body, identifier, in_registers
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
-from tridsl.dtypes import BOOL, I32, INDEX, DType, compute_type
-from tridsl.ir.expr import Binary, Cast, Const, Load, index
+from tridsl.dtypes import INDEX
+from tridsl.ir.expr import Binary, Const, Load, index
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Mma, Ref, Store
 from tridsl.ir.scans import scan_of
 from tridsl.ir.walk import substitute, variables, walk
 
-VECTOR_BITS = 512
-"""Of every vector: a native register of both generations."""
 WRITTEN_OUT = 8
 """Iterations up to which a loop of a register tile is written out, and vectors up to which a nest is."""
 
@@ -63,7 +63,7 @@ def _function(body: Body, laid: Laid, spec: DeviceSpec) -> Frame:
     assert spec.array is not None
     scalars = {s.name: (n, s.dtype) for n, s in enumerate(laid.program.scalars)}
     counters = frozenset(n.count.tensor for s in body.block for n in walk(s) if isinstance(n, Append))
-    frame = Frame(lanes=_lanes(body), align=spec.array.load_bytes, scalars=scalars, counters=counters)
+    frame = Frame(lanes=lanes_of(body.block), align=spec.array.load_bytes, scalars=scalars, counters=counters)
     written = _written(body.block)
     names = {b.name for b in body.pointers}
     one_place = {n for result, sums in laid.program.shared if {result, sums.name} <= names for n in (result, sums.name)}
@@ -88,20 +88,6 @@ def _function(body: Body, laid: Laid, spec: DeviceSpec) -> Frame:
     frame.depth = 0
     frame.line("}\n")
     return frame
-
-
-def _lanes(body: Body) -> int:
-    """Elements of the function's vectors: what a register holds of the widest type that it computes in."""
-    bits = 8
-    for node in (n for s in body.block for n in walk(s)):
-        dtype = getattr(node, "dtype", None)
-        if isinstance(node, Accumulate):
-            dtype = node.reducer.dtypes[0]
-        if isinstance(node, Cast) and node.a.dtype == INDEX:
-            dtype = I32  # a place as a value
-        if isinstance(dtype, DType) and dtype not in (INDEX, BOOL):
-            bits = max(bits, compute_type(dtype).storage_bits)
-    return VECTOR_BITS // bits
 
 
 def _written(block: Block) -> set[str]:
@@ -167,7 +153,7 @@ def _for(frame: Frame, loop: For, blocks: Blocks) -> None:
     if not isinstance(loop.extent, Const):
         raise cannot(f"the loop `{loop.var}` without a constant length", loop)
     count = int(loop.extent.value)
-    if exchange(frame, loop):
+    if exchange(frame, loop) or interleave(frame, loop):
         return
     lanes = _vectorised(frame, loop, blocks)
     if lanes is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from tridsl.backends.npu.emit_functions import (
@@ -21,7 +22,7 @@ from tridsl.backends.npu.emit_functions import (
 )
 from tridsl.backends.npu.emit_places import Frame, Lanes, along, cannot, index_text, load
 from tridsl.backends.npu.lower_program import identifier
-from tridsl.dtypes import BF16, BOOL, F32, I32, INDEX, DType, compute_type
+from tridsl.dtypes import BF16, BOOL, F32, I32, INDEX, U8, DType, compute_type
 from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Select, Unary, Var, add, index, sub
 from tridsl.ir.op import Reducer
 from tridsl.ir.walk import walk
@@ -101,6 +102,8 @@ def _binary(frame: Frame, node: Binary, lanes: Lanes) -> str:
         return _rule(frame, rule, f"`{node.op}` of {kind} by {node.b.value}", node, a=value(frame, node.a, lanes), b=str(by))
     if kind == INDEX and not _is_value(frame, node):
         return _positions(frame, node, lanes)
+    if node.op in ("floordiv", "mod") and kind == U8 and isinstance(node.b, Const) and int(node.b.value) > 0:
+        return _divided(frame, node, int(node.b.value), lanes)
     if node.op in COMPARE:
         rule = COMPARE.get(node.op) if kind != BOOL else None
     elif kind == BOOL:
@@ -113,6 +116,29 @@ def _binary(frame: Frame, node: Binary, lanes: Lanes) -> str:
         frame.used.add("product_of_narrow")
         return f"product_of_narrow({', '.join(value(frame, side, lanes) for side in narrow)})"
     return _rule(frame, rule, f"`{node.op}` of {kind}", node, a=value(frame, node.a, lanes), b=value(frame, node.b, lanes))
+
+
+def _divided(frame: Frame, node: Binary, divisor: int, lanes: Lanes) -> str:
+    """A byte by a constant, or what is left of it: a product of 16 bits has the quotient in front."""
+    found = _reciprocal(divisor)
+    if found is None:
+        raise cannot(f"`{node.op}` of u8 by {divisor}", node)
+    factor, shift = found
+    text = value(frame, node.a, lanes)
+    name = f"byte_{len(frame.lines)}"
+    frame.line(f"const auto {name} = {text};")
+    frame.used.add("product")
+    quotient = f"aie::downshift(product({name}.unpack(), aie::broadcast<uint16, {frame.lanes}>({factor}u)), {shift}).pack()" if divisor > 1 else name
+    if node.op == "floordiv":
+        return quotient
+    return f"aie::sub({name}, product({quotient}, aie::broadcast<uint8, {frame.lanes}>({divisor}u)))"
+
+
+@cache
+def _reciprocal(divisor: int) -> tuple[int, int] | None:
+    """(factor, shift) such that n * factor >> shift is n // divisor for every byte n, in 16 bits; None where there are none (7 is the first)."""
+    found = ((-(-(1 << shift) // divisor), shift) for shift in range(16))
+    return next(((f, s) for f, s in found if 255 * f < 1 << 16 and all(n * f >> s == n // divisor for n in range(256))), None)
 
 
 def _both_narrow(node: Binary) -> tuple[Expr, Expr] | None:

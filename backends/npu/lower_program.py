@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tridsl.backends.npu.design import Acquire, Affine, Argument, Gather, Invoke, Release, Repeat, Step, Wait
 from tridsl.backends.npu.gather import gathers_of
+from tridsl.backends.npu.lanes import lanes_of
 from tridsl.backends.npu.lower_lines import ROW, Line, NoLines, lines_of
 from tridsl.backends.npu.sharing import Shared, shared_in
 from tridsl.diagnostics import TriError, error
@@ -144,8 +146,8 @@ class _Reader:
         needless = [s.drain for s in sharing if s.same]
 
         def flush() -> None:
-            if any(not isinstance(s, Alloc) for s in waiting):
-                steps.append(self._function(tuple(waiting)))
+            for part in _by_lanes(waiting, self.buffers):
+                steps.append(self._function(part))
             waiting.clear()
 
         block = tuple(s for s in block if s not in needless)
@@ -240,6 +242,28 @@ class _Reader:
         """Panels that are copied out behind the statements that fill them."""
         tensors = self.tensors()
         return {n.source.tensor for p in self.kernel.phases for n in walk(p) if isinstance(n, Copy) and _out(n, tensors)}
+
+
+def _by_lanes(block: Sequence[Stmt], buffers: Mapping[str, Buffer]) -> Iterator[Block]:
+    """The functions of a run of statements. The vectors of a function have one length: what makes longer ones than the statements behind it, from
+    memory to memory, has a function of its own, in front of what it has nothing to do with."""
+    rest: list[Stmt] = []
+    for n, statement in enumerate(block):
+        held = {t.tensor for t in walk(statement) if isinstance(t, Load | Ref)} <= buffers.keys()
+        behind = tuple(s for s in block[n + 1 :] if not isinstance(s, Alloc))
+        if isinstance(statement, For) and held and behind and lanes_of((statement,)) > lanes_of(behind) and _apart(statement, rest):
+            yield (statement,)
+        else:
+            rest.append(statement)
+    if any(not isinstance(s, Alloc) for s in rest):
+        yield tuple(rest)
+
+
+def _apart(statement: Stmt, others: Sequence[Stmt]) -> bool:
+    """Whether neither touches what the other writes."""
+    touched, written = ({n.tensor for n in walk(statement) if isinstance(n, kind)} for kind in (Load | Ref, Ref))
+    around, changed = ({n.tensor for s in others for n in walk(s) if isinstance(n, kind)} for kind in (Load | Ref, Ref))
+    return not written & around and not touched & changed
 
 
 def _written_out(loop: For) -> For | Block:

@@ -45,6 +45,7 @@ from tridsl.schedule.steps import (
     Step,
     StoreIn,
     Tile,
+    Unit,
     Unroll,
     Vector,
 )
@@ -363,4 +364,5 @@ _TEXTS: dict[type, Callable[[Step], str]] = {
     BlockBy: lambda s: f"block({s.axis}, {s.factor})",
     Layout: lambda s: f"layout({', '.join(s.axes)})",
     Planes: lambda s: f"planes({s.parts})",
+    Unit: lambda s: f"unit({s.axis})",
 }  # type: ignore[dict-item]

@@ -42,6 +42,7 @@ from tridsl.schedule.steps import (
     Split,
     StoreIn,
     Tile,
+    Unit,
     Unroll,
     Vector,
 )  # fmt: skip
@@ -74,6 +75,7 @@ STEPS: tuple[st.SearchStrategy[Any], ...] = (
         Pack, stage=names, at=names, reader=st.none() | names, place=st.none() | wholes, type=st.none() | st.sampled_from((F32, BF16))
     ),
     st.builds(Planes, stage=names, parts=wholes),
+    st.builds(Unit, stage=names, axis=names),
     st.builds(BlockBy, stage=names, axis=names, factor=wholes),
     st.builds(Layout, stage=names, axes=st.lists(names, max_size=4).map(tuple)),
     st.builds(Intrin, stage=names, name=names),

@@ -33,6 +33,7 @@ from tridsl.schedule.steps import (
     Step,
     StoreIn,
     Tile,
+    Unit,
     Unroll,
     Vector,
 )
@@ -111,6 +112,9 @@ class ScheduleBuilder:
 
     def planes(self, parts: int) -> ScheduleBuilder:
         return self._then(Planes(stage=self.stage, parts=parts))
+
+    def unit(self, axis: str) -> ScheduleBuilder:
+        return self._then(Unit(stage=self.stage, axis=axis))
 
     def intrin(self, name: str) -> ScheduleBuilder:
         return self._then(Intrin(stage=self.stage, name=name))

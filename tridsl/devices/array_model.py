@@ -32,10 +32,10 @@ class Product:
     tile: tuple[int, int, int]
     columns: int
     rows: int
-    bytes_a: int
-    bytes_b: int
-    bytes_c: int
-    runs: tuple[int, int, int] | None = None
+    bytes_a: float
+    bytes_b: float
+    bytes_c: float
+    runs: tuple[float, float, float] | None = None
 
 
 def seconds(product: Product, array: ArraySpec, macs_per_cycle: float, *, single: bool = True) -> float:
@@ -64,7 +64,7 @@ def memory_seconds(product: Product, array: ArraySpec) -> float:
     return float((a + b + c) / array.memory_bytes_per_second)
 
 
-def slowness(run: int) -> float:
+def slowness(run: float) -> float:
     """How much longer bytes take in runs of `run` of them than in long ones."""
     return max(1.0, (run + SHORT_RUN_BYTES) / run * LONG_RUN_BYTES / (LONG_RUN_BYTES + SHORT_RUN_BYTES))
 

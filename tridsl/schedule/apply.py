@@ -50,11 +50,13 @@ from tridsl.schedule.steps import (
     Split,
     StoreIn,
     Tile,
+    Unit,
     Unroll,
     Vector,
 )
 from tridsl.schedule.store import store
 from tridsl.schedule.tile import tile
+from tridsl.schedule.unit import unit
 from tridsl.schedule.unroll import unroll
 from tridsl.schedule.vector import vector
 
@@ -77,6 +79,7 @@ STEPS: dict[type, Callable[[Kernel, Any, DeviceSpec], Kernel]] = {
     StoreIn: store,
     Pack: pack,
     Planes: planes,
+    Unit: unit,
     Intrin: intrin,
     Pipeline: pipeline,
     BlockBy: block,

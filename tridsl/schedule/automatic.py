@@ -106,7 +106,8 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     steps: list[Step] = [step for group in grouped for step in group.steps]
     members = frozenset[str]().union(*(group.members for group in grouped))
     left = replace(op, stages=tuple(s for s in op.stages if s.name not in members)) if members else op
-    graph = Graph(left if own is None else _by_bytes(left))
+    elements = own is None or spec.array is not None  # cores decode what comes packed
+    graph = Graph(left if elements else _by_bytes(left))
     inlined = inlined_stages(graph, sizes, decide, factors=own is not None)
     if own is not None:
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tridsl.check.lift import lift
 from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import evaluate_index
@@ -39,10 +40,12 @@ from tridsl.schedule.steps import (
     Split,
     Step,
     StoreIn,
+    Unit,
     Unroll,
     Vector,
 )
 from tridsl.schedule.transpose_npu import transpose_npu
+from tridsl.schedule.weights_npu import packed_by_vector
 from tridsl.schedule.windows_npu import windows_npu
 from tridsl.structs import dataclass
 
@@ -68,6 +71,8 @@ def automatic_npu(
     sums = [name for name in live if isinstance(s := graph.stages[name], Reduce) and is_contraction(s) and _is_product(s)]
     if len(sums) == 1:
         found = contraction_npu(graph, sums[0], live, spec, sizes, decide)
+    elif (vector := packed_by_vector(graph, live)) is not None:
+        found = _as_a_row(graph, vector, live, spec, sizes, decide)
     elif all(isinstance(graph.stages[n], Compact) for n in live):
         found = _compact_steps(graph, live, spec, array, sizes, decide)
     elif len(live) == 1 and isinstance(graph.stages[root], Map) and (all(_flat(graph.stages[n]) for n in (root, *inlined)) or len(axes_of(graph.stages[root])) == 1):
@@ -83,6 +88,14 @@ def automatic_npu(
 def _is_product(stage: Reduce) -> bool:
     loads = {n.tensor for v in stage.values for n in walk(v) if isinstance(n, Load)}
     return len(stage.over) == 1 and len(stage.axes) >= 2 and len(loads) == 2
+
+
+def _as_a_row(graph: Graph, vector: str, live: Sequence[str], spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> list[Step]:
+    """A product with a vector as one with a matrix of one row."""
+    lifted = lift(graph.op, tuple(int(t.name == vector) for t in graph.op.tensors if t.role != "output"))
+    axis, extent = axes_of(lifted.stages[-1])[0].name, lifted.sizes[0]
+    steps = contraction_npu(Graph(lifted), live[0], live, spec, {**sizes, extent: 1}, decide)
+    return [Unit(stage=vector, axis=axis), *steps] if steps else []
 
 
 def _flat(stage: Stage) -> bool:

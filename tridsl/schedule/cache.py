@@ -37,6 +37,9 @@ def cache(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     body: Block = (Store(target=Ref(tensor=name, index=place), value=value if wide == tensor.dtype else Cast(a=value, dtype=wide)),)
     for variable, extent in zip(reversed(place), reversed(tensor.shape)):
         body = (For(var=variable.name, extent=extent, body=body),)
-    phases = rewrite(kernel.phases, {Load: lambda load: replace(load, tensor=name, dtype=wide) if load.tensor == tensor.name else load})
+    phases = rewrite(kernel.phases, {
+        Load: lambda load: replace(load, tensor=name, dtype=wide) if load.tensor == tensor.name else load,
+        Cast: lambda cast: cast.a if cast.a.dtype == cast.dtype else cast,
+    })  # fmt: skip
     buffer = Buffer(name=name, dtype=wide, shape=tensor.shape, space="global", span=step.span)
     return replace(kernel, phases=(Phase(name=name, body=body, span=step.span), *phases), scratch=(*kernel.scratch, buffer))

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tridsl.devices.array_model import Product, kernel_macs, peak_macs, seconds
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
-from tridsl.devices.spec import ArraySpec, DeviceSpec
-from tridsl.dtypes import DType
+from tridsl.devices.spec import DeviceSpec
+from tridsl.dtypes import I8, TRIT, DType
 from tridsl.ir.expr import Cast, Load, Var
 from tridsl.ir.op import Map, Reduce
 from tridsl.ir.walk import walk
@@ -19,17 +18,13 @@ from tridsl.schedule.analyse import Graph, axes_of, extent_of, pointwise, values
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.roles import Factors, roles_of
 from tridsl.schedule.steps import At, Bind, Intrin, Order, Split, Step, StoreIn, Tile, Unroll, Vector
+from tridsl.schedule.tile_cost import EXPANSION, TileCost, tile_of
+from tridsl.schedule.weights_npu import DECODED, Weights, weights_of
 from tridsl.structs import dataclass, replace
 
-EXPANSION = 2
-"""Blocks of the result along each side that a core's accumulators hold: each loaded block of a factor is used twice."""
 RIDING = 3
 """Copies in a core of what else the map behind a product reads: one that is kept, two that come again and again (`npu.ride`)."""
 SCALARS_BYTES = 256
-BANK_SPARE = 8
-"""Descriptors of a memory tile that stay unused where long chains have to be divided between its two halves."""
-PIECES = range(1, 9)
-"""Panels of a core, one behind another along K, that a memory tile can be given in one piece: longer runs in the host's memory."""
 
 
 def contraction_npu(
@@ -45,12 +40,15 @@ def contraction_npu(
         return []
     if result != name and not _follows(graph, name, result, live):
         return []
-    row = instruction_of(name, (factors.a.dtype, factors.b.dtype, stage.reducer.dtypes[0]), spec, decide)
+    row = instruction_of(name, (_multiplied(factors.a), _multiplied(factors.b), stage.reducer.dtypes[0]), spec, decide)
     extents = {axis.name: extent_of(axis, sizes) or 0 for axis in (*stage.axes, *stage.over)}
     if row is None or not all(extents.values()):
         return []
     i, j = _sides(stage, factors)
     over = stage.over[0].name
+    weights = weights_of(graph, factors, row, j)
+    if weights is None and any(load.dtype == TRIT for load in (factors.a, factors.b)):
+        return []
     made = {t.name: t for t in graph.op.tensors}[result].dtype
     others = _beside(graph, name, result, (i, j))
     if any(moves == (True, True) for moves, _ in others):
@@ -61,18 +59,26 @@ def contraction_npu(
         exact = made.is_integer
         sums = decide_sums(name, made if exact else row.acc, () if exact else (made,), decide)
     deep = {side: _deep(load, over) for load in (factors.a, factors.b) for side in (i, j) if Var(name=side) in load.index}
+    across = extents[i] <= (array.rows - 1) * row.m
     cost = TileCost(
         row=row, array=array, extents=(extents[i], extents[j], extents[over]), columns=columns, result=made, sums=sums, deep=(deep[i], deep[j]),
         beside=_bytes(others, scalars=len(graph.op.params) > len(graph.op.tensors)),
         riders=(sum(moves == (True, False) for moves, _ in others), sum(moves == (False, True) for moves, _ in others)),
+        packing=weights.packing if weights is not None else None, across=across,
     )
     m, n, k = tile_of(cost)
-    k = decide(f"{name}.depth", k, [d for d in (row.k, 2 * row.k, 4 * row.k, 8 * row.k) if d <= k], "depth of a core's panels")
+    k = decide(f"{name}.depth", k, [d for d in (cost.unit, 2 * cost.unit, 4 * cost.unit, 8 * cost.unit) if d <= k], "depth of a core's panels")
     piece = decide(f"{name}.piece", max(pieces := cost.pieces(m, n, k)), pieces, "panels of a core that the memory tile gets in one piece")
     shape = Shape(
-        i=i, j=j, over=over, m=m, n=n, k=k, columns=columns, rows=array.rows, extents=extents, piece=piece, sums=None if sums == row.acc else sums
+        i=i, j=j, over=over, m=m, n=n, k=k, columns=columns, rows=array.rows, extents=extents, piece=piece, sums=None if sums == row.acc else sums,
+        weights=weights, across=across,
     )
     return _alone(name, stage, row, shape) if result == name else _followed(graph, name, result, row, shape)
+
+
+def _multiplied(load: Load) -> DType:
+    """What the elements of a factor are when they are multiplied."""
+    return I8 if load.dtype == TRIT else load.dtype
 
 
 def instruction_of(name: str, types: tuple[DType, DType, DType], spec: DeviceSpec, decide: Decider) -> Intrinsic | None:
@@ -139,7 +145,8 @@ def decide_sums(name: str, default: DType, others: Sequence[DType], decide: Deci
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """Axes and tile sizes of one product. `piece`: panels that memory tiles get together; `sums`: the type that sums are kept in, if another."""
+    """Axes and tile sizes of one product. `piece`: panels that memory tiles get together; `sums`: the type that sums are kept in, if another; `weights`: the factor that comes
+    packed; `across`: there are too few rows for the array's, so that all of its cores have columns of their own."""
 
     i: str
     j: str
@@ -152,6 +159,42 @@ class Shape:
     extents: Mapping[str, int]
     piece: int = 1
     sums: DType | None = None
+    weights: Weights | None = None
+    across: bool = False
+
+    def dealt(self, name: str) -> list[Step]:
+        """Columns of tiles to the columns of the array, rows to its rows, in contiguous parts; of few rows the columns to both."""
+        if not self.across:
+            return [
+                Split(stage=name, axis=f"{axis}.o", factor=-(-self.extents[axis] // (size * parts)))
+                for axis, size, parts in ((self.i, self.m, self.rows), (self.j, self.n, self.columns))
+            ]
+        core = -(-self.extents[self.j] // (self.n * self.columns * self.rows))
+        return [Split(stage=name, axis=f"{self.j}.o", factor=core * self.rows), Split(stage=name, axis=f"{self.j}.o.i", factor=core)]
+
+    @property
+    def grid(self) -> tuple[str, str]:
+        """The loops over the array's columns and rows."""
+        return f"{self.j}.o.o", f"{self.j}.o.i.o" if self.across else f"{self.i}.o.o"
+
+    @property
+    def tiles(self) -> tuple[str, str]:
+        """The loops over the tiles of a core."""
+        return (f"{self.i}.o", f"{self.j}.o.i.i") if self.across else (f"{self.i}.o.i", f"{self.j}.o.i")
+
+    def bind(self, name: str) -> Step:
+        column, row = self.grid
+        return Bind(stage=name, axes=((column, "column"), (row, "row")))
+
+    def staged(self) -> list[Step]:
+        """What is said of packed weights before all else: a stage is their copy."""
+        return [] if self.weights is None else [StoreIn(stage=self.weights.tensor, space=DECODED)]
+
+    def decoded(self, name: str, outer: Sequence[str], inner: Sequence[str], row: Intrinsic) -> list[Step]:
+        """A panel of them decoded, before the loops of the product are cut into blocks: then what it holds is plain to see."""
+        if self.weights is None:
+            return []
+        return [Order(stage=name, axes=(*outer, f"{self.over}.o", *inner, f"{self.over}.i")), *self.weights.steps(name, self.over, row)]
 
 
 def _sides(stage: Reduce, factors: Factors) -> tuple[str, str]:
@@ -173,91 +216,19 @@ def _follows(graph: Graph, name: str, result: str, live: Sequence[str]) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TileCost:
-    """What tiles of one product cost: `result` is the type of its elements, `sums` that of the sums that a core keeps between panels, `deep` whether
-    A and B are contiguous along the sum, `beside` what else the result takes of a core's memory: bytes a row, a column, an element, and by itself;
-    `riders`: how many tensors of it come along with A and with B."""
-
-    row: Intrinsic
-    array: ArraySpec
-    extents: tuple[int, int, int]
-    columns: int
-    result: DType
-    sums: DType
-    deep: tuple[bool, bool] = (True, False)
-    beside: tuple[int, int, int, int] = (0, 0, 0, 0)
-    riders: tuple[int, int] = (0, 0)
-
-    def fits(self, m: int, n: int, k: int) -> bool:
-        """Whether a core holds two panels of each factor and the result, which shares its memory with the sums."""
-        room = self.array.core_memory_bytes - self.array.core_stack_bytes
-        row, column, element, fixed = self.beside
-        wide = max(self.result.storage_bytes, self.sums.storage_bytes)
-        size = 2 * (m * k * self.row.a.storage_bytes + k * n * self.row.b.storage_bytes) + m * n * (wide + element)
-        return size + m * row + n * column + fixed <= room and m * n * self.result.storage_bytes // 4 <= self.array.core_length_words
-
-    def pieces(self, m: int, n: int, k: int) -> tuple[int, ...]:
-        """How many panels can come together: they are all of K in equal parts, and the memory tile has room and descriptors for two pieces."""
-        steps = -(-self.extents[2] // k)
-        return tuple(q for q in PIECES if steps % q == 0 and self._held(m, n, k, q))
-
-    def _held(self, m: int, n: int, k: int, piece: int) -> bool:
-        """Whether a memory tile has room and descriptors for two pieces of each factor, and a tile of each core's result."""
-        rows = self.array.rows
-        size = rows * m * n * self.result.storage_bytes
-        descriptors = 2 * rows
-        sides = ((-(-rows // self.columns), m * k * self.row.a.storage_bytes), (1, k * n * self.row.b.storage_bytes))
-        for (parts, panel), deep, riders in zip(sides, self.deep, self.riders):
-            tiles = piece if deep else 1
-            size += 2 * parts * tiles * panel
-            descriptors += 2 * parts * (1 + riders * tiles) + 2 * parts * tiles * (1 + riders)
-        spare = BANK_SPARE if any(self.riders) else 0
-        return size <= self.array.memtile_memory_bytes and descriptors + spare <= self.array.memtile_descriptors
-
-    def seconds(self, m: int, n: int, k: int) -> float:
-        """By `devices.array_model`, at the rate of kernels like the published ones."""
-        a, b, c = self.row.a.storage_bytes, self.row.b.storage_bytes, self.result.storage_bytes
-        run = max(self.pieces(m, n, k), default=1) * k
-        product = Product(
-            m=self.extents[0], n=self.extents[1], k=-(-self.extents[2] // k) * k, tile=(m, n, k), columns=self.columns, rows=self.array.rows,
-            bytes_a=a, bytes_b=b, bytes_c=c, runs=(run * a if self.deep[0] else m * a, run * b if self.deep[1] else n * b, n * c),
-        )  # fmt: skip
-        peak = peak_macs(self.array, self.row.arithmetic) or 1
-        return seconds(product, self.array, kernel_macs(self.array, peak, k, self.sums.storage_bytes))
-
-
-def tile_of(cost: TileCost) -> tuple[int, int, int]:
-    """The fastest tile that a core holds."""
-    row, extents = cost.row, cost.extents
-    best: tuple[float, int, tuple[int, int, int]] | None = None
-    for m in _sizes(EXPANSION * row.m, extents[0], cost.array.rows):
-        for n in _sizes(EXPANSION * row.n, extents[1], cost.columns):
-            for k in _sizes(row.k, extents[2], 1):
-                if not cost.fits(m, n, k):
-                    break  # a deeper one is larger still
-                candidate = (cost.seconds(m, n, k), -m * n * k, (m, n, k))
-                best = candidate if best is None or candidate < best else best
-    return best[2] if best else (EXPANSION * row.m, EXPANSION * row.n, row.k)
-
-
-def _sizes(unit: int, extent: int, parts: int) -> list[int]:
-    """Multiples of `unit` up to 256, none larger than what one of `parts` needs."""
-    most = -(-extent // (parts * unit)) * unit
-    return list(range(unit, min(256, most) + 1, unit)) or [unit]
-
-
 def _alone(name: str, stage: Reduce, row: Intrinsic, s: Shape) -> list[Step]:
     """The contraction is the result."""
     batch = [axis.name for axis in stage.axes if axis.name not in (s.i, s.j)]
-    steps: list[Step] = [Tile(stage=name, sizes=((s.i, s.m), (s.j, s.n))), *_dealt(name, s), Split(stage=name, axis=s.over, factor=s.k)]
+    steps: list[Step] = [*s.staged(), Tile(stage=name, sizes=((s.i, s.m), (s.j, s.n))), *s.dealt(name), Split(stage=name, axis=s.over, factor=s.k)]
+    outer = (*s.grid, *batch, *s.tiles)
+    steps += s.decoded(name, outer, (f"{s.i}.i", f"{s.j}.i"), row)
     steps += _blocks(name, f"{s.i}.i", f"{s.j}.i", f"{s.over}.i", row)
     inner = _inner(f"{s.i}.i", f"{s.j}.i", f"{s.over}.i")
     return [
         *steps,
-        Order(stage=name, axes=(f"{s.j}.o.o", f"{s.i}.o.o", *batch, f"{s.i}.o.i", f"{s.j}.o.i", f"{s.over}.o", *inner)),
+        Order(stage=name, axes=inner if s.weights is not None else (*outer, f"{s.over}.o", *inner)),
         *_instructed(name, s, row, f"{s.i}.i", f"{s.j}.i"),
-        Bind(stage=name, axes=((f"{s.j}.o.o", "column"), (f"{s.i}.o.o", "row"))),
+        s.bind(name),
         StoreIn(stage=name, space="l1", at=f"{s.over}.o", buffers=2, piece=s.piece),
     ]
 
@@ -270,29 +241,22 @@ def _followed(graph: Graph, name: str, result: str, row: Intrinsic, s: Shape) ->
     i, j = names[s.i], names[s.j]
     batch = [axis.name for axis in axes_of(graph.stages[result]) if axis.name not in (i, j)]
     own = replace(s, i=i, j=j, extents={i: s.extents[s.i], j: s.extents[s.j]})
-    steps: list[Step] = [Tile(stage=result, sizes=((i, s.m), (j, s.n))), *_dealt(result, own)]
-    steps.append(Order(stage=result, axes=(f"{j}.o.o", f"{i}.o.o", *batch, f"{i}.o.i", f"{j}.o.i", f"{i}.i", f"{j}.i")))
-    steps.append(At(stage=name, consumer=result, axis=f"{j}.o.i"))
+    steps: list[Step] = [*s.staged(), Tile(stage=result, sizes=((i, s.m), (j, s.n))), *own.dealt(result)]
+    steps.append(Order(stage=result, axes=(*own.grid, *batch, *own.tiles, f"{i}.i", f"{j}.i")))
+    steps.append(At(stage=name, consumer=result, axis=own.tiles[-1]))
     steps += [Split(stage=result, axis=f"{i}.i", factor=row.m), Split(stage=result, axis=f"{j}.i", factor=row.n)]
     steps.append(Order(stage=result, axes=(f"{i}.i.o", f"{j}.i.o", f"{i}.i.i", f"{j}.i.i")))
-    steps += [Split(stage=name, axis=s.over, factor=s.k), *_blocks(name, s.i, s.j, f"{s.over}.i", row)]
     alone = [axis.name for axis in axes_of(stage) if axis.name not in (s.i, s.j)]
+    steps += [Split(stage=name, axis=s.over, factor=s.k), *s.decoded(name, (), (*alone, s.i, s.j), row)]
+    steps += _blocks(name, s.i, s.j, f"{s.over}.i", row)
     return [
         *steps,
-        Order(stage=name, axes=(f"{s.over}.o", *alone, *_inner(s.i, s.j, f"{s.over}.i"))),
+        Order(stage=name, axes=(*(() if s.weights is not None else (f"{s.over}.o",)), *alone, *_inner(s.i, s.j, f"{s.over}.i"))),
         *_instructed(name, s, row, s.i, s.j),
         Vector(stage=result, axis=f"{j}.i.i"),
-        Bind(stage=result, axes=((f"{j}.o.o", "column"), (f"{i}.o.o", "row"))),
+        own.bind(result),
         *([StoreIn(stage=name, space="l1", type=s.sums)] if s.sums is not None else []),
         StoreIn(stage=name, space="l1", at=f"{s.over}.o", buffers=2, piece=s.piece),
-    ]
-
-
-def _dealt(name: str, s: Shape) -> list[Step]:
-    """Columns of tiles to the columns of the array, rows to its rows, in contiguous parts."""
-    return [
-        Split(stage=name, axis=f"{axis}.o", factor=-(-s.extents[axis] // (size * parts)))
-        for axis, size, parts in ((s.i, s.m, s.rows), (s.j, s.n, s.columns))
     ]
 
 

@@ -7,9 +7,9 @@ from dataclasses import field
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
-from tridsl.dtypes import DType, compute_type
+from tridsl.dtypes import INDEX, DType, compute_type
 from tridsl.ir.affine import Interval, equal, fold_ranges, interval, normal_form, simplify_index, to_expression
-from tridsl.ir.expr import Boundary, Const, Expr, Load, Var, add, binary, index, mul, sub
+from tridsl.ir.expr import Boundary, Cast, Const, Expr, Load, Var, add, binary, index, mul, sub
 from tridsl.ir.loop import (
     Alloc,
     Block,
@@ -25,6 +25,7 @@ from tridsl.ir.loop import (
     Stmt,
 )
 from tridsl.ir.op import Tensor
+from tridsl.ir.packings import bytes_of, is_packed, unpacked
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, loop_ranges, trip_bound
 from tridsl.schedule.panel_accesses import Access, accesses_of, adds_zeros, goes_on, is_filled, overrun, vectors_last
@@ -94,11 +95,31 @@ def panels(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
             "E0457", f"`{step.at}` has {trips if trips is not None else 'an unknown number of'} iterations, which are not pieces of {step.piece}", step.span,
             help="choose a `piece` that divides the iterations, or leave it out",
         )  # fmt: skip
-    path = (*enclosing(kernel, loop.var), loop)
+    packed = frozenset(p.name for p in kernel.params if is_packed(p))
+    kernel = _on_bytes(kernel)
+    path = (*enclosing(kernel, loop.var), find_loop(kernel, step.stage, step.at or "", step.span))
     number, phase = next((n, p) for n, p in enumerate(kernel.phases) if any(isinstance(m, For) and m.var == loop.var for m in walk(p)))
-    stager = _Stager(kernel=kernel, step=step, path=path)
+    stager = _Stager(kernel=kernel, step=step, path=path, packed=packed)
     staged = stager.stage(phase)
     return replace(kernel, phases=(*kernel.phases[:number], staged, *kernel.phases[number + 1 :]))
+
+
+def _on_bytes(kernel: Kernel) -> Kernel:
+    """Packed parameters as their bytes, which is what travels (in whole blocks, one behind another); reads decode them."""
+    packed = {p.name: p for p in kernel.params if isinstance(p, Tensor) and is_packed(p)}
+    if not packed:
+        return kernel
+    ranges = loop_ranges(tuple(n for p in kernel.phases for n in walk(p) if isinstance(n, For)))
+    params = tuple(bytes_of(p) if isinstance(p, Tensor) and p.name in packed else p for p in kernel.params)
+
+    def place(i: Expr) -> Expr:
+        return simplify_index(fold_ranges(simplify_index(i), ranges))
+
+    decoded: tuple[Phase, ...] = rewrite(unpacked(kernel.phases, packed), {
+        Load: lambda n: replace(n, index=tuple(map(place, n.index))) if n.tensor in packed else n,
+        Cast: lambda n: replace(n, a=place(n.a)) if n.a.dtype == INDEX else n,
+    })  # fmt: skip
+    return replace(kernel, params=params, phases=decoded)
 
 
 @dataclass(slots=True)
@@ -106,6 +127,7 @@ class _Stager:
     kernel: Kernel
     step: StoreIn
     path: tuple[For, ...]
+    packed: frozenset[str]
     panels: dict[str, _Panel] = field(default_factory=dict)
     ranges: dict[str, Interval] = field(default_factory=dict)
 
@@ -199,10 +221,11 @@ class _Stager:
         laid = tuple(extents[d] for d in order) if order else tuple(extents)
         if laid and not flat:
             laid = (*laid[:-1], laid[-1] + overrun(accesses, last, ROW_BYTES // tensor.dtype.storage_bytes))
+        pitch = _pitch(laid, tensor.dtype) if (fixed_row or order) and not flat else 0 if shape else _words(tensor.dtype)
         panel = _Panel(
             name=f"{tensor.name}.l1", tensor=tensor.name, dtype=tensor.dtype, shape=(_product(shape),) if flat else shape, flat=flat,
             base=tuple(base), extents=tuple(extents), level=max(level, self._grid()), reads=any(not a.writes for a in accesses), writes=writes,
-            blocks=blocks, pitch=_pitch(laid, tensor.dtype) if (fixed_row or order) and not flat else 0 if shape else _words(tensor.dtype), order=order,
+            blocks=blocks, pitch=0 if tensor.name in self.packed else pitch, order=order,
         )  # fmt: skip
         if any(n % panel.blocks.get(d, 1) for d, n in enumerate(extents)):
             raise self._no(tensor.name, "its part is no whole number of the instruction's blocks")

@@ -166,6 +166,13 @@ class Planes(StepBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unit(StepBase):
+    """`x.unit(n)`: parameter `x`, and what is made of it, has an axis of length 1 in front."""
+
+    axis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Intrin(StepBase):
     """`intrin("vpdpbusd")`: the innermost loops become a matrix instruction. Halide/TVM: tensorize."""
 
@@ -206,6 +213,6 @@ class Grid(StepBase):
 
 Step: TypeAlias = (
     Tile | Split | Pad | Parts | Fuse | Order | Parallel | Vector | Unroll | Bind | At | Slide | Lines | Beside | Inline | StoreIn | Pack
-    | Planes | Intrin | Pipeline | BlockBy | Layout | Grid
+    | Planes | Unit | Intrin | Pipeline | BlockBy | Layout | Grid
 )
 Schedule: TypeAlias = tuple[Step, ...]

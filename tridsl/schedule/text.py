@@ -34,6 +34,7 @@ from tridsl.schedule.steps import (
     Step,
     StoreIn,
     Tile,
+    Unit,
     Unroll,
     Vector,
 )
@@ -166,7 +167,7 @@ EXAMPLES: dict[str, str] = {
     "tile": "`.tile(i=12, j=32)`", "split": "`.split(k, 256)`", "pad": "`.pad(i, 128)`", "parts": "`.parts(k, 4096)`", "fuse": "`.fuse(i, j)`", "order": "`.order(j, i, k)`",
     "parallel": "`.parallel(i)`", "vector": "`.vector(j)`", "unroll": "`.unroll(i.i)`", "bind": '`.bind(i.o="group.x")`',
     "at": "`.at(y, r)`", "slide": "`.slide(y, r)`", "lines": "`.lines(y, r)`", "beside": "`.beside(y, i)`", "inline": "`.inline()`", "store": "`.store(l1)`", "pack": "`.pack(at=k.o)`",
-    "planes": "`.planes(4)`", "intrin": '`.intrin("vpdpbusd")`', "pipeline": "`.pipeline(1)`", "grid": "`.grid(columns=4)`",
+    "planes": "`.planes(4)`", "unit": "`.unit(n)`", "intrin": '`.intrin("vpdpbusd")`', "pipeline": "`.pipeline(1)`", "grid": "`.grid(columns=4)`",
     "block": "`.block(t, 64)`", "layout": "`.layout(t, q)`",
 }  # fmt: skip
 
@@ -307,6 +308,12 @@ def _planes(stage: str, call: VerbCall, read: Reader) -> Step:
     return Planes(stage=stage, parts=read.integer(call.args[0]), span=call.span)
 
 
+def _unit(stage: str, call: VerbCall, read: Reader) -> Step:
+    read.count(1, 1)
+    read.only()
+    return Unit(stage=stage, axis=read.path(call.args[0]), span=call.span)
+
+
 def _intrin(stage: str, call: VerbCall, read: Reader) -> Step:
     read.only()
     return Intrin(stage=stage, name=read.text(0), span=call.span)
@@ -349,6 +356,7 @@ VERBS: dict[str, Callable[[str, VerbCall, Reader], Step]] = {
     "store": _store,
     "pack": _pack,
     "planes": _planes,
+    "unit": _unit,
     "intrin": _intrin,
     "pipeline": _pipeline,
     "block": _block,

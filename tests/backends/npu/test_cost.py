@@ -21,7 +21,7 @@ from tridsl.devices.array_model import (
 )
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.dtypes import DTYPES, F32, DType
-from tridsl.schedule.contraction_npu import TileCost, tile_of
+from tridsl.schedule.tile_cost import TileCost, tile_of
 
 PUBLISHED = tomllib.loads(Path(__file__).with_name("published.toml").read_text())
 ROWS = PUBLISHED["row"]

@@ -27,6 +27,11 @@ extern "C" void to_i8(const int32 *x, int8 *y, int32_t saturate, int32_t shift) 
   wide.from_vector(aie::load_unaligned_v<16>(x));
   aie::store_unaligned_v(y, wide.to_vector<int8>(shift));
 }
+extern "C" void zipped(const int8 *x, int8 *y, int32_t step) {
+  const auto both = aie::interleave_zip(aie::load_v<64>(x), aie::load_v<64>(x + 64), step);
+  aie::store_v(y, both.first);
+  aie::store_v(y + 64, both.second);
+}
 extern "C" void aligned(const float *x, float *y) { aie::store_v(y, aie::load_v<16>(x)); }
 """
 
@@ -186,3 +191,18 @@ def test_kernels_are_clean_under_sanitizers(name: str, arguments: tuple[Any, ...
 def test_the_power_up_state_comes_back_before_every_call(library: Library) -> None:
     assert narrowed(library, [1 + 3 * 2**-9], 6) == [1 + 2**-7]
     assert narrowed(library, [1 + 3 * 2**-9], -1) == [1.0]
+
+
+def test_vectors_take_turns_by_groups(library: Library) -> None:
+    """Groups of the one and the other; the halves of what that makes are two vectors."""
+    x, y = np.arange(128, dtype=np.int8), np.zeros(192, np.int8)
+    x, y = (np.require(a, requirements="A") for a in (x, y))
+    place = -y.ctypes.data % 64
+    aligned = np.zeros(192, np.int8)
+    start = -aligned.ctypes.data % 64
+    aligned[start : start + 128] = x
+    got = y[place : place + 128]
+    assert run(library, "zipped", aligned[start:], got, 4) is None
+    groups = np.stack([x[:64].reshape(-1, 4), x[64:].reshape(-1, 4)], axis=1)
+    np.testing.assert_array_equal(got, groups.reshape(-1))
+    assert run(library, "zipped", aligned[start:], got, 3) is not None

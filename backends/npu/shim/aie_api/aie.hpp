@@ -330,6 +330,22 @@ template <unsigned First, typename T, unsigned N> inline vector<T, N / 2> every_
 } // namespace detail
 template <typename T, unsigned N> inline vector<T, N / 2> filter_even(const vector<T, N> &v, unsigned step = 1) { return detail::every_second<0>(v, step); }
 template <typename T, unsigned N> inline vector<T, N / 2> filter_odd(const vector<T, N> &v, unsigned step = 1) { return detail::every_second<1>(v, step); }
+// Groups of `step` elements of the one and the other in turn: the first and the second half of them.
+namespace detail {
+template <typename T> struct pair {
+  T first, second;
+};
+} // namespace detail
+template <typename T, unsigned N> inline detail::pair<vector<T, N>> interleave_zip(const vector<T, N> &a, const vector<T, N> &b, unsigned step) {
+  detail::pair<vector<T, N>> out;
+  if (step == 0 || (step & (step - 1)) || step > N / 2)
+    detail::fail("interleave_zip takes groups of a power of two of elements, at most half of a vector");
+  for (unsigned i = 0; i < 2 * N; ++i) {
+    const unsigned group = i / step, place = group / 2 * step + i % step;
+    (i < N ? out.first : out.second).lane[i % N] = (group % 2 ? b : a).lane[place];
+  }
+  return out;
+}
 template <typename T, unsigned N> inline vector<T, N> reverse(const vector<T, N> &v) {
   vector<T, N> out;
   for (unsigned i = 0; i < N; ++i)
