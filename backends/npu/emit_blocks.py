@@ -37,15 +37,43 @@ def block_store(frame: Frame, statement: Stmt, lanes: Lanes) -> None:
             return
         if isinstance(source, Load) and frame.places[source.tensor].kind == "memory" and source.dtype.is_float == target.dtype.is_float:
             place = frame.places[source.tensor]
-            frame.line(f"{into} = {row.name}(aie::load_v<{row.name}::size_C>({_whole(frame, place, source.index, names, row.m * row.n)}));")
+            frame.line(f"{into} = {row.name}({_operand(frame, place, source.index, names, (row.m, row.n), f'{row.name}::size_C')});")
             return
     elif isinstance(source, Load) and frame.places[source.tensor].kind == "blocks" and target.kind == "memory":
         place = frame.places[source.tensor]
         row = INTRINSICS[place.block]
         text = f"{_block(frame, place, source.index, names)}.template to_vector<{ELEMENTS[target.dtype]}>()"
-        frame.line(f"aie::store_v({_whole(frame, target, statement.target.index, names, row.m * row.n)}, {text});")
+        pitch = _pitch(target, statement.target.index, names[-2:], row.n)
+        if pitch is None:
+            frame.line(f"aie::store_v({_whole(frame, target, statement.target.index, names, row.m * row.n)}, {text});")
+        else:
+            frame.used.add("scattered")
+            frame.line(f"scattered<{row.m}>({_whole(frame, target, statement.target.index, names, row.n)}, {pitch}, {text});")
         return
     raise cannot("this use of a matrix instruction's accumulators", statement)
+
+
+def _pitch(place: Place, at: tuple[Expr, ...], names: tuple[str, ...], width: int) -> int | None:
+    """How far apart the rows of a block of this width lie, where it does not lie together."""
+    poly = normal_form(address(place, at))
+    outer, inner = (poly.coefficient(name) for name in names)
+    return outer if inner == 1 and outer is not None and outer != width else None
+
+
+def in_rows(place: Place, at: tuple[Expr, ...], lanes: Lanes) -> bool:
+    """Whether the block of the two innermost loops lies in rows that are apart."""
+    names = tuple(name for name, _ in lanes.variables[-2:])
+    return len(names) == 2 and _pitch(place, at, names, lanes.variables[-1][1]) is not None
+
+
+def _operand(frame: Frame, place: Place, at: tuple[Expr, ...], names: tuple[str, ...], sides: tuple[int, int], size: str) -> str:
+    """A block of memory, `sides` of whose last two loops it has, as one vector: of one access where it lies together, else of one a row."""
+    rows, width = sides
+    pitch = _pitch(place, at, names[-2:], width)
+    if pitch is None:
+        return f"aie::load_v<{size}>({_whole(frame, place, at, names, rows * width)})"
+    frame.used.add("gathered")
+    return f"gathered<{rows}, {width}>({_whole(frame, place, at, names, width)}, {pitch})"
 
 
 def _whole(frame: Frame, place: Place, at: tuple[Expr, ...], names: tuple[str, ...], size: int) -> str:
@@ -93,10 +121,13 @@ def emit_mma(frame: Frame, statement: Mma) -> None:
         poly = normal_form(address(place, operand.index))
         steps = (poly.coefficient(outer), poly.coefficient(inner))
         side = "A" if operand is statement.a else "B"
-        text = f"aie::load_v<{row.name}::size_{side}>({_whole(frame, place, operand.index, (m, n, k), size)})"
+        text = f"aie::load_v<{row.name}::size_{side}>({_whole(frame, place, operand.index, (m, n, k), size)})" if steps in ((1, size // width), (width, 1)) else ""
         if steps == (1, size // width):
             text = f"aie::transpose({text}, {width}, {size // width})"
-        elif steps != (width, 1):
+        elif not text and steps[1] == 1 and steps[0]:
+            frame.used.add("gathered")
+            text = f"gathered<{size // width}, {width}>({_whole(frame, place, operand.index, (m, n, k), width)}, {steps[0]})"
+        elif not text:
             raise cannot(f"`{row.name}` with a factor that is not laid out in its blocks", statement)
         operands.append(text)
     if target.kind == "blocks":

@@ -277,6 +277,24 @@ template <unsigned N> inline aie::mask<N> leading(int32 count) {
 }""",
         ),
         Helper(
+            name="gathered",
+            text="""// R rows of C elements that lie `pitch` apart, one behind another.
+template <unsigned R, unsigned C, typename T> inline aie::vector<T, R * C> gathered(const T *p, unsigned pitch) {
+  aie::vector<T, R * C> block;
+  for (unsigned r = 0; r < R; ++r)
+    block.insert(r, aie::load_v<C>(p + r * pitch));
+  return block;
+}""",
+        ),
+        Helper(
+            name="scattered",
+            text="""// A block's R rows to where they lie `pitch` apart.
+template <unsigned R, typename T, unsigned N> inline void scattered(T *p, unsigned pitch, const aie::vector<T, N> &block) {
+  for (unsigned r = 0; r < R; ++r)
+    aie::store_v(p + r * pitch, block.template extract<N / R>(r));
+}""",
+        ),
+        Helper(
             name="as_float",
             text="inline float as_float(int32_t word) { return __builtin_bit_cast(float, word); }",
         ),

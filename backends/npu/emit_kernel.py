@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from tridsl.backends.npu.emit_blocks import block_store, emit_mma, exchange
+from tridsl.backends.npu.emit_blocks import block_store, emit_mma, exchange, in_rows
 from tridsl.backends.npu.emit_functions import ELEMENTS, HELPERS, vector, with_needs
 from tridsl.backends.npu.emit_places import Frame, Lanes, Place, address, can_load, cannot, index_text, step_of
 from tridsl.backends.npu.emit_scans import running, standing_for
@@ -216,6 +216,8 @@ def _side_by_side(frame: Frame, body: Block, lanes: Lanes) -> bool:
             if place is None:
                 return False
             step = step_of(address(place, node.index), lanes)
+            if step is None and place.kind == "memory" and _in_blocks(frame, body) and in_rows(place, node.index, lanes):
+                continue
             if not (can_load(step, place.dtype, frame.lanes) if isinstance(node, Load) and place.kind == "memory" else step in (0, 1)):
                 return False
             if place.kind == "blocks" and (step != 1 or prod(n for _, n in lanes.variables) != prod(place.shape[-2:])):

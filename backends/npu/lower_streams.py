@@ -60,11 +60,12 @@ class _Box:
     flat: bool
 
 
-def lanes_of(kernel: Kernel, program: Program, columns: int) -> tuple[tuple[HostTensor, ...], tuple[Lane, ...]]:
-    """All lanes, and the tensors as the array sees them. E0770 where a copy is no box that moves with the loops."""
+def lanes_of(kernel: Kernel, program: Program, columns: int, channels: int) -> tuple[tuple[HostTensor, ...], tuple[Lane, ...]]:
+    """All lanes, and the tensors as the array sees them. `channels`: those into a core; streams beyond them have to take turns. E0770 where a copy is no box that moves with the loops."""
     tensors: list[HostTensor] = []
     lanes: list[Lane] = []
     loads = [0] * columns
+    crowded = sum(not m.writes for m in program.moved) > channels
     declared = {b.name: Tensor(name=b.name, dtype=b.dtype, shape=b.shape, role="output") for b in kernel.scratch}
     declared |= {p.name: p for p in kernel.params if isinstance(p, Tensor)}
     for moved in program.moved:
@@ -79,7 +80,7 @@ def lanes_of(kernel: Kernel, program: Program, columns: int) -> tuple[tuple[Host
         if order is None:
             raise refuse(kernel, f"the layout of `{moved.buffer.name}` is no nest of strides")
         tensors.append(host)
-        lanes += _lanes(kernel, program, moved, host, box, order, piece, loads, lanes)
+        lanes += _lanes(kernel, program, moved, host, box, order, piece, loads, lanes, crowded)
     return tuple(tensors), tuple(lanes)
 
 
@@ -219,6 +220,7 @@ def _core_order(moved: Moved, box: _Box, piece: int) -> tuple[Dimension, ...] | 
 
 def _lanes(
     kernel: Kernel, program: Program, moved: Moved, host: HostTensor, box: _Box, order: tuple[Dimension, ...], piece: int, loads: list[int], made: Sequence[Lane],
+    crowded: bool,
 ) -> list[Lane]:  # fmt: skip
     columns, rows = program.column[1], program.row[1]
     factors: dict[str, int] = {}
@@ -245,7 +247,7 @@ def _lanes(
             elif not moved.loops:
                 column = 0  # what comes once and to all shares a channel (`lower_array.bundles`)
             else:
-                column = _beside(moved, cores, prod(box.extents) * host.element_bytes, made)
+                column = _beside(moved, cores, prod(box.extents) * host.element_bytes, 0 if crowded else SMALL, made)
                 column = min(range(columns), key=lambda n: (loads[n], n)) if column < 0 else column
             groups.setdefault(column, []).append(Part(cores=cores, offset=offset + c * by_column + r * by_row))
     step = by_row if own_row else 0
@@ -273,11 +275,11 @@ SMALL = 8
 """Times smaller than what goes the same way as often: its transfers are hardly noticed there."""
 
 
-def _beside(moved: Moved, cores: tuple[Place, ...], size: int, made: Sequence[Lane]) -> int:
-    """The column of a far larger stream that goes to the same cores as often, so that the two can take turns; -1 where there is none."""
+def _beside(moved: Moved, cores: tuple[Place, ...], size: int, times: int, made: Sequence[Lane]) -> int:
+    """The column of a stream so many `times` larger that goes to the same cores as often, so that the two can take turns; -1 where there is none."""
     for lane in made:
         alike = not moved.writes and not lane.moved.writes and lane.moved.loops == moved.loops and [p.cores for p in lane.parts] == [cores]
-        if alike and SMALL * size <= lane.elements * lane.tensor.element_bytes:
+        if alike and times * size <= lane.elements * lane.tensor.element_bytes:
             return lane.column
     return -1
 

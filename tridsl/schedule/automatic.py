@@ -23,6 +23,7 @@ from tridsl.schedule.analyse import Graph, axes_of, work
 from tridsl.schedule.automatic_gpu import automatic_gpu
 from tridsl.schedule.automatic_npu import automatic_npu
 from tridsl.schedule.blocked_gpu import blocked_gpu
+from tridsl.schedule.blocked_npu import blocked_npu
 from tridsl.schedule.blocked_rows import Blocked, blocked_monoids
 from tridsl.schedule.contraction import contraction_steps, worth_packing
 from tridsl.schedule.copied import accesses
@@ -50,6 +51,7 @@ BY_KIND: dict[DeviceKind, Callable[..., Schedule]] = {"gpu": automatic_gpu, "npu
 """Devices whose nests are shaped by other rules than vectors and threads."""
 GROUPED: dict[DeviceKind, Callable[[Graph, DeviceSpec, Mapping[str, int], Decider], tuple[Blocked, ...]]] = {
     "cpu": blocked_monoids, "gpu": lambda *task: (*blocked_gpu(*task), *packed_sums_gpu(*task)),
+    "npu": blocked_npu,
 }  # fmt: skip
 """Stages that are shaped together, before the others are looked at one by one."""
 

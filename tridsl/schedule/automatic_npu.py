@@ -63,10 +63,10 @@ def automatic_npu(
 ) -> Schedule:  # fmt: skip
     """A legal schedule for one kernel; the empty one where no rule fits."""
     array = spec.array
-    if array is None:
+    live = [name for name in graph.stages if name not in inlined]
+    if array is None or not live:
         return ()
     steps: list[Step] = [Inline(stage=name) for name in inlined]
-    live = [name for name in graph.stages if name not in inlined]
     root = live[-1]
     sums = [name for name in live if isinstance(s := graph.stages[name], Reduce) and is_contraction(s) and _is_product(s)]
     if len(sums) == 1:

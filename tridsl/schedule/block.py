@@ -71,7 +71,7 @@ def block(kernel: Kernel, step: BlockBy, spec: DeviceSpec) -> Kernel:
             help="write `.block(…)` before the other verbs of the stage, behind its `.at(…)`",
         )  # fmt: skip
     nest = _Nest(stage=step.stage, around=around, found=found)
-    extent = visible_blocks(found, merged, elements, around)
+    extent = merged.extent if spec.array is not None else visible_blocks(found, merged, elements, around)  # transfers are laid out in advance
     blocks = replace(merged, extent=extent, body=nest.parts(elements))
     if not around:
         return replace_loop(kernel, loop.var, lambda _: blocks)

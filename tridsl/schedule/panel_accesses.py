@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tridsl.ir.affine import normal_form
-from tridsl.ir.expr import Binary, Cast, Const, Expr, Load
-from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Copy, For, If, Ref, Stmt
-from tridsl.ir.walk import variables, walk
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Select, Var, binary
+from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Copy, For, If, Ref, Stmt, Store
+from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.schedule.frames import conjuncts, is_inside
 from tridsl.schedule.nest import trip_bound
-from tridsl.structs import dataclass
+from tridsl.structs import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,23 @@ def adds_zeros(loop: For) -> bool:
     """All that the loop reduces are sums of elements, or of products of two, which are 0 outside their tensors."""
     sums = [n for n in walk(loop.body) if isinstance(n, Accumulate)]
     return bool(sums) and all(s.reducer.op == "add" and _is_zero_outside(s.values[0]) for s in sums)
+
+
+def nothing_beyond(loop: For) -> Block:
+    """The body of a reduction in which iterations from the loop's extent on store zeros and add nothing."""
+    inside = binary("lt", Var(name=loop.var), loop.extent)
+    made = {n.target.tensor for n in walk(loop.body) if isinstance(n, Store)}
+
+    def reduced(node: Accumulate) -> Accumulate:
+        known = node.reducer.op == "add" and (made & {n.tensor for v in node.values for n in walk(v) if isinstance(n, Load)} or _is_zero_outside(node.values[0]))
+        values = tuple(Select(condition=inside, a=v, b=i, dtype=v.dtype) for v, i in zip(node.values, node.reducer.identity))
+        return node if known else replace(node, values=values)
+
+    def stored(node: Store) -> Store:
+        nothing = Const(value=0.0 if node.value.dtype.is_float else 0, dtype=node.value.dtype)
+        return replace(node, value=Select(condition=inside, a=node.value, b=nothing, dtype=node.value.dtype))
+
+    return rewrite(loop.body, {Store: stored, Accumulate: reduced})
 
 
 def _is_zero_outside(value: Expr) -> bool:

@@ -40,6 +40,7 @@ def blocks_of(phase: Phase, accesses: Sequence[tuple[str, Access]]) -> dict[str,
             if k in own and own[0] in variables(place[-1]):
                 order = own[::-1]  # as it lies in memory: the core exchanges the sides of a block
             blocks[tensor] = {next(d for d, i in enumerate(place) if v in variables(i)): sizes[v] for v in order}
+    blocks = {tensor: own for tensor, own in blocks.items() if not _in_rows(own, [a for t, a in accesses if t == tensor])}
     for node in walk(phase):
         sums = next((n for n in walk(node.value) if isinstance(n, Load) and n.tensor in blocks), None) if isinstance(node, Store) else None
         if isinstance(node, Store) and sums is not None:  # what is read and written together lies in the same blocks
@@ -50,6 +51,14 @@ def blocks_of(phase: Phase, accesses: Sequence[tuple[str, Access]]) -> dict[str,
                 if other.tensor not in blocks and beside:
                     blocks[other.tensor] = {d + shift: size for d, size in blocks[sums.tensor].items()}
     return blocks
+
+
+def _in_rows(blocks: dict[int, int], accesses: Sequence[Access]) -> bool:
+    """Whether vectors go along an axis of the tensor otherwise than block by block: then it lies in rows, of which the instruction's blocks are gathered."""
+    return any(
+        loop.kind == "vector" and loop.var in variables(access.place[d]) and trip_bound(loop) != size
+        for access in accesses for d, size in blocks.items() for loop in access.around
+    )  # fmt: skip
 
 
 def _exchanged(store: Store, around: tuple[For, ...]) -> dict[str, dict[int, int]]:

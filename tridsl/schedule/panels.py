@@ -9,7 +9,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.dtypes import INDEX, DType, compute_type
 from tridsl.ir.affine import Interval, equal, fold_ranges, interval, normal_form, simplify_index, to_expression
-from tridsl.ir.expr import Boundary, Cast, Const, Expr, Load, Var, add, binary, index, mul, sub
+from tridsl.ir.expr import Binary, Boundary, Cast, Const, Expr, Load, Var, add, binary, index, mul, sub
 from tridsl.ir.loop import (
     Alloc,
     Block,
@@ -28,7 +28,16 @@ from tridsl.ir.op import Tensor
 from tridsl.ir.packings import bytes_of, is_packed, unpacked
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, loop_ranges, trip_bound
-from tridsl.schedule.panel_accesses import Access, accesses_of, adds_zeros, goes_on, is_filled, overrun, vectors_last
+from tridsl.schedule.panel_accesses import (
+    Access,
+    accesses_of,
+    adds_zeros,
+    goes_on,
+    is_filled,
+    nothing_beyond,
+    overrun,
+    vectors_last,
+)
 from tridsl.schedule.panel_blocks import blocks_of
 from tridsl.schedule.steps import StoreIn
 from tridsl.structs import dataclass, replace
@@ -85,7 +94,7 @@ def panels(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     Everything outside a core's memory that the loops around and inside `at` touch is staged: read into a panel before, written from one behind. A
     panel is made in the innermost loop around the iteration that its place depends on; there are `buffers` of those made in `at` itself, so that one
     is filled while another is used, and what `piece` iterations read comes in one piece where it lies together. Operands of a matrix instruction are laid out in its blocks. Iterations run over whole tiles: what lies outside
-    a tensor reads as 0 and is not written. E0441: an access is no sum of multiples of loops, or a part depends on more than one place.
+    a tensor reads as 0 and is not written, and of what was made in the core only what is there is reduced. E0441: an access is no sum of multiples of loops, or a part depends on more than one place.
     E0442: a reduction whose last part is smaller would reduce what lies outside. E0457: the iterations of `at` are no whole number of pieces.
     """
     loop = find_loop(kernel, step.stage, step.at or "", step.span)
@@ -137,8 +146,10 @@ class _Stager:
         self.path = tuple(n for n in walk(phase) if isinstance(n, For) and n.var in {loop.var for loop in self.path})
         loops = tuple(n for n in walk(phase) if isinstance(n, For))
         self.ranges = loop_ranges(loops)
+        phase = replace(phase, body=rewrite(phase.body, {Load: self._decided, Ref: self._decided}))
         shapes = self.tensors()
         local = {n.buffer.name: n.buffer for n in walk(phase) if isinstance(n, Alloc)}
+        copied = {end.tensor for n in walk(phase) if isinstance(n, Copy) for end in (n.target, n.source)}
         accesses = list(accesses_of(phase.body))
         blocks = blocks_of(phase, accesses)
         for name, tensor in shapes.items():
@@ -146,7 +157,7 @@ class _Stager:
             if mine:
                 self.panels[name] = self._panel(tensor, mine, blocks.get(name, {}))
         for name, buffer in local.items():
-            if buffer.space == "reg" or (buffer.padded and all(buffer.padded)) or not all(isinstance(n, Const) for n in buffer.shape):
+            if buffer.space == "reg" or name in copied or not all(isinstance(n, Const) for n in buffer.shape):
                 continue
             shape = self._reach(buffer, [a for t, a in accesses if t == name])
             self.panels[name] = _Panel(
@@ -168,14 +179,18 @@ class _Stager:
         def extend(loop: For) -> For:
             if isinstance(loop.extent, Const) or loop.bound is None or goes_on(loop):
                 return loop
-            if loop.reduce and not adds_zeros(loop):
+            if loop.reduce and not adds_zeros(loop) and not self.reads_only_local(loop):
                 raise error(
                     "E0442", f"the last part of `{axis_of(loop.var)}` is smaller, and the reduction would go on over what lies outside", self.step.span,
                     help=f"split `{axis_of(loop.var)}` into equal parts, or not at all",
                 )  # fmt: skip
-            return replace(loop, extent=index(loop.bound))
+            return replace(loop, extent=index(loop.bound), body=nothing_beyond(loop) if loop.reduce else loop.body)
 
         return rewrite(block, {For: extend})
+
+    def reads_only_local(self, loop: For) -> bool:
+        """Whether what the loop reduces was made in the core: then its place says what lies beyond the end."""
+        return not any(isinstance(n, Load) and n.tensor in self.tensors() for n in walk(loop.body))
 
     # What is accessed where.
 
@@ -269,6 +284,11 @@ class _Stager:
 
     def _shape(self, tensor: str) -> Iterator[tuple[int, ...]]:
         yield tuple(int(n.value) for n in self.tensors()[tensor].shape if isinstance(n, Const))
+
+    def _decided(self, node: Load | Ref) -> Load | Ref:
+        """Neighbours that read one place between them (the heads that share a key) do so whatever their number."""
+        place = tuple(fold_ranges(simplify_index(i), self.ranges) if any(isinstance(n, Binary) and n.op in ("floordiv", "mod") for n in walk(i)) else i for i in node.index)
+        return node if place == node.index else replace(node, index=tuple(map(simplify_index, place)))
 
     def _load(self, load: Load) -> Load:
         panel = self.panels.get(load.tensor)

@@ -175,6 +175,22 @@ template <typename T, unsigned N> struct vector {
     __builtin_memcpy(&out, this, sizeof(out));
     return out;
   }
+  template <unsigned M> vector<T, M> extract(unsigned part) const {
+    static_assert(N % M == 0);
+    vector<T, M> out;
+    if (part >= N / M)
+      detail::fail("extract of a part that is not there");
+    else
+      __builtin_memcpy(&out, lane + part * M, sizeof(out));
+    return out;
+  }
+  template <unsigned M> void insert(unsigned part, const vector<T, M> &v) {
+    static_assert(N % M == 0);
+    if (part >= N / M)
+      detail::fail("insert of a part that is not there");
+    else
+      __builtin_memcpy(lane + part * M, &v, sizeof(v));
+  }
   auto unpack() const {
     vector<typename detail::traits<T>::wide, N> out;
     for (unsigned i = 0; i < N; ++i)

@@ -1,0 +1,167 @@
+"""Monoids that are merged in blocks on an array of cores: a core for a block of rows, keys and values streamed past it.
+
+Both products are matrix instructions; scores, weights and states stay in the core until the last block. What stands between the products goes along a
+row at a time, so those buffers lie in rows, not in the instruction's blocks (`schedule.panel_blocks`). Heads go to columns, whose cores share their
+keys and values, and blocks of rows to the cores of a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import lcm
+
+from tridsl.devices.intrinsics import Intrinsic
+from tridsl.devices.spec import ArraySpec, DeviceSpec
+from tridsl.dtypes import DType
+from tridsl.ir.op import Reduce
+from tridsl.schedule.analyse import Graph, extent_of
+from tridsl.schedule.blocked_monoid import Group, blocked_group
+from tridsl.schedule.blocked_rows import Blocked
+from tridsl.schedule.contraction_npu import EXPANSION, instruction_of
+from tridsl.schedule.decisions import Decider
+from tridsl.schedule.steps import At, Bind, BlockBy, Inline, Intrin, Order, Split, Step, StoreIn, Unroll, Vector
+from tridsl.structs import dataclass
+
+ROWS = 64
+"""Rows of a core's block, and elements merged at a time: as many as fit up to these."""
+STATES = 6
+"""Numbers of a row besides its scores and sums: two states, what a block adds to them, and what alignment costs."""
+SLACK_BYTES = 1024
+LANES = 16
+"""Elements of a vector of f32: rows of scores are whole ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sizes:
+    """Extents of the axes by name, and the instructions of the products."""
+
+    known: Mapping[str, int]
+    scores: Intrinsic
+    sums: Intrinsic
+
+    @property
+    def rows(self) -> int:
+        return EXPANSION * lcm(self.scores.m, self.sums.m)
+
+    @property
+    def elements(self) -> int:
+        return lcm(EXPANSION * self.scores.n, self.sums.k, LANES)
+
+
+def blocked_npu(graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> tuple[Blocked, ...]:
+    """Steps for each such monoid whose products the array has instructions for, and whose panels fit a core."""
+    found = []
+    for stage in graph.stages.values():
+        group = blocked_group(graph, stage, spec, sizes) if isinstance(stage, Reduce) else None
+        steps = _steps(group, spec, spec.array, sizes, decide) if group is not None and spec.array is not None else []
+        if group is not None and steps:
+            found.append(Blocked(members=group.members, steps=tuple(steps)))
+    return tuple(found)
+
+
+def _steps(group: Group, spec: DeviceSpec, array: ArraySpec, sizes: Mapping[str, int], decide: Decider) -> list[Step]:
+    if len(group.scores) != 1 or len(group.values) != 1 or len(group.scores[0].terms) != 1:
+        return []
+    (scores,) = group.scores
+    acc = group.merge.reducer.dtypes[0]
+    known = {a.name: extent_of(a, sizes) or 0 for a in (*group.merge.axes, *group.merge.over, *scores.stage.over)}
+    first = instruction_of(scores.stage.name, (scores.rows.dtype, scores.elements.dtype, acc), spec, decide)
+    value = group.values[0].dtype
+    second = instruction_of(group.sum, (value, value, acc), spec, decide)
+    if first is None or second is None or not all(known.values()):
+        return []
+    return _shaped(group, _Sizes(known=known, scores=first, sums=second), spec, array, decide)
+
+
+def _shaped(group: Group, s: _Sizes, spec: DeviceSpec, array: ArraySpec, decide: Decider) -> list[Step]:
+    (scores,) = group.scores
+    (d,), q, t, e = scores.terms, group.row, group.elements, group.own.name
+    merge, root, score, sums, weight = group.merge.name, group.root.name, scores.stage.name, group.sum, group.part("weight")
+    room = array.core_memory_bytes - array.core_stack_bytes - SLACK_BYTES
+    shapes = [(r, b) for r in _multiples(s.rows, s.known[q], array.rows) for b in _multiples(s.elements, s.known[t], 1) if _bytes(group, s, r, b) <= room]
+    if not shapes:
+        return []
+    most = max(shapes, key=lambda shape: (min(shape), shape))
+    rows = decide(f"{merge}.block_rows", most[0], sorted({r for r, b in shapes if b == most[1]}), "rows of a core's block")
+    block = decide(f"{merge}.block", most[1], sorted({b for r, b in shapes if r == rows}), "elements merged at a time")
+    steps: list[Step] = [*(Inline(stage=name) for name in group.between), Split(stage=root, axis=q, factor=rows)]
+    around, dealt = _dealt(group, s, rows, spec, array, decide)
+    steps += [
+        *dealt,
+        At(stage=merge, consumer=root, axis=around),
+        BlockBy(stage=merge, axis=t, factor=block),
+        At(stage=score, consumer=merge, axis=f"{t}.o"),
+    ]
+    steps += _product(score, (q, t, d), s.scores, group.others)
+    if s.sums.a != group.merge.reducer.dtypes[0]:
+        steps.append(StoreIn(stage=weight, space="l1", type=s.sums.a))
+    steps += _product(sums, (q, e, f"{t}.i"), s.sums, group.others)
+    steps += [Vector(stage=group.part(part), axis=f"{t}.i") for part in ("key", "weight")]
+    steps += [
+        Vector(stage=group.part("start"), axis=q), Vector(stage=group.part("scale"), axis=q),
+        Vector(stage=f"{sums}.start", axis=f"{e}.init"), Vector(stage=f"{sums}.scale", axis=e), Vector(stage=root, axis=e),
+    ]  # fmt: skip
+    return [*steps, StoreIn(stage=merge, space="l1", at=f"{t}.o", buffers=2)]
+
+
+def _multiples(unit: int, extent: int, parts: int) -> list[int]:
+    """Up to `ROWS`, none larger than what one of `parts` needs."""
+    most = -(-extent // (parts * unit)) * unit
+    return list(range(unit, min(max(ROWS, unit), most) + 1, unit)) or [unit]
+
+
+def _up(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
+
+
+def _bytes(group: Group, s: _Sizes, rows: int, block: int) -> int:
+    """Of a core's memory: the rows' factor and result, two blocks of keys and of values, scores, weights and states."""
+    (scores,) = group.scores
+    acc: DType = group.merge.reducer.dtypes[0]
+    depth = _up(s.known[scores.terms[0]], s.scores.k)
+    wide = _up(s.known[group.own.name], max(EXPANSION * s.sums.n, LANES))
+    moving = rows * depth * scores.rows.dtype.storage_bytes + rows * wide * group.root.dtype.storage_bytes
+    streamed = 2 * block * (depth * scores.elements.dtype.storage_bytes + wide * group.values[0].dtype.storage_bytes)
+    return moving + streamed + rows * (block * (acc.storage_bytes + s.sums.a.storage_bytes) + (wide + STATES) * acc.storage_bytes)
+
+
+def _dealt(group: Group, s: _Sizes, rows: int, spec: DeviceSpec, array: ArraySpec, decide: Decider) -> tuple[str, list[Step]]:
+    """The loop inside which a core merges, and the steps that give cores their rows: heads to columns where there are as many, otherwise blocks of rows
+    to columns too. Heads that share keys are neighbours."""
+    root, q = group.root.name, group.row
+    most = spec.columns or 1
+    columns = decide(f"{group.merge.name}.columns", most, [n for n in (1, 2, 4, 8) if n <= most], "columns of the array")
+    steps: list[Step] = []
+    heads: list[str] = []
+    counts = {}
+    for axis in group.others:
+        together = group.grouped[1] if group.grouped and group.grouped[0] == axis else 1
+        if together > 1:
+            steps.append(Split(stage=root, axis=axis, factor=together))
+            heads += [f"{axis}.o", f"{axis}.i"]
+            counts[f"{axis}.o"] = -(-s.known[axis] // together)
+        else:
+            heads.append(axis)
+            counts[axis] = s.known[axis]
+    blocks = -(-s.known[q] // rows)
+    dealt = max(counts, key=lambda axis: counts[axis], default=None)
+    if dealt is not None and (counts[dealt] >= columns or blocks <= array.rows):
+        steps.append(Split(stage=root, axis=dealt, factor=-(-counts[dealt] // columns)))
+        column, heads[heads.index(dealt)] = f"{dealt}.o", f"{dealt}.i"
+        steps.append(Split(stage=root, axis=f"{q}.o", factor=-(-blocks // array.rows)))
+        row, inner = f"{q}.o.o", f"{q}.o.i"
+    else:
+        core = -(-blocks // (columns * array.rows))
+        steps += [Split(stage=root, axis=f"{q}.o", factor=core * array.rows), Split(stage=root, axis=f"{q}.o.i", factor=core)]
+        column, row, inner = f"{q}.o.o", f"{q}.o.i.o", f"{q}.o.i.i"
+    steps.append(Order(stage=root, axes=(column, row, *heads, inner, f"{q}.i", group.own.name)))
+    return inner, [*steps, Bind(stage=root, axes=((column, "column"), (row, "row")))]
+
+
+def _product(stage: str, axes: tuple[str, str, str], row: Intrinsic, batch: tuple[str, ...]) -> list[Step]:
+    """Blocks of the instruction, two by two in its accumulators."""
+    m, n, k = axes
+    steps: list[Step] = [Split(stage=stage, axis=axis, factor=size) for axis, size in ((m, row.m), (n, row.n), (k, row.k))]
+    steps += [Split(stage=stage, axis=f"{axis}.o", factor=EXPANSION) for axis in (m, n)]
+    inner = (f"{m}.o.o", f"{n}.o.o", f"{k}.o", f"{m}.o.i", f"{n}.o.i", f"{m}.i", f"{n}.i", f"{k}.i")
+    return [*steps, Order(stage=stage, axes=(*batch, *inner)), *(Unroll(stage=stage, axis=f"{axis}.o.i") for axis in (m, n)), Intrin(stage=stage, name=row.name)]
