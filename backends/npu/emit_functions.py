@@ -277,6 +277,14 @@ template <unsigned N> inline aie::mask<N> leading(int32 count) {
 }""",
         ),
         Helper(
+            name="by_turns",
+            text="""// An element of a, an element of b, and so on.
+template <typename T, unsigned N> inline aie::vector<T, 2 * N> by_turns(const aie::vector<T, N> &a, const aie::vector<T, N> &b) {
+  const auto [low, high] = aie::interleave_zip(a, b, 1);
+  return aie::concat(low, high);
+}""",
+        ),
+        Helper(
             name="gathered",
             text="""// R rows of C elements that lie `pitch` apart, one behind another.
 template <unsigned R, unsigned C, typename T> inline aie::vector<T, R * C> gathered(const T *p, unsigned pitch) {

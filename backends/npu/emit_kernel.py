@@ -218,7 +218,8 @@ def _side_by_side(frame: Frame, body: Block, lanes: Lanes) -> bool:
             step = step_of(address(place, node.index), lanes)
             if step is None and place.kind == "memory" and _in_blocks(frame, body) and in_rows(place, node.index, lanes):
                 continue
-            if not (can_load(step, place.dtype, frame.lanes) if isinstance(node, Load) and place.kind == "memory" else step in (0, 1)):
+            apart = (0, 1, 2) if place.kind == "memory" and isinstance(body[0], Store) else (0, 1)
+            if not (can_load(step, place.dtype, frame.lanes) if isinstance(node, Load) and place.kind == "memory" else step in apart):
                 return False
             if place.kind == "blocks" and (step != 1 or prod(n for _, n in lanes.variables) != prod(place.shape[-2:])):
                 return False

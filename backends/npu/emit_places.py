@@ -195,17 +195,24 @@ def _backwards(frame: Frame, place: Place, last: Expr, lanes: Lanes) -> str:
 
 def _apart(frame: Frame, place: Place, first: Expr, step: int) -> str:
     """Every `step`-th element: whole vectors, of which the even or the odd elements are taken again and again."""
-    poly = normal_form(first)
-    if not can_load(step, place.dtype, frame.lanes) or any(f % step for _, f in poly.terms):
+    if not can_load(step, place.dtype, frame.lanes):
         raise cannot(f"every element of `{place.name}` {step} apart")
-    which = poly.constant % step
-    whole = to_expression(type(poly)(terms=poly.terms, constant=poly.constant - which))
+    whole, which = whole_of(place, first, step)
     function = "load_v" if is_aligned(frame, place, whole, step) else "load_unaligned_v"
     text = f"aie::{function}<{frame.lanes * step}>({pointer(place, whole)})"
     while step > 1:
         text = f"aie::{'filter_odd' if which % 2 else 'filter_even'}({text}, 1)"
         step, which = step // 2, which // 2
     return text
+
+
+def whole_of(place: Place, first: Expr, step: int) -> tuple[Expr, int]:
+    """Where the vectors begin of which every `step`-th element is meant, and which of so many."""
+    poly = normal_form(first)
+    if any(f % step for _, f in poly.terms):
+        raise cannot(f"every element of `{place.name}` {step} apart")
+    which = poly.constant % step
+    return to_expression(type(poly)(terms=poly.terms, constant=poly.constant - which)), which
 
 
 def lane_of(frame: Frame, place: Place, base: Expr) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from tridsl.backends.npu.emit_functions import ELEMENTS, REDUCTIONS, element
 from tridsl.backends.npu.emit_places import (
     Frame,
     Lanes,
+    Place,
     address,
     along,
     cannot,
@@ -13,6 +14,7 @@ from tridsl.backends.npu.emit_places import (
     is_aligned,
     lane_of,
     pointer,
+    whole_of,
 )
 from tridsl.backends.npu.emit_values import combine, merged, number_text, stored, value
 from tridsl.dtypes import INDEX, DType
@@ -57,6 +59,9 @@ def put(frame: Frame, ref: Ref, text: str, lanes: Lanes) -> None:
         frame.line(f"{place.name}[{index_text(base)}] = ({text}).get(0);")
         return
     old = value(frame, Load(tensor=ref.tensor, index=ref.index, dtype=place.dtype), lanes)
+    if step == 2 and place.kind == "memory":
+        _by_turns(frame, place, simplify_index(_plus(base, 2 * lanes.first)), old, text, lanes)
+        return
     if partial:
         text = f"aie::select({old}, {text}, {mask_of(frame, lanes.active)})"
     if place.kind == "registers":
@@ -65,6 +70,20 @@ def put(frame: Frame, ref: Ref, text: str, lanes: Lanes) -> None:
     first = simplify_index(_plus(base, lanes.first))
     function = "store_v" if is_aligned(frame, place, first) else "store_unaligned_v"
     frame.line(f"aie::{function}({pointer(place, first)}, {text});")
+
+
+def _by_turns(frame: Frame, place: Place, first: Expr, old: str, text: str, lanes: Lanes) -> None:
+    """Every second element of memory, in the vector that has the others too."""
+    whole, which = whole_of(place, first, 2)
+    if lanes.active < frame.lanes:
+        text = f"aie::select({old}, {text}, {mask_of(frame, lanes.active)})"
+    aligned = is_aligned(frame, place, whole, 2)
+    number = len(frame.lines)
+    frame.line(f"const auto pairs_{number} = aie::load_{'' if aligned else 'unaligned_'}v<{2 * frame.lanes}>({pointer(place, whole)});")
+    other = f"aie::filter_{'even' if which else 'odd'}(pairs_{number}, 1)"
+    frame.used.add("by_turns")
+    turns = f"by_turns({other}, {text})" if which else f"by_turns({text}, {other})"
+    frame.line(f"aie::store_{'' if aligned else 'unaligned_'}v({pointer(place, whole)}, {turns});")
 
 
 def _plus(base: Expr, constant: int) -> Expr:

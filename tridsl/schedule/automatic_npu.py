@@ -17,7 +17,7 @@ from tridsl.check.lift import lift
 from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import evaluate_index
-from tridsl.ir.expr import Binary, Load, Var
+from tridsl.ir.expr import Binary, Load, Var, index
 from tridsl.ir.op import Compact, Map, Reduce, Scan, Stage
 from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, values_of
@@ -251,7 +251,10 @@ def _row_steps(
     if others:
         steps.append(Order(stage=root, axes=order))
     steps += [At(stage=name, consumer=root, axis=f"{axis}.i") for name in reversed(live) if name not in results]
-    if period is not None:
+    if len(live) == 1 and inner and _in_pairs(graph, root, rows):
+        steps += [Split(stage=root, axis=inner[0], factor=2), Order(stage=root, axes=(f"{inner[0]}.i", f"{inner[0]}.o"))]
+        steps += [Unroll(stage=root, axis=f"{inner[0]}.i"), Vector(stage=root, axis=f"{inner[0]}.o")]
+    elif period is not None:
         steps += [Split(stage=root, axis=inner[0], factor=period), Unroll(stage=root, axis=f"{inner[0]}.o"), Vector(stage=root, axis=f"{inner[0]}.i")]
     else:
         steps += [Vector(stage=name, axis=inside) for name, inside in rows.inner.items()]
@@ -270,6 +273,13 @@ def _period(graph: Graph, root: str, rows: _Rows, sizes: Mapping[str, int]) -> i
             found.add(evaluate_index(node.b, sizes))
     length = found.pop() if len(found) == 1 else 0
     return length if length and rows.length % length == 0 and 1 < rows.length // length <= PERIODS else None
+
+
+def _in_pairs(graph: Graph, root: str, rows: _Rows) -> bool:
+    """Whether every two neighbours of a row read the same places: what vectors of every second element do."""
+    own = Var(name=rows.inner[root])
+    divisors = {n.b for v in values_of(graph.stages[root]) for n in walk(v) if isinstance(n, Binary) and n.op == "floordiv" and n.a == own}
+    return divisors == {index(2)} and rows.length % 2 == 0
 
 
 def _one_row(graph: Graph, root: str, live: Sequence[str], sizes: Mapping[str, int]) -> list[Step]:

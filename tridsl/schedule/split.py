@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
-from tridsl.ir.affine import simplify_index
-from tridsl.ir.expr import Const, Var, add, ceildiv, index, minimum, mul, sub
+from tridsl.ir.affine import constant, simplify_index
+from tridsl.ir.expr import Var, add, ceildiv, index, minimum, mul, sub
 from tridsl.ir.loop import For, Kernel
 from tridsl.ir.walk import substitute
 from tridsl.schedule.nest import find_loop, replace_loop, require_serial, trip_bound
@@ -33,7 +33,8 @@ def divide(loop: For, factor: int) -> For:
     outer, inner = Var(name=f"{loop.var}.o"), Var(name=f"{loop.var}.i")
     width = index(factor)
     body = substitute(loop.body, {loop.var: add(mul(outer, width), inner)})
-    whole = isinstance(loop.extent, Const) and int(loop.extent.value) % factor == 0
+    count = constant(loop.extent)
+    whole = count is not None and count % factor == 0
     extent = width if whole else minimum(width, simplify_index(sub(loop.extent, mul(outer, width))))
     trips = trip_bound(loop)
     within = replace(loop, var=inner.name, extent=extent, bound=factor, body=body)

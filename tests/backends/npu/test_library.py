@@ -21,10 +21,10 @@ from tridsl.diagnostics import TriError
 from tridsl.schedule.automatic import choices
 
 REFUSED: dict[str, str] = {
-    "ffn_prune": "E0770", "kv_prune": "E0770", "mla": "E0770", "mla_absorbed": "E0770", "rope_interleaved": "E0774", "topk": "E0770",
+    "ffn_prune": "E0770", "kv_prune": "E0770", "mla": "E0770", "mla_absorbed": "E0770", "topk": "E0770",
 }  # fmt: skip
-"""Ops that may be refused, with the code that says why: rows chosen as the cores run (the prunes, `topk`), scores of
-several sums (`mla`), neighbours that change places (`rope_interleaved`). What is not refused has to be right."""
+"""Ops that may be refused, with the code that says why: rows chosen as the cores run (the prunes, `topk`), scores of several sums (`mla`).
+What is not refused has to be right."""
 REFUSED_TYPES = {("lora", "bfloat16"): "E0770"}
 """Element types of ops that run with others: factors of two types have no instruction."""
 

@@ -362,6 +362,12 @@ template <typename T, unsigned N> inline detail::pair<vector<T, N>> interleave_z
   }
   return out;
 }
+template <typename T, unsigned N> inline vector<T, 2 * N> concat(const vector<T, N> &a, const vector<T, N> &b) {
+  vector<T, 2 * N> out;
+  for (unsigned i = 0; i < N; ++i)
+    out.lane[i] = a.lane[i], out.lane[N + i] = b.lane[i];
+  return out;
+}
 template <typename T, unsigned N> inline vector<T, N> reverse(const vector<T, N> &v) {
   vector<T, N> out;
   for (unsigned i = 0; i < N; ++i)
