@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tridsl.backends.npu.emit_functions import ELEMENTS
 from tridsl.backends.npu.emit_places import Frame, Lanes, Place, address, cannot, pointer
+from tridsl.backends.npu.emit_values import cast
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.ir.affine import normal_form, simplify_index
 from tridsl.ir.expr import Cast, Const, Expr, Load, index
@@ -129,6 +130,9 @@ def emit_mma(frame: Frame, statement: Mma) -> None:
             text = f"gathered<{size // width}, {width}>({_whole(frame, place, operand.index, (m, n, k), width)}, {steps[0]})"
         elif not text:
             raise cannot(f"`{row.name}` with a factor that is not laid out in its blocks", statement)
+        wanted = row.a if side == "A" else row.b
+        if place.dtype != wanted:
+            text = cast(frame, text, place.dtype, wanted)
         operands.append(text)
     if target.kind == "blocks":
         frame.line(f"{_block(frame, target, statement.target.index, (m, n, k))}.mac({', '.join(operands)});")

@@ -20,6 +20,7 @@ class Intrinsic:
     `flexible`: the extents may be any multiples of `m`, `n` and `k`.
     `rate`: which rate of the device it reaches (`arithmetic`), where its first operand's type does not say.
     `shifted`: the row that computes the same of `a` with its sign bits flipped, but for what that adds (`passes.unsigned_dots`).
+    `widens`: element types of factors that are made its own as they are loaded.
     """
 
     name: str
@@ -35,6 +36,11 @@ class Intrinsic:
     flexible: bool = False
     rate: str = ""
     shifted: str | None = None
+    widens: tuple[DType, ...] = ()
+
+    def takes(self, a: DType, b: DType) -> bool:
+        """Whether its factors may have these types."""
+        return a in (self.a, *self.widens) and b in (self.b, *self.widens)
 
     @property
     def arithmetic(self) -> str:
@@ -77,8 +83,8 @@ INTRINSICS: dict[str, Intrinsic] = {
         Intrinsic(name="mmul_bf16_4x8x4", a=BF16, b=BF16, acc=F32, m=4, n=4, k=8, feature="aie2"),
         Intrinsic(name="mmul_bf16_8x8x8", a=BF16, b=BF16, acc=F32, m=8, n=8, k=8, feature="aie2p"),
         Intrinsic(name="mmul_bfp16_8x8x8", a=BF16, b=BF16, acc=F32, m=8, n=8, k=8, feature="aie2p", shares_exponent=True, rate="bfp16"),
-        Intrinsic(name="mmul_f32_4x8x4", a=F32, b=F32, acc=F32, m=4, n=4, k=8, feature="aie2"),  # of products of bf16
-        Intrinsic(name="mmul_f32p_4x8x4", a=F32, b=F32, acc=F32, m=4, n=4, k=8, feature="aie2p"),
+        Intrinsic(name="mmul_f32_4x8x4", a=F32, b=F32, acc=F32, m=4, n=4, k=8, feature="aie2", widens=(BF16,)),  # of products of bf16
+        Intrinsic(name="mmul_f32p_4x8x4", a=F32, b=F32, acc=F32, m=4, n=4, k=8, feature="aie2p", widens=(BF16,)),
         Intrinsic(name="coopmat_i8_16x16x16", a=I8, b=I8, acc=I32, m=16, n=16, k=16, feature="cooperative_matrix_i8_k16"),
         Intrinsic(name="coopmat_bf16_16x16x16", a=BF16, b=BF16, acc=F32, m=16, n=16, k=16, feature="cooperative_matrix_bf16"),
         # Mesa 26's software device, whose subgroups have eight lanes

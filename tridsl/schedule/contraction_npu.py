@@ -82,14 +82,15 @@ def _multiplied(load: Load) -> DType:
 
 
 def instruction_of(name: str, types: tuple[DType, DType, DType], spec: DeviceSpec, decide: Decider) -> Intrinsic | None:
-    """The device's matrix instruction for factors and sums of these types. One that rounds its factors to shared exponents is for the caller to choose:
+    """The device's matrix instruction for factors and sums of these types, or for wider ones that the factors become. One that rounds its factors to shared exponents is for the caller to choose:
     it is many times as fast where the hardware has no other, and its products have two digits."""
+    wider = next((r for r in INTRINSICS.values() if r.widens and r.takes(*types[:2]) and r.acc == types[2] and r.feature in spec.features), None)
     exact, rounding = (
         next((r for r in INTRINSICS.values() if (r.a, r.b, r.acc) == types and not r.lanes and r.feature in spec.features and r.shares_exponent is kind), None)
         for kind in (False, True)
     )
     if exact is None or rounding is None:
-        return exact
+        return exact or wider
     return rounding if decide(f"{name}.shared_exponents", False, (True,), "factors are rounded to 8 bits with an exponent for every 8") else exact
 
 

@@ -75,9 +75,9 @@ def factors_of(statement: Accumulate, row: Intrinsic) -> tuple[Expr, Expr] | Non
     if statement.reducer.op != "add" or not isinstance(value, Binary) or value.op != "mul" or value.dtype != row.acc:
         return None
     a, b = _operand(value.a, row), _operand(value.b, row)
-    if a is None or b is None or {a.dtype, b.dtype} != {row.a, row.b}:
+    if a is None or b is None:
         return None
-    return (a, b) if a.dtype == row.a else (b, a)
+    return (a, b) if row.takes(a.dtype, b.dtype) else (b, a) if row.takes(b.dtype, a.dtype) else None
 
 
 def _operand(factor: Expr, row: Intrinsic) -> Expr | None:
