@@ -22,6 +22,15 @@ from tridsl.ir.op import Compact, Map, Reduce, Scan, Stage
 from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, values_of
 from tridsl.schedule.contraction_npu import contraction_npu
+from tridsl.schedule.dealing_npu import (
+    ROW_BYTES,
+    SLACK_BYTES,
+    TILE_BYTES,
+    columns_of,
+    cores_of_a_column,
+    dealt,
+    types_of,
+)
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.filters_npu import filters_npu
 from tridsl.schedule.heaps import HEAP
@@ -31,7 +40,6 @@ from tridsl.schedule.stencil_npu import stencil_npu
 from tridsl.schedule.steps import (
     At,
     Beside,
-    Bind,
     Fuse,
     Inline,
     Order,
@@ -48,13 +56,6 @@ from tridsl.schedule.transpose_npu import transpose_npu
 from tridsl.schedule.weights_npu import packed_by_vector
 from tridsl.schedule.windows_npu import windows_npu
 from tridsl.structs import dataclass
-
-TILE_BYTES = 4096
-"""Of one tensor in a tile: long enough for the host's memory (runs of 128 bytes reach a fifth of its rate), short enough for two of each."""
-ROW_BYTES = 64
-"""Rows and tiles are multiples of the widest access of any core."""
-SLACK_BYTES = 1024
-"""Of a core's memory, left for what alignment costs."""
 
 
 def automatic_npu(
@@ -107,31 +108,6 @@ def _flat(stage: Stage) -> bool:
     return bool(own) and all(load.index == own and load.boundary is None for load in loads) and positions == len(loads) * len(own)
 
 
-def _types(graph: Graph, names: Sequence[str]) -> tuple[list[DType], list[DType]]:
-    """Element types of the parameters that the stages read, and of the results that they make."""
-    tensors = {t.name: t for t in graph.op.tensors}
-    read = {n.tensor for name in names for v in values_of(graph.stages[name]) for n in walk(v) if isinstance(n, Load)}
-    inputs = [t.dtype for n, t in tensors.items() if n in read and t.role != "output"]
-    return inputs, [t.dtype for n, t in tensors.items() if n in names and t.role != "input"]
-
-
-def cores_of_a_column(array: ArraySpec, inputs: int, outputs: int) -> int:
-    """Cores of one column that can have tiles of their own of so many tensors: inputs take turns in one channel to each core, results have a channel
-    each. Many inputs make long chains of descriptors, of which the memory tile's channels have half each."""
-    for rows in range(array.rows, 1, -1):
-        channels = min(inputs, array.shim_out_channels) + rows * outputs <= array.memtile_in_channels and rows + outputs <= array.memtile_out_channels
-        chains = inputs <= array.shim_out_channels or 2 * (inputs * (rows + 2) + outputs) <= array.memtile_descriptors
-        if channels and chains:
-            return rows
-    return 1
-
-
-def _columns(name: str, spec: DeviceSpec, parts: int, decide: Decider) -> int:
-    most = spec.columns or 1
-    powers = [n for n in (1, 2, 4, 8) if n <= most]
-    return decide(f"{name}.columns", next((n for n in powers if n >= parts), powers[-1]), powers, "columns of the array")
-
-
 def _flat_steps(
     graph: Graph, name: str, spec: DeviceSpec, array: ArraySpec, sizes: Mapping[str, int], decide: Decider
 ) -> list[Step]:
@@ -140,10 +116,10 @@ def _flat_steps(
     count = points(axes_of(graph.stages[name]), sizes)
     if not count:
         return []
-    inputs, outputs = _types(graph, [name])
+    inputs, outputs = types_of(graph, [name])
     unit = ROW_BYTES // min(t.storage_bytes for t in (*inputs, *outputs))
     rows = cores_of_a_column(array, len(inputs), len(outputs))
-    columns = _columns(name, spec, -(-count // (unit * rows)), decide)
+    columns = columns_of(name, spec, -(-count // (unit * rows)), decide)
     widest = max(t.storage_bytes for t in (*inputs, *outputs))
     share = -(-count // (columns * rows))
     tile = decide(f"{name}.tile", min(TILE_BYTES // widest, -(-share // unit) * unit), (256, 512, 1024), "elements of a tile")
@@ -166,9 +142,9 @@ def _compact_steps(
     count = extent_of(first.along, sizes)
     if not count or any((stage.along, stage.keep) != (first.along, first.keep) for stage in others):
         return []
-    inputs, outputs = _types(graph, live)
+    inputs, outputs = types_of(graph, live)
     rows = cores_of_a_column(array, len(inputs), len(outputs))
-    columns = _columns(name, spec, -(-count // (ROW_BYTES * rows)), decide)
+    columns = columns_of(name, spec, -(-count // (ROW_BYTES * rows)), decide)
     widest = max(t.storage_bytes for t in (*inputs, *outputs))
     share = -(-count // (columns * rows))
     tile = decide(f"{name}.tile", min(TILE_BYTES // widest, -(-share // ROW_BYTES) * ROW_BYTES), (256, 512, 1024), "elements of a tile")
@@ -178,16 +154,6 @@ def _compact_steps(
     steps += [Vector(stage=heap, axis=f"{axis}.i{n or ''}") for n in range(len(live))]
     steps += dealt(heap, f"{axis}.o", -(-count // tile), columns, rows)
     return [*steps, StoreIn(stage=heap, space="l1", at=f"{axis}.o.i.i", buffers=2)]
-
-
-def dealt(name: str, axis: str, tiles: int, columns: int, rows: int) -> list[Step]:
-    """Loop `axis` of `tiles` iterations in contiguous parts: `.o` to columns, `.i.o` to rows, `.i.i` one after the other."""
-    core = -(-tiles // (columns * rows))
-    return [
-        Split(stage=name, axis=axis, factor=core * rows),
-        Split(stage=name, axis=f"{axis}.i", factor=core),
-        Bind(stage=name, axes=((f"{axis}.o", "column"), (f"{axis}.i.o", "row"))),
-    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +203,7 @@ def _row_steps(
     together = max(1, min(-(-TILE_BYTES // max(moving)), room // (buffers * sum(moving))))
     together = -(-together // whole) * whole
     cores = cores_of_a_column(array, len(moving) - outputs + bool(fixed), outputs)
-    columns = _columns(root, spec, -(-rows.count // cores), decide)
+    columns = columns_of(root, spec, -(-rows.count // cores), decide)
     share = -(-rows.count // (columns * cores))
     tile = decide(f"{root}.rows", min(together, -(-share // whole) * whole), [n for n in (1, 2, 4, 8) if n <= together and n % whole == 0], "rows of a tile")
     axis = rows.split
