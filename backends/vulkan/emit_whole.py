@@ -10,7 +10,6 @@ from tridsl.backends.vulkan.emit_expr import emit_as, emit_condition
 from tridsl.backends.vulkan.emit_frame import Frame, Place
 from tridsl.backends.vulkan.emit_matrix import FRAGMENT_ELEMENTS, LAYOUT_NAMES, fragment_text, memory_of
 from tridsl.backends.vulkan.emit_places import declare_index, write_place
-from tridsl.backends.vulkan.lower_fragments import WholeUse, whole_use
 from tridsl.backends.vulkan.ranges import Range
 from tridsl.backends.vulkan.words import layout_of
 from tridsl.dtypes import F32, DType
@@ -18,6 +17,7 @@ from tridsl.ir.affine import normal_form, to_expression
 from tridsl.ir.expr import Binary, Const, Expr, Load, index
 from tridsl.ir.loop import For
 from tridsl.ir.walk import rewrite, substitute, variables
+from tridsl.passes.whole_fragments import WholeUse, whole_use
 
 
 def emit_whole_use(frame: Frame, loop: For) -> bool:
