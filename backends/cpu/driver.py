@@ -14,6 +14,7 @@ import numpy as np
 
 from tridsl.backend import Binary, Device, Signature
 from tridsl.backends.cpu import openmp, scratch
+from tridsl.backends.cpu.amx import usable
 from tridsl.backends.cpu.code_memory import load_object
 from tridsl.backends.cpu.host import host_spec
 from tridsl.diagnostics import CheckFailed, error
@@ -137,6 +138,7 @@ class CpuDriver:
         """Raises TriError E0741-E0743 (object code), E0744 (a binary of another backend)."""
         if binary.backend != "cpu" or device.backend != "cpu":
             raise error("E0744", f"a binary for `{binary.backend}` cannot run on device `{device}`")
+        usable(device.spec.features)  # asks for what its code may need: the device may have been found by another process
         return CpuExecutable(binary, perf_map=self._perf_map)
 
 

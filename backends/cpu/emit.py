@@ -34,12 +34,13 @@ from tridsl.backends.cpu.emit_stmt import (
     emit_alloc,
     emit_barrier,
     emit_check,
+    emit_copy,
     emit_for,
     emit_if_node,
     emit_prefetch,
     emit_store_node,
 )
-from tridsl.backends.cpu.emit_transpose import emit_transpose
+from tridsl.backends.cpu.emit_tiles import start_tiles
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Binary, Call, Cast, Const, Lead, Load, Select, Unary, Var
 from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Check, Copy, For, If, Kernel, Mma, Prefetch, Store
@@ -64,7 +65,7 @@ STATEMENTS: Mapping[type, Callable[[Any, Any], None]] = {
     Accumulate: emit_accumulate,
     Append: emit_append,
     Mma: emit_mma,
-    Copy: emit_transpose,
+    Copy: emit_copy,
     If: emit_if_node,
     Barrier: emit_barrier,
     Check: emit_check,
@@ -104,6 +105,7 @@ def _body(module: Any, kernel: Kernel, spec: DeviceSpec, entry: str) -> Any:
         else:
             frame.values[param.name] = from_stored(frame.builder, argument, param.dtype)
     frame.values.update(zip(kernel.sizes, arguments[len(kernel.params) :]))
+    start_tiles(frame, tuple(s for phase in kernel.phases for s in phase.body))
     with heap_buffers(frame, kernel.scratch):
         for phase in kernel.phases:
             with heap_buffers(frame, heap_allocations(phase.body)):

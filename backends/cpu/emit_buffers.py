@@ -133,7 +133,7 @@ def heap_allocations(block: Block) -> tuple[Buffer, ...]:
     used = 0
     for buffer in _allocations(block):
         size = element_count(buffer)
-        if buffer.space == "reg":
+        if buffer.space in ("reg", "fragment"):
             continue
         bytes_needed = None if size is None else size * buffer.dtype.storage_bytes
         if bytes_needed is not None and used + bytes_needed <= STACK_BYTES:

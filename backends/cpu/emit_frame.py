@@ -91,6 +91,7 @@ class Frame:
     `lane_number`: the lane whose private buffers are meant while lanes take turns. `ranges`: inclusive bounds of loop variables in scope.
     `scanned`: running values of a scan, one a lane, while what stores them is written; `spread`: lanes that the scans of the
     function have, by the register that they run in.
+    `tiles`: the registers of buffers that are AMX tiles; `has_tiles`: whether the function configures them.
     `streams`: some stores went around the caches. `entry` writes into the function's first block: everything that must exist once, not once an iteration.
     """
 
@@ -112,6 +113,8 @@ class Frame:
     scanned: dict[str, Value] = field(default_factory=dict)
     spread: dict[str, int] = field(default_factory=dict)
     streams: bool = False
+    tiles: dict[str, range] = field(default_factory=dict)
+    has_tiles: bool = False
     ordered: bool = False
     level: int = 0
     ranges: dict[str, Interval] = field(default_factory=dict)
@@ -135,7 +138,9 @@ class Frame:
         self.depth[loop.var] = self.level
         last = interval(loop.extent, self.ranges)[1]
         self.ranges[loop.var] = (0, None if last is None else last - 1)
+        tiles = dict(self.tiles)
         yield
+        self.tiles = tiles
         self.level -= 1
         self.ordered = ordered
 

@@ -27,6 +27,8 @@ from tridsl.backends.cpu.emit_llvm import (
     splat,
 )
 from tridsl.backends.cpu.emit_memory import address, load_lanes
+from tridsl.backends.cpu.emit_tiles import emit_block_mma
+from tridsl.backends.cpu.lower_tiles import is_block
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.ir.expr import Expr, Load, index
 from tridsl.ir.loop import Mma
@@ -38,6 +40,9 @@ Step = Callable[[Frame, Value, Value, Value], Value]
 
 
 def emit_mma(frame: Frame, statement: Mma) -> None:
+    if is_block(statement):
+        emit_block_mma(frame, statement)
+        return
     assert frame.lane is None, "a matrix instruction stands in a vector loop"
     row = INTRINSICS[statement.intrinsic]
     step = STEPS[row.name]

@@ -24,6 +24,7 @@ from tridsl.backends.cpu.emit_llvm import (
     stack_slot,
 )
 from tridsl.backends.cpu.emit_stream import emit_stream_end
+from tridsl.backends.cpu.emit_tiles import configure, release, start_tiles
 from tridsl.ir.expr import Lead, Load
 from tridsl.ir.loop import Append, For, Prefetch, Ref
 from tridsl.ir.walk import variables, walk
@@ -51,6 +52,7 @@ def emit_parallel(frame: Frame, loop: For) -> None:
         builder.call(start, [member, data, builder.trunc(team, WORD), constant(WORD, 0)])
 
     emit_branches(frame, builder.icmp_signed(">", team, index_constant(1)), together, serially)
+    configure(frame)
 
 
 def _captured(frame: Frame, loop: For) -> tuple[list[str], list[str]]:
@@ -80,6 +82,7 @@ def _worker(frame: Frame, loop: For, name: str, scalars: list[str], places: list
         place = frame.places[place_name]
         inner.places[place_name] = _moved(place, pointer)
         annotate(pointer, place)
+    start_tiles(inner, loop.body)
     with heap_buffers(inner, heap_allocations(loop.body)), inner.inside(loop):
 
         def body(counter: Value) -> None:
@@ -143,6 +146,7 @@ def start_frame(outer: Frame, function: Any, status: Value) -> Frame:
 def finish_frame(frame: Frame) -> None:
     """Close the function: everything of the entry block is known now."""
     emit_stream_end(frame)
+    release(frame)
     frame.builder.ret_void()
     frame.entry.branch(frame.builder.function.blocks[1])
 

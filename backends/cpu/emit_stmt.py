@@ -26,12 +26,15 @@ from tridsl.backends.cpu.emit_llvm import (
 from tridsl.backends.cpu.emit_memory import address, conjunction, emit_store
 from tridsl.backends.cpu.emit_parallel import emit_parallel
 from tridsl.backends.cpu.emit_stream import can_stream, emit_stream
+from tridsl.backends.cpu.emit_tiles import bind_tiles, emit_tile_load, emit_whole
+from tridsl.backends.cpu.emit_transpose import emit_transpose
 from tridsl.backends.cpu.emit_vector import emit_vector
-from tridsl.ir.loop import Alloc, Barrier, Check, For, If, Prefetch, Store
+from tridsl.ir.loop import Alloc, Barrier, Check, Copy, For, If, Prefetch, Store
 
 
 def emit_for(frame: Frame, loop: For) -> None:
-    LOOPS[loop.kind](frame, loop)
+    if not emit_whole(frame, loop):
+        LOOPS[loop.kind](frame, loop)
 
 
 def emit_serial(frame: Frame, loop: For) -> None:
@@ -110,7 +113,11 @@ LOOPS = {"serial": emit_serial, "unroll": emit_unroll, "vector": emit_vector, "p
 
 
 def emit_alloc(frame: Frame, statement: Alloc) -> None:
-    bind_buffer(frame, statement.buffer)
+    (bind_tiles if statement.buffer.space == "fragment" else bind_buffer)(frame, statement.buffer)
+
+
+def emit_copy(frame: Frame, statement: Copy) -> None:
+    (emit_tile_load if statement.target.tensor in frame.tiles else emit_transpose)(frame, statement)
 
 
 def emit_store_node(frame: Frame, statement: Store) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import platformdirs
 
+from tridsl.backends.cpu.amx import usable
 from tridsl.devices import spec as facts_of_chips
 from tridsl.devices.spec import DeviceSpec, chip_names, load_chip
 
@@ -155,7 +156,7 @@ def _describes(text: str, cpuid: tuple[str, int, int]) -> bool:
 
 
 def _spec(machine: str, answer: _Answer) -> DeviceSpec:
-    features = frozenset(answer.features)
+    features = usable(frozenset(answer.features))
     bits, registers, masks = _vectors(machine, features)
     l1, l2, l3 = (_cache_bytes(level) for level in (1, 2, 3))
     return DeviceSpec(

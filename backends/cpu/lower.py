@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tridsl.backend import LowerStage
+from tridsl.backends.cpu.lower_tiles import tiles
 
-LOWER: tuple[LowerStage, ...] = ()
-"""None: the shared passes leave nothing that `emit` does not take."""
+LOWER: tuple[LowerStage, ...] = (LowerStage(name="tiles", run=tiles),)

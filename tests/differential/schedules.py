@@ -337,7 +337,8 @@ def _stored(s: StoreIn) -> str:
 def _packed(s: Pack) -> str:
     reader = f", reader={s.reader}" if s.reader else ""
     place = "" if s.place is None else f", place={s.place}"
-    return f"pack(at={s.at}{reader}{place}{f', type={s.type}' if s.type else ''})"
+    group = f", interleave={s.interleave}" if s.interleave != 1 else ""
+    return f"pack(at={s.at}{reader}{place}{f', type={s.type}' if s.type else ''}{group})"
 
 
 _TEXTS: dict[type, Callable[[Step], str]] = {

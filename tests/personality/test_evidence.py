@@ -72,7 +72,8 @@ STEPS: tuple[st.SearchStrategy[Any], ...] = (
         StoreIn, stage=names, space=names, at=st.none() | names, buffers=wholes, pad=wholes, type=st.none() | st.sampled_from((F32, BF16)), piece=wholes
     ),
     st.builds(
-        Pack, stage=names, at=names, reader=st.none() | names, place=st.none() | wholes, type=st.none() | st.sampled_from((F32, BF16))
+        Pack, stage=names, at=names, reader=st.none() | names, place=st.none() | wholes, type=st.none() | st.sampled_from((F32, BF16)),
+        interleave=wholes,
     ),
     st.builds(Planes, stage=names, parts=wholes),
     st.builds(Unit, stage=names, axis=names),

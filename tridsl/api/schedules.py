@@ -107,8 +107,8 @@ class ScheduleBuilder:
     def store(self, space: str, *, at: str | None = None, buffers: int = 1, pad: int = 0, type: DType | None = None, piece: int = 1) -> ScheduleBuilder:
         return self._then(StoreIn(stage=self.stage, space=space, at=at, buffers=buffers, pad=pad, type=type, piece=piece))
 
-    def pack(self, *, at: str, reader: str | None = None, type: DType | None = None, place: int | None = None) -> ScheduleBuilder:
-        return self._then(Pack(stage=self.stage, at=at, reader=reader, type=type, place=place))
+    def pack(self, *, at: str, reader: str | None = None, type: DType | None = None, place: int | None = None, interleave: int = 1) -> ScheduleBuilder:
+        return self._then(Pack(stage=self.stage, at=at, reader=reader, type=type, place=place, interleave=interleave))
 
     def planes(self, parts: int) -> ScheduleBuilder:
         return self._then(Planes(stage=self.stage, parts=parts))

@@ -19,6 +19,7 @@ class Intrinsic:
     `shares_exponent`: the k elements of a row of `a`, and of a column of `b`, are rounded to one exponent first (`ir.block_floats`).
     `flexible`: the extents may be any multiples of `m`, `n` and `k`.
     `rate`: which rate of the device it reaches (`arithmetic`), where its first operand's type does not say.
+    `interleave`: elements of a row of `b`'s depth that lie together, column by column (`b[k // 4, n, k % 4]`); 1 where rows lie as they are.
     `shifted`: the row that computes the same of `a` with its sign bits flipped, but for what that adds (`passes.unsigned_dots`).
     `widens`: element types of factors that are made its own as they are loaded.
     """
@@ -36,6 +37,7 @@ class Intrinsic:
     flexible: bool = False
     rate: str = ""
     shifted: str | None = None
+    interleave: int = 1
     widens: tuple[DType, ...] = ()
 
     def takes(self, a: DType, b: DType) -> bool:
@@ -71,6 +73,11 @@ INTRINSICS: dict[str, Intrinsic] = {
         Intrinsic(name="vpdpbssd", a=I8, b=I8, acc=I32, m=1, n=1, k=4, feature="avx512vnni", lanes=True, shifted="vpdpbusd"),
         Intrinsic(name="vpdpwssd", a=I16, b=I16, acc=I32, m=1, n=1, k=2, feature="avx512vnni", lanes=True),
         Intrinsic(name="vdpbf16ps", a=BF16, b=BF16, acc=F32, m=1, n=1, k=2, feature="avx512bf16", lanes=True),
+        # AMX: tiles of 16 rows of 64 bytes (Intel 64 and IA-32 Architectures SDM, vol. 1 chapter 18)
+        Intrinsic(name="tdpbf16ps", a=BF16, b=BF16, acc=F32, m=16, n=16, k=32, feature="amx-bf16", interleave=2),
+        Intrinsic(name="tdpfp16ps", a=F16, b=F16, acc=F32, m=16, n=16, k=32, feature="amx-fp16", interleave=2),
+        Intrinsic(name="tdpbssd", a=I8, b=I8, acc=I32, m=16, n=16, k=64, feature="amx-int8", interleave=4),
+        Intrinsic(name="tdpbusd", a=U8, b=I8, acc=I32, m=16, n=16, k=64, feature="amx-int8", interleave=4),
         # a word of four bytes times another, of one lane of a GPU; where it has no such instruction, what it has of its four products
         Intrinsic(name="dot4", a=I8, b=I8, acc=I32, m=1, n=1, k=4, feature="packed_words"),
         Intrinsic(name="coopmat_16x16x16", a=F16, b=F16, acc=F32, m=16, n=16, k=16, feature="cooperative_matrix"),

@@ -48,7 +48,8 @@ def _adds_zeros(loop: For, padded: dict[str, tuple[bool, ...]], shapes: dict[str
 
     def zero(load: Load) -> bool:
         flags = padded.get(load.tensor, ())
-        return any(place == here and axis < len(flags) and flags[axis] for axis, place in enumerate(load.index))
+        axes = [axis for axis, place in enumerate(load.index) if loop.var in variables(place)]
+        return bool(axes) and all(axis < len(flags) and flags[axis] and _is_own(load.index[axis], here) for axis in axes)
 
     def inside(load: Load) -> bool:
         axes = [axis for axis, place in enumerate(load.index) if loop.var in variables(place)]
@@ -58,6 +59,11 @@ def _adds_zeros(loop: For, padded: dict[str, tuple[bool, ...]], shapes: dict[str
     factors = [[n for n in walk(factor) if isinstance(n, Load)] for factor in (value.a, value.b)]
     filled = [len(loads) == 1 and zero(loads[0]) for loads in factors]
     return any(filled) and all(zero(load) or inside(load) for loads in factors for load in loads)
+
+
+def _is_own(place: Expr, here: Var) -> bool:
+    """The variable itself, or (in an interleaved panel) the number of its group or its number there."""
+    return place == here or (isinstance(place, Binary) and place.op in ("floordiv", "mod") and place.a == here and isinstance(place.b, Const))
 
 
 def _harmless(

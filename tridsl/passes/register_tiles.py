@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import takewhile
 
+from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.dtypes import BOOL, DType, compute_type
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, binary, both, index
@@ -131,7 +132,8 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType], kept: f
         count *= size
     reducer = accumulate.reducer
     total = sum(count * dtype.storage_bytes for dtype in reducer.dtypes)
-    straight = all(l.kind in ("unroll", "vector", "lane") for l in tile)
+    blocks = accumulate.intrinsic is not None and INTRINSICS[accumulate.intrinsic].is_matrix  # no vector registers
+    straight = not blocks and all(l.kind in ("unroll", "vector", "lane") for l in tile)
     if total > (REGISTER_BYTES if straight else CACHE_BYTES):
         return None
     space = "reg" if straight else "l1"

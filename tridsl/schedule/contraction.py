@@ -8,7 +8,7 @@ value several times (Goto's scheme; block sizes from reference/kernels.md 2.2).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil, prod
+from math import prod
 
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
@@ -17,10 +17,12 @@ from tridsl.ir.expr import Var
 from tridsl.ir.op import Reduce
 from tridsl.schedule.analyse import extent_of, unit_stride_axis
 from tridsl.schedule.blocks import block_of, blocks_of
+from tridsl.schedule.contraction_panels import apart_columns, panel_steps
+from tridsl.schedule.contraction_tiles import block_instruction, tiled
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.few_rows import WIDE, depth_of, is_few, is_swept, sweep_columns, sweep_rows
-from tridsl.schedule.roles import Factors, factors_of, roles_of
-from tridsl.schedule.steps import Intrin, Order, Pack, Parallel, Split, Step, Unroll, Vector
+from tridsl.schedule.roles import Factors, roles_of
+from tridsl.schedule.steps import Intrin, Order, Parallel, Split, Step, Unroll, Vector
 
 PACKED_WORK = 3_000_000
 """Multiply-adds from which packing pays for itself."""
@@ -28,8 +30,6 @@ INSTRUCTED = (30_000, 32, 16)
 """The same, and the rows and columns it takes, where packed panels are what an instruction for several products needs, or elements
 change their type: i16 products of 32, 48
 and 64 cubed take 0.84, 0.66 and 0.63 of the time, i8 ones 0.68, 0.51 and 0.46."""
-APART = 128
-"""Columns of a core's own block below which it had better share a wider one."""
 INSTRUCTED_ROWS = 4
 """Rows from which panels of a large matrix of integers pay: without the instruction every product is one of 32-bit lanes (on a Golden
 Cove 1, 2, 4 and 8 rows of 4096 x 4096 i8 take 1.3, 1.9, 3.3 and 6.3 ms where the matrix is, 2.2 to 2.6 ms with panels)."""
@@ -74,6 +74,9 @@ def contraction_steps(
     packable = whole and _packable(stage, roles)
     row = _instruction(roles, acc, spec)
     pays = packable and _pays(stage, roles, extents, row, spec)
+    blocks = block_instruction(stage, roles, extents, spec) if pays else None
+    if blocks is not None and decide(f"{stage.name}.blocks", True, (True, False), f"whether {blocks.name} multiplies"):
+        return tiled(stage, roles, blocks, spec, extents, decide, threads=threads)
     rows, columns = _tile(stage.name, roles, spec, extents, lanes, decide, panels=pays and row is not None)
     if packable and decide(f"{stage.name}.pack", pays, (False, True), "whether panels of the factors are copied first"):
         return _packed(stage, roles, rows, columns * lanes, spec, extents, acc, decide, threads=threads)
@@ -223,7 +226,7 @@ def _packed(
     depth = block_of(near, extents[k], step, DEEPEST)
     depth = decide(f"{name}.depth", depth, blocks_of(DEPTHS, extents[k], step), "terms of the sum per panel")
     columns = block_of(block // depth, extents[j], width, 4096)
-    apart = _apart(columns, extents[j], width, spec) if threads and not batch else None
+    apart = apart_columns(columns, extents[j], width, spec) if threads and not batch else None
     columns = apart or columns
     columns = decide(f"{name}.block_columns", columns, blocks_of(COLUMNS, extents[j], width), "columns of a packed block")
     steps: list[Step] = [
@@ -241,25 +244,9 @@ def _packed(
         shared = (*batch[:1], *([f"{j}.o"] if apart else []), f"{i}.o")
         steps.append(Parallel(stage=name, axis=decide(f"{name}.parallel", shared[0], shared, "the loop that threads share")))
     steps += [Unroll(stage=name, axis=f"{i}.i"), Vector(stage=name, axis=f"{j}.i.i")]
-    twice = roles.a.tensor == roles.b.tensor  # A times A transposed: each panel takes one of the two places
-    first = None if not twice else 0 if factors_of(stage.values[0]) == (roles.a, roles.b) else 1
-    other = None if first is None or packs_rows else 1 - first
-    if packs_rows:
-        steps.append(Pack(stage=roles.a.tensor, at=f"{i}.o", reader=name, place=first, type=_panel_type(roles.a.dtype, row)))
-    steps.append(Pack(stage=roles.b.tensor, at=f"{k}.o", reader=name, place=other, type=_panel_type(roles.b.dtype, row)))
+    kinds = tuple(_panel_type(load.dtype, row) for load in (roles.a, roles.b))
+    steps += panel_steps(stage, roles, f"{i}.o" if packs_rows else None, f"{k}.o", kinds)
     return steps if row is None else [*steps, Intrin(stage=name, name=row.name)]
-
-
-def _apart(columns: int, extent: int | None, width: int, spec: DeviceSpec) -> int | None:
-    """Columns of blocks that can be dealt out to the cores evenly, so that each core packs and reads its own and none waits for
-    another's panels; None where they would be narrow, or the cores are not known. (Two cores of an Emerald Rapids, i8 512 cubed: 1.92
-    times one, 1.79 with panels that both fill; f32 1.93 and 1.82.)"""
-    if not extent or (spec.cores or 1) < 2:
-        return None
-    cores = spec.cores or 1
-    rounds = ceil(extent / columns / cores)
-    narrower = block_of(ceil(extent / (rounds * cores)), extent, width, columns)
-    return narrower if narrower >= APART and ceil(extent / narrower) % cores == 0 else None
 
 
 def _panel_type(dtype: DType, row: Intrinsic | None) -> DType | None:

@@ -28,6 +28,7 @@ from tridsl.ir.loop import (
 from tridsl.ir.op import Tensor
 from tridsl.ir.packings import is_packed
 from tridsl.ir.walk import map_children, substitute, variables, walk
+from tridsl.schedule.interleave import interleave
 from tridsl.schedule.nest import (
     axis_of,
     enclosing,
@@ -60,9 +61,10 @@ def pack(kernel: Kernel, step: Pack, spec: DeviceSpec) -> Kernel:
     `place=0`: the first of several places at which the tensor is read there (both factors of A times A transposed).
 
     `type`: the panel's elements. A wider one holds every value; a narrower one rounds, which is legal where each element read is
-    multiplied by an element of that very type, whose products then are what an instruction for the type computes (E0429).
+    multiplied by an element of that very type, whose products then are what an instruction for the type computes (E0429). `interleave`: how the elements of the two innermost axes take turns (`schedule.interleave`).
     """
-    return stage_copy(kernel, step.stage, step.reader, step.at, "l2", step.span, kind=step.type, place=step.place)
+    filled = stage_copy(kernel, step.stage, step.reader, step.at, "l2", step.span, kind=step.type, place=step.place)
+    return filled if step.interleave == 1 else interleave(filled, _free_name(kernel, f"{step.stage}.pack"), step)
 
 
 def stage_copy(

@@ -290,14 +290,15 @@ def _store(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _pack(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(0, 0)
-    read.only("at", "reader", "type", "place")
-    reader, kind, place = read.keyword("reader"), read.keyword("type"), read.keyword("place")
+    read.only("at", "reader", "type", "place", "interleave")
+    reader, kind, place, group = (read.keyword(n) for n in ("reader", "type", "place", "interleave"))
     return Pack(
         stage=stage,
         at=read.path(read.keyword("at")),
         reader=None if reader is None else read.path(reader),
         type=None if kind is None else read.dtype(kind),
         place=None if place is None else read.integer(place),
+        interleave=1 if group is None else read.integer(group),
         span=call.span,
     )
 

@@ -1,0 +1,73 @@
+"""Sums of products by an instruction for blocks (AMX): a few tiles of sums, panels of both factors laid out as the instruction loads them.
+
+The order of the loops is that of other packed products (`schedule.contraction`): a panel of the left factor meets the whole block of
+the right one. Two by two tiles of sums need one load for each instruction, in half of its time: a load is 16 lines, two a cycle, an
+instruction 16 cycles (Intel, Optimization Reference Manual 248966, chapter on AMX).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
+from tridsl.devices.spec import DeviceSpec
+from tridsl.ir.op import Reduce
+from tridsl.schedule.blocks import block_of, blocks_of
+from tridsl.schedule.contraction_panels import apart_columns, panel_steps
+from tridsl.schedule.decisions import Decider
+from tridsl.schedule.roles import Factors
+from tridsl.schedule.steps import Intrin, Order, Parallel, Split, Step, Unroll, Vector
+
+TILES = 2
+"""Tiles of sums along each side: with two of each factor all eight registers."""
+NEAR = 1 / 3
+"""Part of L1 that a panel of the left factor takes."""
+DEEPEST = 2048
+"""Terms of a panel beyond which the sums are hardly ever read again."""
+DEPTHS, COLUMNS = (256, 512, 1024, 2048), (128, 256, 512, 1024, 2048)
+"""Sizes of packed blocks worth trying."""
+
+
+def block_instruction(stage: Reduce, roles: Factors, extents: Mapping[str, int | None], spec: DeviceSpec) -> Intrinsic | None:
+    """One of the device's for these types, where the product has a block of it each way; what is over is filled up with zeros."""
+    deepest = max((extents[axis.name] or DEEPEST for axis in stage.over), default=0)
+    types = (roles.a.dtype, roles.b.dtype, stage.reducer.dtypes[0])
+    for row in INTRINSICS.values():
+        sides = ((extents[roles.tile or ""] or row.m) >= row.m, (extents[roles.vector] or row.n) >= row.n, deepest >= row.k)
+        if row.is_matrix and row.feature in spec.features and (row.a, row.b, row.acc) == types and all(sides):
+            return row
+    return None
+
+
+def tiled(
+    stage: Reduce, roles: Factors, row: Intrinsic, spec: DeviceSpec, extents: Mapping[str, int | None], decide: Decider, *, threads: bool
+) -> list[Step]:
+    """Steps for a contraction with a phase of its own, whose factors may be copied."""
+    name, i, j = stage.name, roles.tile or "", roles.vector
+    k = max(reversed(stage.over), key=lambda axis: extents[axis.name] or 0).name
+    rest = [a.name for a in stage.over if a.name != k]
+    batch = [a.name for a in stage.axes if a.name not in (i, j)]
+    rows, width = (size * (1 if extents[axis] is not None and (extents[axis] or 0) <= size else TILES) for axis, size in ((i, row.m), (j, row.n)))
+    size = row.b.storage_bytes
+    depth = block_of(int(NEAR * (spec.l1_bytes or 32768)) // (rows * size), extents[k], row.k, DEEPEST)
+    depth = decide(f"{name}.depth", depth, blocks_of(DEPTHS, extents[k], row.k), "terms of the sum per panel")
+    columns = block_of((spec.l2_bytes or 1 << 20) // 2 // size // depth, extents[j], width, COLUMNS[-1])
+    apart = apart_columns(columns, extents[j], width, spec) if threads and not batch else None
+    columns = decide(f"{name}.block_columns", apart or columns, blocks_of(COLUMNS, extents[j], width), "columns of a packed block")
+    steps: list[Step] = [
+        Split(stage=name, axis=k, factor=depth),
+        Split(stage=name, axis=j, factor=columns),
+        Split(stage=name, axis=f"{j}.i", factor=width),
+        Split(stage=name, axis=i, factor=rows),
+        Split(stage=name, axis=f"{k}.i", factor=row.k),
+        Split(stage=name, axis=f"{j}.i.i", factor=row.n),
+        Split(stage=name, axis=f"{i}.i", factor=row.m),
+    ]
+    tile, block = (f"{i}.i.o", f"{j}.i.i.o"), (f"{i}.i.i", f"{j}.i.i.i", f"{k}.i.i")
+    steps.append(Order(stage=name, axes=(*batch, f"{j}.o", *rest, f"{k}.o", f"{i}.o", f"{j}.i.o", f"{k}.i.o", *tile, *block)))
+    if threads:
+        shared = (*batch[:1], *([f"{j}.o"] if apart else []), f"{i}.o")
+        steps.append(Parallel(stage=name, axis=decide(f"{name}.parallel", shared[0], shared, "the loop that threads share")))
+    steps += [*(Unroll(stage=name, axis=axis) for axis in (*tile, block[0])), Vector(stage=name, axis=block[1])]
+    steps += panel_steps(stage, roles, f"{i}.o", f"{k}.o", interleave=row.interleave)
+    return [*steps, Intrin(stage=name, name=row.name)]
