@@ -362,7 +362,7 @@ _TEXTS: dict[type, Callable[[Step], str]] = {
     Intrin: lambda s: f'intrin("{s.name}")',
     Pipeline: lambda s: f"pipeline({s.depth}{f', at={s.at}' if s.at else ''}{f', reader={s.reader}' if s.reader else ''})",
     Grid: lambda s: f"grid({_pairs(s.axes)})",
-    BlockBy: lambda s: f"block({s.axis}, {s.factor})",
+    BlockBy: lambda s: f"block({s.axis}, {s.factor}{f', at={s.at}' if s.at else ''})",
     Layout: lambda s: f"layout({', '.join(s.axes)})",
     Planes: lambda s: f"planes({s.parts})",
     Unit: lambda s: f"unit({s.axis})",

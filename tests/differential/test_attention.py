@@ -12,10 +12,11 @@ from tests.stdlib.calling import module
 from tridsl import stdlib
 from tridsl.api.devices import find
 from tridsl.check.types import check_op
-from tridsl.dtypes import BF16, DType
+from tridsl.dtypes import BF16, F32, DType
 from tridsl.ir.op import Op
 from tridsl.schedule.automatic import choose
-from tridsl.schedule.steps import Intrin
+from tridsl.schedule.steps import Intrin, Parts
+from tridsl.structs import replace
 
 bf16 = ml_dtypes.bfloat16
 SHAPES = [  # H, G, S, L, D, E
@@ -44,6 +45,22 @@ def test_f32(shape: tuple[int, ...], causal: bool) -> None:
     q, k, v = arrays(shape, np.float32)
     want = stdlib.attention.reference(q, k, v, 0.3, causal=causal)
     np.testing.assert_allclose(stdlib.attention(q, k, v, 0.3, causal=causal, device="cpu"), want, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 2500, 24, 24), (6, 2, 1, 2100, 16, 40), (1, 1, 3, 2500, 20, 20)], ids=str)
+def test_a_long_key_axis_is_shared(shape: tuple[int, ...], causal: bool) -> None:
+    """Few rows over many keys: parts of the keys are threads' work, and the bits are those of one thread."""
+    op, sizes = typed("attention", T=F32), dict(zip(("H", "G", "S", "L", "D", "E"), shape))
+    small = replace(find("cpu").device.spec, l2_bytes=1 << 18)  # whose parts are short
+    steps = choose(op, small, {**sizes, "causal": causal}, {})
+    assert any(isinstance(s, Parts) for s in steps)
+    q, k, v = arrays(shape, np.float32)
+    attention = stdlib.attention.with_schedule(steps)
+    one, *others = (attention(q, k, v, 0.3, causal=causal, device="cpu", threads=n) for n in (1, 2, 3))
+    for other in others:
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(one, stdlib.attention.reference(q, k, v, 0.3, causal=causal), rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float16, 2e-3), (bf16, 1.6e-2)])

@@ -77,7 +77,7 @@ STEPS: tuple[st.SearchStrategy[Any], ...] = (
     ),
     st.builds(Planes, stage=names, parts=wholes),
     st.builds(Unit, stage=names, axis=names),
-    st.builds(BlockBy, stage=names, axis=names, factor=wholes),
+    st.builds(BlockBy, stage=names, axis=names, factor=wholes, at=st.none() | names),
     st.builds(Layout, stage=names, axes=st.lists(names, max_size=4).map(tuple)),
     st.builds(Intrin, stage=names, name=names),
     st.builds(Pipeline, stage=names, depth=wholes),

@@ -58,6 +58,9 @@ SHAPES = [
     "O.wsum.at(O, h)\n O.wsum.block(t, 4)\n O.wsum.weight.layout(t, q).order(t.i, q).vector(q)\n O.wsum.key.order(t.i, q).vector(q)\n O.wsum.scale.vector(q)",
     "O.wsum.at(O, q)\n O.wsum.block(t, 4)\n O.wsum.key.vector(t.i)\n O.wsum.weight.vector(t.i)\n O.wsum.o.scale.vector(e)\n O.wsum.o.order(h, q, t.i, e).vector(e)",
     "O.wsum.at(O, h)\n O.wsum.block(t, 4)\n O.wsum.o.split(q, 2).split(e, 4).order(h, e.o, q.o, t.i, q.i, e.i).unroll(q.i).vector(e.i)",
+    "O.wsum.parts(t, 5)",
+    "O.wsum.parts(t, 5)\n O.wsum.part.block(t.i, 2, at=t.o)",
+    "O.wsum.parts(t, 6)\n O.wsum.part.order(h, t.o, q).block(t.i, 4, at=t.o).fuse(h, t.o).parallel(h.t.o)\n O.wsum.part.weight.vector(t.i.i)\n O.wsum.vector(e)",
 ]
 SIZES = [{"H": 2, "Q": 5, "T": 11, "E": 3}, {"H": 1, "Q": 1, "T": 1, "E": 1}, {"H": 2, "Q": 4, "T": 8, "E": 4}, {"H": 1, "Q": 3, "T": 0, "E": 2}]
 
@@ -75,6 +78,14 @@ def test_states_of_unknown_sizes_are_as_large_as_the_part_that_is_computed() -> 
     op = programs.op_of(SOFTMAX + ROWS)
     text = print_kernel(programs.scheduled(op, programs.steps_of(op, "O.split(q, 3)\n O.wsum.at(O, q.o)")))
     assert "alloc O.l: f32[1, 3] in l1" in text and "alloc O.o: f32[1, 3, E] in l1" in text
+
+
+def test_hidden_keys_of_a_part() -> None:
+    """Parts that a row does not see at all, and parts that it sees in part."""
+    op = programs.op_of(SOFTMAX + CAUSAL)
+    for queries, keys in ((7, 7), (4, 11), (11, 4)):
+        for directives in ("O.wsum.parts(t, 3)", "w.inline()\n O.wsum.parts(t, 3)\n O.wsum.part.order(t.o, q).block(t.i, 2, at=t.o)"):
+            programs.check_same(op, programs.steps_of(op, directives), {"Q": queries, "T": keys, "E": 2})
 
 
 def test_without_shared_axes_and_with_a_running_minimum() -> None:
@@ -98,7 +109,7 @@ def test_infinities_and_nan(monoid: str) -> None:
     given = {"w": scores[None], "V": np.array([1.0, 2.0, 4.0], np.float32).reshape(1, 3, 1)}
     with np.errstate(all="ignore"):
         want = evaluate_op(op, given, sizes)["O"]
-        for directives in ("O.wsum.block(t, 2)", "O.wsum.at(O, h)\n O.wsum.block(t, 2)\n O.wsum.weight.order(t.i, q).vector(q)"):
+        for directives in ("O.wsum.parts(t, 2)", "O.wsum.block(t, 2)", "O.wsum.at(O, h)\n O.wsum.block(t, 2)\n O.wsum.weight.order(t.i, q).vector(q)"):
             got = evaluate_kernel(programs.scheduled(op, programs.steps_of(op, directives), sizes), given, sizes)["O"]
             np.testing.assert_allclose(got, want, rtol=1e-6)
 
@@ -167,6 +178,14 @@ ILLEGAL = [
     (SOFTMAX + ROWS, "O.wsum.block(t)", "E0435"),
     (SOFTMAX + ROWS, "O.wsum.split(t, 8).block(t.i, 4)", "E0428"),
     (SOFTMAX + ROWS, "O.wsum.parallel(h).block(t, 4)", "E0411"),
+    (SOFTMAX + ROWS, "O.wsum.block(t, 4, at=t)", "E0411"),
+    (SOFTMAX + ROWS, "O.wsum.parts(t, 5)\n O.wsum.part.block(t.i, 2)", "E0411"),
+    (SOFTMAX + ROWS, "O.wsum.block(t, 4, at=x)", "E0402"),
+    (SOFTMAX + ROWS, "O.wsum.block(t, 4, by=h)", "E0435"),
+    (MEAN, "O.mean.parts(t, 4).parts(t.o, 2)", "E0424"),
+    (UNSCALED + ROWS, "O.wsum.parts(t, 4)", "E0424"),
+    (SOFTMAX + ROWS, "O.wsum.parts(q, 4)", "E0424"),
+    (SOFTMAX + ROWS, "O.wsum.block(t, 4).parts(t.o, 4)", "E0424"),
     (SOFTMAX + ROWS, "O.wsum.block(t, 4)\n O.wsum.at(O, h)", "E0411"),
     (SOFTMAX + ROWS, "O.wsum.block(t, 4).parallel(t.o)", "E0408"),
     (SOFTMAX + ROWS, "O.wsum.block(t, 4)\n O.wsum.scale.at(O.wsum, t.o)", "E0410"),

@@ -122,9 +122,9 @@ class ScheduleBuilder:
     def pipeline(self, depth: int) -> ScheduleBuilder:
         return self._then(Pipeline(stage=self.stage, depth=depth))
 
-    def block(self, axis: str, factor: int) -> ScheduleBuilder:
+    def block(self, axis: str, factor: int, *, at: str | None = None) -> ScheduleBuilder:
         _positive("block", axis, factor)
-        return self._then(BlockBy(stage=self.stage, axis=axis, factor=factor))
+        return self._then(BlockBy(stage=self.stage, axis=axis, factor=factor, at=at))
 
     def layout(self, *axes: str) -> ScheduleBuilder:
         return self._then(Layout(stage=self.stage, axes=axes))

@@ -9,7 +9,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.expr import Binary, Call, Const, Expr, Load, Select, Var, index
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, Kernel, Ref, Stmt, Store
-from tridsl.ir.walk import substitute, walk
+from tridsl.ir.walk import substitute, variables, walk
 from tridsl.schedule.hidden import hidden_arms, visible_blocks
 from tridsl.schedule.nest import (
     axis_of,
@@ -45,15 +45,16 @@ def block(kernel: Kernel, step: BlockBy, spec: DeviceSpec) -> Kernel:
     and `….o`, whose loops other steps shape; `….o` is an ordinary contraction. Producers of `s` go into `t.o` with `.at(…, t.o)`.
 
     Legal for a monoid whose states are sums rescaled by a running extreme (`schedule.rescaled` says which), whose loop over
-    elements is as the op wrote it, `at`s aside. The elements are summed in another order, as the language allows inside reducers.
+    elements is as the op wrote it, `at`s aside. `at` names a loop of the stage that stays around the blocks, where the states inside it
+    begin anew in each iteration (the parts of `.parts`). The elements are summed in another order, as the language allows inside reducers.
     E0403: the factor is not a positive integer. E0428: another kind of monoid or reduction. E0411: its loops were reshaped.
     """
     loop = find_loop(kernel, step.stage, step.axis, step.span)
     require_serial(loop, "block", step.span)
     if step.factor < 1:
         raise error("E0403", f"cannot take `{step.axis}` in blocks of {step.factor}", step.span, help="a block is a positive number of elements")
-    around = tuple(l for l in enclosing(kernel, loop.var) if stage_of(l.var) == step.stage)
-    home = around[-1].body if around else next(p.body for p in kernel.phases if loop in p.body)
+    around = _around(kernel, loop, step)
+    home = _home(kernel, loop)
     before = home[: home.index(loop)]
     merged = divide(loop, step.factor)
     elements = merged.body[0]
@@ -70,6 +71,12 @@ def block(kernel: Kernel, step: BlockBy, spec: DeviceSpec) -> Kernel:
             "E0411", f"the loops of `{step.stage}` were reshaped before `.block`", step.span,
             help="write `.block(…)` before the other verbs of the stage, behind its `.at(…)`",
         )  # fmt: skip
+    deciding = next((l for l in around if l.var in variables(loop.extent)), None)
+    if deciding is not None:
+        raise error(
+            "E0411", f"how many elements `{step.axis}` of `{step.stage}` has depends on `{axis_of(deciding.var)}`, which the blocks would be outside of",
+            step.span, help=f"keep it around them: `.block({step.axis}, {step.factor}, at={axis_of(deciding.var)})`",
+        )  # fmt: skip
     nest = _Nest(stage=step.stage, around=around, found=found)
     extent = merged.extent if spec.array is not None else visible_blocks(found, merged, elements, around)  # transfers are laid out in advance
     blocks = replace(merged, extent=extent, body=nest.parts(elements))
@@ -78,9 +85,28 @@ def block(kernel: Kernel, step: BlockBy, spec: DeviceSpec) -> Kernel:
     return replace_loop(kernel, around[0].var, lambda _: (*nest.starts(before), blocks))
 
 
+def _around(kernel: Kernel, loop: For, step: BlockBy) -> tuple[For, ...]:
+    """Loops of the stage around its elements that each part of a block gets for itself: those inside `at`."""
+    own = tuple(l for l in enclosing(kernel, loop.var) if stage_of(l.var) == step.stage)
+    if step.at is None:
+        return own
+    outer = find_loop(kernel, step.stage, step.at, step.span)
+    if outer not in own:
+        raise error(
+            "E0411", f"`{step.at}` of `{step.stage}` is not around its loop `{step.axis}`", step.span, help="name a loop outside the elements"
+        )  # fmt: skip
+    return own[own.index(outer) + 1 :]
+
+
+def _home(kernel: Kernel, loop: For) -> Block:
+    """The block that the loop stands in."""
+    around = enclosing(kernel, loop.var)
+    return around[-1].body if around else next(p.body for p in kernel.phases if loop in p.body)
+
+
 def part_name(stage: str, tensor: str) -> str:
-    """The part of `O.softmax_wsum` that sums into `O.o` is `O.softmax_wsum.o`."""
-    return tensor.removeprefix(f"{stage.rpartition('.')[0]}.")
+    """The part of `O.softmax_wsum` that sums into `O.o` is `O.softmax_wsum.o`; that of `O.softmax_wsum.part` for its own `….part.o` likewise."""
+    return tensor.removeprefix(f"{stage}.").removeprefix(f"{stage.rpartition('.')[0]}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

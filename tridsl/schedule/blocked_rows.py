@@ -29,13 +29,14 @@ from tridsl.schedule.steps import (
     Order,
     Pack,
     Parallel,
+    Parts,
     Pipeline,
     Split,
     Step,
     Unroll,
     Vector,
 )
-from tridsl.structs import dataclass
+from tridsl.structs import dataclass, replace
 
 ROWS = 64
 """Rows of a block, and elements merged at a time: with 64 columns, 16 KiB of each operand."""
@@ -44,6 +45,8 @@ VECTORS = 2
 TILE = 8
 WIDEST = 4
 """Vectors of one vector loop that stay in registers (`passes.strip_vectors`)."""
+MANY = 16
+"""Rows from which threads have enough to share without parts of the elements."""
 TALLEST = (4, 6, 8, 12)
 BLOCKS = (32, 64, 96, 128, 192, 256)
 
@@ -117,7 +120,7 @@ def _rows_in_lanes(task: _Task) -> list[Step]:
             Vector(stage=group.part(part), axis=f"{q}.i"),
         ]
     steps += [Vector(stage=group.part("scale"), axis=q), Vector(stage=f"{group.sum}.scale", axis=e)]
-    steps += _sum_tiles(task, q, group.others, tall, VECTORS * task.lanes, widen=True)
+    steps += _sum_tiles(task, group, q, group.others, tall, VECTORS * task.lanes, widen=True)
     fused, outer = _fused(root, (*group.others, f"{q}.o"))
     steps += outer
     for scores in group.scores:
@@ -129,22 +132,73 @@ def _rows_in_lanes(task: _Task) -> list[Step]:
 
 def _rows_in_turn(task: _Task) -> list[Step]:
     group, decide = task.group, task.decide
-    merge, root, t, e = group.merge.name, group.root.name, group.elements, group.own.name
+    root, e = group.root.name, group.own.name
     together = {group.grouped[0]: f"{group.grouped[0]}.i"} if group.grouped else {}
     inner = [together.get(a, a) for a in group.shared if a in (*together, group.row)]
     outer = [f"{a}.o" if a in together else a for a in group.shared if a != group.row]
+    part = _part(task)
+    if part is not None:
+        return _parts_in_turn(task, part, outer, inner)
+    merge, t = group.merge.name, group.elements
     elements = decide(f"{merge}.block", *_sizes(task.extents[t], task.lanes, ROWS), "elements merged at a time")
     steps: list[Step] = [Split(stage=root, axis=group.grouped[0], factor=group.grouped[1])] if group.grouped else []
     steps += [
         Order(stage=root, axes=(*outer, *inner, e)),
         At(stage=merge, consumer=root, axis=(*outer, inner[0])[max(0, len(outer) - 1)]),
         BlockBy(stage=merge, axis=t, factor=elements),
+        *_blocks_in_turn(task, group, group.shared, group.grouped[0] if group.grouped else group.row),
     ]
+    if outer:
+        fused, joined = _fused(root, tuple(outer))
+        steps += [*joined, Parallel(stage=root, axis=fused)]
+    return [*steps, Vector(stage=root, axis=e)]
+
+
+def _part(task: _Task) -> int | None:
+    """Elements of one part, where a group of few rows is divided so that threads have something to share. The sizes and the chip decide, not
+    the threads: the same sums are made whoever makes them."""
+    group, decide = task.group, task.decide
+    shared = [task.extents[a] for a in group.shared if a != group.row]
+    length, count = task.extents[group.elements], prod(n or MANY for n in shared) // (group.grouped[1] if group.grouped else 1)
+    if length is None or any(n is None for n in shared):
+        return None
+    read = {n.tensor: n.dtype for n in (*(s.elements for s in group.scores), *group.values)}
+    each = sum(dtype.storage_bytes * (task.extents[group.own.name] or ROWS) for dtype in read.values())
+    part = max(ROWS, (task.spec.l2_bytes or 1 << 20) // 4 // each // ROWS * ROWS)
+    pays = count < MANY and length >= 2 * part
+    divided = decide(f"{group.merge.name}.parts", pays, (False, True) if length > part else (), "whether parts of the elements are merged by themselves")
+    return part if divided else None
+
+
+def _parts_in_turn(task: _Task, part: int, outer: list[str], inner: list[str]) -> list[Step]:
+    """Each part of the elements is a row's own work; what they come to is merged in the end."""
+    group, decide = task.group, task.decide
+    merge, root, t, e = group.merge.name, group.root.name, group.elements, group.own.name
+    within = replace(group.merge.over[0], name=f"{t}.i")
+    name = f"{merge}.part"
+    own = replace(group, merge=replace(group.merge, name=name, over=(within,)), wide=f"{name}.{group.wide.rpartition('.')[2]}")
+    elements = decide(f"{merge}.block", *_sizes(part, task.lanes, ROWS), "elements merged at a time")
+    steps: list[Step] = [Parts(stage=merge, axis=t, factor=part)]
+    if group.grouped:
+        steps.append(Split(stage=own.merge.name, axis=group.grouped[0], factor=group.grouped[1]))
+    steps += [
+        Order(stage=own.merge.name, axes=(*outer, f"{t}.o", *inner)),
+        BlockBy(stage=own.merge.name, axis=f"{t}.i", factor=elements, at=f"{t}.o"),
+        *_blocks_in_turn(task, own, tuple(inner), inner[0] if group.grouped else group.row),
+    ]
+    fused, joined = _fused(own.merge.name, (*outer, f"{t}.o"))
+    return [*steps, *joined, Parallel(stage=own.merge.name, axis=fused), Vector(stage=merge, axis=e), Vector(stage=root, axis=e)]
+
+
+def _blocks_in_turn(task: _Task, group: Group, shared: tuple[str, ...], row: str) -> list[Step]:
+    """What is done with one block. `group` is the task's, or that of its parts; `shared` loops, one of them over rows, are in each block."""
+    merge, t, e, decide = group.merge.name, group.elements, group.own.name, task.decide
+    steps: list[Step] = []
     for scores in group.scores:
         stage = scores.stage.name
         steps += [
             At(stage=stage, consumer=merge, axis=f"{t}.o"),
-            Order(stage=stage, axes=(t, *group.shared, *scores.terms)),
+            Order(stage=stage, axes=(task.group.elements, *group.shared, *scores.terms)),
             Vector(stage=stage, axis=scores.terms[-1]),
         ]
     steps += [
@@ -152,19 +206,16 @@ def _rows_in_turn(task: _Task) -> list[Step]:
         Vector(stage=group.part("weight"), axis=f"{t}.i"),
         Vector(stage=f"{group.sum}.scale", axis=e),
     ]
-    row, many = group.grouped or (group.row, task.extents[group.row] or 1)
+    many = group.grouped[1] if group.grouped else task.extents[group.row] or 1
     tall = max(1, min(TILE, many))
     vectors = max(1, min(TILE * VECTORS // tall, -(-(task.extents[e] or task.lanes) // task.lanes)))
-    steps += _sum_tiles(task, row, tuple(a for a in group.shared if a != row), tall, vectors * task.lanes, widen=False)
+    steps += _sum_tiles(task, group, row, tuple(a for a in shared if a != row), tall, vectors * task.lanes, widen=False)
     for tensor in dict.fromkeys(n.tensor for n in (*(s.elements for s in group.scores), *group.values)):
         size = _bytes(task, tensor)  # each is read once, in streams that take turns
         beyond = size is not None and size > (task.spec.l2_bytes or size)
         if decide(f"{merge}.prefetch.{tensor}", beyond, (False, True), f"whether the next block of {tensor} is prefetched"):
             steps.append(Pipeline(stage=tensor, depth=1, at=f"{t}.o", reader=merge))
-    if outer:
-        fused, joined = _fused(root, tuple(outer))
-        steps += [*joined, Parallel(stage=root, axis=fused)]
-    return [*steps, Vector(stage=root, axis=e)]
+    return steps
 
 
 def _fused(stage: str, axes: tuple[str, ...]) -> tuple[str, list[Step]]:
@@ -209,9 +260,9 @@ def _score_tiles(group: Group, scores: Scores, tall: int, width: int, row: Intri
     return steps if row is None else [*steps, Intrin(stage=stage, name=row.name)]
 
 
-def _sum_tiles(task: _Task, row: str, outer: tuple[str, ...], tall: int, width: int, *, widen: bool) -> list[Step]:
+def _sum_tiles(task: _Task, group: Group, row: str, outer: tuple[str, ...], tall: int, width: int, *, widen: bool) -> list[Step]:
     """Register tiles of rows by vectors of values, over the elements of the block."""
-    group, stage = task.group, task.group.sum
+    stage = group.sum
     t, e, widest = f"{group.elements}.i", group.own.name, WIDEST * task.lanes
     shared_with_keys = any(s.elements.tensor == v.tensor for s in group.scores for v in group.values)
     plain = widen and len(group.values) == 1 and not shared_with_keys and task.extents[e] is not None

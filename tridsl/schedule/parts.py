@@ -15,6 +15,7 @@ from tridsl.ir.op import Reducer
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.heaps import HEAP, MOST, heaps
 from tridsl.schedule.nest import axis_of, find_loop, require_serial, stage_of
+from tridsl.schedule.parts_monoid import parted_monoid
 from tridsl.schedule.split import divide
 from tridsl.schedule.steps import Parts
 from tridsl.structs import dataclass, replace
@@ -28,7 +29,7 @@ def parts(kernel: Kernel, step: Parts, spec: DeviceSpec) -> Kernel:
 
     The parts of an axis are independent, whatever runs over it: a reduction (`y.part`, then `y` combines the parts in order), a
     scan, a compaction (the parts are counted first, so each knows where its elements go; `y.total` is their number), or a top-k (each part's
-    k greatest, then the greatest of these). `into=heap` packs each part of a compaction by itself (`schedule.heaps`). The loops
+    k greatest, then the greatest of these), or a monoid of sums rescaled by a running key (`schedule.parts_monoid`). `into=heap` packs each part of a compaction by itself (`schedule.heaps`). The loops
     over parts are `i.o` of all these stages, the loops inside them `i.i`; `y.carry` is a scan that can be divided again. The
     parts depend on the factor alone, so results repeat bit for bit on any number of threads.
     Legal for the outermost loop over the axis in a nest that no other step has reached into, of an extent that is known before
@@ -45,7 +46,7 @@ def parts(kernel: Kernel, step: Parts, spec: DeviceSpec) -> Kernel:
     for around in (*nest.path, loop):
         if any(isinstance(n, Load) for n in walk(around.extent)) or any(":" in name for name in variables(around.extent)):
             raise _refused(step, f"the length of `{axis_of(around.var)}` is known at run time only")
-    made = _heap(kernel, nest, step) if step.into else _compaction(nest, step) or _reduction(nest, step) or _scan(nest, step) or _greatest(nest, step)
+    made = _heap(kernel, nest, step) if step.into else _compaction(nest, step) or _reduction(nest, step) or _scan(nest, step) or _greatest(nest, step) or _monoid(nest, step)
     if made is None:
         raise _refused(step, "nothing is reduced, scanned, compacted or ranked over it")
     scratch, phases = made
@@ -312,6 +313,15 @@ def _greatest(nest: _Nest, step: Parts) -> Made | None:
     some = binary("max", index(0), add(mul(whole, found.k), rest))
     last = replace(nest.loop, var=number.name, extent=simplify_index(some), bound=None, body=merged)
     return buffers, (_phase(nest, step, "part", (replace(outer, body=(ranked,), carried=False),)), Phase(name=step.stage, body=nest.around((last,))))
+
+
+def _monoid(nest: _Nest, step: Parts) -> Made | None:
+    """States with different axes, which share the nest's path."""
+    found = None if nest.after else parted_monoid(nest.path, nest.before, nest.loop, step)
+    if found is None:
+        return None
+    whole = Phase(name=step.stage, body=nest.around((*nest.before, found.whole)))
+    return found.buffers, (_phase(nest, step, "part", (found.part,)), whole)
 
 
 def _phase(nest: _Nest, step: Parts, what: str, body: Block) -> Phase:

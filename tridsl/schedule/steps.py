@@ -193,10 +193,12 @@ class Pipeline(StepBase):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockBy(StepBase):
-    """`block(t, 64)`: a monoid merges 64 elements of its reduced axis at a time. FlashAttention's block of keys."""
+    """`block(t, 64)`: a monoid merges 64 elements of its reduced axis at a time; `at`: inside that loop of its own, each iteration of which
+    begins anew. FlashAttention's block of keys."""
 
     axis: str
     factor: int
+    at: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

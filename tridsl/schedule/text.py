@@ -191,8 +191,9 @@ def _pad(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _block(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(2, 2)
-    read.only()
-    return BlockBy(stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), span=call.span)
+    read.only("at")
+    at = read.keyword("at")
+    return BlockBy(stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), at=None if at is None else read.path(at), span=call.span)
 
 
 def _layout(stage: str, call: VerbCall, read: Reader) -> Step:
