@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -21,12 +22,16 @@ from tridsl.backends.vulkan.facts import (
     feature_chain,
     feature_holder,
 )
-from tridsl.backends.vulkan.memory import MemoryPool
+from tridsl.backends.vulkan.imports import EXTENSION as HOST_POINTERS
+from tridsl.backends.vulkan.imports import HostImports
+from tridsl.backends.vulkan.memory import Block, MemoryPool
 from tridsl.backends.vulkan.newer import enable_bfloat16, enable_flexible
 from tridsl.backends.vulkan.settings import VulkanSettings
 from tridsl.diagnostics import TriError, error
 
 FATAL = ("VK_ERROR_DEVICE_LOST", "VK_ERROR_INITIALIZATION_FAILED")
+
+_MEMORY_PROPERTIES = ("HOST_VISIBLE", "HOST_COHERENT", "HOST_CACHED", "DEVICE_LOCAL")
 
 
 class Submission:
@@ -55,7 +60,9 @@ class Submission:
 class LogicalDevice:
     """`name` is the device's name for users. One call at a time holds `lock`; `failure` is set once and for good.
 
-    `memory` is where kernels work; `staging` is host memory the device can copy from and to, None where `memory` is mapped.
+    `memory` is where kernels work; `staging` is host memory the device can copy from and to, None where `memory` is mapped. `imports` makes
+    arrays of the caller such memory, where the device does that; `copied_bytes` went between arrays and either of them so far. `left` is what
+    the device may still be writing to after a failure.
     """
 
     api: Api
@@ -69,6 +76,9 @@ class LogicalDevice:
     pipeline_cache: Any
     memory: MemoryPool
     staging: MemoryPool | None
+    imports: HostImports | None = None
+    copied_bytes: int = 0
+    left: list[Any] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     submitted: int = 0
     failure: str = ""
@@ -108,12 +118,27 @@ class LogicalDevice:
 
     def _done_soon(self) -> bool:
         """Look for the end of all that was enqueued for a while: a thread that sleeps is woken tens of microseconds late."""
-        reached, until = self.api.ffi.new("uint64_t *"), perf_counter() + self.settings.watch_seconds
+        until = perf_counter() + self.settings.watch_seconds
         while perf_counter() < until:
-            self.api.check("vkGetSemaphoreCounterValue", self.handle, self.timeline, reached)
-            if reached[0] >= self.submitted:
+            if self._reached():
                 return True
         return False
+
+    def let_go(self, blocks: Sequence[Block], owners: Any) -> None:
+        """Give imported `blocks` back. `owners` of their memory are kept for good where the device may still be at work on it."""
+        if not blocks:
+            return
+        assert self.imports is not None
+        if self.failure or not self._reached():
+            self.left.append((tuple(blocks), owners))
+        else:
+            self.imports.release(blocks)
+
+    def _reached(self) -> bool:
+        """Whether all that was enqueued is done."""
+        reached = self.api.ffi.new("uint64_t *")
+        self.api.check("vkGetSemaphoreCounterValue", self.handle, self.timeline, reached)
+        return bool(reached[0] >= self.submitted)
 
     def command_buffer(self) -> Any:
         """A new primary command buffer; the caller holds the lock."""
@@ -199,6 +224,8 @@ def _open(api: Api, name: str, physical: PhysicalDevice, settings: VulkanSetting
     if "cooperative_matrix_bf16" in physical.spec.features:
         chain = enable_bfloat16(api, chain)
         extensions.append(BFLOAT16.encode())
+    if physical.imports_pages:
+        extensions.append(HOST_POINTERS.encode())
     info = api.new(
         "VkDeviceCreateInfo",
         pNext=chain,
@@ -260,20 +287,39 @@ def _open(api: Api, name: str, physical: PhysicalDevice, settings: VulkanSetting
         ),
         memory=pool(local, mapped=direct),
         staging=None if direct else pool(host, mapped=True),
+        imports=_imports(api, physical, settings, handle),
+    )
+
+
+def _imports(api: Api, physical: PhysicalDevice, settings: VulkanSettings, handle: Any) -> HostImports | None:
+    if not physical.imports_pages or settings.import_bytes is None:
+        return None
+    query = api.lib.vkGetDeviceProcAddr(handle, b"vkGetMemoryHostPointerPropertiesEXT")
+    return HostImports(
+        api=api,
+        device=handle,
+        memory_types=sum(1 << position for position in _memory_types(api, physical, ("HOST_VISIBLE", "HOST_COHERENT"))),
+        least_bytes=settings.import_bytes,
+        query=api.ffi.cast("PFN_vkGetMemoryHostPointerPropertiesEXT", query),
     )
 
 
 def _memory_type(api: Api, physical: PhysicalDevice, required: tuple[str, ...], preferred: tuple[str, ...]) -> int:
     """The first memory type with all `required` properties and the most of the `preferred` ones."""
+    candidates = _memory_types(api, physical, required)
+    if not candidates:
+        raise VulkanError(-3, "VK_ERROR_INITIALIZATION_FAILED", f"choosing memory that is {' and '.join(required)}")
+    return max(candidates, key=lambda position: (sum(name in candidates[position] for name in preferred), -position))
+
+
+def _memory_types(api: Api, physical: PhysicalDevice, required: tuple[str, ...]) -> dict[int, frozenset[str]]:
+    """Memory types with all `required` properties, and which properties each has."""
     properties = api.new("VkPhysicalDeviceMemoryProperties2")
     api.lib.vkGetPhysicalDeviceMemoryProperties2(physical.handle, properties)
     memory = properties.memoryProperties
-
-    def has(position: int, names: tuple[str, ...]) -> int:
-        flags = memory.memoryTypes[position].propertyFlags
-        return sum(bool(flags & api.constant(f"VK_MEMORY_PROPERTY_{name}_BIT")) for name in names)
-
-    candidates = [position for position in range(memory.memoryTypeCount) if has(position, required) == len(required)]
-    if not candidates:
-        raise VulkanError(-3, "VK_ERROR_INITIALIZATION_FAILED", f"choosing memory that is {' and '.join(required)}")
-    return max(candidates, key=lambda position: (has(position, preferred), -position))
+    bits = {name: api.constant(f"VK_MEMORY_PROPERTY_{name}_BIT") for name in _MEMORY_PROPERTIES}
+    found = {
+        position: frozenset(name for name, bit in bits.items() if memory.memoryTypes[position].propertyFlags & bit)
+        for position in range(memory.memoryTypeCount)
+    }
+    return {position: names for position, names in found.items() if names.issuperset(required)}

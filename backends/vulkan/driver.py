@@ -90,6 +90,14 @@ class VulkanDriver:
                 self._open[name] = open_device(self._instance.api, name, self._found[name], self.settings)
             return self._open[name]
 
+    def sharing(self, name: str) -> str:
+        """How arrays of the caller get to a device, for people."""
+        opened = self.open(name)
+        if opened.imports is None:
+            return "copied"
+        least = f"from {opened.imports.least_bytes >> 10} KiB on"
+        return f"used where they lie {least}" if opened.staging is None else f"fetched from where they lie {least}, without a copy of the host's"
+
     @property
     def messages(self) -> tuple[str, ...]:
         """Warnings and errors of the validation layer so far."""

@@ -15,6 +15,7 @@ from tridsl.backends.vulkan.commands import record_barrier, record_copy
 from tridsl.backends.vulkan.container import unpack_modules
 from tridsl.backends.vulkan.device import LogicalDevice
 from tridsl.backends.vulkan.extent import evaluate_extent
+from tridsl.backends.vulkan.imports import Span
 from tridsl.backends.vulkan.memory import DeviceArray, MemoryPool
 from tridsl.backends.vulkan.timing import timed_runs
 from tridsl.backends.vulkan.transfer import Transfer
@@ -35,12 +36,12 @@ class _Recording:
 
     push: bytes
     groups: tuple[tuple[int, int, int], ...]
-    copies: tuple[tuple[int, int, int, int, bool, bool], ...]
+    copies: tuple[tuple[int, int, int, int, int, bool, bool], ...]
 
 
 @dataclass(slots=True, kw_only=True, eq=False, weakref_slot=True)
 class VulkanExecutable:
-    """`slots` are NumPy arrays (copied to the device and back), `DeviceArray`s of this device (used in place), and numbers.
+    """`slots` are NumPy arrays (used where they lie, or copied to the device and back), `DeviceArray`s of this device (used in place), and numbers.
 
     Calls take turns on the device. `threads` is ignored.
     """
@@ -161,6 +162,7 @@ class _Call:
     slots: tuple[Any, ...]
     taken: list[tuple[MemoryPool, DeviceArray]] = field(default_factory=list)
     transfers: list[Transfer] = field(default_factory=list)
+    imported: dict[Span, DeviceArray] = field(default_factory=dict)
 
     def run(self) -> None:
         executable, device = self.executable, self.executable.device
@@ -168,8 +170,9 @@ class _Call:
         executable.record(recording, staged)
         device.submit(executable.commands)
         for transfer in self.transfers:
-            if transfer.download:
+            if transfer.download and transfer.host is not None:
                 transfer.host[:] = transfer.window.view
+                device.copied_bytes += len(transfer.host)
         if status is not None and status[0] != NO_FAILURE:
             raise CheckFailed(executable.signature.messages[int(status[0])])
 
@@ -177,7 +180,14 @@ class _Call:
         """What to record, with all arguments where the host can put them already there."""
         executable, device = self.executable, self.executable.device
         facts, signature = executable.facts, executable.signature
-        words = [self._slot(param, slot) for param, slot in zip(signature.params, self.slots)]
+        spans = {
+            n: _span(slot, writable=param.role != "input")
+            for n, (param, slot) in enumerate(zip(signature.params, self.slots))
+            if isinstance(param, Tensor) and not isinstance(slot, DeviceArray)
+        }
+        if device.imports is not None:
+            self.imported = device.imports.take([_where(span) for _, span in spans.values()])
+        words = [self._slot(param, slot, spans.get(n)) for n, (param, slot) in enumerate(zip(signature.params, self.slots))]
         words += [struct.pack("<q", int(size)) for size in self.slots[len(signature.params) :]]
         words += [_address(self._take(device.memory, size)) for size in executable.scratch_bytes(self.slots)]
         status = self._status(words) if facts.get("status") else None
@@ -187,33 +197,39 @@ class _Call:
             block = np.frombuffer(bytearray(push), np.uint8)
             push = _address(self._transfer(block, upload=True, download=False))
         for transfer in self.transfers:
-            if transfer.upload:
+            if transfer.upload and transfer.host is not None:
                 transfer.window.view[:] = transfer.host
+                device.copied_bytes += len(transfer.host)
         staged = [transfer for transfer in self.transfers if transfer.staging is not None]
         return _Recording(push, groups, tuple(_places(transfer) for transfer in staged)), staged, status
 
     def release(self) -> None:
         """Give everything back, unless the device failed: then it may still be writing there."""
-        if not self.executable.device.failure:
+        device = self.executable.device
+        if not device.failure:
             for pool, array in reversed(self.taken):
                 pool.release(array)
+        device.let_go(list({array.block.serial: array.block for array in self.imported.values()}.values()), self.slots)
 
-    def _slot(self, param: Tensor | Scalar, slot: Any) -> bytes:
+    def _slot(self, param: Tensor | Scalar, slot: Any, spanned: tuple[int, np.ndarray[Any, Any]] | None) -> bytes:
         if isinstance(param, Scalar):
             return scalar_word(param, slot)
-        if isinstance(slot, DeviceArray):
+        if spanned is None:
             return _address(slot)
-        start, span = _span(slot, writable=param.role != "input")
+        start, span = spanned
         gaps = span.nbytes != slot.nbytes  # what lies between the elements of an output must survive
         array = self._transfer(span, upload=param.role != "output" or gaps, download=param.role != "input")
         return _address(array, start)
 
     def _transfer(self, host: np.ndarray[Any, Any], upload: bool, download: bool) -> DeviceArray:
         device = self.executable.device
+        window = self.imported.get(_where(host)) if self.imported else None
+        if window is not None and device.staging is None:
+            return window
         array = self._take(device.memory, host.nbytes)
-        staging = self._take(device.staging, host.nbytes) if device.staging is not None else None
+        staging = (window or self._take(device.staging, host.nbytes)) if device.staging is not None else None
         if host.nbytes:
-            view = memoryview(host.data).cast("B")
+            view = memoryview(host.data).cast("B") if window is None else None
             self.transfers.append(Transfer(host=view, array=array, staging=staging, upload=upload, download=download))
         return array
 
@@ -312,6 +328,11 @@ def _span(array: np.ndarray[Any, Any], writable: bool) -> tuple[int, np.ndarray[
     return below, np.asarray(holder)
 
 
+def _where(bytes_: np.ndarray[Any, Any]) -> Span:
+    low: int = bytes_.__array_interface__["data"][0]
+    return Span(low, low + bytes_.nbytes)
+
+
 class _Memory:
     """Bytes that belong to `owner`, for NumPy."""
 
@@ -324,7 +345,7 @@ def _address(array: DeviceArray, offset: int = 0) -> bytes:
     return struct.pack("<Q", array.address + offset)
 
 
-def _places(transfer: Transfer) -> tuple[int, int, int, int, bool, bool]:
+def _places(transfer: Transfer) -> tuple[int, int, int, int, int, bool, bool]:
     assert transfer.staging is not None
     array, staging = transfer.array, transfer.staging
-    return staging.address, array.address, array.size, id(array.block.buffer), transfer.upload, transfer.download
+    return staging.address, staging.block.serial, array.address, array.block.serial, array.size, transfer.upload, transfer.download

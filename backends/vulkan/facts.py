@@ -8,6 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from tridsl.backends.vulkan.api import Api
+from tridsl.backends.vulkan.imports import EXTENSION as HOST_POINTERS
+from tridsl.backends.vulkan.imports import page_bytes
 from tridsl.backends.vulkan.instance import API_VERSION, Instance
 from tridsl.backends.vulkan.newer import BFLOAT16_COMPONENT, bfloat16_matrices, flexible_shapes
 from tridsl.devices.intrinsics import INTRINSICS
@@ -64,7 +66,6 @@ SUBGROUP_SIZES = "VK_EXT_subgroup_size_control"
 
 EXTENSION_FEATURES = {
     DOTS: "integer_dot_product",
-    "VK_EXT_external_memory_host": "external_memory_host",
     "VK_EXT_memory_budget": "memory_budget",
     SUBGROUP_SIZES: "subgroup_size_control",
 }
@@ -83,13 +84,14 @@ ISA": ex2.approx.f32 has a relative error of at most 2^-22."""
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalDevice:
     """A device that can run our kernels. `queue_family` has compute; `shares_memory`: the device reads the host's memory;
-    `nanoseconds_per_tick` of its clock, 0 where it has none."""
+    `imports_pages`: also such as it did not allocate; `nanoseconds_per_tick` of its clock, 0 where it has none."""
 
     handle: Any
     spec: DeviceSpec
     description: str
     queue_family: int
     shares_memory: bool
+    imports_pages: bool
     extensions: frozenset[str]
     max_groups: tuple[int, int, int]
     max_local: tuple[int, int, int]
@@ -144,6 +146,9 @@ def query_device(instance: Instance, handle: Any) -> PhysicalDevice | Unfit:
         features |= _matrix_features(instance, handle, names)
         if FLEXIBLE_MATRICES in extensions:
             features |= _flexible_features(instance, handle, names)
+    imports_pages = HOST_POINTERS in extensions and page_bytes(instance, handle) > 0
+    if imports_pages:
+        features.add("external_memory_host")
     queue_family = _compute_queue(api, handle)
     lacking = [feature for feature in REQUIRED if feature not in features]
     if queue_family is None or lacking:
@@ -175,6 +180,7 @@ def query_device(instance: Instance, handle: Any) -> PhysicalDevice | Unfit:
         description=f"{spec.name} ({api.text(vulkan12.driverName)} {api.text(vulkan12.driverInfo)})",
         queue_family=queue_family,
         shares_memory=shares,
+        imports_pages=imports_pages,
         extensions=extensions,
         max_groups=tuple(device.maxComputeWorkGroupCount),
         max_local=tuple(device.maxComputeWorkGroupSize),

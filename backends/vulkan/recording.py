@@ -18,6 +18,7 @@ from tridsl.backend import Held, RecordedLaunch
 from tridsl.backends.vulkan.commands import record_barrier, record_bytes, record_copy, record_fill
 from tridsl.backends.vulkan.device import LogicalDevice
 from tridsl.backends.vulkan.executable import NO_FAILURE, VulkanExecutable, scalar_word
+from tridsl.backends.vulkan.imports import Span
 from tridsl.backends.vulkan.memory import ALIGNMENT, DeviceArray, MemoryPool
 from tridsl.diagnostics import CheckFailed
 from tridsl.ir.op import Scalar
@@ -39,7 +40,7 @@ class _Layout:
 
 @dataclass(slots=True, kw_only=True, eq=False, weakref_slot=True)
 class VulkanRecording:
-    """`slots` of a call: the caller's arrays in order, contiguous NumPy arrays (copied to the device and back) or `DeviceArray`s of
+    """`slots` of a call: the caller's arrays in order, contiguous NumPy arrays (used where they lie, or copied to the device and back) or `DeviceArray`s of
     this device (used in place)."""
 
     device: LogicalDevice
@@ -80,8 +81,7 @@ class VulkanRecording:
             self._release()
 
     def _release(self) -> None:
-        """Give everything back, unless the device failed: then it may still be writing there."""
-        if self._call is not None and not self.device.failure:
+        if self._call is not None:
             self._call.release()
         self._call = None
 
@@ -142,6 +142,8 @@ class _Call:
     where: list[int] = field(default_factory=list)
     staged: list[tuple[DeviceArray, DeviceArray, Held]] = field(default_factory=list)
     results: list[tuple[memoryview, DeviceArray]] = field(default_factory=list)
+    imported: dict[Span, DeviceArray] = field(default_factory=dict)
+    owners: tuple[Any, ...] = ()
     status: DeviceArray | None = None
     addresses: tuple[int, ...] = ()
     _own: DeviceArray | None = None
@@ -155,6 +157,9 @@ class _Call:
         """Find memory for everything and put the caller's arrays where the device or its copies find them."""
         recording, device = self.recording, self.recording.device
         self._own = self._take(device.memory, recording.layout.bytes)
+        self.owners = tuple(slots)
+        if device.imports is not None:
+            self.imported = device.imports.take([_span(slot) for slot in slots if not isinstance(slot, DeviceArray)])
         given = iter(slots)
         identity = [self.own.address, self.own.block.serial]
         for held in recording.arrays:
@@ -166,16 +171,24 @@ class _Call:
                 self.where.append(slot.address)
                 identity.append(slot.address)
                 continue
+            mine = self.imported.get(_span(slot)) if self.imported else None
+            if mine is not None and device.staging is None:
+                self.where.append(mine.address)
+                identity.append(mine.address)
+                continue
             array = self._take(device.memory, held.bytes)
             window = array
             if device.staging is not None and held.bytes:
-                window = self._take(device.staging, held.bytes)
+                window = mine or self._take(device.staging, held.bytes)
                 self.staged.append((array, window, held))
             self.where.append(array.address)
             identity += (array.address, array.block.serial, window.address, window.block.serial)
+            if mine is not None:
+                continue
             host = memoryview(slot.reshape(-1).view(np.uint8).data)
             if held.upload and held.bytes:
                 window.view[:] = host
+                device.copied_bytes += held.bytes
             if held.download and held.bytes:
                 self.results.append((host, window))
         if recording.layout.checked:
@@ -187,6 +200,7 @@ class _Call:
         """Results to the caller. Raises CheckFailed for the first launch with a check that failed."""
         for host, window in self.results:
             host[:] = window.view
+            self.recording.device.copied_bytes += len(host)
         if self.status is None:
             return
         for launch, word in zip(self.recording.layout.checked, np.frombuffer(self.status.view, np.uint32)):
@@ -194,13 +208,22 @@ class _Call:
                 raise CheckFailed(_executable(self.recording.launches[launch]).signature.messages[int(word)])
 
     def release(self) -> None:
-        for pool, array in reversed(self.taken):
-            pool.release(array)
+        """Give everything back, unless the device failed: then it may still be writing there."""
+        device = self.recording.device
+        if not device.failure:
+            for pool, array in reversed(self.taken):
+                pool.release(array)
+        device.let_go(list({array.block.serial: array.block for array in self.imported.values()}.values()), self.owners)
 
     def _take(self, pool: MemoryPool, size: int) -> DeviceArray:
         array = pool.allocate(size)
         self.taken.append((pool, array))
         return array
+
+
+def _span(array: np.ndarray[Any, Any]) -> Span:
+    low: int = array.__array_interface__["data"][0]
+    return Span(low, low + array.nbytes)
 
 
 @dataclass(frozen=True, slots=True)

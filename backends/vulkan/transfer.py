@@ -9,9 +9,10 @@ from tridsl.backends.vulkan.memory import DeviceArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """One host array on its way: `host` bytes ↔ `array`, through `staging` where the device does not share memory."""
+    """One host array on its way: `host` bytes ↔ `array`, through `staging` where the device does not share memory. `host` is None where
+    `staging` is the caller's own memory."""
 
-    host: memoryview
+    host: memoryview | None
     array: DeviceArray
     staging: DeviceArray | None
     upload: bool

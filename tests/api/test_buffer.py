@@ -17,7 +17,7 @@ from tridsl.ir.evaluate_op import evaluate_op
 from tridsl.ir.expr import Load, Var, index
 from tridsl.ir.op import Axis, Map, Op, Tensor
 from tridsl.ir.packings import PACKINGS
-from tridsl.runtime.memory import ALIGNMENT, allocate, available_bytes, require
+from tridsl.runtime.memory import ALIGNMENT, PAGE, allocate, available_bytes, require
 
 BLOCKS = {"t16": (16, ()), "t20": (20, ()), "t96": (96, (5,))}
 
@@ -102,3 +102,15 @@ def test_memory_is_refused_with_both_numbers() -> None:
         require((("y", (1 << 40, 1 << 30), F32),))
     with pytest.raises(TriError, match="E0602"):
         require((("a", (available * 2 // 3,), U8), ("b", (available * 2 // 3,), U8)))
+
+
+@pytest.mark.parametrize("size", [1, 1000, 4096, 100_000])
+def test_buffers_have_pages_of_their_own(size: int) -> None:
+    """The page that a buffer's last byte is on ends inside what was allocated for it."""
+    memory = np.asarray(tridsl.buffer(size, "u8"))
+    block = memory
+    while isinstance(block.base, np.ndarray):
+        block = block.base
+    (low, high), page = np.lib.array_utils.byte_bounds(memory), PAGE
+    first, last = np.lib.array_utils.byte_bounds(block)
+    assert low % page == 0 and first <= low and -(-high // page) * page <= last and not memory.any()

@@ -25,6 +25,8 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(command: Command) -> None
     parts = {f["part"] for f in findings}
     assert {"Python", "CPU", "OpenMP", "NPU", "cache", "locked memory", "package numpy", "package vulkan"} <= parts
     assert any(part.startswith("Vulkan") for part in parts)
+    devices = {part.removeprefix("Vulkan device ") for part in parts if part.startswith("Vulkan device ")}
+    assert devices == {part.removeprefix("arrays for ") for part in parts if part.startswith("arrays for ")}
     for finding in findings:
         assert finding["state"] in ("ok", "missing", "note")
         assert finding["found"]

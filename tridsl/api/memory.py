@@ -23,6 +23,6 @@ def buffer(shape: int | Sequence[int], dtype: Any, *, hint: Hint = "balanced") -
     if hint not in HINTS:
         raise error("E0540", f"there is no hint {hint!r}", help=f"hints: {', '.join(HINTS)}")
     extents = (shape,) if isinstance(shape, int) else tuple(int(extent) for extent in shape)
-    memory = allocate("buffer", extents, element)
+    memory = allocate("buffer", extents, element, whole_pages=True)
     memory.fill(0)
     return Buffer(dtype=element, shape=extents, array=memory, hint=hint)

@@ -60,6 +60,7 @@ def facts(device: Device) -> str:
         f"subgroups of {', '.join(map(str, spec.subgroup_sizes))}" if spec.subgroup_sizes else "",
         f"{spec.shared_bytes >> 10} KiB shared" if spec.shared_bytes else "",
         f"{spec.memory_bytes / 2**30:.1f} GiB" if spec.memory_bytes else "",
+        "imports host memory" if "external_memory_host" in spec.features else "",
         "software: used only when named" if spec.software else "",
     ]
     return ", ".join(part for part in parts if part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +18,24 @@ if TYPE_CHECKING:
 ALIGNMENT = 64
 """Bytes: a cache line and a 512-bit vector. Non-temporal stores need it."""
 
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
 LARGEST_BYTES = (1 << 63) - 1
 CHECK_FROM_BYTES = 64 << 20
 """Smaller requests are not compared with the available memory: reading it costs more than they do."""
 
 
-def allocate(name: str, shape: tuple[int, ...], dtype: DType) -> NDArray[Any]:
-    """Uninitialised row-major memory for `shape` elements of `dtype`, starting on a 64-byte line.
+def allocate(name: str, shape: tuple[int, ...], dtype: DType, *, whole_pages: bool = False) -> NDArray[Any]:
+    """Uninitialised row-major memory for `shape` elements of `dtype`, starting on a 64-byte line. `whole_pages`: it shares its pages with
+    nobody, so that any device can take them over.
 
     Raises E0601 when the size is negative or overflows 63 bits, E0602 when it exceeds the available memory.
     """
     bytes_needed = require(((name, shape, dtype),))
-    block = np.empty(bytes_needed + ALIGNMENT, np.uint8)
+    alignment = PAGE if whole_pages else ALIGNMENT
+    block = np.empty(bytes_needed + (2 * alignment if whole_pages else alignment), np.uint8)
     address: int = block.__array_interface__["data"][0]
-    start = -address % ALIGNMENT
+    start = -address % alignment
     return block[start : start + bytes_needed].view(NUMPY_TYPES[dtype]).reshape(shape)
 
 

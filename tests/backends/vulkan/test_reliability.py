@@ -58,7 +58,7 @@ Short = tuple[list[VulkanExecutable], list[MemoryPool]]
 @pytest.fixture(params=[False, True], ids=["shared", "staged"])
 def short(request: pytest.FixtureRequest, device: Device) -> Iterator[Short]:
     """A driver of its own, whose pools have 1 MiB left."""
-    made = VulkanDriver(settings=VulkanSettings(validation=True, staging=request.param, block_bytes=1 << 16))
+    made = VulkanDriver(settings=VulkanSettings(validation=True, staging=request.param, block_bytes=1 << 16, import_bytes=None))
     executable = made.load(build_for(doubled(), device), device)
     opened = made.open(device.name)
     pools = [pool for pool in (opened.memory, opened.staging) if pool is not None]
