@@ -177,7 +177,7 @@ _INFIX = {
 }  # fmt: skip
 _BOOLEAN = {"and": "&&", "or": "||", "xor": "!=", "add": "||", "mul": "&&", "max": "||", "min": "&&"}
 _WRAPPING = ("add", "sub", "mul", "shl", "floordiv")
-_CALLED = {"min": "min", "max": "max", "floordiv": "floor_div", "mod": "floor_mod"}
+_CALLED = {"min": "lesser", "max": "greater", "floordiv": "floor_div", "mod": "floor_mod"}
 
 
 def _binary(frame: Frame, node: Binary) -> Value:
@@ -220,6 +220,8 @@ def binary_text(frame: Frame, op: str, a: str, b: str, dtype: DType) -> str:
         if op in ("floordiv", "mod"):
             frame.helpers.add("floor_div")
             frame.extensions.add(INT64)
+        else:
+            frame.helpers.add(_CALLED[op])
         text = f"{_CALLED[op]}({a}, {b})"
     else:
         text = f"({a} {_INFIX[op]} {b})"
@@ -259,11 +261,21 @@ def _narrow_index(frame: Frame, node: Binary) -> Value | None:
             return Value(text=f"({a.text} {'/' if node.op == 'floordiv' else '%'} {b.text})", type="int")
         frame.helpers.add("floor_div")
         frame.extensions.add(INT64)
+    if node.op in ("min", "max"):
+        return Value(text=f"{_least_name(frame, node)}({a.text}, {b.text})", type="int")
     if node.op in _CALLED:
         return Value(text=f"{_CALLED[node.op]}({a.text}, {b.text})", type="int")
     if node.op in ("shl", "shr"):
         return None
     return Value(text=f"({a.text} {_INFIX[node.op]} {b.text})", type="int")
+
+
+def _least_name(frame: Frame, node: Binary) -> str:
+    """What `min` or `max` of an index is called: what no data are in is never the same for all of a loop (`emit_functions.lesser`)."""
+    if not any(isinstance(part, Load) for part in walk(node)):
+        return node.op
+    frame.helpers.add(_CALLED[node.op])
+    return _CALLED[node.op]
 
 
 def _unwidened(node: Expr) -> Expr:

@@ -85,3 +85,16 @@ def test_a_half_in_between_is_rounded(gpu: str) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         want = x.astype(np.float16).astype(np.float32) * 2
     np.testing.assert_array_equal(ops.f(x, device=gpu), want)
+
+
+@pytest.mark.parametrize("name", ["i32", "u32", "i64"])
+def test_least_and_greatest_of_what_does_not_change(gpu: str, name: str) -> None:
+    """SPIRV-Tools' `ccp` answered with the start value, or with the other choice, where a shader has float controls."""
+    values = (
+        "min[i](x[i] * 0 + 3)", "max[i](x[i] * 0 + 3)", "sum[i](min(x[i] * 0 + 3, 7))", "sum[i](clamp(x[i] * 0 + 3, 1, 5))",
+        "sum[i](if x[i] > 5 then min(x[i] * 0 + 3, 7) else 2)", "max[i; order=seq](min(x[i] * 0 + 3, 7))",
+    )  # fmt: skip
+    results = ", ".join(f"y{n}: {name}" for n in range(len(values)))
+    ops = tridsl.compile(f"op f(x: {name}[N]) -> ({results}) {{\n" + "".join(f"  y{n} = {value}\n" for n, value in enumerate(values)) + "}\n")
+    x = np.arange(40).astype(NUMPY_TYPES[DTYPES[name]])
+    np.testing.assert_array_equal(ops.f(x, device=gpu), ops.f.reference(x))
