@@ -25,13 +25,15 @@ from tridsl.api.rows import PackedRows, pack_rows
 from tridsl.autotune.serving import PersonalityWarning, Serving
 from tridsl.buffer import Buffer, Hint, pack
 from tridsl.diagnostics import TriError
+from tridsl.timeout import set_timeout
 
 library.wire(Serving())
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Buffer", "PackedRows", "PersonalityWarning", "TriError", "buffer", "compile", "devices", "jit", "load", "pack", "pack_rows", "stdlib",
+    "Buffer", "PackedRows", "PersonalityWarning", "TriError", "buffer", "compile", "devices", "jit", "load", "pack", "pack_rows", "set_timeout",
+    "stdlib",
 ]  # fmt: skip
 
 

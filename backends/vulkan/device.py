@@ -28,8 +28,13 @@ from tridsl.backends.vulkan.memory import Block, MemoryPool
 from tridsl.backends.vulkan.newer import enable_bfloat16, enable_flexible
 from tridsl.backends.vulkan.settings import VulkanSettings
 from tridsl.diagnostics import TriError, error
+from tridsl.timeout import timeout_seconds
 
 FATAL = ("VK_ERROR_DEVICE_LOST", "VK_ERROR_INITIALIZATION_FAILED")
+
+FOR_EVER = (1 << 64) - 1
+FOR_EVER_SECONDS = 1e9
+"""Nanoseconds that Vulkan never counts to the end of, and the seconds from which on they are taken."""
 
 _MEMORY_PROPERTIES = ("HOST_VISIBLE", "HOST_COHERENT", "HOST_CACHED", "DEVICE_LOCAL")
 
@@ -106,15 +111,22 @@ class LogicalDevice:
     def wait(self) -> None:
         """Until all that was enqueued is done. Raises TriError E0705 when the device fails or takes too long."""
         assert self._submission is not None
-        seconds = self.settings.timeout_seconds
+        seconds = self.timeout_seconds
         try:
             if not self.physical.spec.software and self._done_soon():
                 return
-            late = self.api.check("vkWaitSemaphores", self.handle, self._submission.wait, round(seconds * 1e9), allow=("VK_TIMEOUT",))
+            nanoseconds = round(seconds * 1e9) if seconds < FOR_EVER_SECONDS else FOR_EVER
+            late = self.api.check("vkWaitSemaphores", self.handle, self._submission.wait, nanoseconds, allow=("VK_TIMEOUT",))
         except VulkanError as problem:
             raise self.fail(f"failed ({problem})") from None
         if late:
-            raise self.fail(f"did not finish within {seconds:g} s")
+            raise self.fail(f"did not finish within {seconds:g} s", "where a kernel needs longer, say so: tridsl.set_timeout(60), or TRIDSL_TIMEOUT=60")
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Of one call. Raises E0855 where the environment's makes no sense."""
+        given = self.settings.timeout_seconds
+        return timeout_seconds() if given is None else given
 
     def _done_soon(self) -> bool:
         """Look for the end of all that was enqueued for a while: a thread that sleeps is woken tens of microseconds late."""
@@ -155,10 +167,10 @@ class LogicalDevice:
         buffers = self.api.ffi.new("VkCommandBuffer[]", [commands])
         self.api.lib.vkFreeCommandBuffers(self.handle, self.command_pool, 1, buffers)
 
-    def fail(self, what: str) -> TriError:
+    def fail(self, what: str, advice: str = "") -> TriError:
         """Take the device out of use; its memory is left alone, since it may still be written to."""
         self.failure = self.failure or what
-        return self._gone()
+        return self._gone(advice)
 
     def require_alive(self) -> None:
         if os.getpid() != self.process:  # the driver's threads and files stayed with the parent
@@ -166,11 +178,11 @@ class LogicalDevice:
         if self.failure:
             raise self._gone()
 
-    def _gone(self) -> TriError:
+    def _gone(self, advice: str = "") -> TriError:
         return error(
             "E0705",
             f"device `{self.name}` ({self.physical.spec.name}) {self.failure} and is out of use in this process",
-            help='run on another device, for example `device="cpu"`; restart the process to try this one again',
+            help='run on another device, for example `device="cpu"`; restart the process to try this one again' + (f"; {advice}" if advice else ""),
         )
 
     def close(self) -> None:
@@ -190,7 +202,10 @@ class LogicalDevice:
 
 
 def open_device(api: Api, name: str, physical: PhysicalDevice, settings: VulkanSettings) -> LogicalDevice:
-    """A logical device with the features of `FEATURES` that the hardware has. Raises TriError E0705 when it does not open."""
+    """A logical device with the features of `FEATURES` that the hardware has. Raises TriError E0705 when it does not open, E0855 for an
+    environment that no call could wait by."""
+    if settings.timeout_seconds is None:
+        timeout_seconds()
     try:
         return _open(api, name, physical, settings)
     except VulkanError as problem:

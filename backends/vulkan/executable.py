@@ -128,7 +128,7 @@ class VulkanExecutable:
     def timed(self, slots: Sequence[Any], threads: int, seconds: float, most: int) -> tuple[float, ...]:
         """`backend.Timed`."""
         first = self.device_seconds(slots, 1)[0]
-        at_once = self.device.settings.timeout_seconds * SUBMITTED  # of a submit, so that no slow kernel takes its device out
+        at_once = self.device.timeout_seconds * SUBMITTED  # of a submit, so that no slow kernel takes its device out
         if 2 * first > at_once:
             return tuple(self.device_seconds(slots, 1)[0] for _ in range(min(most, 3)))
         one = max(self.device_seconds(slots, 2)[1], 1e-7)

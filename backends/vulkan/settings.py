@@ -10,13 +10,13 @@ from tridsl.backends.vulkan.api import DECLARATIONS, LOADERS
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VulkanSettings:
     """`validation`: Khronos' validation layer, whose messages `VulkanDriver.messages` collects. `timeout_seconds` bounds one
-    call. `staging`: copy through host memory even where the device shares it (tests; discrete GPUs always do).
+    call (None: as `tridsl.timeout` says). `staging`: copy through host memory even where the device shares it (tests; discrete GPUs always do).
     `block_bytes`: the least size of one block of the memory pool. `watch_seconds`: how long a call watches for its end before it sleeps.
     `import_bytes`: the least size of arrays that devices use where they lie instead of in a copy; None copies all.
     """
 
     validation: bool = False
-    timeout_seconds: float = 10.0
+    timeout_seconds: float | None = None
     staging: bool = False
     block_bytes: int = 1 << 20
     watch_seconds: float = 200e-6

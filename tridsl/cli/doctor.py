@@ -132,6 +132,7 @@ def _vulkan(settings: Settings) -> Iterator[Finding]:
     try:
         for device in process_driver().devices():
             yield Finding(part=f"Vulkan device {device}", state="ok", found=device.description)
+            yield Finding(part=f"time-out of {device}", state="ok", found=f"{settings.timeout:g} s a call (TRIDSL_TIMEOUT)")
             yield Finding(part=f"arrays for {device}", state="ok", found=process_driver().sharing(device.name))
         if all(device.spec.software for device in process_driver().devices()):
             yield Finding(part="GPU", state="note", found="only a software device", purpose="speed on the GPU", fix=_gpu_fix())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tridsl.diagnostics import error
 from tridsl.structs import dataclass
+from tridsl.timeout import DEFAULT_SECONDS, timeout_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,7 @@ class Settings:
     `cache`: folder of compiled kernels (`TRIDSL_CACHE`; None is the user's cache directory). `personality`: folder of the evidence
     (`TRIDSL_PERSONALITY`; None is the user's data directory). `threads`: the most threads a kernel
     may use (`OMP_NUM_THREADS`; None is every core of this process). `peano`: folder of AMD's compiler for NPU cores (`PEANO_INSTALL_DIR`). `colour`: colours on the terminal (off with `NO_COLOR`,
-    https://no-color.org). `width`: columns of the terminal (`COLUMNS`), None to ask it.
+    https://no-color.org). `width`: columns of the terminal (`COLUMNS`), None to ask it. `timeout`: seconds after which a call hangs (`TRIDSL_TIMEOUT`).
     """
 
     cache: Path | None = None
@@ -26,11 +27,12 @@ class Settings:
     threads: int | None = None
     colour: bool = False
     width: int | None = None
+    timeout: float = DEFAULT_SECONDS
     peano: Path | None = None
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Raises E0804 for a variable whose value makes no sense."""
+    """Raises E0804, and E0855 of the time-out, for a variable whose value makes no sense."""
     terminal = sys.stderr.isatty() and environment.get("TERM") != "dumb"
     return Settings(
         cache=_folder(environment, "TRIDSL_CACHE"),
@@ -38,6 +40,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         threads=_count(environment, "OMP_NUM_THREADS"),
         colour=terminal and not environment.get("NO_COLOR"),
         width=_count(environment, "COLUMNS"),
+        timeout=timeout_seconds(environment),
         peano=_folder(environment, "PEANO_INSTALL_DIR"),
     )
 

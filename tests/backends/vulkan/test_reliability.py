@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -105,7 +106,7 @@ x = np.ones((400, 400), np.float32)  # some milliseconds of work
 program = tridsl.jit(lambda x: stdlib.softmax(stdlib.matmul(x, x)), device="gpu:software")
 want, fine = program(x), stdlib.softmax(x, device="gpu:software")
 opened = driver.open("gpu:software")
-print("timeout", opened.settings.timeout_seconds)
+print("timeout", opened.timeout_seconds)
 opened.settings = replace(opened.settings, timeout_seconds=1e-5)
 for call in (lambda: program(x), lambda: program(x), lambda: stdlib.softmax(x, device="gpu:software")):
     try:
@@ -128,6 +129,38 @@ def test_a_device_that_hangs_is_taken_out_and_the_others_go_on(device: Device) -
     assert lines[1:4] == ["E0705 True True"] * 3
     assert "gpu:software" not in lines[4] and "cpu" in lines[4]
     assert lines[5] == "cpu True True"
+
+
+PATIENCE = """
+import numpy as np, os, sys, tridsl
+from tridsl import stdlib
+x = np.ones((300, 300), np.float32)
+def attempt(device="gpu:software"):
+    try:
+        return stdlib.matmul(x, x, device=device)[0, 0]
+    except tridsl.TriError as problem:
+        return f"{problem.code} {problem.diagnostics[0].message}"
+print(attempt())
+os.environ["TRIDSL_TIMEOUT"] = "1e12"
+print(attempt())
+tridsl.set_timeout(float("inf"))
+print(attempt())
+tridsl.set_timeout(1e-6)
+print(attempt())
+"""
+
+
+def test_users_say_how_long_a_call_may_take(device: Device) -> None:
+    """From an environment that makes no sense, which is said before the device is opened, to a time that no kernel meets."""
+    if device.name != "gpu:software":
+        pytest.skip("no software GPU here")
+    done = subprocess.run(
+        [sys.executable, "-c", PATIENCE], env=os.environ | {"TRIDSL_TIMEOUT": "never"}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("E0855 TRIDSL_TIMEOUT=never") and lines[1:3] == ["300.0", "300.0"]
+    assert lines[3].startswith("E0705") and "within 1e-06 s" in lines[3]
 
 
 def test_an_old_driver_is_named_with_what_it_has(monkeypatch: pytest.MonkeyPatch, device: Device) -> None:

@@ -1,0 +1,53 @@
+"""How long a device may take for one call before it counts as hanging: ten seconds, `TRIDSL_TIMEOUT`, or what `tridsl.set_timeout` says.
+
+A time-out changes no result. It takes a device that hangs out of use (E0705), so that the process and the other devices go on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+
+from tridsl.diagnostics import error
+
+DEFAULT_SECONDS = 10.0
+VARIABLE = "TRIDSL_TIMEOUT"
+
+_chosen: list[float] = []
+
+
+def set_timeout(seconds: float | None) -> None:
+    """The time-out of calls that begin from now on, in seconds; `float("inf")` waits for ever, None goes back to the environment's.
+
+    Raises E0855 for anything else than a number above 0.
+    """
+    if seconds is None:
+        _chosen.clear()
+        return
+    try:
+        number = math.nan if isinstance(seconds, (bool, str)) else float(seconds)
+    except (TypeError, ValueError):
+        number = math.nan
+    _chosen[:] = [_positive(number, f"set_timeout({seconds!r})")]
+
+
+def timeout_seconds(environment: Mapping[str, str] = os.environ) -> float:
+    """The time-out that holds. Raises E0855 where the environment's makes no sense."""
+    if _chosen:
+        return _chosen[0]
+    text = environment.get(VARIABLE, "").strip()
+    if not text:
+        return DEFAULT_SECONDS
+    try:
+        return _positive(float(text), f"{VARIABLE}={text}")
+    except ValueError:
+        return _positive(math.nan, f"{VARIABLE}={text}")
+
+
+def _positive(number: float, said: str) -> float:
+    if not number > 0:
+        raise error(
+            "E0855", f"{said} is no number of seconds above 0", help=f"write {VARIABLE}=60, or tridsl.set_timeout(60); inf waits for ever"
+        )
+    return number
