@@ -36,7 +36,7 @@ class Insertion:
         values, indices = (replace(r, index=(*r.index[:-1], slot)) for r in (self.values, self.indices))
         empty = binary("ge", slot, self.point)
         filled = Unary(op="not", a=empty, dtype=BOOL)
-        beats = self._beats(_element(_scalar(carry), self.dtypes[0]), _element(values, self.dtypes[0]))
+        beats = self.beats(_element(_scalar(carry), self.dtypes[0]), _element(values, self.dtypes[0]))
         takes = _either(Load(tensor=moved.name, index=(), dtype=BOOL), _either(empty, beats))
         kept_value, kept_place = (_element(r, d, mask=filled) for r, d in zip((values, indices), self.dtypes))
         shift: Block = (
@@ -60,7 +60,11 @@ class Insertion:
             If(condition=last, then=(rewrite(insert, {Load: partial(_masked, names=(values.tensor,), filled=filled)}),)),
         )
 
-    def _beats(self, new: Expr, old: Expr) -> Expr:
+    def element(self, ref: Ref, dtype: DType) -> Expr:
+        """What is at `ref`, in its compute type."""
+        return _element(ref, dtype)
+
+    def beats(self, new: Expr, old: Expr) -> Expr:
         """NaN is the greatest; of equals the earlier stays in front."""
         greater = binary("gt", new, old)
         if not compute_type(self.dtypes[0]).is_float:

@@ -5,7 +5,7 @@
 2. Independent results get a lane for every 16 bytes.
 3. Sums of products get tiles: panels of both factors in shared memory, fetched ahead, and a register tile for each lane, or fragments
    for each subgroup where the device has matrix instructions for the types.
-4. Scans, compactions and long reductions run in parts.
+4. Scans, compactions, long reductions and top-k run in parts.
 What is left has no steps; the backend binds its loops one by one.
 """
 
@@ -22,7 +22,8 @@ from tridsl.schedule.contraction_gpu import contraction_gpu
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.grouping import packed_together
 from tridsl.schedule.lanes import ACCESS_BYTES
-from tridsl.schedule.parts_gpu import ranked_parts, reduced_parts, running_parts
+from tridsl.schedule.parts_gpu import reduced_parts, running_parts
+from tridsl.schedule.ranked_gpu import ranked_parts
 from tridsl.schedule.steps import At, Bind, Fuse, Inline, Schedule, Split, Step, StoreIn, Unroll, Vector
 from tridsl.structs import dataclass
 
@@ -58,7 +59,7 @@ def automatic_gpu(
         elif name not in done and isinstance(stage, Scan | Compact):
             steps += running_parts(stage, spec, sizes, decide)
         elif name not in done and isinstance(stage, TopK):
-            steps += ranked_parts(stage, sizes, decide)
+            steps += ranked_parts(stage, spec, sizes, decide)
     return tuple(steps)
 
 

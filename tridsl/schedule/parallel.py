@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
+from tridsl.ir.expr import Load
 from tridsl.ir.loop import Accumulate, Alloc, Copy, For, Kernel, Store
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, replace_loop, require_serial
@@ -54,7 +55,8 @@ def require_own_elements(loop: For, verb: str, step: Parallel | Bind) -> None:
     local = {n.buffer.name for n in walk(loop) if isinstance(n, Alloc)}
     targets = [n.target for n in walk(loop) if isinstance(n, Store | Copy)]
     targets += [t for n in walk(loop) if isinstance(n, Accumulate) for t in n.targets]
-    again = next((t.tensor for t in targets if t.tensor not in local and loop.var not in variables(t)), None)
+    ranks = {t.tensor for t in targets for n in walk(t.index) if isinstance(n, Load) and n.tensor in local}  # places that no two iterations share
+    again = next((t.tensor for t in targets if t.tensor not in local | ranks and loop.var not in variables(t)), None)
     if again is not None:
         raise error(
             "E0408", f"`{axis_of(loop.var)}` cannot be {verb}: each of its iterations writes the same elements of `{again}`",

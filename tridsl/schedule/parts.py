@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
@@ -16,6 +17,7 @@ from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.heaps import HEAP, MOST, heaps
 from tridsl.schedule.nest import axis_of, find_loop, require_serial, stage_of
 from tridsl.schedule.parts_monoid import parted_monoid
+from tridsl.schedule.ranks import RANKS, ranked
 from tridsl.schedule.split import divide
 from tridsl.schedule.steps import Parts
 from tridsl.structs import dataclass, replace
@@ -29,7 +31,9 @@ def parts(kernel: Kernel, step: Parts, spec: DeviceSpec) -> Kernel:
 
     The parts of an axis are independent, whatever runs over it: a reduction (`y.part`, then `y` combines the parts in order), a
     scan, a compaction (the parts are counted first, so each knows where its elements go; `y.total` is their number), or a top-k (each part's
-    k greatest, then the greatest of these), or a monoid of sums rescaled by a running key (`schedule.parts_monoid`). `into=heap` packs each part of a compaction by itself (`schedule.heaps`). The loops
+    k greatest, then the greatest of these), or a monoid of sums rescaled by a running key (`schedule.parts_monoid`). `into=heap` packs each
+    part of a compaction by itself (`schedule.heaps`); `into=ranks` counts for each element of a part of a top-k how many come before it
+    (`schedule.ranks`), and what is left to merge can be divided again (`y.part2`, …), at last into one part, which is the stage itself. The loops
     over parts are `i.o` of all these stages, the loops inside them `i.i`; `y.carry` is a scan that can be divided again. The
     parts depend on the factor alone, so results repeat bit for bit on any number of threads.
     Legal for the outermost loop over the axis in a nest that no other step has reached into, of an extent that is known before
@@ -46,7 +50,10 @@ def parts(kernel: Kernel, step: Parts, spec: DeviceSpec) -> Kernel:
     for around in (*nest.path, loop):
         if any(isinstance(n, Load) for n in walk(around.extent)) or any(":" in name for name in variables(around.extent)):
             raise _refused(step, f"the length of `{axis_of(around.var)}` is known at run time only")
-    made = _heap(kernel, nest, step) if step.into else _compaction(nest, step) or _reduction(nest, step) or _scan(nest, step) or _greatest(nest, step) or _monoid(nest, step)
+    how = _INTO.get(step.into) if step.into else _in_parts
+    if how is None:
+        raise _refused(step, f"there is no `{step.into}` to put its parts in")
+    made = how(kernel, nest, step)
     if made is None:
         raise _refused(step, "nothing is reduced, scanned, compacted or ranked over it")
     scratch, phases = made
@@ -118,6 +125,10 @@ def read_element(ref: Ref, dtype: DType) -> Expr:
     """The element in its compute type."""
     load = Load(tensor=ref.tensor, index=ref.index, dtype=dtype)
     return load if compute_type(dtype) == dtype else Cast(a=load, dtype=compute_type(dtype))
+
+
+def _in_parts(kernel: Kernel, nest: _Nest, step: Parts) -> Made | None:
+    return _compaction(nest, step) or _reduction(nest, step) or _scan(nest, step) or _greatest(nest, step) or _monoid(nest, step)
 
 
 def _partials(nest: _Nest, step: Parts, what: str, dtypes: Sequence[DType], names: Sequence[str]) -> _Partials:
@@ -222,8 +233,8 @@ COUNT = Reducer(
 
 def _heap(kernel: Kernel, nest: _Nest, step: Parts) -> Made:
     append = _only_append(nest, step)
-    if step.into != HEAP or append is None:
-        raise _refused(step, f"there is no `{step.into}` to put its parts in" if append is not None else "it is no compaction, whose parts have any length")
+    if append is None:
+        raise _refused(step, "it is no compaction, whose parts have any length")
     if not isinstance(nest.loop.extent, Const) or step.factor > MOST or len(nest.loop.body) > 1:
         raise _refused(step, f"a heap is laid out in advance, for parts of at most {MOST} elements")
     types = {p.name: p.dtype for p in kernel.params}
@@ -285,7 +296,7 @@ def _compaction(nest: _Nest, step: Parts) -> Made | None:
     )
 
 
-def _greatest(nest: _Nest, step: Parts) -> Made | None:
+def _greatest(nest: _Nest, step: Parts, what: str = "part", *, by_rank: bool = False) -> Made | None:
     """The k greatest of each part are candidates for the whole, in the order of the parts: of equals the earlier stays in front."""
     found = insertion_of(step.stage, nest.loop)
     if found is None or nest.before or nest.after:
@@ -298,12 +309,12 @@ def _greatest(nest: _Nest, step: Parts) -> Made | None:
     part = Var(name=outer.var)
     here = {nest.loop.var: add(mul(part, index(step.factor)), Var(name=inside.var))}
     shape = (*(l.extent for l in nest.path), outer.extent, found.k)
-    names = (f"{step.stage}.part.values", f"{step.stage}.part.indices")
+    names = (f"{step.stage}.{what}.values", f"{step.stage}.{what}.indices")
     buffers = tuple(Buffer(name=name, dtype=dtype, shape=shape, space="global", span=step.span) for name, dtype in zip(names, found.dtypes))
     slot = found.values.index[-1]
     places = tuple(Ref(tensor=name, index=(*nest.point, part, slot)) for name in names)
     own = replace(found, values=places[0], indices=places[1], value=substitute(found.value, here), position=substitute(found.position, here), point=Var(name=inside.var))
-    ranked = replace(inside, body=own.body())
+    best = ranked(own, inside) if by_rank else replace(inside, body=own.body())
     whole = sub(outer.extent, index(1))
     rest = minimum(found.k, sub(nest.loop.extent, mul(whole, index(step.factor))))
     number = Var(name=f"{step.stage}:{axis_of(nest.loop.var)}.o")
@@ -312,7 +323,24 @@ def _greatest(nest: _Nest, step: Parts) -> Made | None:
     merged = replace(found, value=value, position=position, point=number).body()
     some = binary("max", index(0), add(mul(whole, found.k), rest))
     last = replace(nest.loop, var=number.name, extent=simplify_index(some), bound=None, body=merged)
-    return buffers, (_phase(nest, step, "part", (replace(outer, body=(ranked,), carried=False),)), Phase(name=step.stage, body=nest.around((last,))))
+    return buffers, (_phase(nest, step, what, (replace(outer, body=(best,), carried=False),)), Phase(name=step.stage, body=nest.around((last,))))
+
+
+def _ranks(kernel: Kernel, nest: _Nest, step: Parts) -> Made | None:
+    """`_greatest`, each part by counting; one part is the whole."""
+    found = insertion_of(step.stage, nest.loop)
+    if found is None:
+        raise _refused(step, "it is no top-k, whose elements have ranks")
+    if nest.before or nest.after:
+        return None
+    if not isinstance(nest.loop.extent, Const) or step.factor < int(nest.loop.extent.value):
+        names = {p.name for p in kernel.phases}
+        number = next(n for n in count(1) if f"{step.stage}.part{n if n > 1 else ''}" not in names)
+        return _greatest(nest, step, f"part{number if number > 1 else ''}", by_rank=True)
+    return (), (Phase(name=step.stage, body=nest.around((ranked(found, nest.loop),))),)
+
+
+_INTO: Mapping[str, Callable[[Kernel, _Nest, Parts], Made | None]] = {HEAP: _heap, RANKS: _ranks}
 
 
 def _monoid(nest: _Nest, step: Parts) -> Made | None:

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType, compute_type
-from tridsl.ir.affine import evaluate_index
 from tridsl.ir.expr import Expr, Load
-from tridsl.ir.op import Axis, Compact, Reduce, Scan, TopK
+from tridsl.ir.op import Axis, Compact, Reduce, Scan
 from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import axes_of, extent_of, points, unit_stride_axis, values_of
 from tridsl.schedule.decisions import Decider
@@ -31,10 +30,6 @@ SPREAD = 64
 """Elements that one lane runs over where neighbours along the axis are no neighbours in memory."""
 LEVELS = 2
 """Divisions of such an axis of unknown length: 64^3 elements and a lane that adds up the rest."""
-RANKED = 1 << 10
-"""Elements of which one lane keeps the greatest: of a hundred thousand and the sixteen greatest, both halves of the work take as long."""
-SUBGROUP = 32
-"""Lanes of a workgroup each of which works alone."""
 BUSY = 1 << 12
 """Results from which on a workgroup for each fills the device."""
 
@@ -61,29 +56,6 @@ def running_parts(stage: Scan | Compact, spec: DeviceSpec, sizes: Mapping[str, i
         *_shared(f"{name}.carry", outer, None, f"{axis}.o", _carried(stage), lanes),
         *_shared(name, outer, f"{axis}.o", f"{axis}.i", width, lanes),
     ]
-
-
-def ranked_parts(stage: TopK, sizes: Mapping[str, int], decide: Decider) -> list[Step]:
-    """The axis of a top-k in parts, a lane for each: what is kept of them is little."""
-    count, kept = extent_of(stage.along, sizes), _constant(stage, sizes)
-    if count is None or not kept or not _known(stage.along) or count <= 2 * max(RANKED, kept):
-        return []
-    part = decide(f"{stage.name}.part", max(RANKED, kept), (256, 4096, 0), "elements of which one lane keeps the greatest (0: all)")
-    if part < max(kept, 1) or part >= count:
-        return []
-    name, fused = f"{stage.name}.part", f"{stage.along.name}.o"
-    steps: list[Step] = [Parts(stage=stage.name, axis=stage.along.name, factor=part)]
-    for axis in reversed(stage.axes):
-        steps.append(Fuse(stage=name, outer=axis.name, inner=fused))
-        fused = f"{axis.name}.{fused}"
-    return [*steps, Split(stage=name, axis=fused, factor=SUBGROUP), Bind(stage=name, axes=((f"{fused}.o", "group.x"), (f"{fused}.i", "lane.x")))]
-
-
-def _constant(stage: TopK, sizes: Mapping[str, int]) -> int | None:
-    try:
-        return evaluate_index(stage.k, sizes)
-    except (KeyError, TypeError):
-        return None
 
 
 def reduced_parts(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> list[Step]:

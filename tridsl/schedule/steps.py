@@ -47,7 +47,8 @@ class Pad(StepBase):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts(StepBase):
     """`parts(i, 4096)`: what is reduced, scanned or compacted over `i` becomes independent parts, put together afterwards.
-    `into=heap`: each part of a compaction goes to a place of its own, with its count, and a second pass puts them together. Halide: rfactor."""
+    `into=heap`: each part of a compaction goes to a place of its own, with its count, and a second pass puts them together; `into=ranks`:
+    the greatest of each part of a top-k are found by counting what comes before each. Halide: rfactor."""
 
     axis: str
     factor: int

@@ -134,7 +134,7 @@ def test_scans_across_rows_take_a_lane_for_each_column(driver: VulkanDriver, dev
     same(op, results(op, driver, device, x), x)
 
 
-@pytest.mark.parametrize(("shape", "kept"), [((2049,), 1), ((5000,), 16), ((2, 3001), 7), ((4097,), 0)], ids=str)
+@pytest.mark.parametrize(("shape", "kept"), [((2049,), 1), ((5000,), 16), ((2, 3001), 7), ((4097,), 0), ((3, 2, 300), 2), ((3000,), 300), ((5,), 5)], ids=str)
 def test_the_greatest_of_every_part(driver: VulkanDriver, device: Device, shape: tuple[int, ...], kept: int) -> None:
     """Ties go to the lower index across parts, and NaN is the greatest."""
     x = RNG.integers(-40, 40, shape).astype(np.float32)

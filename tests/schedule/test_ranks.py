@@ -1,0 +1,46 @@
+"""`v.parts(n, 64, into=ranks)`: each element of a part of a top-k knows its place by what comes before it; parts of parts, to the last."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.schedule.test_lines import same, scheduled
+from tridsl.diagnostics import TriError
+from tridsl.ir.printer import print_kernel
+
+TOPK = "op f(x: {t}[N]) -> (v: {t}[{k}], i: i32[{k}]) {{ v, i = topk[n; k={k}](x[n]) }}\n"
+LEVELS = "v.parts(n, 16, into=ranks)\n  v.parts(n.o, 12, into=ranks)\n  v.parts(n.o.o, 1000, into=ranks)"
+
+
+@pytest.mark.parametrize("dtype", ["f32", "i32", "bf16", "f64"])
+@pytest.mark.parametrize("length", [65, 100, 200])
+def test_parts_of_parts(dtype: str, length: int) -> None:
+    same(TOPK.format(t=dtype, k=3), LEVELS, N=length)
+
+
+@pytest.mark.parametrize("k", [1, 5, 16])
+def test_what_is_kept_of_each_part(k: int) -> None:
+    same(TOPK.format(t="f32", k=k), "v.parts(n, 16, into=ranks)", N=70)
+    for length in (16, 17, 70):
+        same(TOPK.format(t="f32", k=k), "v.parts(n, 1000, into=ranks)", N=length)
+
+
+def test_elements_are_lanes() -> None:
+    """No element waits for another, so they may be anything but carried."""
+    first = 'v.parts(n, 8, into=ranks)\n  v.part.bind(n.o="group.x", n.i="lane.x")'
+    kernel = same(TOPK.format(t="f32", k=3), f'{first}\n  v.parts(n.o, 99, into=ranks)\n  v.bind(n.o="lane.x")', N=21)
+    assert [p.name for p in kernel.phases] == ["v.part", "v"] and "lane.x n.o < 9" in print_kernel(kernel)
+
+
+@pytest.mark.parametrize(
+    ("op", "directives", "sizes", "why"),
+    [
+        (TOPK.format(t="f32", k=3), "v.parts(n, 2, into=ranks)", {"N": 99}, "smaller than what is kept"),
+        (TOPK.format(t="f32", k=3), "v.parts(n, 99, into=ranks)\n  v.parts(n, 9, into=ranks)", {"N": 99}, "no top-k"),
+        (TOPK.format(t="f32", k=3), "v.parts(n, 64, into=heap)", {"N": 99}, "no compaction"),
+        ("op f(x: f32[N]) -> y: f32 { y = sum[i](x[i]) }\n", "y.parts(i, 64, into=ranks)", {"N": 99}, "no top-k"),
+    ],
+)
+def test_what_has_no_ranks(op: str, directives: str, sizes: dict[str, int], why: str) -> None:
+    with pytest.raises(TriError, match=f"E0424.*{why}"):
+        scheduled(op, directives, **sizes)
