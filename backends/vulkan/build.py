@@ -25,6 +25,9 @@ OPTIMISED = ("-O", "-O0")
 PHASE_MARK = "// ---- phase "
 """Begins the line before each shader in the emitted text; the phase's name follows."""
 
+NEWER = {"GL_NV_cooperative_matrix2": 3}
+"""Extensions whose shaders are for a Vulkan 1.x newer than 1.2."""
+
 Compiler = Callable[[str], bytes]
 
 
@@ -94,14 +97,19 @@ def _load_shaderc(libraries: tuple[str, ...]) -> ctypes.CDLL | None:
     return None
 
 
+def _minor(source: str) -> int:
+    """The x of the Vulkan 1.x that a shader is for."""
+    return max((minor for extension, minor in NEWER.items() if f"#extension {extension} " in source), default=2)
+
+
 def _compile_in_process(library: ctypes.CDLL, source: str) -> bytes:
-    compute_shader, target_vulkan, vulkan_1_2, optimise_speed = 2, 0, 1 << 22 | 2 << 12, 2  # shaderc.h, env.h
+    compute_shader, target_vulkan, version, optimise_speed = 2, 0, 1 << 22 | _minor(source) << 12, 2  # shaderc.h, env.h
     text = source.encode()
     compiler = library.shaderc_compiler_initialize()
     options = library.shaderc_compile_options_initialize()
     result = None
     try:
-        library.shaderc_compile_options_set_target_env(options, target_vulkan, vulkan_1_2)
+        library.shaderc_compile_options_set_target_env(options, target_vulkan, version)
         library.shaderc_compile_options_set_optimization_level(options, optimise_speed)
         result = library.shaderc_compile_into_spv(
             compiler, text, len(text), compute_shader, b"kernel.comp", b"main", options
@@ -121,7 +129,7 @@ def _compile_in_child(path: str, source: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="tridsl-glslc-") as folder:
         output = Path(folder, "kernel.spv")
         for level in OPTIMISED:
-            command = [path, "-fshader-stage=compute", "--target-env=vulkan1.2", level, "-o", str(output), "-"]
+            command = [path, "-fshader-stage=compute", f"--target-env=vulkan1.{_minor(source)}", level, "-o", str(output), "-"]
             try:
                 done = subprocess.run(
                     command, input=source.encode(), capture_output=True, timeout=TIMEOUT_SECONDS, check=False

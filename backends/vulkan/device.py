@@ -234,7 +234,7 @@ def _open(api: Api, name: str, physical: PhysicalDevice, settings: VulkanSetting
         chain = api.new("VkPhysicalDeviceShaderIntegerDotProductFeatures", pNext=chain, shaderIntegerDotProduct=1)
         extensions.append(DOTS.encode())
     if any(feature.startswith("cooperative_matrix2") for feature in physical.spec.features):
-        chain = enable_flexible(api, chain)
+        chain = enable_flexible(api, chain, grouped=any("_group_" in feature for feature in physical.spec.features))
         extensions.append(FLEXIBLE_MATRICES.encode())
     if "cooperative_matrix_bf16" in physical.spec.features:
         chain = enable_bfloat16(api, chain)

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from tridsl.backend import Code, Signature
 from tridsl.backends.vulkan.build import PHASE_MARK
 from tridsl.backends.vulkan.collective import GROUP_AXES, lanes_of
-from tridsl.backends.vulkan.contiguous import plain_tensors
+from tridsl.backends.vulkan.contiguous import MAX_BYTES, plain_tensors
 from tridsl.backends.vulkan.emit_expr import pointer_type
 from tridsl.backends.vulkan.emit_frame import AXES, Frame, Place
 from tridsl.backends.vulkan.emit_functions import ordered_helpers
-from tridsl.backends.vulkan.emit_matrix import MATRICES, fragment_uses
+from tridsl.backends.vulkan.emit_matrix import MATRICES, fragment_uses, matrix_element
 from tridsl.backends.vulkan.emit_places import declare_index, index_type, tensor_strides
 from tridsl.backends.vulkan.emit_stmt import emit_block
 from tridsl.backends.vulkan.emit_wide import words_declaration
 from tridsl.backends.vulkan.extent import encode_extent
 from tridsl.backends.vulkan.glsl_types import INT64, STORAGE_8, STORAGE_16
-from tridsl.backends.vulkan.group_shape import group_lanes, loops_of_kind, subgroup_axes
+from tridsl.backends.vulkan.group_shape import group_lanes, is_grouped, loops_of_kind, subgroup_axes
 from tridsl.backends.vulkan.ranges import INT64 as ANY
 from tridsl.backends.vulkan.ranges import Range, dtype_range
 from tridsl.backends.vulkan.words import word_buffers
@@ -109,6 +109,7 @@ def _emit_phase(kernel: Kernel, phase: Phase, spec: DeviceSpec, slots: list[Slot
         subgroup_axes=subgroups,
         word_buffers=word_buffers(phase.body, plain_tensors(kernel)),
         fragments=fragment_uses(phase.body),
+        grouped=is_grouped(phase),
         group_axes=frozenset(axes),
         single_groups=frozenset(axis for axis in axes if axes.count(axis) == 1),
         sizes=frozenset(slot.original for slot in slots),
@@ -186,6 +187,8 @@ def _shader(frame: Frame, slots: list[Slot], in_push: bool) -> str:
             f"layout(buffer_reference, scalar, buffer_reference_align = {dtype.storage_bytes}) "
             f"buffer Pointer_{dtype} {{ {element} v[]; }};"
         )
+    for dtype in sorted(frame.aligned_pointers, key=str):
+        lines.append(f"layout(buffer_reference, scalar, buffer_reference_align = {MAX_BYTES}) buffer Aligned_{dtype} {{ {matrix_element(dtype)} v[]; }};")
     lines += [words_declaration(width) for width in sorted(frame.words)]
     lines += _arguments(frame, slots, in_push)
     lines += [f"shared {declaration}" for declaration in frame.shared.values()]

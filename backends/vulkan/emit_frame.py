@@ -73,6 +73,8 @@ class Frame:
     words: set[int] = field(default_factory=set)
     word_buffers: frozenset[str] = frozenset()
     fragments: Mapping[str, str] = field(default_factory=dict)
+    grouped: bool = False
+    aligned_pointers: set[DType] = field(default_factory=set)
     subgroup_axes: Mapping[str, int] = field(default_factory=dict)
     subgroups: dict[str, str] = field(default_factory=dict)
     extensions: set[str] = field(default_factory=set)

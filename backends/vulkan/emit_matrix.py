@@ -28,6 +28,9 @@ FRAGMENT_ELEMENTS: dict[DType, tuple[str, str]] = {
     I32: ("int", MATRICES),
     U32: ("uint", MATRICES),
 }
+TENSORS = "GL_NV_cooperative_matrix2"
+"""The extension of shaders whose matrices are those of workgroups, and of what reads them."""
+SCOPES = {False: "gl_ScopeSubgroup", True: "gl_ScopeWorkgroup"}
 _EXTENSIONS = (MATRICES, "GL_KHR_memory_scope_semantics")
 LAYOUT_NAMES = {True: "gl_CooperativeMatrixLayoutRowMajor", False: "gl_CooperativeMatrixLayoutColumnMajor"}
 
@@ -35,6 +38,10 @@ LAYOUT_NAMES = {True: "gl_CooperativeMatrixLayoutRowMajor", False: "gl_Cooperati
 def matrix_extensions(dtype: DType) -> tuple[str, ...]:
     """What shaders with fragments of these elements require."""
     return (*_EXTENSIONS, FRAGMENT_ELEMENTS[dtype][1])
+
+
+def matrix_element(dtype: DType) -> str:
+    return FRAGMENT_ELEMENTS[dtype][0]
 
 
 def fragment_uses(block: Block) -> Mapping[str, str]:
@@ -57,7 +64,7 @@ def declare_fragments(frame: Frame, buffer: Buffer) -> None:
         count *= size
     name = frame.name("m", buffer.name)
     use = frame.fragments[buffer.name]
-    frame.line(f"coopmat<{element}, gl_ScopeSubgroup, {sizes[-2]}, {sizes[-1]}, gl_MatrixUse{use}> {name}[{count}];")
+    frame.line(f"coopmat<{element}, {SCOPES[frame.grouped]}, {sizes[-2]}, {sizes[-1]}, gl_MatrixUse{use}> {name}[{count}];")
     strides = [1] * (len(sizes) - 2)
     for axis in range(len(strides) - 2, -1, -1):
         strides[axis] = strides[axis + 1] * sizes[axis + 1]
@@ -82,6 +89,8 @@ def fragment_text(frame: Frame, tensor: str, at: tuple[Expr, ...]) -> str:
 def emit_fragment_load(frame: Frame, copy: Copy) -> None:
     """A fragment from shared or global memory."""
     source = frame.places[copy.source.tensor]
+    if frame.grouped and _load_tensor(frame, copy, source):
+        return
     width = MAX_BYTES // source.dtype.storage_bytes if source.words else 1
     layout = matrix_layout(copy, source.strides, width)
     if layout is None or source.kind not in ("shared", "pointer"):
@@ -90,6 +99,26 @@ def emit_fragment_load(frame: Frame, copy: Copy) -> None:
     target = fragment_text(frame, copy.target.tensor, copy.target.index)
     memory, first = memory_of(frame, source, start, width)
     frame.line(f"coopMatLoad({target}, {memory}, {first}, {stride // width}u, {LAYOUT_NAMES[by_row]});")
+
+
+def _load_tensor(frame: Frame, copy: Copy, source: Place) -> bool:
+    """A workgroup's matrix, where its rows lie in memory in whole 16 bytes: the driver reads it by a layout."""
+    layout = matrix_layout(copy, source.strides, MAX_BYTES // source.dtype.storage_bytes)
+    if layout is None or not layout[2] or source.kind != "pointer" or not source.aligned:
+        return False
+    start, stride, _ = layout
+    rows, columns = (range_of(axis.extent, frame.ranges).high for axis in copy.axes[-2:])
+    frame.extensions.update((TENSORS, INT64))
+    frame.aligned_pointers.add(source.dtype)
+    where = emit_value(frame, mul(start, index(source.dtype.storage_bytes)))
+    memory = f"Aligned_{source.dtype}(uint64_t({source.name}) + uint64_t(int64_t({where.text}))).v"
+    lies = f"setTensorLayoutStrideNV(setTensorLayoutDimensionNV(createTensorLayoutNV(2), {rows}u, {columns}u), {stride}u, 1u)"
+    target, element = copy.target.tensor, FRAGMENT_ELEMENTS[source.dtype][0]
+    whole = frame.fresh("whole")  # not into the array at once: glslang 15, in shaderc 2025.2, ends the process on such a target
+    frame.line(f"coopmat<{element}, {SCOPES[True]}, {rows}, {columns}, gl_MatrixUse{frame.fragments[target]}> {whole};")
+    frame.line(f"coopMatLoadTensorNV({whole}, {memory}, 0u, {lies});")
+    frame.line(f"{fragment_text(frame, target, copy.target.index)} = {whole};")
+    return True
 
 
 def memory_of(frame: Frame, place: Place, start: Expr, width: int = 1) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from tridsl.backends.vulkan.contiguous import MAX_BYTES, offset_of
 from tridsl.backends.vulkan.emit_expr import emit_as, emit_condition
 from tridsl.backends.vulkan.emit_frame import Frame, Place
-from tridsl.backends.vulkan.emit_matrix import FRAGMENT_ELEMENTS, LAYOUT_NAMES, fragment_text, memory_of
+from tridsl.backends.vulkan.emit_matrix import FRAGMENT_ELEMENTS, LAYOUT_NAMES, SCOPES, fragment_text, memory_of
 from tridsl.backends.vulkan.emit_places import declare_index, write_place
 from tridsl.backends.vulkan.ranges import Range
 from tridsl.backends.vulkan.words import layout_of
@@ -29,21 +29,21 @@ def emit_whole_use(frame: Frame, loop: For) -> bool:
     if kept and isinstance(use.value, Const):
         name = fragment_text(frame, use.tensor, use.index)
         element, _ = FRAGMENT_ELEMENTS[frame.places[use.tensor].dtype]
-        frame.line(f"{name} = {_kind(use, element)}({element}({emit_as(frame, use.value)}));")
+        frame.line(f"{name} = {_kind(frame, use, element)}({element}({emit_as(frame, use.value)}));")
     elif kept:
         _compute(frame, use, fragment_text(frame, use.tensor, use.index))
     elif isinstance(use.value, Load):
         _store(frame, use, fragment_text(frame, use.value.tensor, use.value.index), frame.places[use.value.tensor].dtype)
     else:
         made, dtype = frame.fresh("made"), frame.places[use.matrices[0].tensor].dtype
-        frame.line(f"{_kind(use, FRAGMENT_ELEMENTS[dtype][0])} {made};")
+        frame.line(f"{_kind(frame, use, FRAGMENT_ELEMENTS[dtype][0])} {made};")
         _compute(frame, use, made)
         _store(frame, use, made, dtype)
     return True
 
 
-def _kind(use: WholeUse, element: str) -> str:
-    return f"coopmat<{element}, gl_ScopeSubgroup, {use.extents[0]}, {use.extents[1]}, gl_MatrixUseAccumulator>"
+def _kind(frame: Frame, use: WholeUse, element: str) -> str:
+    return f"coopmat<{element}, {SCOPES[frame.grouped]}, {use.extents[0]}, {use.extents[1]}, gl_MatrixUseAccumulator>"
 
 
 def _compute(frame: Frame, use: WholeUse, target: str) -> None:
@@ -58,7 +58,7 @@ def _compute(frame: Frame, use: WholeUse, target: str) -> None:
             raise RuntimeError(f"{vector.tensor} is no vector of f32 in shared memory")
         memory, first = memory_of(frame, place, to_expression(polynomial.without([moving])))
         names[vector] = frame.fresh("vector")
-        frame.line(f"{_kind(use, 'float')} {names[vector]};")
+        frame.line(f"{_kind(frame, use, 'float')} {names[vector]};")
         frame.line(f"coopMatLoad({names[vector]}, {memory}, {first}, 0u, {LAYOUT_NAMES[moving == use.columns]});")
     for matrix in use.matrices:
         names[matrix] = fragment_text(frame, matrix.tensor, matrix.index)
@@ -68,10 +68,10 @@ def _compute(frame: Frame, use: WholeUse, target: str) -> None:
         return
     for matrix in use.matrices:  # one by one: an array of which elements are asked for need not stay in registers
         own = frame.fresh("matrix")
-        frame.line(f"{_kind(use, FRAGMENT_ELEMENTS[frame.places[matrix.tensor].dtype][0])} {own} = {names[matrix]};")
+        frame.line(f"{_kind(frame, use, FRAGMENT_ELEMENTS[frame.places[matrix.tensor].dtype][0])} {own} = {names[matrix]};")
         names[matrix] = own
     made, position = frame.fresh("made"), frame.fresh("element")
-    frame.line(f"{_kind(use, FRAGMENT_ELEMENTS[use.value.dtype][0])} {made};")
+    frame.line(f"{_kind(frame, use, FRAGMENT_ELEMENTS[use.value.dtype][0])} {made};")
     for load, name in names.items():
         place = frame.places[load.tensor]
         frame.places[f"{name}[{position}]"] = replace(place, name=f"{name}[{position}]", kind="reg", strides=(), holds_elements=False)
@@ -107,7 +107,7 @@ def _store(frame: Frame, use: WholeUse, value: str, dtype: DType) -> None:
     if place.dtype != dtype:
         element, extension = FRAGMENT_ELEMENTS[place.dtype]
         frame.extensions.add(extension)
-        value = f"{_kind(use, element)}({value})"
+        value = f"{_kind(frame, use, element)}({value})"
     memory, first = memory_of(frame, place, start)
     whole = f"coopMatStore({value}, {memory}, {first}, {stride}u, {LAYOUT_NAMES[by_row]});"
     if use.mask is None:

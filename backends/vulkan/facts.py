@@ -8,9 +8,10 @@ from itertools import pairwise
 from typing import Any
 
 from tridsl.backends.vulkan.api import Api
+from tridsl.backends.vulkan.group_shape import GROUPED_LANES
 from tridsl.backends.vulkan.imports import EXTENSION as HOST_POINTERS
 from tridsl.backends.vulkan.imports import page_bytes
-from tridsl.backends.vulkan.instance import API_VERSION, Instance
+from tridsl.backends.vulkan.instance import API_VERSION, NEWEST_VERSION, Instance
 from tridsl.backends.vulkan.newer import BFLOAT16_COMPONENT, bfloat16_matrices, flexible_shapes
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec, chip_of_pci
@@ -145,7 +146,7 @@ def query_device(instance: Instance, handle: Any) -> PhysicalDevice | Unfit:
         names = _components(api, BFLOAT16 in extensions and bfloat16_matrices(api, handle))
         features |= _matrix_features(instance, handle, names)
         if FLEXIBLE_MATRICES in extensions:
-            features |= _flexible_features(instance, handle, names)
+            features |= _flexible_features(instance, handle, names, grouped=version >= NEWEST_VERSION)
     imports_pages = HOST_POINTERS in extensions and page_bytes(instance, handle) > 0
     if imports_pages:
         features.add("external_memory_host")
@@ -263,16 +264,15 @@ def _components(api: Api, bfloat16: bool) -> dict[int, DType]:
     return numbers | ({BFLOAT16_COMPONENT: BF16} if bfloat16 else {})
 
 
-def _flexible_features(instance: Instance, handle: Any, names: Mapping[int, DType]) -> set[str]:
-    """The features of matrix instructions whose extents are multiples of what subgroups take."""
-    scope = instance.api.constant("VK_SCOPE_SUBGROUP_KHR")
-    found = [(s.granularity, tuple(names.get(kind) for kind in s.types)) for s in flexible_shapes(instance, handle) if s.scope == scope]
-    rows = (row for row in INTRINSICS.values() if row.feature.startswith("cooperative_matrix") and row.flexible)
+def _flexible_features(instance: Instance, handle: Any, names: Mapping[int, DType], *, grouped: bool) -> set[str]:
+    """The features of matrix instructions whose extents are multiples of what subgroups, or workgroups of `GROUPED_LANES`, take."""
+    found = [(s.granularity, tuple(names.get(kind) for kind in s.types), s.lanes) for s in flexible_shapes(instance, handle)]
+    rows = (r for r in INTRINSICS.values() if r.feature.startswith("cooperative_matrix") and r.flexible and (grouped or not r.grouped))
     return {
         row.feature
         for row in rows
-        for (m, n, k), types in found
-        if types == (row.a, row.b, row.acc, row.acc) and not (row.m % m or row.n % n or row.k % k)
+        for (m, n, k), types, lanes in found
+        if types == (row.a, row.b, row.acc, row.acc) and lanes == (GROUPED_LANES if row.grouped else 0) and not (row.m % m or row.n % n or row.k % k)
     }
 
 

@@ -6,21 +6,33 @@ from collections.abc import Iterator
 from math import prod
 
 from tridsl.backends.vulkan.collective import LANE_AXES
+from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Const
-from tridsl.ir.loop import For, Phase
+from tridsl.ir.loop import Block, For, Mma, Phase
 from tridsl.ir.walk import walk
 
 DEFAULT_LANES = 256
 """Lanes along the axis of a loop whose extent nothing bounds."""
 
 
+GROUPED_LANES = 256
+"""Lanes of a workgroup that works on matrices as one: the largest tiles that drivers divide evenly."""
+
+
 def group_lanes(phase: Phase, spec: DeviceSpec) -> tuple[int, int, int]:
     """Lanes along x, y, z: whole subgroups in a row where loops are bound to subgroups, else what loops over lanes ask for."""
+    if is_grouped(phase):
+        return GROUPED_LANES, 1, 1
     subgroups = subgroup_axes(phase)
     if subgroups:
         return prod(subgroups.values()) * (spec.subgroup_sizes[-1] if spec.subgroup_sizes else 1), 1, 1
     return group_shape(phase, spec.max_group_lanes or 128, max(spec.subgroup_sizes, default=1))
+
+
+def is_grouped(part: Phase | Block) -> bool:
+    """Whether matrix instructions in it are those of whole workgroups."""
+    return any(isinstance(node, Mma) and INTRINSICS[node.intrinsic].grouped for node in walk(part))
 
 
 def group_shape(phase: Phase, max_lanes: int, subgroup: int = 1) -> tuple[int, int, int]:

@@ -12,6 +12,9 @@ from tridsl.diagnostics import Diagnostic
 API_VERSION = 1 << 22 | 2 << 12
 """Vulkan 1.2: buffer device addresses, timeline semaphores and scalar block layout are core there."""
 
+NEWEST_VERSION = 1 << 22 | 3 << 12
+"""Vulkan 1.3, the newest that is used where a device has it: its SPIR-V for matrices of workgroups."""
+
 VALIDATION_LAYER = b"VK_LAYER_KHRONOS_validation"
 
 
@@ -39,7 +42,7 @@ class Instance:
 def open_instance(api: Api, validation: bool) -> Instance:
     """A Vulkan instance; BackendUnavailable E0704 without a driver, E0701 where validation is asked for and not installed."""
     application = api.new(
-        "VkApplicationInfo", pApplicationName=b"tridsl", pEngineName=b"tridsl", apiVersion=API_VERSION
+        "VkApplicationInfo", pApplicationName=b"tridsl", pEngineName=b"tridsl", apiVersion=NEWEST_VERSION
     )
     messages: list[str] = []
     layers: tuple[bytes, ...] = ()

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from tridsl.backends.vulkan.group_shape import is_grouped
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Load
@@ -25,7 +26,7 @@ def fragments(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     """Accumulators of matrix instructions that the device has, inside its subgroups."""
     phases = []
     for phase in kernel.phases:
-        inside = [loop for loop in walk(phase.body) if isinstance(loop, For) and loop.kind == "subgroup"]
+        inside = [loop for loop in walk(phase.body) if isinstance(loop, For) and loop.kind == ("group" if is_grouped(phase) else "subgroup")]
         used = {n.target.tensor for loop in inside for n in walk(loop) if isinstance(n, Mma) and _has(n, spec)}
         whole = {name for name in used if _is_whole(phase.body, name)}
         phases.append(replace(phase, body=rewrite(phase.body, {Alloc: partial(_moved, whole)})) if whole else phase)

@@ -34,7 +34,7 @@ def operands(kernel: Kernel, spec: DeviceSpec) -> Kernel:
         buffers = [n.buffer for n in walk(phase.body) if isinstance(n, Alloc)]
         shared = {buffer.name: buffer for buffer in buffers if buffer.space == "shared"}
         matrices = frozenset(buffer.name for buffer in buffers if buffer.space == "fragment")
-        phases.append(replace(phase, body=_block(phase.body, shared | far if matrices else shared, matrices)) if shared else phase)
+        phases.append(replace(phase, body=_block(phase.body, shared | far if matrices else shared, matrices)) if shared or matrices else phase)
     return replace(kernel, phases=tuple(phases))
 
 

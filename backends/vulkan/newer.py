@@ -38,15 +38,17 @@ typedef int32_t (*Query)(void *, uint32_t *, Shape *);
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlexibleShape:
-    """Matrices whose extents are multiples of `granularity` (m, n, k); `types` of A, B, C and the result, and `scope`, as Vulkan numbers them."""
+    """Matrices whose extents are multiples of `granularity` (m, n, k); `types` of A, B, C and the result as Vulkan numbers them; `lanes` of
+    the workgroup that works on them together, 0 for a subgroup."""
 
     granularity: tuple[int, int, int]
     types: tuple[int, int, int, int]
-    scope: int
+    lanes: int
 
 
 def flexible_shapes(instance: Instance, handle: Any) -> Iterator[FlexibleShape]:
-    """What a physical device with the extension offers, if it has the feature."""
+    """What a physical device with the extension offers, if it has the features: those of workgroups come with tensor addressing, by which
+    kernels read them."""
     own, api = _ffi(), instance.api
     asked = own.new("Features *", {"sType": FEATURES})
     api.lib.vkGetPhysicalDeviceFeatures2(handle, api.new("VkPhysicalDeviceFeatures2", pNext=_void(api, asked)))
@@ -59,11 +61,15 @@ def flexible_shapes(instance: Instance, handle: Any) -> Iterator[FlexibleShape]:
     query(device, count, own.NULL)
     shapes = own.new("Shape[]", [{"sType": SHAPE}] * max(1, count[0]))
     query(device, count, shapes)
+    grouped = asked.cooperativeMatrixWorkgroupScope and asked.cooperativeMatrixTensorAddressing
+    scopes = {api.constant("VK_SCOPE_SUBGROUP_KHR"), *([api.constant("VK_SCOPE_WORKGROUP_KHR")] if grouped else [])}
     for shape in shapes[0 : count[0]]:
+        if shape.scope not in scopes:
+            continue
         yield FlexibleShape(
             granularity=(shape.MGranularity, shape.NGranularity, shape.KGranularity),
             types=(shape.AType, shape.BType, shape.CType, shape.ResultType),
-            scope=shape.scope,
+            lanes=shape.workgroupInvocations if shape.scope != api.constant("VK_SCOPE_SUBGROUP_KHR") else 0,
         )
 
 
@@ -74,9 +80,10 @@ def bfloat16_matrices(api: Api, handle: Any) -> bool:
     return bool(asked.shaderBFloat16Type and asked.shaderBFloat16CooperativeMatrix)
 
 
-def enable_flexible(api: Api, chain: Any) -> Any:
-    """Extents as multiples, in front of a chain of structures for the creation of a device."""
-    return _before(api, chain, "Features *", sType=FEATURES, cooperativeMatrixFlexibleDimensions=1)
+def enable_flexible(api: Api, chain: Any, *, grouped: bool) -> Any:
+    """Extents as multiples, of workgroups where asked, in front of a chain of structures for the creation of a device."""
+    more = {"cooperativeMatrixWorkgroupScope": 1, "cooperativeMatrixTensorAddressing": 1} if grouped else {}
+    return _before(api, chain, "Features *", sType=FEATURES, cooperativeMatrixFlexibleDimensions=1, **more)
 
 
 def enable_bfloat16(api: Api, chain: Any) -> Any:

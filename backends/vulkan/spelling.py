@@ -7,7 +7,7 @@ from functools import cache
 
 from tridsl.backend import BackendUnavailable
 from tridsl.backends.vulkan.build import find_compiler
-from tridsl.backends.vulkan.emit_matrix import matrix_extensions
+from tridsl.backends.vulkan.emit_matrix import TENSORS, matrix_extensions
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.structs import replace
@@ -16,7 +16,8 @@ from tridsl.structs import replace
 def spelled(spec: DeviceSpec, knows: Callable[[str], bool] | None = None) -> DeviceSpec:
     """`spec` without the matrix instructions that the compiler cannot take. `knows` an extension or not; None asks the compiler that is here."""
     rows = [row for row in INTRINSICS.values() if row.feature.startswith("cooperative_matrix") and row.feature in spec.features]
-    unknown = {row.feature for row in rows if not all((knows or compiler_knows)(e) for e in matrix_extensions(row.a))}
+    words = {row.feature: (*matrix_extensions(row.a), *([TENSORS] if row.grouped else [])) for row in rows}
+    unknown = {feature for feature, extensions in words.items() if not all((knows or compiler_knows)(e) for e in extensions)}
     return replace(spec, features=spec.features - unknown) if unknown else spec
 
 

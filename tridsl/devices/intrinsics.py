@@ -18,6 +18,7 @@ class Intrinsic:
 
     `shares_exponent`: the k elements of a row of `a`, and of a column of `b`, are rounded to one exponent first (`ir.block_floats`).
     `flexible`: the extents may be any multiples of `m`, `n` and `k`.
+    `grouped`: all lanes of a workgroup carry it out together, not those of a subgroup.
     `rate`: which rate of the device it reaches (`arithmetic`), where its first operand's type does not say.
     `interleave`: elements of a row of `b`'s depth that lie together, column by column (`b[k // 4, n, k % 4]`); 1 where rows lie as they are.
     `shifted`: the row that computes the same of `a` with its sign bits flipped, but for what that adds (`passes.unsigned_dots`).
@@ -35,6 +36,7 @@ class Intrinsic:
     lanes: bool = False
     shares_exponent: bool = False
     flexible: bool = False
+    grouped: bool = False
     rate: str = ""
     shifted: str | None = None
     interleave: int = 1
@@ -100,6 +102,8 @@ INTRINSICS: dict[str, Intrinsic] = {
         # VK_NV_cooperative_matrix2: one matrix as large as a subgroup's tile, divided by the driver
         Intrinsic(name="coopmat2", a=F16, b=F16, acc=F32, m=16, n=16, k=16, feature="cooperative_matrix2_f16", flexible=True),
         Intrinsic(name="coopmat2_bf16", a=BF16, b=BF16, acc=F32, m=16, n=16, k=16, feature="cooperative_matrix2_bf16", flexible=True),
+        Intrinsic(name="coopmat2_group", a=F16, b=F16, acc=F32, m=32, n=32, k=16, feature="cooperative_matrix2_group_f16", flexible=True, grouped=True),
+        Intrinsic(name="coopmat2_group_i8", a=I8, b=I8, acc=I32, m=32, n=32, k=32, feature="cooperative_matrix2_group_i8", flexible=True, grouped=True),
         Intrinsic(name="coopmat2_i8", a=I8, b=I8, acc=I32, m=16, n=16, k=32, feature="cooperative_matrix2_i8", flexible=True),
     )
 }

@@ -30,6 +30,8 @@ from tridsl.structs import replace
 REGISTER_BYTES = 2048
 """A tile of unrolled and vector loops up to this size is held in registers (32 of 64 bytes)."""
 CACHE_BYTES = 16384
+GROUP_BYTES = 131072
+"""A tile up to this size is held in the registers of all lanes of a workgroup (a GPU's core has 256 KiB of them)."""
 PREFETCHED_BYTES = 512
 """A tile from this size on (eight cache lines, which a core waits for in turns) is fetched while the loop runs."""
 
@@ -132,9 +134,10 @@ def _tile(root: For, above: tuple[For, ...], types: Mapping[str, DType], kept: f
         count *= size
     reducer = accumulate.reducer
     total = sum(count * dtype.storage_bytes for dtype in reducer.dtypes)
-    blocks = accumulate.intrinsic is not None and INTRINSICS[accumulate.intrinsic].is_matrix  # no vector registers
+    row = INTRINSICS[accumulate.intrinsic] if accumulate.intrinsic is not None else None
+    blocks = row is not None and row.is_matrix  # no vector registers
     straight = not blocks and all(l.kind in ("unroll", "vector", "lane") for l in tile)
-    if total > (REGISTER_BYTES if straight else CACHE_BYTES):
+    if total > (GROUP_BYTES if row is not None and row.grouped else REGISTER_BYTES if straight else CACHE_BYTES):
         return None
     space = "reg" if straight else "l1"
     buffers = [

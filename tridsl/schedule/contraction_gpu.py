@@ -45,6 +45,11 @@ def contraction_gpu(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], d
     m, n, k = extents[factors.tile], extents[factors.vector], extents[stage.over[0].name]
     if not m or not n or not k or factors.a.tensor == factors.b.tensor:
         return []
+    together = _instruction(stage, factors, spec, flexible=True, grouped=True)
+    fitting = together is not None and together.fits([_largest(extent, 128, 64, 32) or 0 for extent in (m, n, k)])
+    if fitting and decide(f"{stage.name}.together", False, (True,), "whether a workgroup's tile is one matrix, which the driver divides and reads"):
+        assert together is not None
+        return _by_groups(stage, factors, together, (m, n, k), decide)
     row = _instruction(stage, factors, spec, flexible=False)
     if row is not None:
         steps = _by_fragments(stage, factors, row, spec, (m, n, k), decide)
@@ -57,10 +62,10 @@ def _plain(load: Load) -> bool:
     return load.boundary is None and load.mask is None and all(isinstance(place, Var) for place in load.index)
 
 
-def _instruction(stage: Reduce, factors: Factors, spec: DeviceSpec, *, flexible: bool) -> Intrinsic | None:
+def _instruction(stage: Reduce, factors: Factors, spec: DeviceSpec, *, flexible: bool, grouped: bool = False) -> Intrinsic | None:
     """A matrix instruction of the device for these types. (It sums in an order of its own, as all of them do.)"""
     types = (factors.a.dtype, factors.b.dtype, stage.reducer.dtypes[0])
-    rows = (row for row in INTRINSICS.values() if row.is_matrix and row.flexible is flexible and row.feature in spec.features)
+    rows = (row for row in INTRINSICS.values() if row.is_matrix and (row.flexible, row.grouped) == (flexible, grouped) and row.feature in spec.features)
     return next((row for row in rows if (row.a, row.b, row.acc) == types), None)
 
 
@@ -182,6 +187,28 @@ def _by_fragments(
         Intrin(stage=name, name=row.name),
     ]
     return [*steps, *_panels(stage, factors, pad, ahead)]
+
+
+def _by_groups(stage: Reduce, factors: Factors, row: Intrinsic, extents: tuple[int, int, int], decide: Decider) -> list[Step]:
+    """128 x 128 results for a workgroup, one matrix: nothing is staged, the driver does that."""
+    name, i, j, over = stage.name, factors.tile or "", factors.vector, stage.over[0].name
+    m, n, k = extents
+    rows, columns, depth = _largest(m, 128, 64, 32) or m, _largest(n, 128, 64, 32) or n, _largest(k, 64, 32, row.k) or k
+    rows = decide(f"{name}.rows", rows, [s for s in (64, 128, 256) if m % s == 0], "rows of a workgroup's tile")
+    columns = decide(f"{name}.columns", columns, [s for s in (64, 128, 256) if n % s == 0], "columns of a workgroup's tile")
+    depth = decide(f"{name}.depth", depth, [d for d in (row.k, 32, 64, 128) if k % d == 0], "terms of the sum that are read at a time")
+    steps, batch, groups = _groups(stage, factors)
+    for axis, size in ((i, rows), (j, columns)):
+        steps += [Split(stage=name, axis=axis, factor=size), Split(stage=name, axis=f"{axis}.i", factor=size)]
+    tile = (f"{i}.i.o", f"{j}.i.o")  # one matrix is a tile of one
+    return [
+        *steps,
+        Split(stage=name, axis=over, factor=depth),
+        Order(stage=name, axes=(*batch, f"{i}.o", f"{j}.o", f"{over}.o", *tile, f"{i}.i.i", f"{j}.i.i", f"{over}.i")),
+        Bind(stage=name, axes=groups),
+        *(Unroll(stage=name, axis=axis) for axis in tile),
+        Intrin(stage=name, name=row.name),
+    ]
 
 
 def _panels(stage: Reduce, factors: Factors, pad: int, ahead: bool) -> list[Step]:

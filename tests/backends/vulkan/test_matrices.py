@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from tests.backends.vulkan.test_schedules import on_device, random
 from tests.stdlib.calling import call, prepared
 from tridsl.backend import Device
 from tridsl.backends.vulkan import BACKEND
+from tridsl.backends.vulkan.build import find_compiler, split_phases
 from tridsl.backends.vulkan.driver import VulkanDriver
+from tridsl.backends.vulkan.emit_matrix import TENSORS
 from tridsl.backends.vulkan.spelling import compiler_knows, spelled
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
@@ -114,6 +118,37 @@ def test_one_matrix_for_a_subgroups_tile(driver: VulkanDriver, device: Device, d
     same(c, call("matmul", a, b))
 
 
+@pytest.mark.parametrize("dtype", ["f16", "i8"])
+@pytest.mark.parametrize(("tiles", "depth"), [((1, 1, 1), 32), ((2, 1, 3), 64)], ids=str)
+def test_tiles_of_workgroups_on_nvidia(driver: VulkanDriver, device: Device, dtype: str, tiles: tuple[int, int, int], depth: int) -> None:
+    """`C.together`: no other driver offers them yet."""
+    if f"cooperative_matrix2_group_{dtype}" not in device.spec.features:
+        pytest.skip(f"this device has no matrices of {dtype} for workgroups (VK_NV_cooperative_matrix2)")
+    m, n, k = (count * size for count, size in zip(tiles, (128, 64, depth)))
+    a, b = random(dtype, m, k), random(dtype, k, n)
+    stage = "C" if dtype == "i8" else "C.sum"
+    schedule, (c,) = on_device(driver, device, "matmul", a, b, decisions={f"{stage}.together": True})
+    assert by(schedule) == {{"f16": "coopmat2_group", "i8": "coopmat2_group_i8"}[dtype]}
+    same(c, call("matmul", a, b))
+
+
+GROUPS = replace(SUBGROUPS_OF_8, features=frozenset({"cooperative_matrix2_group_i8", "int8", "int64"}))
+
+
+def test_a_workgroups_matrix_is_read_by_its_layout() -> None:
+    text = emitted(GROUPS, 256, 128, 192, {"C.together": True})
+    assert "local_size_x = 256," in text and "coopmat<int, gl_ScopeWorkgroup, 128, 128, gl_MatrixUseAccumulator>" in text
+    assert text.count("coopMatLoadTensorNV(") == 2 and "shared" not in text.replace("shared_", "")
+    assert not re.search(r"coopMatLoadTensorNV\(\w+\[", text)  # on such a target glslang 15 ends the process
+    assert "coopmat" not in emitted(GROUPS, 256, 128, 192)  # a choice, never the default
+
+
+def test_shaders_of_workgroups_compile() -> None:
+    if not compiler_knows(TENSORS):
+        pytest.skip(f"the GLSL compiler here has no words for {TENSORS}")
+    assert find_compiler()(split_phases(emitted(GROUPS, 256, 128, 192, {"C.together": True}))[0])
+
+
 @pytest.mark.parametrize(("depth", "fits"), [(32, True), (96, True), (16, False), (48, False)])
 def test_extents_are_multiples_or_refused(depth: int, fits: bool) -> None:
     spec = replace(SUBGROUPS_OF_8, features=SUBGROUPS_OF_8.features | {"cooperative_matrix2_i8"})
@@ -147,11 +182,11 @@ def test_the_compiler_is_asked_for_its_words(driver: VulkanDriver) -> None:
     assert compiler_knows("GL_EXT_buffer_reference") and not compiler_knows("GL_EXT_of_no_compiler")
 
 
-def emitted(spec: DeviceSpec, m: int, n: int, k: int) -> str:
+def emitted(spec: DeviceSpec, m: int, n: int, k: int, decisions: dict[str, Any] | None = None) -> str:
     """GLSL of a product of i8."""
     op, _, sizes = prepared("matmul", (np.zeros((m, k), np.int8), np.zeros((k, n), np.int8)), {}, {})
     assert all(isinstance(p, Tensor) for p in op.inputs)
-    schedule = choose(op, spec, sizes, {})
+    schedule = choose(op, spec, sizes, decisions or {})
     side = Build(spec=spec, backend=BACKEND, schedule=schedule, facts=Specialisation(sizes=tuple(sizes.items())))
     return str(lower(op, side, until="emit").text)
 
