@@ -259,7 +259,7 @@ def load_executable(device: LogicalDevice, binary: Binary) -> VulkanExecutable:
         layout = api.create("vkCreatePipelineLayout", "VkPipelineLayout", device.handle, layout_info, none)
         modules = unpack_modules(binary.blob)
         spec = device.physical.spec
-        lanes = spec.subgroup_sizes[-1] if "subgroup_size_choice" in spec.features else None
+        lanes = spec.matrix_lanes if "subgroup_size_choice" in spec.features else None
         matrices = [bool(facts[f"matrices.{n}"]) for n in range(len(modules))]
         pipelines = tuple(make_pipeline(device, layout, m, whole=w, lanes=lanes if w else None) for m, w in zip(modules, matrices))
         commands = device.command_buffer()
@@ -288,7 +288,7 @@ def _unload(device: LogicalDevice, pipelines: tuple[Any, ...], layout: Any, comm
 
 def make_pipeline(device: LogicalDevice, layout: Any, spirv: bytes, *, whole: bool = False, lanes: int | None = None) -> Any:
     """`whole`: every lane of every subgroup is there, which shaders with matrices must ask for. `lanes` of a subgroup, where the driver is
-    not to choose: kernels with matrices are made for the most that a subgroup of the device can have."""
+    not to choose: kernels with matrices are made for one size (`DeviceSpec.matrix_lanes`)."""
     api, none = device.api, device.api.ffi.NULL
     words = api.ffi.from_buffer("uint32_t[]", np.frombuffer(spirv, np.uint32).copy())
     module_info = api.new("VkShaderModuleCreateInfo", codeSize=len(spirv), pCode=words)

@@ -26,8 +26,13 @@ def group_lanes(phase: Phase, spec: DeviceSpec) -> tuple[int, int, int]:
         return GROUPED_LANES, 1, 1
     subgroups = subgroup_axes(phase)
     if subgroups:
-        return prod(subgroups.values()) * (spec.subgroup_sizes[-1] if spec.subgroup_sizes else 1), 1, 1
+        return prod(subgroups.values()) * subgroup_lanes(spec), 1, 1
     return group_shape(phase, spec.max_group_lanes or 128, max(spec.subgroup_sizes, default=1))
+
+
+def subgroup_lanes(spec: DeviceSpec) -> int:
+    """Lanes of each subgroup of a kernel that is bound to subgroups."""
+    return spec.matrix_lanes or max(spec.subgroup_sizes, default=1)
 
 
 def is_grouped(part: Phase | Block) -> bool:

@@ -21,7 +21,7 @@ from math import prod
 
 from tridsl.backends.vulkan.collective import LANE_AXES
 from tridsl.backends.vulkan.contiguous import MAX_BYTES, Strides, plain_tensors, row_major, run_start
-from tridsl.backends.vulkan.group_shape import group_lanes
+from tridsl.backends.vulkan.group_shape import group_lanes, subgroup_lanes
 from tridsl.backends.vulkan.lower_access import is_bound, written
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType, compute_type
@@ -38,7 +38,7 @@ MOST = 32
 def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     """Cooperative copies that stand in a serial loop inside lanes or subgroups, or around them."""
     tensors, around = plain_tensors(kernel), 0
-    subgroup = spec.subgroup_sizes[-1] if spec.subgroup_sizes else 1
+    subgroup = subgroup_lanes(spec)
 
     def visit(block: Block, team: tuple[For, ...], buffers: Mapping[str, Buffer]) -> Block:
         out: list[Stmt] = []

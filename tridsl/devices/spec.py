@@ -73,6 +73,11 @@ class ArraySpec:
     macs_per_cycle: tuple[tuple[str, int], ...] = ()
 
 
+MATRIX_LANES = 32
+"""Lanes for which matrix instructions are made. RDNA 3 has them for 32 and for 64, but every 16 lanes hold the same operands: 64 lanes keep
+four copies of each in registers where 32 keep two (AMD, "How to accelerate AI applications on RDNA 3 using WMMA")."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSpec:
     """One device.
@@ -122,6 +127,13 @@ class DeviceSpec:
     def lanes(self, dtype: DType) -> int:
         """Elements of `dtype` in one vector register (1 without SIMD); `chip.lanes(T)` of schedules."""
         return max(1, (self.vector_bits or 0) // dtype.storage_bits)
+
+    @property
+    def matrix_lanes(self) -> int | None:
+        """Lanes of the subgroups of kernels that are bound to subgroups; None where the driver gives such kernels sizes of its own choice."""
+        if "subgroup_size_choice" not in self.features:
+            return self.subgroup_sizes[0] if len(self.subgroup_sizes) == 1 else None
+        return next((size for size in self.subgroup_sizes if size >= MATRIX_LANES), self.subgroup_sizes[-1])
 
 
 ARRAY = "array_"

@@ -67,7 +67,7 @@ def blocked_gpu(graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], decide
 
 def _instruction(group: Group, spec: DeviceSpec) -> Intrinsic | None:
     """The one for the types of rows, keys and values, when these are one."""
-    if len(group.scores) != 1 or len(group.values) != 1 or len(group.scores[0].terms) != 1 or len(spec.subgroup_sizes) != 1:
+    if len(group.scores) != 1 or len(group.values) != 1 or len(group.scores[0].terms) != 1 or spec.matrix_lanes is None:
         return None
     kinds = {load.dtype for load in (group.scores[0].rows, group.scores[0].elements, group.values[0])}
     acc = group.merge.reducer.dtypes[0]
@@ -103,7 +103,7 @@ def _by_fragments(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping
     high = decide(f"{merge}.high", _part(rows, HIGH if (known[e] or 0) <= HELD else size, size), [n for n in (16, 32, 64) if rows % n == 0], "rows of a subgroup")
     together = decide(f"{merge}.together", _part(block, TOGETHER, 1), [n for n in (1, 2, 4, 8, 16, 32) if block % n == 0], "elements of a row that a lane works on together")
     ahead = decide(f"{merge}.ahead", True, (False,), "whether the next block is fetched ahead")
-    lanes = _part(rows, rows // high * spec.subgroup_sizes[0], 1)
+    lanes = _part(rows, rows // high * (spec.matrix_lanes or 1), 1)
     weight = group.part("weight")
     steps: list[Step] = [
         *(Inline(stage=name) for name in group.between),

@@ -149,10 +149,9 @@ def _by_fragments(
     padded with zeros."""
     name, i, j, over = stage.name, factors.tile or "", factors.vector, stage.over[0].name
     m, n, k = extents
-    known = len(spec.subgroup_sizes) == 1 or "subgroup_size_choice" in spec.features
     access = ACCESS_BYTES // row.a.storage_bytes
     divided = m % row.m == n % row.n == k % row.k == 0
-    if m < row.m or n < row.n or k < row.k or not known or not (divided or n % access == k % access == 0):
+    if m < row.m or n < row.n or k < row.k or spec.matrix_lanes is None or not (divided or n % access == k % access == 0):
         return []  # rows that begin anywhere are fetched element by element, for which lanes are the faster way
     rows, columns = _tile(m, *SIDES, 16, row.m), _tile(n, *SIDES, 16, row.n)
     rows = decide(f"{name}.rows", rows, [s for s in (64, 128, 256) if m % s == 0], "rows of a workgroup's tile")
