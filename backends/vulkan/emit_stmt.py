@@ -18,6 +18,7 @@ from tridsl.backends.vulkan.emit_frame import AXES, Frame
 from tridsl.backends.vulkan.emit_places import declare_index, emit_alloc, index_type
 from tridsl.backends.vulkan.emit_scan import emit_scan, scan_at
 from tridsl.backends.vulkan.emit_whole import emit_whole_use
+from tridsl.backends.vulkan.emit_wide import emit_zeros
 from tridsl.backends.vulkan.ranges import Range, range_of
 from tridsl.ir.expr import Const, Expr, Load, index
 from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Block, Check, Copy, For, If, Mma, Prefetch, Stmt, Store
@@ -77,7 +78,7 @@ def _extent(frame: Frame, loop: For) -> tuple[str, Range]:
 
 
 def _serial(frame: Frame, loop: For) -> None:
-    if emit_whole_use(frame, loop):
+    if emit_whole_use(frame, loop) or emit_zeros(frame, loop):
         return
     collective = frame.is_collective(loop)
     varying = is_varying(frame, loop.extent)

@@ -8,11 +8,12 @@ from tridsl.backends.vulkan.contiguous import MAX_BYTES, WORD_BYTES, fits_words,
 from tridsl.backends.vulkan.emit_expr import emit_value
 from tridsl.backends.vulkan.emit_frame import Frame, Place
 from tridsl.backends.vulkan.glsl_types import HALF_BY_BITS, INT64
+from tridsl.backends.vulkan.zeros import zero_fill
 from tridsl.dtypes import BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, DType
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Const, Expr, add, binary, mul
 from tridsl.ir.expr import index as constant
-from tridsl.ir.loop import Copy
+from tridsl.ir.loop import Copy, For
 
 _TYPES = {1: "uint", 2: "uvec2", 4: "uvec4"}
 
@@ -43,6 +44,21 @@ def emit_wide(frame: Frame, copy: Copy) -> bool:
         _load(frame, source, out_of, elements)
     elif into is not None:
         _store(frame, target, into, elements)
+    return True
+
+
+def emit_zeros(frame: Frame, loop: For) -> bool:
+    """Emit a loop that fills whole words with zeros as stores of words; False, with nothing emitted, where it is none."""
+    fill = zero_fill(loop)
+    place = frame.places.get(fill[0].tensor) if fill is not None else None
+    if fill is None or place is None or not place.words:
+        return False
+    target, variable, count = fill
+    start = _words(frame, place, target.index, variable, count)
+    if start is None:
+        raise RuntimeError(f"zeros for {target.tensor}, which holds words, are not whole words of it")
+    for text, width in _accesses(frame, place, start, count):
+        frame.line(f"{text} = {_TYPES[width]}(0u);")
     return True
 
 

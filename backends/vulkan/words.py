@@ -6,21 +6,25 @@ from collections.abc import Mapping
 
 from tridsl.backends.vulkan.contiguous import MAX_BYTES, Strides, offset_of, row_major, run_start
 from tridsl.backends.vulkan.emit_packed import is_packed_product
+from tridsl.backends.vulkan.zeros import zero_fill
 from tridsl.dtypes import DType
 from tridsl.ir.affine import normal_form, to_expression
 from tridsl.ir.expr import Const, Expr, Load
-from tridsl.ir.loop import Alloc, Block, Buffer, Copy, Mma, Ref
+from tridsl.ir.loop import Alloc, Block, Buffer, Copy, For, Mma, Ref
 from tridsl.ir.walk import walk
 
 
 def word_buffers(block: Block, tensors: Mapping[str, tuple[DType, Strides]]) -> frozenset[str]:
-    """Names of shared and register buffers of `block` that only copies of whole words, loads of fragments and products of words touch."""
+    """Names of shared and register buffers of `block` that only copies of whole words, zeros in whole words, loads of fragments and products
+    of words touch."""
     buffers = {n.buffer.name: n.buffer for n in walk(block) if isinstance(n, Alloc)}
     found = {name for name, buffer in buffers.items() if buffer.space in ("reg", "shared") and _is_even(buffer)}
     copies = [n for n in walk(block) if isinstance(n, Copy)]
     inside = {id(side) for copy in copies for side in (copy.target, copy.source)}
     products = [n for n in walk(block) if isinstance(n, Mma) and is_packed_product(n)]
     inside |= {id(n) for mma in products for side in (mma.a, mma.b) for n in walk(side) if isinstance(n, Load)}
+    fills = [n for n in (zero_fill(loop) for loop in walk(block) if isinstance(loop, For)) if n is not None]
+    inside |= {id(target) for target, variable, count in fills if target.tensor in found and _in_words(target, variable, count, buffers[target.tensor])}
     found -= {n.tensor for n in walk(block) if isinstance(n, Load | Ref) and id(n) not in inside}
     found -= {name for copy in copies for name in _split(copy, buffers)}
     while True:
@@ -34,6 +38,11 @@ def word_buffers(block: Block, tensors: Mapping[str, tuple[DType, Strides]]) -> 
         if not lost:
             return frozenset(found)
         found -= lost
+
+
+def _in_words(target: Ref, variable: str, count: int, buffer: Buffer) -> bool:
+    whole = count * buffer.dtype.storage_bytes % MAX_BYTES == 0
+    return whole and run_start(target.index, row_major(buffer.shape), variable, count) is not None
 
 
 def _is_even(buffer: Buffer) -> bool:

@@ -200,5 +200,13 @@ def test_fragments_are_read_when_all_lanes_have_filled_the_panel(k: int) -> None
         assert "barrier();" in text[text.rindex(f"b_{name}_shared[", 0, loaded) : loaded]
 
 
+def test_zeros_beyond_the_end_are_whole_words() -> None:
+    """So that what a lane fetches stays in words on its way to shared memory, elements nowhere."""
+    spec = replace(SUBGROUPS_OF_8, subgroup_sizes=(32,), features=frozenset({"cooperative_matrix_i8_k16", "int8", "int64"}))
+    text = emitted(spec, 40, 48, 128)
+    assert "uvec4 b_A_shared_next[" in text and re.search(r"b_A_shared_next\[.*\] = uvec4\(0u\);", text)
+    assert "bitfieldExtract" not in text
+
+
 def test_a_device_without_the_instruction_is_served_without() -> None:
     assert "coopmat" not in emitted(replace(SUBGROUPS_OF_8, features=frozenset({"int8", "int64"})), 32, 64, 16)
