@@ -19,7 +19,7 @@ PREFIX = "amx-"
 def permitted() -> bool:
     """Asks for them."""
     try:
-        return ctypes.CDLL(None).syscall(ARCH_PRCTL, ASK, TILE_DATA) == 0
+        return bool(ctypes.CDLL(None).syscall(ARCH_PRCTL, ASK, TILE_DATA) == 0)
     except (OSError, AttributeError):
         return False
 

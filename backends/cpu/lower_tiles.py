@@ -12,6 +12,7 @@ A tile is filled, loaded and stored whole. What wants some of its elements, or c
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 
 from tridsl.devices.intrinsics import INTRINSICS
@@ -89,7 +90,7 @@ def _alone(mma: Mma) -> Block:
 
 def _moved(buffer: Buffer, rest: Block, rows: Rows) -> Block | None:
     """The block behind the allocation with the buffer in tiles; None where it cannot be."""
-    found = [n for s in rest for n in walk(s) if is_block(n)]
+    found = [n for s in rest for n in walk(s) if isinstance(n, Mma) and is_block(n)]
     if not found or any(n.target.tensor != buffer.name for n in found) or any(isinstance(n, For) and n.kind == "parallel" for s in rest for n in walk(s)):
         return None
     accumulators = prod(constant(n) or REGISTERS for n in buffer.shape[:-2])
@@ -103,6 +104,11 @@ def _moved(buffer: Buffer, rest: Block, rows: Rows) -> Block | None:
     if any(isinstance(n, Load | Ref) and n.tensor == work.memory.name for s in body for n in walk(s)):
         kept = (*kept, Alloc(buffer=work.memory))
     return (*kept, *body)
+
+
+def _at_bound(tail: For, loop: For) -> For:
+    """The loop at its greatest extent, if it is `tail`."""
+    return replace(loop, extent=index(tail.bound or 0)) if loop.var == tail.var else loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +157,7 @@ class _Work:
         for loop in tails:
             last = {l.var: index((l.bound or 1) - 1) for l in loops if l is not loop}
             condition = both(condition, binary("le", index(loop.bound or 0), simplify_index(substitute(loop.extent, last))))
-            full = rewrite(full, {For: lambda l, tail=loop: replace(l, extent=index(tail.bound or 0)) if l.var == tail.var else l})
+            full = rewrite(full, {For: partial(_at_bound, loop)})
         if self._whole(full) is None:
             return elsewhere
         return (full,) if condition is None else (If(condition=condition, then=(full,), otherwise=fresh(elsewhere, ".edge")),)
@@ -248,7 +254,7 @@ def blocks_of(mma: Mma) -> tuple[tuple[BlockAxis, ...], tuple[BlockAxis, ...]]:
     group = INTRINSICS[mma.intrinsic].interleave
     along = Var(name=k)
     left = (BlockAxis(place=Var(name=m), extent=rows, name=m), BlockAxis(place=along, extent=depth, name=k))
-    number, within = (Binary(op=op, a=along, b=index(group), dtype=along.dtype) for op in ("floordiv", "mod"))  # type: ignore[arg-type]
+    number, within = (Binary(op=op, a=along, b=index(group), dtype=along.dtype) for op in ("floordiv", "mod"))
     right = (
         BlockAxis(place=number, extent=depth // group, name=f"{k}.o"), BlockAxis(place=Var(name=n), extent=columns, name=n),
         BlockAxis(place=within, extent=group, name=f"{k}.i"),

@@ -17,9 +17,10 @@ from tridsl.ir.op import Reduce
 from tridsl.schedule.analyse import Graph, extent_of
 from tridsl.schedule.blocked_monoid import Group, blocked_group
 from tridsl.schedule.blocked_rows import Blocked
-from tridsl.schedule.contraction_npu import EXPANSION, instruction_of
+from tridsl.schedule.contraction_npu import instruction_of
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import At, Bind, BlockBy, Inline, Intrin, Order, Split, Step, StoreIn, Unroll, Vector
+from tridsl.schedule.tile_cost import EXPANSION
 from tridsl.structs import dataclass
 
 ROWS = 64

@@ -244,7 +244,7 @@ def _packed(
         shared = (*batch[:1], *([f"{j}.o"] if apart else []), f"{i}.o")
         steps.append(Parallel(stage=name, axis=decide(f"{name}.parallel", shared[0], shared, "the loop that threads share")))
     steps += [Unroll(stage=name, axis=f"{i}.i"), Vector(stage=name, axis=f"{j}.i.i")]
-    kinds = tuple(_panel_type(load.dtype, row) for load in (roles.a, roles.b))
+    kinds = (_panel_type(roles.a.dtype, row), _panel_type(roles.b.dtype, row))
     steps += panel_steps(stage, roles, f"{i}.o" if packs_rows else None, f"{k}.o", kinds)
     return steps if row is None else [*steps, Intrin(stage=name, name=row.name)]
 

@@ -30,7 +30,7 @@ def interleave(kernel: Kernel, panel: str, step: Pack) -> Kernel:
 
     def groups(place: tuple[Expr, ...]) -> tuple[Expr, ...]:
         *outer, across, along = place
-        number, within = (Binary(op=op, a=along, b=index(group), dtype=along.dtype) for op in ("floordiv", "mod"))  # type: ignore[arg-type]
+        number, within = (Binary(op=op, a=along, b=index(group), dtype=along.dtype) for op in ("floordiv", "mod"))
         return (*outer, number, across, within)
 
     def allocated(node: Alloc) -> Alloc:
