@@ -15,6 +15,7 @@ from tridsl.backends.npu.emit_functions import ELEMENTS, HELPERS, vector, with_n
 from tridsl.backends.npu.emit_places import Frame, Lanes, Place, address, can_load, cannot, index_text, step_of
 from tridsl.backends.npu.emit_scans import running, standing_for
 from tridsl.backends.npu.emit_statements import accumulate, append, store
+from tridsl.backends.npu.emit_values import truth
 from tridsl.backends.npu.interleave import interleave
 from tridsl.backends.npu.lanes import lanes_of
 from tridsl.backends.npu.lower_array import Laid
@@ -22,7 +23,7 @@ from tridsl.backends.npu.lower_program import Body, identifier, in_registers
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import INDEX
-from tridsl.ir.expr import Binary, Const, Load, index
+from tridsl.ir.expr import Const, Load, index
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Mma, Ref, Store
 from tridsl.ir.scans import scan_of
 from tridsl.ir.walk import substitute, variables, walk
@@ -131,11 +132,7 @@ def _alloc(frame: Frame, statement: Alloc, blocks: Blocks) -> None:
 
 
 def _if(frame: Frame, statement: If, blocks: Blocks) -> None:
-    condition = statement.condition
-    signs = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-    if not (isinstance(condition, Binary) and condition.op in signs and condition.a.dtype == INDEX):
-        raise cannot("a branch on a value", statement)
-    frame.line(f"if ({index_text(condition.a)} {signs[condition.op]} {index_text(condition.b)}) {{")
+    frame.line(f"if {truth(frame, statement.condition)} {{")
     _inside(frame, statement.then, blocks)
     if statement.otherwise:
         frame.line("} else {")
@@ -151,7 +148,8 @@ def _inside(frame: Frame, block: Block, blocks: Blocks) -> None:
 
 def _for(frame: Frame, loop: For, blocks: Blocks) -> None:
     if not isinstance(loop.extent, Const):
-        raise cannot(f"the loop `{loop.var}` without a constant length", loop)
+        _counted(frame, loop, index_text(loop.extent), blocks)
+        return
     count = int(loop.extent.value)
     if exchange(frame, loop) or interleave(frame, loop):
         return
@@ -165,9 +163,13 @@ def _for(frame: Frame, loop: For, blocks: Blocks) -> None:
         for n in range(count):
             emit_block(frame, substitute(loop.body, {loop.var: index(n)}), blocks)
         return
-    name = identifier(loop.var)
     if not any(isinstance(n, For | If) for s in loop.body for n in walk(s)):
         frame.line(f'_Pragma("clang loop min_iteration_count({count})")')
+    _counted(frame, loop, str(count), blocks)
+
+
+def _counted(frame: Frame, loop: For, count: str, blocks: Blocks) -> None:
+    name = identifier(loop.var)
     frame.line(f"for (int {name} = 0; {name} < {count}; ++{name}) {{")
     _inside(frame, loop.body, blocks)
     frame.line("}")
@@ -213,7 +215,7 @@ def _side_by_side(frame: Frame, body: Block, lanes: Lanes) -> bool:
     for node in (n for s in body for n in walk(s)):
         if isinstance(node, Load | Ref):
             place = frame.places.get(node.tensor)
-            if place is None:
+            if place is None or _chosen_by_lane(node, lanes):
                 return False
             step = step_of(address(place, node.index), lanes)
             if step is None and place.kind == "memory" and _in_blocks(frame, body) and in_rows(place, node.index, lanes):
@@ -224,6 +226,12 @@ def _side_by_side(frame: Frame, body: Block, lanes: Lanes) -> bool:
             if place.kind == "blocks" and (step != 1 or prod(n for _, n in lanes.variables) != prod(place.shape[-2:])):
                 return False
     return True
+
+
+def _chosen_by_lane(node: Load | Ref, lanes: Lanes) -> bool:
+    """Whether what memory says chooses another place for each lane."""
+    inner = [n for i in node.index for n in walk(i) if isinstance(n, Load) and n.index]
+    return any(variables(n) & {name for name, _ in lanes.variables} for n in inner)
 
 
 def _vectors(frame: Frame, lanes: Lanes, body: Block, carried: bool) -> None:

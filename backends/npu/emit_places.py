@@ -10,10 +10,10 @@ from typing import Any
 from tridsl.backends.npu.emit_functions import ELEMENTS, element
 from tridsl.backends.npu.lower_program import identifier
 from tridsl.diagnostics import TriError, error
-from tridsl.dtypes import DType
+from tridsl.dtypes import INDEX, DType
 from tridsl.ir.affine import normal_form, simplify_index, to_expression
-from tridsl.ir.expr import Binary, Const, Expr, Load, Var, add, index, mul, sub
-from tridsl.ir.walk import substitute
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Unary, Var, add, index, mul, sub
+from tridsl.ir.walk import rewrite, substitute, variables, walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,22 @@ def index_text(place: Expr) -> str:
 
 
 _SIGNS = {"add": "+", "sub": "-", "mul": "*"}
+_COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_JOINED = {"and": "&&", "or": "||"}
+
+
+def index_condition(node: Expr) -> str | None:
+    """A condition over places as C++; None where it asks for values."""
+    match node:
+        case Binary(op="and" | "or" as op, a=a, b=b):
+            sides = [index_condition(a), index_condition(b)]
+            return None if None in sides else f"({sides[0]} {_JOINED[op]} {sides[1]})"
+        case Unary(op="not", a=a):
+            inner = index_condition(a)
+            return None if inner is None else f"!{inner}"
+        case Binary(op=op, a=a, b=b) if op in _COMPARISONS and a.dtype == INDEX and not any(isinstance(n, Load) and n.index for n in walk(node)):
+            return f"({index_text(a)} {_COMPARISONS[op]} {index_text(b)})"
+    return None
 
 
 def _index(e: Expr) -> str:
@@ -160,6 +176,25 @@ def is_aligned(frame: Frame, place: Place, first: Expr, vectors: int = 1) -> boo
     return all(f * size % unit == 0 for _, f in poly.terms) and poly.constant * size % unit == 0
 
 
+def chosen(frame: Frame, at: tuple[Expr, ...], lanes: Lanes) -> tuple[Expr, ...]:
+    """Places in which what memory says has become a number of the core: `x[order[j]]` reads `order[j]` first."""
+
+    def number(cast: Cast) -> Expr:
+        inner = cast.a
+        if cast.dtype != INDEX or not isinstance(inner, Load):
+            return cast
+        place = frame.places.get(inner.tensor)
+        if place is None or place.kind != "memory" or not place.dtype.is_integer or inner.mask is not None:
+            raise cannot("a place that is chosen by what is no integer in memory", inner)
+        if variables(inner) & {name for name, _ in lanes.variables}:
+            raise cannot("places that are chosen anew for each lane", inner)
+        name = f"chosen_{len(frame.lines)}"
+        frame.line(f"const int32_t {name} = {place.name}[{index_text(address(place, inner.index))}];")
+        return Var(name=name)
+
+    return rewrite(at, {Cast: number}) if any(isinstance(n, Load) and n.index for i in at for n in walk(i)) else at
+
+
 def load(frame: Frame, node: Load, lanes: Lanes) -> str:
     place = frame.places.get(node.tensor)
     if place is None or node.mask is not None or node.boundary is not None:
@@ -168,7 +203,7 @@ def load(frame: Frame, node: Load, lanes: Lanes) -> str:
         return place.name
     if place.kind == "blocks":
         raise cannot(f"single elements of the accumulators `{node.tensor}`", node)
-    step, base = along(address(place, node.index), lanes)
+    step, base = along(address(place, chosen(frame, node.index, lanes)), lanes)
     if place.kind == "registers":
         if step == 0:
             chunk, lane = lane_of(frame, place, base)

@@ -20,12 +20,13 @@ from tridsl.backends.npu.emit_functions import (
     UNARY,
     Rule,
 )
-from tridsl.backends.npu.emit_places import Frame, Lanes, along, cannot, index_text, load
+from tridsl.backends.npu.emit_places import Frame, Lanes, along, cannot, chosen, index_condition, index_text, load
 from tridsl.backends.npu.lower_program import identifier
 from tridsl.dtypes import BF16, BOOL, F32, I32, INDEX, U8, DType, compute_type
 from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Select, Unary, Var, add, index, sub
 from tridsl.ir.op import Reducer
-from tridsl.ir.walk import walk
+from tridsl.ir.walk import variables, walk
+from tridsl.structs import replace
 
 
 def value(frame: Frame, node: Expr, lanes: Lanes) -> str:
@@ -43,7 +44,30 @@ def _rule(frame: Frame, rule: Rule | None, what: str, node: Expr, **operands: st
 
 
 def _load(frame: Frame, node: Load, lanes: Lanes) -> str:
-    return load(frame, node, lanes)
+    mask, other = node.mask, node.other or Const(value=0, dtype=node.dtype)
+    condition = None if mask is None else same_for_all(chosen(frame, (mask,), lanes)[0], lanes)
+    if condition is None or not isinstance(other, Const):
+        return load(frame, node, lanes)
+    outside = stored(frame, _const(frame, replace(other, dtype=compute_type(node.dtype)), lanes), node.dtype)
+    return f"({condition} ? {load(frame, replace(node, mask=None, other=None), lanes)} : {outside})"
+
+
+def same_for_all(condition: Expr, lanes: Lanes) -> str | None:
+    """A condition over places that does not change from lane to lane, as C++; None for any other."""
+    return None if variables(condition) & {name for name, _ in lanes.variables} else index_condition(condition)
+
+
+def truth(frame: Frame, node: Expr) -> str:
+    """A condition that is one for all lanes as C++. What stands behind an `and` or an `or` is looked at only where it decides."""
+    still = Lanes(active=frame.lanes)
+    if (places := same_for_all(node, still)) is not None:
+        return places
+    match node:
+        case Binary(op="and" | "or" as op, a=a, b=b):
+            return f"({truth(frame, a)} {'&&' if op == 'and' else '||'} {truth(frame, b)})"
+        case Unary(op="not", a=a):
+            return f"!{truth(frame, a)}"
+    return f"({value(frame, node, still)}).test(0)"
 
 
 def number_text(number: bool | float, dtype: DType) -> str:
@@ -171,6 +195,8 @@ def combine(frame: Frame, op: str, a: str, b: str, dtype: DType) -> str:
 
 
 def _select(frame: Frame, node: Select, lanes: Lanes) -> str:
+    if (places := same_for_all(node.condition, lanes)) is not None:
+        return f"({places} ? {value(frame, node.a, lanes)} : {value(frame, node.b, lanes)})"
     condition, a, b = (value(frame, e, lanes) for e in (node.condition, node.a, node.b))
     if node.dtype == BOOL:
         return f"(({condition} & {a}) | (~{condition} & {b}))"
@@ -218,6 +244,8 @@ _BELOW = {"lt": ("", 0), "le": ("", 1), "ge": ("~", 0), "gt": ("~", 1)}
 
 def _positions(frame: Frame, node: Binary, lanes: Lanes) -> str:
     """A comparison of places: the lanes in front of a place, or behind it."""
+    if (same := same_for_all(node, lanes)) is not None:
+        return f"aie::mask<{frame.lanes}>::from_uint64({same} ? ~0ull : 0)"
     step, base = along(node.a, lanes)
     if node.op not in _BELOW or step != 1 or along(node.b, lanes)[0] != 0:
         raise cannot("this comparison of places", node)

@@ -18,9 +18,10 @@ from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import evaluate_index
 from tridsl.ir.expr import Binary, Load, Var, index
-from tridsl.ir.op import Compact, Map, Reduce, Scan, Stage
+from tridsl.ir.op import Compact, Map, Reduce, Scan, Stage, TopK
 from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, values_of
+from tridsl.schedule.chosen_npu import chooses, chosen_npu
 from tridsl.schedule.contraction_npu import contraction_npu
 from tridsl.schedule.dealing_npu import (
     ROW_BYTES,
@@ -35,6 +36,7 @@ from tridsl.schedule.decisions import Decider
 from tridsl.schedule.filters_npu import filters_npu
 from tridsl.schedule.heaps import HEAP
 from tridsl.schedule.lone_npu import lone_npu
+from tridsl.schedule.ranked_npu import ranked_npu
 from tridsl.schedule.roles import is_contraction
 from tridsl.schedule.stencil_npu import stencil_npu
 from tridsl.schedule.steps import (
@@ -76,6 +78,10 @@ def automatic_npu(
         found = _as_a_row(graph, vector, live, spec, sizes, decide)
     elif all(isinstance(graph.stages[n], Compact) for n in live):
         found = _compact_steps(graph, live, spec, array, sizes, decide)
+    elif len(live) == 1 and isinstance(graph.stages[root], TopK):
+        found = ranked_npu(graph, root, inlined, spec, array, sizes, decide)
+    elif any(chooses(graph.stages[name]) for name in live):
+        found = chosen_npu(graph, root, live, spec, array, sizes, decide)
     elif len(live) == 1 and isinstance(graph.stages[root], Map) and (all(_flat(graph.stages[n]) for n in (root, *inlined)) or len(axes_of(graph.stages[root])) == 1):
         found = _flat_steps(graph, root, spec, array, sizes, decide)
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tridsl.ir.expr import Load, Var
-from tridsl.ir.op import Map, Op, Reduce, Scalar, Stage, Tensor
+from tridsl.ir.op import Map, Op, Reduce, Scalar, Stage, Tensor, TopK
 from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import Graph, targets_of, values_of
 from tridsl.schedule.steps import Inline, Schedule, Step
@@ -34,7 +34,7 @@ def in_launches(op: Op, graph: Graph, inlined: Sequence[str], as_one: AsOne) -> 
 
 
 def _simple(stage: Stage) -> bool:
-    return isinstance(stage, Map | Reduce) and len(targets_of(stage)) == 1
+    return isinstance(stage, TopK) or isinstance(stage, Map | Reduce) and len(targets_of(stage)) == 1
 
 
 def _groups(op: Op, graph: Graph, live: Sequence[str], inlined: Sequence[str], as_one: AsOne) -> list[list[str]]:
@@ -77,11 +77,12 @@ def alone(op: Op, graph: Graph, group: Sequence[str], inlined: Sequence[str]) ->
     behind = _behind(graph, group, inlined)
     stages = tuple(graph.stages[name] for name in graph.stages if name in group or name in behind)
     made = {t for s in stages for t in targets_of(s)}
-    (result,) = targets_of(graph.stages[group[-1]])
+    results = targets_of(graph.stages[group[-1]])
     read = {n.tensor for s in stages for n in walk(s) if isinstance(n, Load)} - made
     used = {n.name for s in stages for v in values_of(s) for n in walk(v) if isinstance(n, Var)}
     known: dict[str, Tensor] = {t.name: t for t in (*op.tensors, *op.intermediates)}
     params = [p for p in op.params if isinstance(p, Scalar) and p.name in used]
-    tensors = [replace(t, role="input") for t in known.values() if t.name in read] + [replace(known[result], role="output")]
-    kept = tuple(t for t in op.intermediates if t.name in made and t.name != result)
-    return replace(op, params=(*tensors[:-1], *params, tensors[-1]), stages=stages, intermediates=kept), behind
+    tensors = [replace(t, role="input") for t in known.values() if t.name in read] + [replace(known[name], role="output") for name in results]
+    kept = tuple(t for t in op.intermediates if t.name in made and t.name not in results)
+    first = len(tensors) - len(results)
+    return replace(op, params=(*tensors[:first], *params, *tensors[first:]), stages=stages, intermediates=kept), behind

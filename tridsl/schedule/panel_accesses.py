@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tridsl.ir.affine import normal_form
-from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Select, Var, binary
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Select, Var, binary, both
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Copy, For, If, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.schedule.frames import conjuncts, is_inside
@@ -38,15 +38,26 @@ def accesses_of(block: Block, around: tuple[For, ...] = ()) -> Iterator[tuple[st
                 yield node.tensor, Access(node.index, around, True, statement)
 
 
-def is_filled(load: Load, shape: tuple[int, ...]) -> bool:
-    """Whether the access is 0 outside of its tensor, as its panel is there."""
+def is_chosen(place: Expr) -> bool:
+    """Whether an element of a tensor says where the place is."""
+    return any(isinstance(n, Load) and n.index for n in walk(place))
+
+
+def unfilled(load: Load, shape: tuple[int, ...]) -> Expr | None:
+    """What is left of the condition of an access to a panel, which is 0 outside of its tensor as the access is there. (Where an element chooses the
+    place, there is nothing outside.)"""
     if load.mask is None or len(shape) != len(load.index):
-        return load.mask is None
+        return load.mask
     value = load.other
     while isinstance(value, Cast):
         value = value.a
     nothing = value is None or (isinstance(value, Const) and not value.value)
-    return nothing and all(is_inside(c, load, shape) for c in conjuncts(load.mask))
+    if not nothing or not all(is_inside(c, load, shape) for c in conjuncts(load.mask)):
+        return load.mask
+    left: Expr | None = None
+    for condition in conjuncts(load.mask):
+        left = both(left, condition) if is_chosen(condition) else left
+    return left
 
 
 def vectors_last(accesses: Sequence[Access]) -> tuple[int, ...]:
@@ -79,6 +90,7 @@ def goes_on(loop: For) -> bool:
     own = {n.buffer.name for n in walk(loop.body) if isinstance(n, Alloc)}
     targets = [t.tensor for n in walk(loop.body) if isinstance(n, Accumulate) for t in n.targets if loop.var not in variables(t.index)]
     targets += [t for n in walk(loop.body) if isinstance(n, Append) for t in n.tensors]
+    targets += [n.target.tensor for n in walk(loop.body) if isinstance(n, Store) and loop.var not in variables(n.target.index)]
     return loop.carried and not own.issuperset(targets)
 
 

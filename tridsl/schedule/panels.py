@@ -33,9 +33,10 @@ from tridsl.schedule.panel_accesses import (
     accesses_of,
     adds_zeros,
     goes_on,
-    is_filled,
+    is_chosen,
     nothing_beyond,
     overrun,
+    unfilled,
     vectors_last,
 )
 from tridsl.schedule.panel_blocks import blocks_of
@@ -94,7 +95,8 @@ def panels(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     Everything outside a core's memory that the loops around and inside `at` touch is staged: read into a panel before, written from one behind. A
     panel is made in the innermost loop around the iteration that its place depends on; there are `buffers` of those made in `at` itself, so that one
     is filled while another is used, and what `piece` iterations read comes in one piece where it lies together. Operands of a matrix instruction are laid out in its blocks. Iterations run over whole tiles: what lies outside
-    a tensor reads as 0 and is not written, and of what was made in the core only what is there is reduced. E0441: an access is no sum of multiples of loops, or a part depends on more than one place.
+    a tensor reads as 0 and is not written, and of what was made in the core only what is there is reduced. An axis along which other elements choose is
+    staged as a whole. E0441: an access is no sum of multiples of loops, or a part depends on more than one place.
     E0442: a reduction whose last part is smaller would reduce what lies outside. E0457: the iterations of `at` are no whole number of pieces.
     """
     loop = find_loop(kernel, step.stage, step.at or "", step.span)
@@ -214,6 +216,11 @@ class _Stager:
             high: list[int] = []
             bases: list[Expr] = []
             for place, loops in zip(places, inner):
+                if is_chosen(place[d]):
+                    bases.append(index(0))
+                    low.append(0)
+                    high.append(shape[d] - 1)
+                    continue
                 poly = normal_form(place[d])
                 fixed = poly.without(n for m, _ in poly.terms for n in variables(m) if n not in names)
                 bases.append(to_expression(replace(fixed, constant=0)))
@@ -244,6 +251,8 @@ class _Stager:
         )  # fmt: skip
         if any(n % panel.blocks.get(d, 1) for d, n in enumerate(extents)):
             raise self._no(tensor.name, "its part is no whole number of the instruction's blocks")
+        if any(is_chosen(i) for a in accesses if a.writes for i in a.place):
+            raise self._no(tensor.name, "elements choose where it is written")
         if writes and tensor.role == "inout":
             raise self._no(tensor.name, "it is updated in place")
         return panel
@@ -263,7 +272,7 @@ class _Stager:
     def _affine(self, place: Expr) -> bool:
         """Whether the loops of the path move the place by multiples of themselves; what moves inside an iteration may be anything."""
         names = {loop.var for loop in self.path}
-        return all(not names & variables(m) or (len(m) == 1 and isinstance(m[0], Var)) for m, _ in normal_form(place).terms)
+        return is_chosen(place) or all(not names & variables(m) or (len(m) == 1 and isinstance(m[0], Var)) for m, _ in normal_form(place).terms)
 
     def _inner_ranges(self, loops: tuple[For, ...]) -> dict[str, Interval]:
         return {loop.var: (0, (trip_bound(loop) or 1) - 1) for loop in loops if trip_bound(loop) is not None}
@@ -294,7 +303,7 @@ class _Stager:
         panel = self.panels.get(load.tensor)
         if panel is None:
             return load
-        mask = None if is_filled(load, panel.shape) else load.mask
+        mask = unfilled(load, panel.shape)
         return replace(load, tensor=panel.name, index=self._point(panel, load.index), mask=mask, other=None if mask is None else load.other)
 
     def _ref(self, ref: Ref) -> Ref:
