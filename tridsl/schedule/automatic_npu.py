@@ -80,6 +80,8 @@ def automatic_npu(
         found = _compact_steps(graph, live, spec, array, sizes, decide)
     elif len(live) == 1 and isinstance(graph.stages[root], TopK):
         found = ranked_npu(graph, root, inlined, spec, array, sizes, decide)
+    elif len(live) == 1 and isinstance(graph.stages[root], Map) and not axes_of(graph.stages[root]):
+        found = [StoreIn(stage=root, space="l1")]
     elif any(chooses(graph.stages[name]) for name in live):
         found = chosen_npu(graph, root, live, spec, array, sizes, decide)
     elif len(live) == 1 and isinstance(graph.stages[root], Map) and (all(_flat(graph.stages[n]) for n in (root, *inlined)) or len(axes_of(graph.stages[root])) == 1):

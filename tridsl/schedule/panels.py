@@ -99,19 +99,31 @@ def panels(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     staged as a whole. E0441: an access is no sum of multiples of loops, or a part depends on more than one place.
     E0442: a reduction whose last part is smaller would reduce what lies outside. E0457: the iterations of `at` are no whole number of pieces.
     """
-    loop = find_loop(kernel, step.stage, step.at or "", step.span)
+    if step.at is None:
+        return _staged(kernel, step, next(p for p in kernel.phases if p.name == step.stage), None)
+    loop = find_loop(kernel, step.stage, step.at, step.span)
     trips = trip_bound(loop)
     if step.piece != 1 and (step.piece < 1 or trips is None or trips % step.piece):
         raise error(
             "E0457", f"`{step.at}` has {trips if trips is not None else 'an unknown number of'} iterations, which are not pieces of {step.piece}", step.span,
             help="choose a `piece` that divides the iterations, or leave it out",
         )  # fmt: skip
+    return _staged(kernel, step, next(p for p in kernel.phases if any(isinstance(m, For) and m.var == loop.var for m in walk(p))), loop.var)
+
+
+def is_number(kernel: Kernel, stage: str) -> bool:
+    """Whether the stage is a phase without a loop."""
+    return any(p.name == stage and not any(isinstance(n, For) for n in walk(p)) for p in kernel.phases)
+
+
+def _staged(kernel: Kernel, step: StoreIn, phase: Phase, loop: str | None) -> Kernel:
+    """The phase with panels around the iterations of `loop` (None: around all of it)."""
+    number = kernel.phases.index(phase)
     packed = frozenset(p.name for p in kernel.params if is_packed(p))
     kernel = _on_bytes(kernel)
-    path = (*enclosing(kernel, loop.var), find_loop(kernel, step.stage, step.at or "", step.span))
-    number, phase = next((n, p) for n, p in enumerate(kernel.phases) if any(isinstance(m, For) and m.var == loop.var for m in walk(p)))
+    path = () if loop is None else (*enclosing(kernel, loop), find_loop(kernel, step.stage, step.at or "", step.span))
     stager = _Stager(kernel=kernel, step=step, path=path, packed=packed)
-    staged = stager.stage(phase)
+    staged = stager.stage(kernel.phases[number])
     return replace(kernel, phases=(*kernel.phases[:number], staged, *kernel.phases[number + 1 :]))
 
 

@@ -16,7 +16,7 @@ from tridsl.schedule.hold import hold
 from tridsl.schedule.narrow import narrow
 from tridsl.schedule.nest import axis_of, loops_of, stage_of, stages, unknown_stage
 from tridsl.schedule.pack import stage_copy
-from tridsl.schedule.panels import SPACE, panels
+from tridsl.schedule.panels import SPACE, is_number, panels
 from tridsl.schedule.steps import StoreIn
 from tridsl.schedule.weights import weights
 from tridsl.schedule.widen import widen
@@ -32,7 +32,7 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     after:   alloc e: f32[N] in shared
 
     For a parameter `x.store(reg)` makes a copy of it a stage of its own (`schedule.cache`), and `A.store(shared, at=k.o)` stages what the loop `k.o` reads, copied by all lanes together; so it does for a stage that is computed as a whole. On a stage, `C.store(l1, at=k.o)`
-    stages everything that its loop `k.o` touches in a core's own memory (`schedule.panels`). For a result `y.store(stream)` writes around the caches (LLVM: nontemporal); a compaction holds what it
+    stages everything that its loop `k.o` touches in a core's own memory (`schedule.panels`); `y.store(l1)` all of a stage that is a single number. For a result `y.store(stream)` writes around the caches (LLVM: nontemporal); a compaction holds what it
     keeps until it can (`schedule.hold`). `gray.store(l1, type=i16)` keeps the values of an integer stage in a wider type, the one
     that its readers compute in; a narrower one is for sums that are converted to it (`schedule.narrow`), or weights in that of what they weigh
     (`schedule.weights`). E0416: no such space. E0417: the stage has storage for the
@@ -44,6 +44,8 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
         raise error("E0416", f"there is no space `{step.space}`", step.span, help=f"use one of {', '.join((*SPACES, STREAM))}")
     space: Space = step.space
     if step.at is not None and space == SPACE and any(axis_of(loop.var) == step.at for loop in loops_of(kernel, step.stage)):
+        return panels(kernel, step, spec)
+    if step.at is None and space == SPACE and is_number(kernel, step.stage):
         return panels(kernel, step, spec)
     parameter = any(isinstance(p, Tensor) and p.name == step.stage for p in kernel.params)
     if step.at is not None and (parameter or any(b.name == step.stage for b in kernel.scratch)):

@@ -136,3 +136,15 @@ def test_quotients_are_the_oracles_to_the_last_bit() -> None:
         np.testing.assert_array_equal(np.asarray(ops.ratio(a, b, device="npu:sim")), a / b)
     for _ in range(3):
         same(stdlib.quantise, normal(40, 64, dtype=BF16), device="npu:sim:aie2")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("count", [70, 9001, pytest.param(1000003, marks=pytest.mark.full)])
+def test_what_becomes_of_one_number_is_a_launch_of_its_own(count: int, device: str) -> None:
+    """The mean divides the sum; results of 16 bits are made of sums of 32."""
+    x = normal(count) + 1
+    assert abs(float(stdlib.mean(x, device=device)) - float(x.astype(np.float64).mean())) <= 1e-6
+    narrow = x.astype(BF16)
+    for op in (stdlib.mean, stdlib.sum, *((stdlib.max,) if count < 100 else ())):
+        got, want = float(op(narrow, device=device)), float(op.reference(narrow))
+        assert abs(got - want) <= 4e-3 * abs(want), op
