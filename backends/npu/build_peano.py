@@ -17,6 +17,8 @@ from tridsl.backends.npu.design import ArrayDesign
 from tridsl.backends.npu.emit import DESIGN, KERNELS
 from tridsl.backends.npu.emit_mlir import OBJECT
 from tridsl.backends.npu.package import AIECC_TENSORS, cdo_files, find_packager, make_container, make_pdi, repack
+from tridsl.backends.npu.program_memory import check_object
+from tridsl.devices.spec import load_chip
 from tridsl.diagnostics import Diagnostic
 
 XCLBIN, INSTS = "design.xclbin", "insts.bin"
@@ -67,7 +69,8 @@ def commands(tools: Toolchain, triple: str) -> tuple[tuple[str, ...], ...]:
 
 
 def build_package(files: dict[str, str], triple: str, tools: Toolchain, design: ArrayDesign) -> dict[str, bytes]:
-    """`xclbin`, and `insts` as `aiecc` has it. BackendUnavailable E0773 with what a tool said when it fails."""
+    """`xclbin`, and `insts` as `aiecc` has it. BackendUnavailable E0773 with what a tool said when it fails; TriError E0771 when the functions are
+    more than a core's program memory holds (which a linker would say too, without the reason)."""
     with tempfile.TemporaryDirectory(prefix="tridsl-npu-") as name:
         folder = Path(name)
         for file, content in files.items():
@@ -80,6 +83,8 @@ def build_package(files: dict[str, str], triple: str, tools: Toolchain, design: 
             if done.returncode != 0 and not cdo_files(folder):
                 said = (done.stderr or done.stdout).strip()[-2000:]
                 raise _missing(f"a `{Path(command[0]).name}` that takes the emitted files; it said: {said}", "report it with the output of `tridsl lower --until emit`")
+            if command[-1] == OBJECT and done.returncode == 0:
+                check_object(design.name, (folder / OBJECT).read_bytes(), load_chip(design.generation))
         return {"xclbin": _container(folder, design), "insts": (folder / INSTS).read_bytes()}
 
 

@@ -12,6 +12,7 @@ from tridsl.backends.npu.emit_instructions import instruction_text
 from tridsl.backends.npu.emit_kernel import kernel_text
 from tridsl.backends.npu.emit_mlir import design_text
 from tridsl.backends.npu.lower_array import Laid, Launches
+from tridsl.backends.npu.program_memory import check_text
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Diagnostic
 from tridsl.ir.expr import Const
@@ -34,13 +35,15 @@ class Between:
 
 def emit(laid: Laid | Launches, spec: DeviceSpec) -> Code:
     """All files of a design, one behind the other, and the design itself for whoever builds or simulates it. Of several launches the files of each
-    have its number in front. E0774 for a construct that has no AIE code."""
+    have its number in front. E0774 for a construct that has no AIE code, E0771 for more of it than a core holds."""
     parts = laid.parts if isinstance(laid, Launches) else (laid,)
     several = len(parts) > 1
     text = ""
     facts: list[tuple[str, str]] = []
     for n, part in enumerate(parts):
-        files = {KERNELS: kernel_text(part, spec), DESIGN: design_text(part.design), INSTRUCTIONS: instruction_text(part.design)}
+        kernels = kernel_text(part, spec)
+        check_text(part.design.name, kernels, spec)
+        files = {KERNELS: kernels, DESIGN: design_text(part.design), INSTRUCTIONS: instruction_text(part.design)}
         text += "".join(f"{MARK}{numbered(name, n, several=several)}\n{content}" for name, content in files.items())
         facts.append((numbered(FACT, n, several=several), msgspec.json.encode(part.design).decode()))
     if isinstance(laid, Launches):

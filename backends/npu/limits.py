@@ -239,6 +239,22 @@ def _streams(up: bool) -> Callable[[ArrayDesign], Iterator[Use]]:
     return uses
 
 
+def _sideways(step: int) -> Callable[[ArrayDesign], Iterator[Use]]:
+    """Streams from a column to the next one east (1) or west (-1): whatever way each takes, it goes through the tile of a core (memory tiles have
+    no ports to their sides), once."""
+
+    def uses(design: ArrayDesign) -> Iterator[Use]:
+        counts: dict[int, int] = {}
+        for flow in design.flows:
+            column = flow.source.tile[0]
+            farthest = max((step * (e.tile[0] - column) for e in flow.targets), default=0)
+            for n in range(farthest):
+                counts[column + step * n] = counts.get(column + step * n, 0) + 1
+        yield from ((f"the way from column {c} to column {c + step}", n) for c, n in counts.items())
+
+    return uses
+
+
 def _arguments(design: ArrayDesign) -> Iterator[Use]:
     yield "the host's call", len(design.tensors)
 
@@ -272,6 +288,10 @@ LIMITS: tuple[Limit, ...] = (
     *(_limit(f"{k} transfer length", "words in one transfer", f"{k}_length_words", _lengths(k)) for k in KINDS),
     _limit("memtile streams to cores", "streams to cores", "memtile_north_streams", _streams(True)),
     _limit("memtile streams from cores", "streams from cores", "memtile_south_streams", _streams(False)),
+    *(
+        Limit(name=f"streams {word}", what="streams", limit=lambda spec, array: array.side_streams * array.rows, uses=_sideways(step))
+        for word, step in (("eastwards", 1), ("westwards", -1))
+    ),
     _limit("arguments", "tensors", "arguments", _arguments),
     _limit("iterations", "iterations of a transfer", "iterations", _iterations),
     _limit("repeats", "repeats of a task", "repeats", _repeats),
@@ -368,6 +388,14 @@ def _free_descriptor(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
             busy.pop((command.tile, queue.pop(0).number), None)
 
 
+def _own_memory(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
+    tiles = {b.name: b.tile for b in design.buffers} | {lock.name: lock.tile for lock in design.locks}
+    for chain in design.chains:
+        for d in chain.descriptors:
+            if any(tiles.get(name, chain.tile) != chain.tile for name in (d.buffer, d.acquire, d.release)):
+                yield f"descriptor {d.number} of tile {chain.tile}"
+
+
 def _one_chain(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
     used: set[tuple[Place, int]] = set()
     for chain in design.chains:
@@ -386,6 +414,7 @@ RULES: tuple[Rule, ...] = (
     Rule(name="transfers inside", what="it leaves its buffer", breaks=_inside),
     Rule(name="buffers apart", what="buffers and the stack do not overlap", breaks=_apart),
     Rule(name="buffers aligned", what="a core's buffers begin at multiples of its widest access", breaks=_aligned),
+    Rule(name="memory of its own", what="a channel moves what is in its own tile, and takes its own tile's locks", breaks=_own_memory),
     Rule(name="descriptors in one place", what="it is in two chains", breaks=_one_chain),
     Rule(name="descriptors free", what="a descriptor is used again only behind a wait for its transfer", breaks=_free_descriptor),
 )

@@ -24,7 +24,8 @@ class ArraySpec:
     `core_*`, `memtile_*`, `shim_*`: compute tiles, memory tiles, and the tiles at the edge towards the host's memory. `in_channels` write to a
     tile's memory (S2MM), `out_channels` read it (MM2S). Of a buffer descriptor: `dimensions`, the largest `wrap` (count of a dimension, in words
     along the innermost), `step` (stride, words) and `length` (words). `iterations`: the outermost dimension of a transfer; `repeats`: runs of a task.
-    `north_streams`: streams from a memory tile to cores, `south_streams` back. `arguments`: tensors of a kernel.
+    `north_streams`: streams from a memory tile to cores, `south_streams` back; `side_streams`: from
+    a core's tile to a neighbour column. `arguments`: tensors of a kernel.
     `load_bytes`: the widest access of a core, which is also the alignment that it needs. `macs_per_cycle`: by element type of the factors.
     """
 
@@ -47,6 +48,7 @@ class ArraySpec:
     memtile_out_channels: int
     memtile_north_streams: int
     memtile_south_streams: int
+    side_streams: int
     memtile_descriptors: int
     memtile_locks: int
     memtile_dimensions: int

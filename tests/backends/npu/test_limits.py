@@ -65,6 +65,13 @@ def shim_counted(n: int) -> tuple[Dimension, ...]:
     return counted(n + 1)
 
 
+def across(count: int, source: int, target: int) -> ArrayDesign:
+    """That many streams from one column's cores to another's: half of them one column, half all the way."""
+    nearer = source + (1 if target > source else -1)
+    flows = (Flow(source=end((source, 2), "out"), targets=(end((nearer if n % 2 else target, 2), "in"), end((source, 3), "in"))) for n in range(count))
+    return replace(small(), flows=tuple(flows))
+
+
 MAKERS: dict[str, Make] = {
     "columns": lambda n: with_(small(), buffers=(buffer("far", (n - 1, 2), 4096),)),
     "rows": lambda n: with_(small(), buffers=(buffer("high", (0, n + 1), 4096),)),
@@ -81,6 +88,8 @@ MAKERS: dict[str, Make] = {
     **{f"{kind} transfer length": transfer(kind, lambda n: (Dimension(size=n, stride=1),)) for kind in TILES},
     "memtile streams to cores": lambda n: replace(small(), flows=tuple(Flow(source=end(MEMTILE, "out", c), targets=(end(CORE, "in"),)) for c in range(n))),
     "memtile streams from cores": lambda n: replace(small(), flows=tuple(Flow(source=end(CORE, "out"), targets=(end(MEMTILE, "in", c),)) for c in range(n))),
+    "streams eastwards": lambda n: across(n, 0, 3),
+    "streams westwards": lambda n: across(n, 3, 0),
     "arguments": lambda n: replace(small(), tensors=(*small().tensors, *(tensor(f"x{i}", "input") for i in range(n)))[:n]),
     "iterations": transfer("shim", lambda n: (Dimension(size=n, stride=64), *(Dimension(size=1, stride=0),) * 2, Dimension(size=4, stride=1))),
     "repeats": lambda n: with_(small(), sequence=(task("out", "x", number=5, repeats=n),)),
@@ -150,6 +159,10 @@ BROKEN: dict[str, tuple[ArrayDesign, ArrayDesign]] = {
         with_(small(), buffers=(buffer("odd", CORE, 8192 + 64),)),
         with_(small(), buffers=(buffer("odd", CORE, 8192 + 16),)),
     ),
+    "memory of its own": (
+        with_(small(), chains=(chain(MEMTILE, "in", 1, moving(24, "mx", True)),)),
+        with_(small(), chains=(chain(CORE, "in", 1, moving(9, "mx", True)),)),
+    ),
     "descriptors in one place": (
         with_(small(), chains=(chain(CORE, "in", 1, moving(9, "cx", True)),)),
         with_(small(), chains=(chain(CORE, "in", 1, moving(1, "cx", True)),)),
@@ -171,7 +184,7 @@ def test_a_design_that_breaks_a_rule_is_refused(rule: Any, generation: str) -> N
 
 NO_LIMITS = {
     "granule_bytes": "of rules about multiples", "load_bytes": "of a rule about alignment", "core_stack_bytes": "given, not used up",
-    "core_program_bytes": "only a compiler for the cores knows", "clock_hz": "a rate", "stream_bytes_per_cycle": "a rate",
+    "core_program_bytes": "of text and objects (`program_memory`)", "clock_hz": "a rate", "stream_bytes_per_cycle": "a rate",
     "memory_bytes_per_second": "a rate", "dispatch_seconds": "a rate", "macs_per_cycle": "rates",
 }  # fmt: skip
 """Facts of an array that limit no design by themselves, and what they are."""
