@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -16,7 +16,7 @@ from tridsl import pipeline
 from tridsl.backends.npu import BACKEND
 from tridsl.backends.npu.build_sim import Library, compile_library
 from tridsl.backends.npu.design import ArrayDesign
-from tridsl.backends.npu.driver import word_of
+from tridsl.backends.npu.driver import process_driver, word_of
 from tridsl.backends.npu.emit import KERNELS, files_of
 from tridsl.backends.npu.gather import gathered
 from tridsl.backends.npu.lower_array import Laid
@@ -29,7 +29,7 @@ from tridsl.ir.loop import Kernel
 from tridsl.ir.op import Op, Scalar
 from tridsl.passes.specialise import Specialisation
 from tridsl.program.compose import with_constants
-from tridsl.schedule.automatic import choose
+from tridsl.schedule.automatic import choices, choose
 
 GENERATIONS = ("aie2", "aie2p")
 Results = dict[str, NDArray[Any]]
@@ -90,6 +90,26 @@ class Subject:
                 found[tensor.name] = np.empty(tensor.given, NUMPY_TYPES[param.dtype])
                 from_array_order(laid[tensor.name], tensor, found[tensor.name])
         return found
+
+
+def called(name: str, *arguments: Any, generation: str, asked: Callable[[str], Any]) -> tuple[Results, Results]:
+    """What a call of a library op gives on the simulated array, launch by launch, and what the interpreter gives. `asked`: the answer of each
+    decision of the automatic schedule by its name, None for its default."""
+    op, given, sizes = prepared(name, arguments, {}, {})
+    given |= {p.name: p.default.value for p in op.inputs if isinstance(p, Scalar) and p.name not in given and p.default is not None}
+    op = with_constants(op, {p.name: given.pop(p.name) for p in op.inputs if isinstance(p, Scalar) and p.const})
+    spec = chip(generation)
+    answers = {c.name: found for c in choices(op, spec, sizes, {}) if (found := asked(c.name)) in c.values}
+    side = pipeline.Build(spec=spec, backend=BACKEND, schedule=choose(op, spec, sizes, answers), facts=Specialisation(sizes=tuple(sorted(sizes.items()))))
+    binary = pipeline.build(op, side)
+    device = process_driver().played(f"npu:sim:{generation}")
+    assert device is not None
+    want = evaluate_op(op, given, sizes, exact=True)
+    slots = [given[p.name] if p.name in given else np.zeros(np.shape(want[p.name]), NUMPY_TYPES[p.dtype]) for p in binary.signature.params]
+    process_driver().load(binary, device)(slots, 1)
+    results = {p.name: value for p, value in zip(binary.signature.params, slots) if p.name not in given}
+    ends = {t.name: int(want[t.length]) for t in op.outputs if t.length}
+    return ({n: v[: ends[n]] if n in ends else v for n, v in results.items()}, {n: np.asarray(want[n])[: ends[n]] if n in ends else np.asarray(want[n]) for n in results})
 
 
 def subject(
