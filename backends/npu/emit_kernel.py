@@ -22,7 +22,6 @@ from tridsl.backends.npu.lower_array import Laid
 from tridsl.backends.npu.lower_program import Body, identifier, in_registers
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
-from tridsl.dtypes import INDEX
 from tridsl.ir.expr import Const, Load, index
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Mma, Ref, Store
 from tridsl.ir.scans import scan_of
