@@ -142,7 +142,7 @@ class _Layout:
         for core in cores:
             self._tile(core).address = self.facts.core_stack_bytes
             self.ports[core] = []
-        tensors, lanes = lanes_of(self.kernel, self.program, columns, self.facts.core_in_channels)
+        tensors, lanes = lanes_of(self.kernel, self.program, columns, self.facts)
         self.groups = groups_of(lanes, self.facts)
         for group in self.groups:
             if group[0].moved.writes:

@@ -13,6 +13,7 @@ from tridsl.backends.npu.borders import Border, border_of
 from tridsl.backends.npu.design import Dimension, HostTensor, Place
 from tridsl.backends.npu.dimensions import fitted, merged
 from tridsl.backends.npu.lower_program import Moved, Program, affine_of, refuse
+from tridsl.devices.spec import ArraySpec
 from tridsl.ir.affine import evaluate_index, simplify_index
 from tridsl.ir.expr import Binary, Const, Expr, Var, add, index, mul
 from tridsl.ir.loop import Kernel
@@ -60,19 +61,19 @@ class _Box:
     flat: bool
 
 
-def lanes_of(kernel: Kernel, program: Program, columns: int, channels: int) -> tuple[tuple[HostTensor, ...], tuple[Lane, ...]]:
-    """All lanes, and the tensors as the array sees them. `channels`: those into a core; streams beyond them have to take turns. E0770 where a copy is no box that moves with the loops."""
+def lanes_of(kernel: Kernel, program: Program, columns: int, facts: ArraySpec) -> tuple[tuple[HostTensor, ...], tuple[Lane, ...]]:
+    """All lanes, and the tensors as the array sees them. E0770 where a copy is no box that moves with the loops."""
     tensors: list[HostTensor] = []
     lanes: list[Lane] = []
     loads = [0] * columns
-    crowded = sum(not m.writes for m in program.moved) > channels
+    crowded = sum(not m.writes for m in program.moved) > facts.core_in_channels  # some have to take turns
     declared = {b.name: Tensor(name=b.name, dtype=b.dtype, shape=b.shape, role="output") for b in kernel.scratch}
     declared |= {p.name: p for p in kernel.params if isinstance(p, Tensor)}
     for moved in program.moved:
         if any(t.name == moved.tensor for t in tensors):
             raise refuse(kernel, f"`{moved.tensor}` is staged twice")
         try:
-            box, host = _host(declared[moved.tensor], moved, program)
+            box, host = _host(declared[moved.tensor], moved, program, facts.granule_bytes)
         except ValueError as problem:
             raise refuse(kernel, f"`{moved.tensor}` is staged at a place that is {problem}") from None
         piece = _piece(moved, box)
@@ -84,7 +85,7 @@ def lanes_of(kernel: Kernel, program: Program, columns: int, channels: int) -> t
     return tuple(tensors), tuple(lanes)
 
 
-def _host(tensor: Tensor, moved: Moved, program: Program) -> tuple[_Box, HostTensor]:
+def _host(tensor: Tensor, moved: Moved, program: Program, granule: int) -> tuple[_Box, HostTensor]:
     """The box of a tile in the tensor, whose shape is rounded up so that all tiles lie inside; axes are exchanged where a core wants the
     contiguous one to be another."""
     shape = tuple(int(n.value) for n in tensor.shape if isinstance(n, Const))
@@ -106,12 +107,17 @@ def _host(tensor: Tensor, moved: Moved, program: Program) -> tuple[_Box, HostTen
     sizes = []
     lowest = [constant + sum(min(0, f) * (ranges.get(v, 1) - 1) for v, f in terms.items()) for terms, constant in parts]
     before = [max(0, -low) if border.around and not flat else 0 for low in lowest]
+    words = max(1, granule // tensor.dtype.storage_bytes)
+    if not flat and not moved.writes:
+        before[order[-1]] += -(parts[order[-1]][1] + before[order[-1]]) % words  # transfers begin at words
     parts = [(terms, constant + more) for (terms, constant), more in zip(parts, before)]
     for n, ((terms, constant), extent) in enumerate(zip(parts, extents)):
         reach = constant + sum(max(0, f) * (ranges[v] - 1) for v, f in terms.items() if v in ranges) + extent
         if lowest[n] + before[n] < 0:
             raise ValueError("partly outside")
         sizes.append(max(reach, prod(shape) if flat else before[n] + shape[n]))
+    if not flat:
+        sizes[order[-1]] = -(-sizes[order[-1]] // words) * words  # so do the rows of a part
     laid = tuple(sizes[d] for d in order)
     strides = [0] * len(sizes)
     step = 1

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tridsl.devices.spec import DeviceSpec
+from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.dtypes import compute_type
 from tridsl.ir.affine import evaluate_index
 from tridsl.ir.expr import Cast, Load, Var, index
-from tridsl.ir.loop import Alloc, Block, Buffer, Copy, CopyAxis, For, Kernel, Ref, Stmt, Store
+from tridsl.ir.loop import Alloc, Block, Buffer, Copy, CopyAxis, For, Kernel, Phase, Ref, Stmt, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import substitute, variables, walk
 
@@ -30,13 +30,16 @@ def ride(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     array's loops. (Beside a fifo of lines none rides: its rows come in two loops.)
     """
     array = spec.array
-    if array is None or len(kernel.phases) != 1:
+    if array is None:
         return kernel
-    phase = kernel.phases[0]
-    tensors = {p.name for p in kernel.params if isinstance(p, Tensor)}
+    tensors = {p.name for p in kernel.params if isinstance(p, Tensor)} | {b.name for b in kernel.scratch}
+    return replace(kernel, phases=tuple(_riding(phase, tensors, array) for phase in kernel.phases))
+
+
+def _riding(phase: Phase, tensors: set[str], array: ArraySpec) -> Phase:
     filled = [n.target.tensor for n in walk(phase) if isinstance(n, Copy)]
     if len(set(filled)) < len(filled):
-        return kernel
+        return phase
     grid = {n.var for n in walk(phase) if isinstance(n, For) and n.kind in ("column", "row")}
     while True:
         coming = [n for n in walk(phase) if isinstance(n, Copy) and n.target.tensor not in tensors]
@@ -47,7 +50,7 @@ def ride(kernel: Kernel, spec: DeviceSpec) -> Kernel:
         streams = len(often) + len(once) + sum(not _is_outermost(phase.body, c, tensors) for c in coming if c not in deepest)
         shared = len({_moving(c, grid) for c in often})
         if not seldom or streams <= array.core_in_channels or shared > array.core_in_channels:
-            return replace(kernel, phases=(phase,))
+            return phase
         phase = replace(phase, body=_moved(phase.body, min(seldom, key=_points), tensors))
 
 

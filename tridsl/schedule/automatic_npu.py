@@ -67,8 +67,8 @@ def automatic_npu(
     """A legal schedule for one kernel; the empty one where no rule fits."""
     array = spec.array
     live = [name for name in graph.stages if name not in inlined]
-    if array is None or not live:
-        return ()
+    if array is None or not live or any(not graph.is_result(name) and not graph.readers(name) for name in live[:-1]):
+        return ()  # (what nobody here reads is for another launch)
     steps: list[Step] = [Inline(stage=name) for name in inlined]
     root = live[-1]
     sums = [name for name in live if isinstance(s := graph.stages[name], Reduce) and is_contraction(s) and _is_product(s)]

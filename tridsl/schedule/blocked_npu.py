@@ -14,6 +14,7 @@ from tridsl.devices.intrinsics import Intrinsic
 from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.dtypes import DType
 from tridsl.ir.op import Reduce
+from tridsl.ir.walk import variables
 from tridsl.schedule.analyse import Graph, extent_of
 from tridsl.schedule.blocked_monoid import Group, blocked_group
 from tridsl.schedule.blocked_rows import Blocked
@@ -21,7 +22,7 @@ from tridsl.schedule.contraction_npu import instruction_of
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import At, Bind, BlockBy, Inline, Intrin, Order, Split, Step, StoreIn, Unroll, Vector
 from tridsl.schedule.tile_cost import EXPANSION
-from tridsl.structs import dataclass
+from tridsl.structs import dataclass, replace
 
 ROWS = 64
 """Rows of a core's block, and elements merged at a time: as many as fit up to these."""
@@ -34,26 +35,27 @@ LANES = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sizes:
-    """Extents of the axes by name, and the instructions of the products."""
+    """Extents of the axes by name, and the instructions of the products: of each score, and of the weighted sum."""
 
     known: Mapping[str, int]
-    scores: Intrinsic
+    scores: tuple[Intrinsic, ...]
     sums: Intrinsic
 
     @property
     def rows(self) -> int:
-        return EXPANSION * lcm(self.scores.m, self.sums.m)
+        return EXPANSION * lcm(*(row.m for row in (*self.scores, self.sums)))
 
     @property
     def elements(self) -> int:
-        return lcm(EXPANSION * self.scores.n, self.sums.k, LANES)
+        return lcm(*(EXPANSION * row.n for row in self.scores), self.sums.k, LANES)
 
 
 def blocked_npu(graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> tuple[Blocked, ...]:
-    """Steps for each such monoid whose products the array has instructions for, and whose panels fit a core."""
+    """Steps for each such monoid whose products the array has instructions for. (What is too large for a core, the limits name.)"""
     found = []
     for stage in graph.stages.values():
-        group = blocked_group(graph, stage, spec, sizes) if isinstance(stage, Reduce) else None
+        whole = blocked_group(graph, stage, spec, sizes) if isinstance(stage, Reduce) else None
+        group = _on_the_array(whole) if whole is not None else None
         steps = _steps(group, spec, spec.array, sizes, decide) if group is not None and spec.array is not None else []
         if group is not None and steps:
             found.append(Blocked(members=group.members, steps=tuple(steps)))
@@ -61,39 +63,38 @@ def blocked_npu(graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], decide
 
 
 def _steps(group: Group, spec: DeviceSpec, array: ArraySpec, sizes: Mapping[str, int], decide: Decider) -> list[Step]:
-    if len(group.scores) != 1 or len(group.values) != 1 or len(group.scores[0].terms) != 1:
-        return []
-    (scores,) = group.scores
     acc = group.merge.reducer.dtypes[0]
-    known = {a.name: extent_of(a, sizes) or 0 for a in (*group.merge.axes, *group.merge.over, *scores.stage.over)}
-    first = instruction_of(scores.stage.name, (scores.rows.dtype, scores.elements.dtype, acc), spec, decide)
+    axes = (*group.merge.axes, *group.merge.over, *(a for s in group.scores for a in s.stage.over))
+    known = {a.name: extent_of(a, sizes) or 0 for a in axes}
+    scores = [instruction_of(s.stage.name, (s.rows.dtype, s.elements.dtype, acc), spec, decide) for s in group.scores]
     value = group.values[0].dtype
-    second = instruction_of(group.sum, (value, value, acc), spec, decide)
-    if first is None or second is None or not all(known.values()):
+    rounds = value != acc and decide(f"{group.merge.name}.round_weights", True, (False,), "whether weights are rounded to the type of the values they multiply")
+    sums = instruction_of(group.sum, (value if rounds else acc, value, acc), spec, decide)
+    if sums is None or not all(known.values()):
         return []
-    return _shaped(group, _Sizes(known=known, scores=first, sums=second), spec, array, decide)
+    rows = tuple(row for row in scores if row is not None)
+    return _shaped(group, _Sizes(known=known, scores=rows, sums=sums), spec, array, decide) if len(rows) == len(scores) else []
+
+
+def _on_the_array(group: Group) -> Group | None:
+    """The part of the group that one design can be: two sums for a score need more streams than a core has, so such scores come from memory."""
+    if len(group.values) != 1:
+        return None
+    if len(group.scores) == 1 and len(group.scores[0].terms) == 1:
+        return group
+    return replace(group, scores=(), between=()) if group.between else None
 
 
 def _shaped(group: Group, s: _Sizes, spec: DeviceSpec, array: ArraySpec, decide: Decider) -> list[Step]:
-    (scores,) = group.scores
-    (d,), q, t, e = scores.terms, group.row, group.elements, group.own.name
-    merge, root, score, sums, weight = group.merge.name, group.root.name, scores.stage.name, group.sum, group.part("weight")
-    room = array.core_memory_bytes - array.core_stack_bytes - SLACK_BYTES
-    shapes = [(r, b) for r in _multiples(s.rows, s.known[q], array.rows) for b in _multiples(s.elements, s.known[t], 1) if _bytes(group, s, r, b) <= room]
-    if not shapes:
-        return []
-    most = max(shapes, key=lambda shape: (min(shape), shape))
-    rows = decide(f"{merge}.block_rows", most[0], sorted({r for r, b in shapes if b == most[1]}), "rows of a core's block")
-    block = decide(f"{merge}.block", most[1], sorted({b for r, b in shapes if r == rows}), "elements merged at a time")
+    q, t, e = group.row, group.elements, group.own.name
+    merge, root, sums, weight = group.merge.name, group.root.name, group.sum, group.part("weight")
+    rows, block = _block(group, s, array, decide)
     steps: list[Step] = [*(Inline(stage=name) for name in group.between), Split(stage=root, axis=q, factor=rows)]
     around, dealt = _dealt(group, s, rows, spec, array, decide)
-    steps += [
-        *dealt,
-        At(stage=merge, consumer=root, axis=around),
-        BlockBy(stage=merge, axis=t, factor=block),
-        At(stage=score, consumer=merge, axis=f"{t}.o"),
-    ]
-    steps += _product(score, (q, t, d), s.scores, group.others)
+    steps += [*dealt, At(stage=merge, consumer=root, axis=around), BlockBy(stage=merge, axis=t, factor=block)]
+    for scores, row in zip(group.scores, s.scores):
+        steps.append(At(stage=scores.stage.name, consumer=merge, axis=f"{t}.o"))
+        steps += _product(scores.stage.name, (q, t, scores.terms[0]), row, group.others)
     if s.sums.a != group.merge.reducer.dtypes[0]:
         steps.append(StoreIn(stage=weight, space="l1", type=s.sums.a))
     steps += _product(sums, (q, e, f"{t}.i"), s.sums, group.others)
@@ -103,6 +104,17 @@ def _shaped(group: Group, s: _Sizes, spec: DeviceSpec, array: ArraySpec, decide:
         Vector(stage=f"{sums}.start", axis=f"{e}.init"), Vector(stage=f"{sums}.scale", axis=e), Vector(stage=root, axis=e),
     ]  # fmt: skip
     return [*steps, StoreIn(stage=merge, space="l1", at=f"{t}.o", buffers=2)]
+
+
+def _block(group: Group, s: _Sizes, array: ArraySpec, decide: Decider) -> tuple[int, int]:
+    """Rows of a core, and elements merged at a time: near to a square, the most that fits."""
+    room = array.core_memory_bytes - array.core_stack_bytes - SLACK_BYTES
+    q, t = group.row, group.elements
+    possible = [(r, b) for r in _multiples(s.rows, s.known[q], array.rows) for b in _multiples(s.elements, s.known[t], 1)]
+    shapes = [(r, b) for r, b in possible if _bytes(group, s, r, b) <= room] or possible[:1]
+    most = max(shapes, key=lambda shape: (min(shape), shape))
+    rows = decide(f"{group.merge.name}.block_rows", most[0], sorted({r for r, b in shapes if b == most[1]}), "rows of a core's block")
+    return rows, decide(f"{group.merge.name}.block", most[1], sorted({b for r, b in shapes if r == rows}), "elements merged at a time")
 
 
 def _multiples(unit: int, extent: int, parts: int) -> list[int]:
@@ -116,19 +128,22 @@ def _up(count: int, unit: int) -> int:
 
 
 def _bytes(group: Group, s: _Sizes, rows: int, block: int) -> int:
-    """Of a core's memory: the rows' factor and result, two blocks of keys and of values, scores, weights and states."""
-    (scores,) = group.scores
+    """Of a core's memory: the rows' factors and result, two blocks of keys and of values, scores, weights and states."""
     acc: DType = group.merge.reducer.dtypes[0]
-    depth = _up(s.known[scores.terms[0]], s.scores.k)
     wide = _up(s.known[group.own.name], max(EXPANSION * s.sums.n, LANES))
-    moving = rows * depth * scores.rows.dtype.storage_bytes + rows * wide * group.root.dtype.storage_bytes
-    streamed = 2 * block * (depth * scores.elements.dtype.storage_bytes + wide * group.values[0].dtype.storage_bytes)
-    return moving + streamed + rows * (block * (acc.storage_bytes + s.sums.a.storage_bytes) + (wide + STATES) * acc.storage_bytes)
+    moving = rows * wide * group.root.dtype.storage_bytes
+    streamed = block * wide * group.values[0].dtype.storage_bytes
+    for scores, row in zip(group.scores, s.scores):
+        depth = _up(s.known[scores.terms[0]], row.k)
+        moving += rows * depth * scores.rows.dtype.storage_bytes
+        streamed += block * depth * scores.elements.dtype.storage_bytes
+    between = block * ((len(group.scores) or 2) * acc.storage_bytes + s.sums.a.storage_bytes)
+    return moving + 2 * streamed + rows * (between + (wide + STATES) * acc.storage_bytes)
 
 
 def _dealt(group: Group, s: _Sizes, rows: int, spec: DeviceSpec, array: ArraySpec, decide: Decider) -> tuple[str, list[Step]]:
-    """The loop inside which a core merges, and the steps that give cores their rows: heads to columns where there are as many, otherwise blocks of rows
-    to columns too. Heads that share keys are neighbours."""
+    """The loop inside which a core merges, and the steps that give cores their rows: heads to columns where there are as many and all that is streamed
+    moves with them, otherwise blocks of rows to columns too. Heads that share keys are neighbours."""
     root, q = group.root.name, group.row
     most = spec.columns or 1
     columns = decide(f"{group.merge.name}.columns", most, [n for n in (1, 2, 4, 8) if n <= most], "columns of the array")
@@ -145,7 +160,9 @@ def _dealt(group: Group, s: _Sizes, rows: int, spec: DeviceSpec, array: ArraySpe
             heads.append(axis)
             counts[axis] = s.known[axis]
     blocks = -(-s.known[q] // rows)
-    dealt = max(counts, key=lambda axis: counts[axis], default=None)
+    streamed = (*(scores.elements for scores in group.scores), *group.values)
+    moving = [axis for axis in counts if all(axis.partition(".")[0] in variables(load.index) for load in streamed)]
+    dealt = max(moving, key=lambda axis: counts[axis], default=None)
     if dealt is not None and (counts[dealt] >= columns or blocks <= array.rows):
         steps.append(Split(stage=root, axis=dealt, factor=-(-counts[dealt] // columns)))
         column, heads[heads.index(dealt)] = f"{dealt}.o", f"{dealt}.i"
@@ -153,7 +170,7 @@ def _dealt(group: Group, s: _Sizes, rows: int, spec: DeviceSpec, array: ArraySpe
         row, inner = f"{q}.o.o", f"{q}.o.i"
     else:
         core = -(-blocks // (columns * array.rows))
-        steps += [Split(stage=root, axis=f"{q}.o", factor=core * array.rows), Split(stage=root, axis=f"{q}.o.i", factor=core)]
+        steps += [Split(stage=root, axis=f"{q}.o", factor=core * min(array.rows, blocks)), Split(stage=root, axis=f"{q}.o.i", factor=core)]
         column, row, inner = f"{q}.o.o", f"{q}.o.i.o", f"{q}.o.i.i"
     steps.append(Order(stage=root, axes=(column, row, *heads, inner, f"{q}.i", group.own.name)))
     return inner, [*steps, Bind(stage=root, axes=((column, "column"), (row, "row")))]

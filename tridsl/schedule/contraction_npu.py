@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import I8, TRIT, DType
-from tridsl.ir.expr import Cast, Load, Var
+from tridsl.ir.affine import normal_form
+from tridsl.ir.expr import Cast, Expr, Load, Var
 from tridsl.ir.op import Map, Reduce
-from tridsl.ir.walk import walk
+from tridsl.ir.walk import variables, walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, pointwise, values_of
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.roles import Factors, roles_of
@@ -36,7 +37,7 @@ def contraction_npu(
     assert isinstance(stage, Reduce) and array is not None
     factors = roles_of(stage)
     result = live[-1]
-    if factors is None or factors.tile is None or any(load.boundary or not all(isinstance(i, Var) for i in load.index) for load in (factors.a, factors.b)):
+    if factors is None or factors.tile is None or any(load.boundary or not all(_moves_alone(i, sizes) for i in load.index) for load in (factors.a, factors.b)):
         return []
     if result != name and not _follows(graph, name, result, live):
         return []
@@ -96,7 +97,14 @@ def instruction_of(name: str, types: tuple[DType, DType, DType], spec: DeviceSpe
 
 def _deep(load: Load, over: str) -> bool:
     """Whether neighbours along the sum are neighbours in memory."""
-    return load.index[-1] == Var(name=over)
+    return over in variables(load.index[-1])
+
+
+def _moves_alone(place: Expr, sizes: Mapping[str, int]) -> bool:
+    """Whether one loop moves a place, an element at a time, from wherever it begins."""
+    moving = [(monomial, factor) for monomial, factor in normal_form(place).terms if not {v for atom in monomial for v in variables(atom)} <= set(sizes)]
+    return [(len(monomial), isinstance(monomial[0], Var), factor) for monomial, factor in moving] == [(1, True, 1)]
+
 
 
 def _beside(graph: Graph, name: str, result: str, sides: tuple[str, str]) -> list[tuple[tuple[bool, bool], int]]:

@@ -53,7 +53,7 @@ WORD_BYTES = 4
 @dataclass(slots=True)
 class _Panel:
     """The part of `tensor` that one iteration touches: `base` of its first point, `extents` of the box, `blocks` by axis, in the order in
-    which a matrix instruction wants its operand's axes. `order`: its axes, that along which vectors lie last."""
+    which a matrix instruction wants its operand's axes. `order`: its axes, that along which vectors lie last. `pitch` elements are kept of axis `along`."""
 
     name: str
     tensor: str
@@ -67,13 +67,14 @@ class _Panel:
     writes: bool = False
     blocks: dict[int, int] = field(default_factory=dict)
     pitch: int = 0
+    along: int = -1
     order: tuple[int, ...] = ()
 
     def sizes(self) -> tuple[int, ...]:
         order = self.order or tuple(range(len(self.extents)))
         outer = [-(-self.extents[d] // self.blocks.get(d, 1)) for d in order]
         if not self.blocks and self.pitch:
-            outer[-1] = self.pitch
+            outer[self.along] = self.pitch
         return (*outer, *self.blocks.values())
 
     def point(self, place: tuple[Expr, ...], ranges: Mapping[str, Interval]) -> tuple[Expr, ...]:
@@ -95,9 +96,9 @@ def panels(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     Everything outside a core's memory that the loops around and inside `at` touch is staged: read into a panel before, written from one behind. A
     panel is made in the innermost loop around the iteration that its place depends on; there are `buffers` of those made in `at` itself, so that one
     is filled while another is used, and what `piece` iterations read comes in one piece where it lies together. Operands of a matrix instruction are laid out in its blocks. Iterations run over whole tiles: what lies outside
-    a tensor reads as 0 and is not written, and of what was made in the core only what is there is reduced. An axis along which other elements choose is
+    a tensor reads as 0 and is not written, and what one iteration reduces ends where the tensor does. An axis along which other elements choose is
     staged as a whole. E0441: an access is no sum of multiples of loops, or a part depends on more than one place.
-    E0442: a reduction whose last part is smaller would reduce what lies outside. E0457: the iterations of `at` are no whole number of pieces.
+    E0442: a reduction that goes on from one iteration to the next, and whose last part is smaller, would reduce what lies outside. E0457: the iterations of `at` are no whole number of pieces.
     """
     if step.at is None:
         return _staged(kernel, step, next(p for p in kernel.phases if p.name == step.stage), None)
@@ -174,9 +175,10 @@ class _Stager:
             if buffer.space == "reg" or name in copied or not all(isinstance(n, Const) for n in buffer.shape):
                 continue
             shape = self._reach(buffer, [a for t, a in accesses if t == name])
+            along = max((d for d, n in enumerate(shape) if n > 1), default=len(shape) - 1)  # behind it is nothing
             self.panels[name] = _Panel(
                 name=name, tensor=name, dtype=buffer.dtype, shape=shape, flat=False, base=(index(0),) * len(shape), extents=shape,
-                blocks=blocks.get(name, {}), pitch=_pitch(shape, buffer.dtype),
+                blocks=blocks.get(name, {}), pitch=_pitch(shape[: along + 1], buffer.dtype), along=along,
             )  # fmt: skip
         body = rewrite(phase.body, {Load: self._load, Ref: self._ref, Alloc: lambda a: self._alloc(a, local)})
         outside = {n: p for n, p in self.panels.items() if n in shapes}
@@ -193,7 +195,7 @@ class _Stager:
         def extend(loop: For) -> For:
             if isinstance(loop.extent, Const) or loop.bound is None or goes_on(loop):
                 return loop
-            if loop.reduce and not adds_zeros(loop) and not self.reads_only_local(loop):
+            if loop.reduce and not adds_zeros(loop) and not self.ends_inside():
                 raise error(
                     "E0442", f"the last part of `{axis_of(loop.var)}` is smaller, and the reduction would go on over what lies outside", self.step.span,
                     help=f"split `{axis_of(loop.var)}` into equal parts, or not at all",
@@ -202,9 +204,9 @@ class _Stager:
 
         return rewrite(block, {For: extend})
 
-    def reads_only_local(self, loop: For) -> bool:
-        """Whether what the loop reduces was made in the core: then its place says what lies beyond the end."""
-        return not any(isinstance(n, Load) and n.tensor in self.tensors() for n in walk(loop.body))
+    def ends_inside(self) -> bool:
+        """Whether what a loop reduces is whole in each iteration of `at`."""
+        return not any(outer.reduce for outer in self.path)
 
     # What is accessed where.
 

@@ -20,9 +20,8 @@ from tridsl import stdlib
 from tridsl.diagnostics import TriError
 from tridsl.schedule.automatic import choices
 
-REFUSED: dict[str, tuple[str, str]] = {"mla": ("E0770", "is read and written by one of its phases"), "mla_absorbed": ("E0770", "is read and written by one of its phases")}
-"""Ops that are refused, with the code and the limit that the message names: scores of several sums (`mla`). What is here and runs has to leave; what is
-not here has to be right."""
+REFUSED: dict[str, tuple[str, str]] = {}
+"""Ops that are refused, with the code and the limit that the message names. What is here and runs has to leave; what is not here has to be right."""
 
 FROM_SUMS = {"rmsnorm_quantise"}
 """Ops whose integers are rounded from sums of floats, which cores add in another order: one in a hundred may fall on the other side of a tie."""
