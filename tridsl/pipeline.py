@@ -21,6 +21,7 @@ from tridsl.passes.expand_copies import expand_copies
 from tridsl.passes.form_mma import form_mma
 from tridsl.passes.hoist_rows import hoist_rows
 from tridsl.passes.later_places import later_places
+from tridsl.passes.meet_lanes import meet_lanes
 from tridsl.passes.narrow_integers import narrow_integers
 from tridsl.passes.pad_tiles import pad_tiles
 from tridsl.passes.partition_loops import partition_loops
@@ -64,6 +65,7 @@ SCHEDULE: Stages = (
 LOWER: Stages = (
     ("later_places", lambda kernel, build: later_places(kernel)),  # sees all loops of a reduction, and where it starts
     ("register_tiles", lambda kernel, build: register_tiles(kernel)),
+    ("meet_lanes", lambda kernel, build: meet_lanes(kernel)),  # sees the tiles that lanes share, and where they start
     ("place_init", lambda kernel, build: place_init(kernel)),  # what register_tiles left in memory
     ("pad_tiles", lambda kernel, build: pad_tiles(kernel)),  # sees the register tiles
     ("form_mma", lambda kernel, build: form_mma(kernel)),  # the tiles are whole now

@@ -55,7 +55,7 @@ def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
                 out.append(replace(statement, then=then, otherwise=otherwise))
             else:
                 out.append(statement)
-        return tuple(out)
+        return _at_once(tuple(out), team, _team_size(team, subgroup), tensors, buffers) if team else tuple(out)
 
     phases = []
     for phase in kernel.phases:
@@ -180,6 +180,16 @@ def _staged(loop: For, team: tuple[For, ...], lanes: int, tensors: Mapping[str, 
     if not isinstance(loop.extent, Const) or int(loop.extent.value) < 1:
         begin = (If(condition=binary("gt", loop.extent, index(0)), then=begin),)
     return (*allocs, *begin, replace(loop, body=(*before, *store, fetch, *rest)))
+
+
+def _at_once(block: Block, team: tuple[For, ...], lanes: int | None, tensors: Mapping[str, tuple[DType, Strides]], buffers: Mapping[str, Buffer]) -> Block:
+    """Copies that stand in no loop: one panel is the whole sum."""
+    if not lanes or not any(isinstance(s, Copy) and s.cooperative for s in block):
+        return block
+    single = tuple(replace(s, buffers=1) if isinstance(s, Copy) and s.cooperative else s for s in block)
+    *allocs, loop = _staged(For(var="<once>", extent=index(1), bound=1, body=single), team, lanes, tensors, buffers)
+    assert isinstance(loop, For)
+    return (*allocs, *loop.body) if allocs else block
 
 
 def _next(panel: _Panel, team: tuple[For, ...]) -> Buffer:

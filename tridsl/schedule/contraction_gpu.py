@@ -26,6 +26,10 @@ FRAGMENTS = 4
 """Fragments of a subgroup's tile along each side: 64 x 64 results of 16 x 16 (reference/kernels.md 2.6)."""
 SIDES = (128, 64, 32)
 """Rows or columns of a workgroup's tile."""
+LANES = 256
+"""Of a workgroup."""
+FEWEST = 16
+"""Rows and columns of the smallest tile that is worth a workgroup, where the lanes that it leaves share sums."""
 PROCESSORS = 128
 """Of a GPU that does not say how many it has: about those of the largest ones."""
 LEAST = 16
@@ -89,9 +93,13 @@ def _padding(stage: str, axes: Sequence[tuple[str, int, int]]) -> list[Step]:
 def _filling(m: int, n: int, batch: int, spec: DeviceSpec) -> tuple[int, int]:
     """Rows and columns of a workgroup's tile: the largest with which there is a workgroup for every processor."""
     rows, columns = _tile(m, *SIDES), _tile(n, *SIDES)
-    while -(-m // rows) * -(-n // columns) * batch < (spec.cores or PROCESSORS) and max(rows, columns) > SIDES[-1]:
+    while _workgroups(m, n, rows, columns) * batch < (spec.cores or PROCESSORS) and max(rows, columns) > SIDES[-1]:
         rows, columns = (rows // 2, columns) if rows >= columns else (rows, columns // 2)
     return rows, columns
+
+
+def _workgroups(m: int, n: int, rows: int, columns: int) -> int:
+    return -(-m // rows) * -(-n // columns)
 
 
 def _groups(stage: Reduce, factors: Factors) -> tuple[list[Step], list[str], tuple[tuple[str, str], ...]]:
@@ -114,14 +122,26 @@ def _by_lanes(
     name, i, j, over = stage.name, factors.tile or "", factors.vector, stage.over[0].name
     m, n, k = extents
     acc = stage.reducer.dtypes[0]
-    if acc.storage_bytes != 4 or (spec.max_group_lanes or 0) < 256 or min(m, n) < LEAST:
+    if acc.storage_bytes != 4 or (spec.max_group_lanes or 0) < LANES or min(m, n) < LEAST:
         return []
-    rows, columns = _filling(m, n, points(tuple(a for a in stage.axes if a.name not in (i, j)), sizes) or 1, spec)
-    depth = _tile(k, 32, 16, 8)
-    depth = decide(f"{name}.depth", depth, [d for d in (8, 16, 32) if k % d == 0], "depth of the panels in shared memory")
+    batch = points(tuple(a for a in stage.axes if a.name not in (i, j)), sizes) or 1
+    rows, columns = _filling(m, n, batch, spec)
+    depth, share = _tile(k, 32, 16, 8), 1
+    if _workgroups(m, n, rows, columns) * batch < (spec.cores or PROCESSORS):
+        side = decide(f"{name}.side", SIDES[-1], (FEWEST,), "rows and columns of a workgroup's tile")
+        rows, columns = min(rows, side), min(columns, side)
+        most = LANES // ((rows // NEIGHBOURS) * (columns // NEIGHBOURS))
+        share = decide(f"{name}.share", 1, [s for s in (2, 4, 8, 16) if s <= most and k % (s * NEIGHBOURS) == 0], "lanes that share the sum of a tile")
+        depth = max(depth, share * NEIGHBOURS)
+        parts = share * rows * columns if share > 1 else 0
+        most = ((spec.shared_bytes or 0) // acc.storage_bytes - parts) // (rows + columns)
+        depths = [d for d in (16, 32, 64, 128, 256) if d <= most and k % d == 0 == d % (share * NEIGHBOURS)]
+        depth = decide(f"{name}.depth", depth, depths, "depth of the panels in shared memory")
+    else:
+        depth = decide(f"{name}.depth", depth, [d for d in (8, 16, 32) if k % d == 0], "depth of the panels in shared memory")
     ahead = decide(f"{name}.ahead", True, (False,), "whether the next panels are fetched ahead")
     lanes_y, lanes_x = min(16, rows // NEIGHBOURS), min(16, columns // NEIGHBOURS)
-    steps, batch, groups = _groups(stage, factors)
+    steps, batches, groups = _groups(stage, factors)
     steps = _padding(name, ((i, m, rows), (j, n, columns), (over, k, depth))) + steps
     for axis, size, lanes in ((i, rows, lanes_y), (j, columns, lanes_x)):
         steps += [
@@ -129,14 +149,20 @@ def _by_lanes(
             Split(stage=name, axis=f"{axis}.i", factor=lanes * NEIGHBOURS),
             Split(stage=name, axis=f"{axis}.i.i", factor=NEIGHBOURS),
         ]
-    steps += [Split(stage=name, axis=over, factor=depth), Split(stage=name, axis=f"{over}.i", factor=NEIGHBOURS)]
+    within, shared = f"{over}.i", []
+    steps.append(Split(stage=name, axis=over, factor=depth))
+    if share > 1:
+        steps.append(Split(stage=name, axis=within, factor=depth // share))
+        within, shared = f"{within}.i", [f"{within}.o"]
+    steps.append(Split(stage=name, axis=within, factor=NEIGHBOURS))
     tile = (f"{i}.i.o", f"{i}.i.i.i", f"{j}.i.o", f"{j}.i.i.i")
     lanes_of = (f"{i}.i.i.o", f"{j}.i.i.o")
-    inner = (f"{over}.o", f"{over}.i.o", f"{over}.i.i")
+    inner = (f"{over}.o", f"{within}.o", f"{within}.i")
+    bound = (*((axis, "lane.z") for axis in shared), (lanes_of[0], "lane.y"), (lanes_of[1], "lane.x"))
     steps += [
-        Order(stage=name, axes=(*batch, f"{i}.o", f"{j}.o", *lanes_of, *inner, *tile)),
-        Bind(stage=name, axes=(*groups, (lanes_of[0], "lane.y"), (lanes_of[1], "lane.x"))),
-        *(Unroll(stage=name, axis=axis) for axis in (f"{over}.i.i", *tile[:-1])),
+        Order(stage=name, axes=(*batches, f"{i}.o", f"{j}.o", *shared, *lanes_of, *inner, *tile)),
+        Bind(stage=name, axes=(*groups, *bound)),
+        *(Unroll(stage=name, axis=axis) for axis in (f"{within}.i", *tile[:-1])),
         Vector(stage=name, axis=tile[-1]),
     ]
     return [*steps, *_panels(stage, factors, 0, ahead)]

@@ -127,6 +127,30 @@ def test_tiled_products(driver: VulkanDriver, device: Device, dtype: str, shape:
 
 
 @pytest.mark.parametrize(
+    ("shape", "answers"),
+    [
+        ((32, 64, 128), {"share": 4}), ((64, 32, 256), {"side": 16, "share": 16, "depth": 128}), ((16, 48, 64), {"side": 16, "share": 8, "ahead": False}),
+        ((37, 41, 64), {"side": 16, "share": 8}), ((33, 48, 64), {"share": 2, "depth": 64}), ((2, 32, 32, 64), {"share": 4, "depth": 64}),
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["f32", "i8"])
+def test_lanes_share_the_sums_of_small_products(
+    driver: VulkanDriver, device: Device, dtype: str, shape: tuple[int, ...], answers: dict[str, int]
+) -> None:
+    *batch, m, n, k = shape
+    if dtype == "i8" and "packed_words" in device.spec.features and any(f.startswith("cooperative_matrix_i8") for f in device.spec.features):
+        pytest.skip("this device multiplies i8 by matrices")
+    a, b = random(dtype, *batch, m, k), random(dtype, *batch, k, n)
+    schedule, (c,) = on_device(driver, device, "matmul", a, b, decisions={f"C.{name}": answer for name, answer in answers.items()})
+    assert "lane.z" in bindings(schedule)
+    if dtype == "i8":
+        np.testing.assert_array_equal(c, call("matmul", a, b))
+    else:
+        np.testing.assert_allclose(c, call("matmul", a, b), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
     ("dtype", "shape"),
     [
         ("f32", (129, 130, 33)), ("f32", (300, 204, 100)), ("f32", (17, 1000, 7)), ("f32", (2, 50, 70, 30)), ("i8", (100, 101, 102)), ("i8", (64, 64, 60)),
