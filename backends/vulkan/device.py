@@ -302,11 +302,11 @@ def _open(api: Api, name: str, physical: PhysicalDevice, settings: VulkanSetting
         ),
         memory=pool(local, mapped=direct),
         staging=None if direct else pool(host, mapped=True),
-        imports=_imports(api, physical, settings, handle),
+        imports=_imports(api, physical, settings, handle, direct=direct),
     )
 
 
-def _imports(api: Api, physical: PhysicalDevice, settings: VulkanSettings, handle: Any) -> HostImports | None:
+def _imports(api: Api, physical: PhysicalDevice, settings: VulkanSettings, handle: Any, *, direct: bool) -> HostImports | None:
     if not physical.imports_pages or settings.import_bytes is None:
         return None
     query = api.lib.vkGetDeviceProcAddr(handle, b"vkGetMemoryHostPointerPropertiesEXT")
@@ -314,7 +314,7 @@ def _imports(api: Api, physical: PhysicalDevice, settings: VulkanSettings, handl
         api=api,
         device=handle,
         memory_types=sum(1 << position for position in _memory_types(api, physical, ("HOST_VISIBLE", "HOST_COHERENT"))),
-        least_bytes=settings.import_bytes,
+        least_bytes=settings.import_bytes[0 if direct else 1],
         query=api.ffi.cast("PFN_vkGetMemoryHostPointerPropertiesEXT", query),
     )
 

@@ -1,7 +1,7 @@
 """A top-k on a GPU: workgroups count for each element of a part how many come before it; what is kept of the parts is divided again.
 
 Every comparison is independent of every other, so that lanes never wait; with parts of a few times k that is little work, and each round
-leaves a fraction of the candidates. Where k is too large for parts that a workgroup can count, each lane keeps the greatest of its own part.
+leaves a fraction of the candidates.
 """
 
 from __future__ import annotations
@@ -24,10 +24,6 @@ TIMES = 4
 """Of what is kept of a part, so that a round leaves a quarter."""
 LAST = 1 << 10
 """Candidates that are counted among each other by the last kernel."""
-INSERTED = 1 << 10
-"""Elements of which one lane keeps the greatest."""
-SUBGROUP = 32
-"""Lanes of a workgroup each of which works alone."""
 
 
 def ranked_parts(stage: TopK, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> Schedule:
@@ -35,52 +31,36 @@ def ranked_parts(stage: TopK, spec: DeviceSpec, sizes: Mapping[str, int], decide
     count, kept = extent_of(stage.along, sizes), _constant(stage, sizes)
     if count is None or not kept or any(isinstance(n, Load) for bound in (stage.along.lo, stage.along.hi) for n in walk(bound)):
         return ()
-    most = spec.max_group_lanes or 128
     usual = max(COUNTED, 1 << (TIMES * kept - 1).bit_length())
-    others = [n for n in (64, 128, 512, 1024) if 2 * kept <= n <= most and n != usual]
-    part = decide(f"{stage.name}.part", usual if usual <= most else 0, [*others, 0], "elements of a part whose places are counted (0: lanes keep the greatest)")
-    return tuple(_counted(stage, count, kept, part) if part else _inserted(stage, count, kept))
-
-
-def _counted(stage: TopK, count: int, kept: int, part: int) -> list[Step]:
+    others = [n for n in (64, 128, 256, 512, 1024) if 2 * kept <= n != usual]
+    part = decide(f"{stage.name}.part", usual, others, "elements of a part whose places are counted")
     name, axis, outer, steps = stage.name, stage.along.name, [a.name for a in stage.axes], list[Step]()
     level = 1
     while count > max(LAST, part):
         counted = f"{name}.part{level if level > 1 else ''}"
-        steps += [Parts(stage=name, axis=axis, factor=part, into=RANKS), *_bound(counted, [*outer, f"{axis}.o"], f"{axis}.i")]
+        steps += [Parts(stage=name, axis=axis, factor=part, into=RANKS), *_bound(counted, [*outer, f"{axis}.o"], f"{axis}.i", part, spec, own=True)]
         count = count // part * kept + min(kept, count % part)
         axis, level = f"{axis}.o", level + 1
-    steps.append(Parts(stage=name, axis=axis, factor=max(1, count), into=RANKS))
-    if count > part:
-        steps.append(Split(stage=name, axis=axis, factor=part))
-        return [*steps, *_bound(name, [*outer, f"{axis}.o"], f"{axis}.i")]
-    return [*steps, *_bound(name, outer, axis)]
+    return (*steps, Parts(stage=name, axis=axis, factor=max(1, count), into=RANKS), *_bound(name, outer, axis, count, spec, own=False))
 
 
-def _bound(stage: str, outer: Sequence[str], lanes: str) -> list[Step]:
-    """The loops `outer` as workgroups, the elements of one as lanes."""
+def _bound(stage: str, outer: Sequence[str], axis: str, count: int, spec: DeviceSpec, *, own: bool) -> list[Step]:
+    """Elements as lanes for every point of `outer`, of one workgroup (`own`) or of as many as there are elements for."""
+    lanes = min(COUNTED, spec.max_group_lanes or COUNTED)
     steps: list[Step] = []
+    around = [*outer]
+    if count > lanes:
+        steps.append(Split(stage=stage, axis=axis, factor=lanes))
+        around += [] if own else [f"{axis}.o"]
+        axis = f"{axis}.i"
     groups: list[tuple[str, str]] = []
-    if outer:
-        fused = outer[0]
-        for axis in outer[1:]:
-            steps.append(Fuse(stage=stage, outer=fused, inner=axis))
-            fused = f"{fused}.{axis}"
+    if around:
+        fused = around[0]
+        for inner in around[1:]:
+            steps.append(Fuse(stage=stage, outer=fused, inner=inner))
+            fused = f"{fused}.{inner}"
         groups.append((fused, "group.x"))
-    return [*steps, Bind(stage=stage, axes=(*groups, (lanes, "lane.x")))]
-
-
-def _inserted(stage: TopK, count: int, kept: int) -> list[Step]:
-    """A lane for each part: what is kept of them is little."""
-    part = max(INSERTED, kept)
-    if count <= 2 * part:
-        return []
-    name, fused = f"{stage.name}.part", f"{stage.along.name}.o"
-    steps: list[Step] = [Parts(stage=stage.name, axis=stage.along.name, factor=part)]
-    for axis in reversed(stage.axes):
-        steps.append(Fuse(stage=name, outer=axis.name, inner=fused))
-        fused = f"{axis.name}.{fused}"
-    return [*steps, Split(stage=name, axis=fused, factor=SUBGROUP), Bind(stage=name, axes=((f"{fused}.o", "group.x"), (f"{fused}.i", "lane.x")))]
+    return [*steps, Bind(stage=stage, axes=(*groups, (axis, "lane.x")))]
 
 
 def _constant(stage: TopK, sizes: Mapping[str, int]) -> int | None:

@@ -32,7 +32,7 @@ BYTES = 4 * COUNT
 @pytest.fixture(params=[False, True], ids=["in place", "staged"])
 def importing(request: pytest.FixtureRequest, device: Device) -> Iterator[VulkanDriver]:
     """A driver of its own that imports whatever is a page long, with and without memory of its own; silent at the end."""
-    made = VulkanDriver(settings=VulkanSettings(validation=True, staging=request.param, import_bytes=mmap.PAGESIZE))
+    made = VulkanDriver(settings=VulkanSettings(validation=True, staging=request.param, import_bytes=(mmap.PAGESIZE, mmap.PAGESIZE)))
     if made.open(device.name).imports is None:
         pytest.skip("this device imports no host memory")
     yield made
