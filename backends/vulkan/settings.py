@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from tridsl.backends.vulkan.api import DECLARATIONS, LOADERS
 
-
 IMPORTED = 1 << 18
 """Bytes of which a copy takes as long as an import by lavapipe and what Python does for it (12 us, *measured*)."""
 FETCHED = 1 << 24
