@@ -6,7 +6,7 @@
                                                  s[] += s.part                                      # across the lanes
 
 Reducers are associative, and lanes have no order, so this is the same reduction. It is done where nothing in the lane's body
-reads the target and its index does not change there.
+reads the target and its index does not change there, or only with short loops that are written out: then a lane has a register for each.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from functools import partial
 from tridsl.backends.vulkan.collective import Lanes, lanes_of
 from tridsl.backends.vulkan.lower_access import read, written
 from tridsl.devices.spec import DeviceSpec
-from tridsl.ir.expr import Load
+from tridsl.ir.expr import Const, Load, Var
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Kernel, Ref, Stmt, Store
-from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.ir.walk import rewrite, substitute, variables, walk
+
+SHORT = 16
+"""Registers of a lane for one reduction, at most."""
 
 
 def partials(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -47,26 +50,35 @@ def _statement(statement: Stmt, lanes: tuple[str, ...], buffers: Lanes) -> Stmt:
 def _with_partials(body: Block, lanes: tuple[str, ...], buffers: Lanes) -> Block:
     before: list[Stmt] = []
     after: list[Stmt] = []
-    for accumulation in _candidates(body, lanes, buffers):
+    for accumulation, along in _candidates(body, lanes, buffers):
         parts = tuple(f"{target.tensor}.part" for target in accumulation.targets)
-        reducer = accumulation.reducer
-        for part, dtype, identity in zip(parts, reducer.dtypes, reducer.identity):
-            before.append(Alloc(buffer=Buffer(name=part, dtype=dtype, shape=(), space="reg")))
-            before.append(Store(target=Ref(tensor=part, index=()), value=identity))
-        own = replace(accumulation, targets=tuple(Ref(tensor=part, index=()) for part in parts))
-        body = rewrite(body, {Accumulate: partial(_exchange, accumulation, own)})
-        values = tuple(Load(tensor=part, index=(), dtype=dtype) for part, dtype in zip(parts, reducer.dtypes))
-        after.append(Accumulate(targets=accumulation.targets, reducer=reducer, values=values))
+        reducer, place = accumulation.reducer, tuple(Var(name=loop.var) for loop in along)
+        refs = tuple(Ref(tensor=part, index=place) for part in parts)
+        shape = tuple(loop.extent for loop in along)
+        before += [Alloc(buffer=Buffer(name=part, dtype=dtype, shape=shape, space="reg")) for part, dtype in zip(parts, reducer.dtypes)]
+        before += _written_out(along, "first", tuple(Store(target=ref, value=identity) for ref, identity in zip(refs, reducer.identity)))
+        body = rewrite(body, {Accumulate: partial(_exchange, accumulation, replace(accumulation, targets=refs))})
+        values = tuple(Load(tensor=part, index=place, dtype=dtype) for part, dtype in zip(parts, reducer.dtypes))
+        after += _written_out(along, "lanes", (Accumulate(targets=accumulation.targets, reducer=reducer, values=values),))
     return (*before, *body, *after)
+
+
+def _written_out(along: tuple[For, ...], what: str, block: Block) -> Block:
+    """`block` for every point of the loops `along`, as loops of other names."""
+    for loop in reversed(along):
+        name = f"{loop.var}.{what}"
+        block = (replace(loop, var=name, kind="unroll", reduce=False, body=substitute(block, {loop.var: Var(name=name)})),)
+    return block
 
 
 def _exchange(old: Accumulate, new: Accumulate, node: Accumulate) -> Accumulate:
     return new if node is old else node
 
 
-def _candidates(body: Block, lanes: tuple[str, ...], buffers: Lanes) -> list[Accumulate]:
-    """Accumulations across lanes that stand in a loop, alone in using their targets, at a place fixed for the lane."""
-    bound = {node.var for node in walk(body) if isinstance(node, For)}
+def _candidates(body: Block, lanes: tuple[str, ...], buffers: Lanes) -> list[tuple[Accumulate, tuple[For, ...]]]:
+    """Accumulations across lanes that stand in a loop, alone in using their targets, at a place fixed for the lane; or in few places, which
+    short loops name."""
+    loops = {node.var: node for node in walk(body) if isinstance(node, For)}
     in_loops = [node for loop in body if isinstance(loop, For) and loop.kind != "lane" for node in walk(loop.body)]
     found = []
     for node in in_loops:
@@ -74,11 +86,24 @@ def _candidates(body: Block, lanes: tuple[str, ...], buffers: Lanes) -> list[Acc
             continue
         names = {target.tensor for target in node.targets}
         uses = sum(name in names for name, _ in read(body)) + sum(ref.tensor in names for ref in written(body))
-        fixed = not any(variables(target) & bound for target in node.targets)
+        moving = [variables(target) & set(loops) for target in node.targets]
+        along = tuple(loop for var, loop in loops.items() if var in moving[0])
         if (
-            fixed
+            all(names == moving[0] for names in moving)
+            and all(_is_short(loop) for loop in along)
+            and not all(loop in along for loop in _around(body, node))
             and uses == 2 * len(node.targets)
             and not any(isinstance(n, For) and n.kind == "lane" for n in in_loops)
         ):
-            found.append(node)
+            found.append((node, along))
     return found
+
+
+def _is_short(loop: For) -> bool:
+    """Whether a lane may have a register for each of its iterations."""
+    return loop.kind in ("vector", "unroll") and isinstance(loop.extent, Const) and int(loop.extent.value) <= SHORT
+
+
+def _around(body: Block, node: Accumulate) -> list[For]:
+    """The loops of `body` around an accumulation."""
+    return [loop for statement in body for loop in walk(statement) if isinstance(loop, For) and any(inner is node for inner in walk(loop.body))]

@@ -20,7 +20,7 @@ from tridsl.ir.walk import walk
 from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import LOWER, SCHEDULE, TO_KERNEL, Build, lower, run
 from tridsl.schedule.automatic import automatic, choices, choose
-from tridsl.schedule.steps import BlockBy, Schedule, StoreIn
+from tridsl.schedule.steps import BlockBy, Parts, Schedule, StoreIn
 
 MATRICES = DeviceSpec(
     name="matrices", kind="gpu", subgroup_sizes=(32,), shared_bytes=49152, max_group_lanes=1024, max_push_bytes=256,
@@ -90,9 +90,10 @@ def test_sums_stay_in_fragments_and_the_next_block_is_under_way() -> None:
     [((1, 1, 24, 32, 16, 16), np.float16), ((1, 1, 32, 40, 16, 16), np.float16), ((1, 1, 32, 32, 17, 16), np.float32), ((1, 1, 1, 32, 16, 16), np.float16)],
     ids=["rows", "keys", "terms", "one row"],
 )
-def test_others_are_left_to_plain_loops(shape: tuple[int, ...], dtype: Any) -> None:
+def test_what_no_tile_divides_is_shared_by_workgroups(shape: tuple[int, ...], dtype: Any) -> None:
     op, _, sizes = attention(shape, dtype)
-    assert not any(isinstance(step, BlockBy) for step in automatic(op, MATRICES, sizes))
+    steps = automatic(op, MATRICES, sizes)
+    assert not any(isinstance(step, BlockBy) for step in steps) and any(isinstance(step, Parts) and step.into == "block" for step in steps)
 
 
 def test_every_answer_of_the_tuner_is_legal() -> None:

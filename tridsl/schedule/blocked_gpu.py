@@ -16,6 +16,7 @@ from tridsl.ir.op import Reduce
 from tridsl.schedule.analyse import Graph, extent_of, unit_stride_axis
 from tridsl.schedule.blocked_lanes import by_lanes
 from tridsl.schedule.blocked_monoid import Group, blocked_group
+from tridsl.schedule.blocked_parts import by_parts
 from tridsl.schedule.blocked_rows import Blocked
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.lanes import ACCESS_BYTES
@@ -59,7 +60,7 @@ def blocked_gpu(graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], decide
         if group is None or not decide(f"{stage.name}.blocks", True, (False,), "whether elements are merged a block at a time"):
             continue
         row = _instruction(group, spec)
-        steps = (_by_fragments(group, row, spec, sizes, decide) if row is not None else []) or by_lanes(group, spec, sizes, decide)
+        steps = (_by_fragments(group, row, spec, sizes, decide) if row is not None else []) or by_lanes(group, spec, sizes, decide) or by_parts(group, spec, sizes, decide)
         if steps:
             found.append(Blocked(members=group.members, steps=tuple(steps)))
     return tuple(found)

@@ -18,6 +18,8 @@ from tridsl.schedule.heaps import HEAP, MOST, heaps
 from tridsl.schedule.nest import axis_of, find_loop, require_serial, stage_of
 from tridsl.schedule.parts_monoid import parted_monoid
 from tridsl.schedule.ranks import RANKS, ranked
+from tridsl.schedule.rescaled import rescaled
+from tridsl.schedule.rescaled_parts import BLOCK, one_block, state_parts
 from tridsl.schedule.split import divide
 from tridsl.schedule.steps import Parts
 from tridsl.structs import dataclass, replace
@@ -33,7 +35,8 @@ def parts(kernel: Kernel, step: Parts, spec: DeviceSpec) -> Kernel:
     scan, a compaction (the parts are counted first, so each knows where its elements go; `y.total` is their number), or a top-k (each part's
     k greatest, then the greatest of these), or a monoid of sums rescaled by a running key (`schedule.parts_monoid`). `into=heap` packs each
     part of a compaction by itself (`schedule.heaps`); `into=ranks` counts for each element of a part of a top-k how many come before it
-    (`schedule.ranks`), and what is left to merge can be divided again (`y.part2`, …), at last into one part, which is the stage itself. The loops
+    (`schedule.ranks`), and what is left to merge can be divided again (`y.part2`, …), at last into one part, which is the stage itself;
+    `into=block` merges the parts of a rescaled monoid each as one block, and what they came to as another (`schedule.rescaled_parts`). The loops
     over parts are `i.o` of all these stages, the loops inside them `i.i`; `y.carry` is a scan that can be divided again. The
     parts depend on the factor alone, so results repeat bit for bit on any number of threads.
     Legal for the outermost loop over the axis in a nest that no other step has reached into, of an extent that is known before
@@ -340,7 +343,24 @@ def _ranks(kernel: Kernel, nest: _Nest, step: Parts) -> Made | None:
     return (), (Phase(name=step.stage, body=nest.around((ranked(found, nest.loop),))),)
 
 
-_INTO: Mapping[str, Callable[[Kernel, _Nest, Parts], Made | None]] = {HEAP: _heap, RANKS: _ranks}
+def _blocks(kernel: Kernel, nest: _Nest, step: Parts) -> Made:
+    """Every part merged as one block, and what the parts came to as another."""
+    found = rescaled(step.stage, nest.before, nest.loop.body) if nest.loop.carried and not nest.after else None
+    places = (found.key, *(s.place for s in found.sums)) if found is not None else ()
+    if found is None or any(ref.index[: len(nest.path)] != nest.point for ref in places):
+        raise _refused(step, "its states are not sums rescaled by a running max or min")
+    outer = divide(nest.loop, step.factor)
+    (inside,) = outer.body
+    assert isinstance(inside, For)
+    part, over = Var(name=outer.var), replace(outer, body=(), reduce=False, carried=False)
+    states = state_parts(step.stage, found, nest.path, outer.extent)
+    here: dict[str, Expr] = {nest.loop.var: add(mul(part, index(step.factor)), Var(name=inside.var))}
+    first = one_block(f"{step.stage}.part", states.of_part(part, here), inside, step.factor)
+    whole = one_block(step.stage, states.merged(part), over, int(over.extent.value) if isinstance(over.extent, Const) else None)
+    return states.buffers, (_phase(nest, step, "part", (replace(over, body=first),)), Phase(name=step.stage, body=nest.around(whole)))
+
+
+_INTO: Mapping[str, Callable[[Kernel, _Nest, Parts], Made | None]] = {HEAP: _heap, RANKS: _ranks, BLOCK: _blocks}
 
 
 def _monoid(nest: _Nest, step: Parts) -> Made | None:

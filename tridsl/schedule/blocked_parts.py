@@ -1,0 +1,127 @@
+"""Monoids that are merged in blocks on a GPU, where no tile fits: few rows, or a shape that no tile divides.
+
+Workgroups share the elements of a row: a lane has an element for its score, then the lanes are columns next to each other of some
+elements for the weighted sum, so that keys and values are read once, 16 bytes at a time. What the parts came to is merged in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tridsl.devices.spec import DeviceSpec
+from tridsl.ir.expr import Binary, Load
+from tridsl.schedule.analyse import extent_of, unit_stride_axis
+from tridsl.schedule.blocked_monoid import Group
+from tridsl.schedule.decisions import Decider
+from tridsl.schedule.lanes import ACCESS_BYTES
+from tridsl.schedule.rescaled_parts import BLOCK
+from tridsl.schedule.steps import At, Bind, Fuse, Inline, Order, Parts, Split, Step, Unroll, Vector
+
+LANES = 256
+"""Lanes of a workgroup, and elements of a part."""
+COLUMNS = 32
+"""Lanes along the columns of the result, at most."""
+WRITTEN_OUT = 16
+"""Accesses to a key that are written out, so that they are all under way together."""
+
+
+def by_parts(group: Group, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> list[Step]:
+    """Steps for any such group whose elements have a known number."""
+    t, e = group.elements, group.own.name
+    known = {a.name: extent_of(a, sizes) for a in (*group.merge.axes, *group.merge.over)}
+    if any(extent is None for extent in known.values()) or len(group.scores) != 1 or len(group.scores[0].terms) != 1:
+        return []
+    merge, root, (scores,) = group.merge.name, group.root.name, group.scores
+    part, score, (d,) = f"{merge}.part", scores.stage.name, scores.terms
+    lanes = min(LANES, spec.max_group_lanes or 128)
+    length = decide(f"{part}", lanes, [n for n in (64, 128, 256, 512, 1024) if n != lanes], "elements that a workgroup merges")
+    width = _width(group.values, e, known[e] or 1)
+    columns = 1
+    while columns < COLUMNS and columns * width < (known[e] or 1):
+        columns *= 2
+    shape = _Lanes(columns=columns, rows=lanes // columns)
+    narrow = [t_.name.rpartition(".")[2] for t_, m in zip(group.merge.targets, group.merge.reducer.merge) if len(t_.axes) == len(group.shared) and not _is_key(m)]
+    wide = group.wide.rpartition(".")[2]
+    steps: list[Step] = [
+        *(Inline(stage=name) for name in group.between),
+        Parts(stage=merge, axis=t, factor=length, into=BLOCK),
+        At(stage=score, consumer=part, axis=f"{t}.o"),
+    ]
+    terms = extent_of(scores.stage.over[0], sizes) or 1
+    deep = _width((scores.elements,), d, terms)
+    axes = [d]
+    if deep > 1:
+        steps += [Split(stage=score, axis=d, factor=deep), Vector(stage=score, axis=f"{d}.i")]
+        axes = [f"{d}.o", f"{d}.i"]
+        steps += [Unroll(stage=score, axis=f"{d}.o")] if terms // deep <= WRITTEN_OUT else []
+    steps += shape.elements(score, t, length, before=[a.name for a in scores.stage.axes if a.name != t], after=axes)
+    for stage, axis, count in ((part, f"{t}.i", length), (merge, f"{t}.o", -(-(known[t] or 1) // length))):
+        for name in ("key", "weight", *narrow):
+            steps += shape.elements(f"{stage}.{name}", axis, count)
+        steps += shape.sums(f"{stage}.{wide}", e, axis, known[e] or 1, width)
+        steps += _grouped(stage, [*group.shared, *([f"{t}.o"] if stage == part else [])])
+    return [*steps, *shape.result(root, group.shared, e, known[e] or 1, width)]
+
+
+class _Lanes:
+    """Lanes of a workgroup: `columns` along x, `rows` along y."""
+
+    def __init__(self, columns: int, rows: int) -> None:
+        self.columns, self.rows = columns, rows
+
+    def elements(self, stage: str, axis: str, count: int, before: Sequence[str] = (), after: Sequence[str] = ()) -> list[Step]:
+        """An element for each lane."""
+        steps: list[Step] = []
+        outer: list[str] = []
+        if count > self.columns * self.rows:
+            steps.append(Split(stage=stage, axis=axis, factor=self.columns * self.rows))
+            outer, axis = [f"{axis}.o"], f"{axis}.i"
+        steps.append(Split(stage=stage, axis=axis, factor=self.columns))
+        steps.append(Order(stage=stage, axes=(*before, *outer, f"{axis}.o", f"{axis}.i", *after)))
+        return [*steps, Bind(stage=stage, axes=((f"{axis}.o", "lane.y"), (f"{axis}.i", "lane.x")))]
+
+    def sums(self, stage: str, column: str, element: str, count: int, width: int) -> list[Step]:
+        """Columns along x, elements along y."""
+        steps, outer, axis, inner = self._columns(stage, column, count, width)
+        steps.append(Split(stage=stage, axis=element, factor=self.rows))
+        steps.append(Order(stage=stage, axes=(*outer, axis, f"{element}.o", f"{element}.i", *inner)))
+        return [*steps, Bind(stage=stage, axes=((axis, "lane.x"), (f"{element}.i", "lane.y")))]
+
+    def result(self, stage: str, shared: Sequence[str], column: str, count: int, width: int) -> list[Step]:
+        steps, outer, axis, inner = self._columns(stage, column, count, width)
+        steps.append(Order(stage=stage, axes=(*shared, *outer, axis, *inner)))
+        return [*steps, Bind(stage=stage, axes=((axis, "lane.x"),)), *_grouped(stage, shared)]
+
+    def _columns(self, stage: str, column: str, count: int, width: int) -> tuple[list[Step], list[str], str, list[str]]:
+        """Steps, loops outside, the loop over lanes, loops inside."""
+        steps: list[Step] = []
+        inner: list[str] = []
+        if width > 1:
+            steps += [Split(stage=stage, axis=column, factor=width), Vector(stage=stage, axis=f"{column}.i")]
+            column, inner = f"{column}.o", [f"{column}.i"]
+        steps.append(Split(stage=stage, axis=column, factor=self.columns))
+        return steps, [f"{column}.o"], f"{column}.i", inner
+
+
+def _grouped(stage: str, axes: Sequence[str]) -> list[Step]:
+    steps: list[Step] = []
+    fused = axes[0]
+    for axis in axes[1:]:
+        steps.append(Fuse(stage=stage, outer=fused, inner=axis))
+        fused = f"{fused}.{axis}"
+    return [*steps, Bind(stage=stage, axes=((fused, "group.x"),))]
+
+
+def _is_key(merge: object) -> bool:
+    """Whether a state is the running extreme."""
+    return isinstance(merge, Binary) and merge.op in ("max", "min")
+
+
+def _width(loads: Sequence[Load], axis: str, extent: int) -> int:
+    """Elements of one access along the axis."""
+    if any(unit_stride_axis(load) != axis or load.boundary is not None or load.mask is not None for load in loads):
+        return 1
+    width = ACCESS_BYTES // max((load.dtype.storage_bytes for load in loads), default=ACCESS_BYTES)
+    while extent % width:
+        width //= 2
+    return width
