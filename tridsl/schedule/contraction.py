@@ -41,8 +41,10 @@ TURNED = (4_000, 16, 16)
 that registers transpose (measured: rows of 16 to 200 elements take a third of the time); few rows do not pay for panels of a deep sum."""
 DEEPEST, NARROW = 2048, 256
 """Terms of a panel beyond which C is hardly ever read again; columns of a block below which rows of A come from far too often."""
-LINE_BYTES, LEAST_ROWS = 64, 4
-"""A cache line; rows that a wider tile must leave room for."""
+L1_PART = 3
+"""A tile's part of a block of B, for an instruction that adds several products, takes one in so many of L1: longer sums read it from L2
+while the next tile's is fetched, shorter ones load and store C more often (measured on a Golden Cove, i8 of 1024 cubed and i16 of
+2048: 16 KiB take 0.97 and 0.95 of the time of 32 KiB and of 45, with half as many columns 0.98)."""
 TALLEST_TILE = 16
 """Rows of a register tile beyond which nobody need look: the code grows, and the reuse hardly."""
 DEPTHS, COLUMNS = (64, 128, 192, 256, 384, 512, 1024, 2048), (64, 128, 256, 512, 768, 1024, 2048, 4096)
@@ -111,13 +113,13 @@ def _dot_products(stage: Reduce, *, threads: bool) -> list[Step]:
 def _tile(
     name: str, roles: Factors, spec: DeviceSpec, extents: Mapping[str, int | None], lanes: int, decide: Decider, *, panels: bool
 ) -> tuple[int, int]:
-    """Rows and vectors of the register tile. `panels`: of packed elements as they are, whose copies are fastest where a row of the tile is
-    whole cache lines and no tile is short (i8, 512 cubed: 4 x 4 vectors take 0.95 of the time of 12 x 2; 64 cubed: 1.7 of that of 8 x 2)."""
+    """Rows and vectors of the register tile. `panels`: of packed elements as they are, whose copies are fastest where no tile is short (i8,
+    64 cubed: 8 x 2 vectors take 0.6 of the time of 12 x 2). Four vectors in a row ask twice as much of L2 as two: 4 x 4 take 1.01 to
+    1.2 of the time of 8 x 2 (i8, 64 to 2048 cubed), 0.99 at 512 only."""
     tile, vector = extents.get(roles.tile or ""), extents[roles.vector]
     registers = spec.vector_registers or 16
     widest = 4 if vector is None else max(1, min(4, -(-vector // lanes)))
-    lines = LINE_BYTES // (lanes * roles.b.dtype.storage_bytes) if panels and (vector or WIDE) >= WIDE else 0
-    columns = 1 if vector is not None and vector <= lanes else lines if 2 < lines <= widest and (registers - 4) // lines >= LEAST_ROWS else 2
+    columns = 1 if vector is not None and vector <= lanes else 2
     columns = decide(f"{name}.vectors", columns, range(1, widest + 1), "vectors in a row of the register tile")
     rows = _rows(registers - 4, tile, columns, whole=panels)
     if roles.tile is not None:
@@ -220,6 +222,7 @@ def _packed(
     packs_rows = decide(f"{name}.pack_rows", not plain, (True, False) if plain else (), "whether the rows of A are copied too")
     block = (spec.l2_bytes or 1 << 20) // 2 // size
     near = (spec.l1_bytes or 32768) // 4 // (rows * size) if packs_rows else min(DEEPEST, block // min(extents[j] or NARROW, NARROW))
+    near = near if row is None else min(near, (spec.l1_bytes or 32768) // L1_PART // (width * size))
     step = 16 * (row.k if row else 1) if packs_rows else 1  # whole blocks of a transposing copy
     if is_swept(stage, roles, spec, extents):
         near, block = SHALLOW, block // 4
