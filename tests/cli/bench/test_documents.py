@@ -79,6 +79,12 @@ def test_a_floor_above_what_reading_allows() -> None:
     assert "| **missed** | at most 40 here: 75% of read |" in text
 
 
+def test_a_share_of_the_roofline_is_not_read_as_one_of_the_peak() -> None:
+    row = _row("a", "floor", value=30.0, ceiling=40.0, absolute="missed", share_of_roofline=75.0)
+    (text,) = report(_data(row), as_markdown=True).text
+    assert "| 30% of fma: 75% of the 40 that reading allows | 70% of that | 90% of that | floor | missed (70% of fma) |" in text
+
+
 def test_markdown_of_awkward_operands() -> None:
     contestants = {"row-major": _one(1e-3, 1.0), "column-major": _one(2e-3, 2.0)}
     row = {"name": "operands: softmax, x", "operation": "stdlib:softmax", "case": "", "regime": "hot", "correct": True, "error": 0.0, "unit": "x row-major",

@@ -52,6 +52,19 @@ def test_without_a_peer_of_the_table_the_floor_stands(measured: dict[str, float]
     assert (found.counts, found.absolute, found.bound) == ("floor", "floor", None)
 
 
+def test_a_share_of_the_roofline_counts_where_reading_bounds_the_row() -> None:
+    """The figure stays the fraction of the peak, and its own verdict stands beside."""
+    goal = Goal(unit="% of fma", floor=60, goal=85, peers={"torch": 24}, roofline=True)
+    found = judge(goal, 30.0, {"torch": 20.0}, ceiling=40.0)
+    assert (found.counts, found.absolute, found.share) == ("floor", "missed", 75.0)
+    assert found.data()["share_of_roofline"] == 75.0 and found.data()["absolute"] == "missed"
+    assert judge(goal, 23.9, {}, ceiling=40.0).counts == "missed" and judge(goal, 34.0, {}, ceiling=40.0).counts == "goal"
+    fast = judge(goal, 70.0, {}, ceiling=140.0)
+    assert (fast.counts, fast.share) == ("floor", None) and "share_of_roofline" not in fast.data()
+    assert judge(SHARE, 30.0, {}, ceiling=40.0).counts == "missed", "only where the goal says so"
+    assert [name for name, g in GOALS.items() if g.roofline] == ["f32 matmul 8x4096x4096"]
+
+
 def test_as_good_as_the_peer() -> None:
     goal = Goal(unit="x", floor=1.0, goal=None, peers={})
     assert [judge(goal, v, {"torch": 1.2}).counts for v in (1.3, 1.1, 0.9)] == ["goal", "floor", "missed"]

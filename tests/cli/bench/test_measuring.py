@@ -221,9 +221,12 @@ def test_what_reading_alone_allows_stands_beside_a_floor_above_it() -> None:
         peaks = {"fma": {"rate": 150e9}, "read": {"rate": read}}
         return verdict(row, {"hot": {"contestants": {US: {"value": 30.0}}, "peaks": peaks}}, moved)
 
-    assert "ceiling" not in judged(100e9)
+    fast = judged(100e9)
+    assert "ceiling" not in fast and fast["verdict"] == "missed", "the roofline is the peak"
     slow = judged(17e9)
-    assert slow["verdict"] == "missed" and slow["ceiling"] == pytest.approx(100 * 2 * 8 * 4096**2 / (moved / 17e9) / 150e9)
+    assert slow["absolute"] == "missed" and slow["ceiling"] == pytest.approx(100 * 2 * 8 * 4096**2 / (moved / 17e9) / 150e9)
+    assert slow["share_of_roofline"] == pytest.approx(100 * 30.0 / slow["ceiling"]) and slow["verdict"] == "floor"
+    assert judged(20e9)["verdict"] == "missed", "56% of what reading allows"
 
 
 def test_arrays_begin_where_they_should() -> None:

@@ -4,32 +4,40 @@ Source: the goals of this project for one pinned core of a Zen 4 server at 3.64 
 OpenCV 5.0, Halide; peers measured there, interleaved, in one process).
 
 Fractions of a peak mean the same on every machine: the peak is probed beside the reading. Times do not, so a row in seconds has two
-verdicts. (Where a product's bytes alone take longer at the rate of reading that is probed beside it than its floor allows, the verdict
-says what that rate allows at most: the 60% of 8 x 4096 x 4096 were 17.5 GB/s where they were written, 54% of what that machine reads.) The absolute one compares with the floor as written. The one that counts, `floor_of_peer`, carries the floor over by the
+verdicts. The absolute one compares with the floor as written. The one that counts, `floor_of_peer`, carries the floor over by the
 peers: the floor on this machine is (floor / the table's best peer) times the best peer measured in this run. Where the table's best
 peer is not installed, the best of the table's peers that is here takes its place, so that a weaker field does not lower the bar.
+
+A fraction of the multiply-adds whose floor was possible only because the machine of the table read fast enough is carried over, too
+(`roofline`): the product of 8 rows does 4 FLOP for each byte that must be read, the Zen 4 read 32 GB/s, so that its roofline there was its peak, and
+the written bounds were shares of it. What counts is the same share of min(peak, rate of reading probed beside x FLOP a byte); the fraction of the
+peak stays the row's figure, and whether it reaches the floor as written is said beside it, with the most that reading allows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tridsl.structs import dataclass
+from tridsl.structs import dataclass, replace
 
 UNITS: dict[str, float] = {"ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "ns/pixel": 1e-9, "ns/element": 1e-9}
 """Units that are times, in seconds. Every other unit is a ratio or a rate, and more is better."""
+FULL = 100.0
+"""Percent."""
 RATES: dict[str, float] = {"TFLOP/s": 1e12, "TOP/s": 1e12}
 """Units that are rates, in operations a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """`peers`: figures of the table's machine by library, best first, in `unit`. `goal` None: as good as the best peer in the run."""
+    """`peers`: figures of the table's machine by library, best first, in `unit`. `goal` None: as good as the best peer in the run.
+    `roofline`: the bounds are shares of what reading leaves of the peak, which was all of it on the table's machine."""
 
     unit: str
     floor: float
     goal: float | None
     peers: Mapping[str, float]
+    roofline: bool = False
 
     @property
     def more(self) -> bool:
@@ -46,22 +54,29 @@ class Goal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`counts` is `by_peer` for times where a peer of the table was measured, else `absolute`. `bound`: the floor carried over."""
+    """`counts` is `by_peer` for times where a peer of the table was measured, that of the roofline's share (`share`, in percent) where the
+    goal is one and the roofline is below the peak, else `absolute`. `bound`: the floor carried over."""
 
     counts: str
     absolute: str
     by_peer: str | None = None
     bound: float | None = None
     through: str = ""
+    share: float | None = None
 
     def data(self) -> dict[str, object]:
-        return {"verdict": self.counts, "absolute": self.absolute, "by_peer": self.by_peer, "floor_of_peer": self.bound, "through": self.through}
+        found: dict[str, object] = {"verdict": self.counts, "absolute": self.absolute, "by_peer": self.by_peer, "floor_of_peer": self.bound, "through": self.through}
+        return found if self.share is None else found | {"share_of_roofline": self.share}
 
 
-def judge(goal: Goal, value: float, measured: Mapping[str, float]) -> Verdict:
-    """The verdict on `value`; `measured` are the peers' values of the same run, by contestant (`onnxruntime prepacked`)."""
+def judge(goal: Goal, value: float, measured: Mapping[str, float], ceiling: float | None = None) -> Verdict:
+    """The verdict on `value`; `measured` are the peers' values of the same run, by contestant (`onnxruntime prepacked`). `ceiling`: the
+    value at which nothing takes time but to read every byte once."""
     best = (max if goal.more else min)(measured.values(), default=None)
     absolute = goal.level(value, best=best)
+    if goal.roofline and ceiling is not None and ceiling < FULL:
+        share = FULL * value / ceiling
+        return Verdict(counts=goal.level(share, best=best), absolute=absolute, share=share)
     if goal.more or best is None:
         return Verdict(counts=absolute, absolute=absolute)
     libraries = {name.partition(" ")[0] for name in measured}
@@ -88,7 +103,7 @@ GOALS: dict[str, Goal] = {
     "f32 matmul 8": _time("µs", 0.9, 0.35, numpy=0.98, torch=1.11),
     "f32 matmul 32": _time("µs", 1.4, 0.9, numpy=1.6, torch=1.96),
     "f32 matmul 64": _time("µs", 5.2, 4.7, numpy=5.64, torch=6.97),
-    "f32 matmul 8x4096x4096": _share("fma", 60, 85, torch=24, numpy=16),
+    "f32 matmul 8x4096x4096": replace(_share("fma", 60, 85, torch=24, numpy=16), roofline=True),
     "f32 matmul 4096x4096x64": _share("fma", 85, 92, onnxruntime=88, torch=68, numpy=68),
     "bf16 matmul 512": _share("bf16", 88, 96, torch=96),
     "bf16 matmul 1024": _share("bf16", 88, 96, torch=94),

@@ -74,7 +74,7 @@ def measure(row: Row, session: Session) -> dict[str, Any]:
 
 def verdict(row: Row, readings: Mapping[str, Any], moved: int) -> dict[str, Any]:
     """The figure of our reading in the goal's regime, the goal, and what to think of it. `ceiling`: what would be reached if nothing took
-    time but to read the bytes once at the rate probed beside, where that is less than the floor; the verdict stays as it is."""
+    time but to read the bytes once at the rate probed beside, where that is less than the floor; the verdict goes by it only where the goal says so."""
     if row.goal is None or row.regime not in readings:
         return {}
     found = readings[row.regime]["contestants"]
@@ -85,8 +85,9 @@ def verdict(row: Row, readings: Mapping[str, Any], moved: int) -> dict[str, Any]
     others = {name: one["value"] for name, one in found.items() if name != US}
     reached = {name: peak["rate"] for name, peak in readings[row.regime]["peaks"].items()}
     ceiling = row.value(moved / reached["read"], reached, moved) if row.goal.more and "read" in reached else None
-    bounded = {"ceiling": ceiling} if ceiling is not None and ceiling < row.goal.floor else {}
-    return {"goal": goal, "value": value} | judge(row.goal, value, others).data() | bounded
+    judged = judge(row.goal, value, others, ceiling)
+    bounded = {"ceiling": ceiling} if ceiling is not None and (ceiling < row.goal.floor or judged.share is not None) else {}
+    return {"goal": goal, "value": value} | judged.data() | bounded
 
 
 def _contestants(ready: Prepared, exact: Mapping[str, Any], session: Session, found: dict[str, Any]) -> list[Contestant]:

@@ -86,7 +86,7 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> Table:
 def bounds(row: Mapping[str, Any]) -> tuple[str, str, str, str, str, str]:
     """Figure (of a row without a goal its share of the nearer roof), floor, goal, verdict, the absolute verdict where that is another one,
     best peer. A floor that was carried over by another than the best of the table's peers, which is not here, says by whom; one that lies
-    above what reading alone allows here, how much that is."""
+    above what reading alone allows here, how much that is. Where the share of that is judged, the figure has both, and the floor says of what it is."""
     best = best_peer(row)
     told = "" if best is None else f"{best[0]} {best[1]:.2f}"
     if not row.get("goal"):
@@ -100,6 +100,10 @@ def bounds(row: Mapping[str, Any]) -> tuple[str, str, str, str, str, str]:
         scale = row["floor_of_peer"] / goal["floor"]
         floor = f"{row['floor_of_peer']:.3g}" + (f" by {row['through']}" if row["through"] != next(iter(goal["peers"])) else "")
         aim = aim if goal["goal"] is None else f"{goal['goal'] * scale:.3g}"
+    elif row.get("share_of_roofline") is not None:
+        absolute = f"{row['absolute']} ({floor}{goal['unit']})"
+        value += f": {row['share_of_roofline']:.3g}% of the {row['ceiling']:.3g} that reading allows"
+        floor, aim = f"{floor}% of that", f"{aim}% of that"
     elif row.get("ceiling") is not None:
         absolute = f"at most {row['ceiling']:.3g} here: {row['value'] / row['ceiling']:.0%} of read"
     return value, floor, aim, row["verdict"], absolute, told
