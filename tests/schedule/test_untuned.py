@@ -15,7 +15,7 @@ from tridsl.ir.loop import Copy
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import walk
 from tridsl.schedule.automatic import automatic
-from tridsl.schedule.steps import At, Order, Pack, Split, Step, StoreIn, Unroll, Vector
+from tridsl.schedule.steps import At, Inline, Order, Pack, Split, Step, StoreIn, Unroll, Vector
 from tridsl.structs import replace
 
 STENCIL = """op f(x: f32[M, N]) -> y: f32[M - 2, N - 2] {
@@ -98,7 +98,7 @@ def test_registers_transpose_what_lies_across() -> None:
     text = TRANSPOSE.format(T="i32")
     steps = untuned(text, M=1000, N=300)
     assert Pack(stage="x", at="i.o", reader="y") in steps
-    assert {s.axis: s.factor for s in steps if isinstance(s, Split)} == {"j": 16, "i": 256}  # even parts of 1000
+    assert {s.axis: s.factor for s in steps if isinstance(s, Split)} == {"j": 16, "i": 336}  # even parts of 1000
     sizes = {"M": 37, "N": 19}
     kernel = scheduled(op_of(text), untuned(text, **sizes), sizes, lowered=True)
     assert any(isinstance(n, Copy) and n.transposed for p in kernel.phases for n in walk(p))
@@ -224,3 +224,13 @@ def test_what_is_computed_in_the_loops_has_no_panel(read: str) -> None:
     op = op_of(f"op f(x: i32[M, N], p: i32[M]) -> y: i32[N, M] {{\n  t[i in 0..M, j in 0..N] = x[p[i], j; pad=0]\n  y[i, j] = {read}\n}}\n")
     sizes = {"M": 40, "N": 33}
     check_same(op, automatic(op, CPU, sizes), sizes)
+
+
+def test_cheap_differences_are_computed_at_each_neighbour() -> None:
+    """Three places of a difference cost three loads and operations more; those of a sum of three are worth a ring."""
+    text = "op f(x: i32[M, N]) -> y: i32[M - 2, N - 2] {{ d[i, j in 0..N-2] = {0}\n y[i, j] = d[i, j] + 2 * d[i + 1, j] + d[i + 2, j] }}"
+    for value, inlined in (("x[i, j + 2] - x[i, j]", True), ("x[i, j] + 2 * x[i, j + 1] + x[i, j + 2]", False)):
+        steps = untuned(text.format(value), M=60, N=70)
+        assert (Inline(stage="d") in steps) is inlined
+        for sizes in ({"M": 5, "N": 40}, {"M": 70, "N": 3}):
+            check_same(op_of(text.format(value)), steps, sizes)
