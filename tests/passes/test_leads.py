@@ -68,3 +68,11 @@ def test_clamped_reads_keep_their_long_middle() -> None:
     x = np.random.default_rng(0).integers(-9, 9, (4, 777)).astype(np.float32)
     np.testing.assert_array_equal(ops.shifted(x), x + np.concatenate([x[:, 1:], x[:, -1:]], 1))
     assert "lead" not in ops.shifted.lower(x, device="cpu", until="finish")
+
+
+@pytest.mark.parametrize(("columns", "led"), [(159, False), (160, True)])
+def test_rows_that_are_widened_have_leads_sooner(columns: int, led: bool) -> None:
+    ops: Any = tridsl.compile("op widened(x: i8[M, N], s: f32[N]) -> y: f32[M, N] { y[i, j] = f32(x[i, j]) * s[j] }")
+    x, s = np.arange(3 * columns, dtype=np.int8).reshape(3, columns), np.arange(columns).astype(np.float32)
+    assert ("lead" in ops.widened.lower(x, s, device="cpu", until="finish")) is led
+    np.testing.assert_array_equal(ops.widened(x, s), x.astype(np.float32) * s)

@@ -234,3 +234,15 @@ def test_cheap_differences_are_computed_at_each_neighbour() -> None:
         assert (Inline(stage="d") in steps) is inlined
         for sizes in ({"M": 5, "N": 40}, {"M": 70, "N": 3}):
             check_same(op_of(text.format(value)), steps, sizes)
+
+
+def test_sums_of_two_products_of_rows_are_made_ahead_of_what_reads_them() -> None:
+    """One dot product after the other would read both matrices anew for every row; panels of them serve a register tile."""
+    text = """op f(A: i32[N, K], B: i32[N, K], C: i32[N, N]) -> D: i32[N, N] {
+  D[i, j] = if j <= i then 2 * sum[k](A[j, k] * B[i, k] + B[j, k] * A[i, k]) + C[i, j] else C[i, j]
+}
+"""
+    steps = untuned(text, N=300, K=300)
+    assert [s.stage for s in steps if isinstance(s, Pack)] == ["B", "A"] and not any(isinstance(s, At) for s in steps)
+    sizes = {"N": 20, "K": 33}
+    check_same(op_of(text), steps, sizes)

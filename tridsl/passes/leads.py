@@ -16,14 +16,16 @@ from tridsl.ir.loop import For, Prefetch, Ref, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import substitute, variables, walk
 
-LEAST_REGISTERS = 16
-"""Loops of fewer registers gain less than two masked ones cost (measured: a sixth is gained at 32)."""
+LEAST_REGISTERS, WIDENED = 16, 10
+"""Loops that store fewer registers gain less than two masked ones cost (measured: a sixth is gained at 32), and those that widen what they
+load, so that they wait for their stores (rows of 170 bytes made floats, 10.6 registers each, take 0.62 of the time; a blur of 12.4 a
+tenth more)."""
 
 
 def lead_of(loop: For, lanes: int, results: Mapping[str, Tensor], spec: DeviceSpec) -> Expr | None:
     """Iterations of `loop` to do before the first whose store is aligned; None where that does not matter or is not known to pay."""
     size = loop.bound if not isinstance(loop.extent, Const) else int(loop.extent.value)
-    if not spec.has_masks or not spec.vector_bits or size is None or size < LEAST_REGISTERS * lanes:
+    if not spec.has_masks or not spec.vector_bits or size is None:
         return None
     if not all(isinstance(s, Store | Prefetch) for s in loop.body) or not _plain(loop):
         return None
@@ -33,11 +35,20 @@ def lead_of(loop: For, lanes: int, results: Mapping[str, Tensor], spec: DeviceSp
         place = _offset(target, tensor, loop)
         if place is not None:
             count = min(lanes, spec.vector_bits // tensor.dtype.storage_bits)
+            if size < (WIDENED if _widens(loop, tensor) else LEAST_REGISTERS) * count:
+                return None
             lead: Expr = Lead(tensor=tensor.name, count=count)
             multiple = all(factor % count == 0 for _, factor in normal_form(place).terms) and normal_form(place).constant % count == 0
             first = lead if multiple else simplify_index(binary("mod", sub(lead, place), index(count)))
             return minimum(first, loop.extent) if not isinstance(loop.extent, Const) else first
     return None
+
+
+def _widens(loop: For, result: Tensor) -> bool:
+    """Whether everything that is read along the loop, but for one row that all iterations around it share, is narrower than the result."""
+    moving = [n for n in walk(loop.body) if isinstance(n, Load) and any(loop.var in variables(i) for i in n.index)]
+    several = [n for n in moving if any(variables(i) - {loop.var} for i in n.index)]
+    return bool(several) and all(n.dtype.storage_bits < result.dtype.storage_bits for n in several)
 
 
 def _plain(loop: For) -> bool:

@@ -118,7 +118,13 @@ def worth_a_panel(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int]) -> 
     axes = [a.name for a in stage.axes]
     alone = min(_candidates(stage, spec, extents, axes, packable=True), key=lambda c: c.cost)
     inside = min(c.cost for c in _candidates(stage, spec, extents, axes, packable=False))
-    return bool(alone.packed) and alone.cost < PANEL_GAIN * inside
+    return bool(alone.packed) and alone.cost - _shared_by_a_tile(stage, alone, axes) < PANEL_GAIN * inside
+
+
+def _shared_by_a_tile(stage: Reduce, lanes: Lanes, axes: list[str]) -> float:
+    """What the rows of a register tile save of the loads of its lanes, per point."""
+    tile = _tile_axis(stage, axes, lanes.axis)
+    return sum(1 - 1 / TALLEST_TILE for n in accesses(stage) if tile is not None and lanes.axis in _mentioned(n) and tile not in _mentioned(n))
 
 
 def _candidates(
