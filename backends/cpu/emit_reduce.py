@@ -7,16 +7,19 @@ from tridsl.backends.cpu.emit_frame import Frame, emit_if
 from tridsl.backends.cpu.emit_index import access_of
 from tridsl.backends.cpu.emit_llvm import (
     BIT,
+    STORED,
     Value,
     constant,
     intrinsic,
+    ir,
     lane,
     lanes_of,
     shuffle,
     splat,
 )
 from tridsl.backends.cpu.emit_memory import conjunction, emit_load, emit_store
-from tridsl.dtypes import BOOL
+from tridsl.dtypes import BOOL, DType
+from tridsl.ir.counts import counted_condition
 from tridsl.ir.expr import Load
 from tridsl.ir.loop import Accumulate
 from tridsl.ir.op import Reducer
@@ -79,12 +82,16 @@ def _across_lanes(frame: Frame, statement: Accumulate) -> None:
     """Combine the lanes' values, then merge them into the targets once."""
     builder, lane_state, reducer = frame.builder, frame.lane, statement.reducer
     assert lane_state is not None
-    values = [splat(builder, v, lane_state.count) for v in _values(frame, statement)]
+    counted = counted_condition(statement)
+    shown = _values(frame, statement) if counted is None else [frame.evaluate(counted)]
+    values = [splat(builder, v, lane_state.count) for v in shown]
     active = conjunction(frame, lane_state.tail, lane_state.condition)
     # From here on plain scalar code: the lanes are accounted for by `active`, and to the targets they are all the same.
     frame.lane = None
     frame.known[lane_state.variable] = 0
-    if frame.ordered:
+    if counted is not None:
+        _merge_into(frame, statement, [_population(frame, reducer.dtypes[0], values[0], active)])
+    elif frame.ordered:
         _lane_by_lane(frame, statement, values, active)
     else:
         if active is not None:
@@ -93,6 +100,16 @@ def _across_lanes(frame: Frame, statement: Accumulate) -> None:
         _merge_into(frame, statement, _tree(frame, reducer, values))
     del frame.known[lane_state.variable]
     frame.lane = lane_state
+
+
+def _population(frame: Frame, dtype: DType, condition: Value, active: Value | None) -> Value:
+    """The number of lanes in which the condition holds: that of the ones in a mask."""
+    builder, count = frame.builder, lanes_of(condition)
+    held = condition if active is None else builder.and_(condition, active)
+    word = ir.IntType(count)
+    ones = intrinsic(builder, "ctpop", word, [builder.bitcast(held, word)])
+    wide = STORED[dtype]
+    return builder.zext(ones, wide) if count < wide.width else builder.trunc(ones, wide) if count > wide.width else ones
 
 
 def _one_after_another(frame: Frame, statement: Accumulate) -> None:

@@ -51,3 +51,24 @@ def test_all_values(value: str, formula: Callable[..., NDArray[np.int64]]) -> No
     w = np.random.default_rng(0).integers(0, 256, a.size).astype(np.uint8)
     got = tridsl.compile(OP.format(type="i16", value=value)).f(a, b, w)
     np.testing.assert_array_equal(got, formula(*(v.astype(np.int64) for v in (a, b, w))))
+
+
+@pytest.mark.parametrize(
+    ("condition", "sides"),
+    [
+        ("i32(x[i]) // 16 == i32(b)", "x[i] // 16 == u8(b)"),
+        ("i32(x[i]) // 10 == i32(b)", "u16(x[i]) // 10 == u16(b)"),  # no registers divide bytes
+        ("i32(x[i]) - 100 > i32(b)", "i16(x[i]) - 100 > i16(b)"),
+        ("i32(x[i]) * 300 > i32(b)", "i32(x[i]) * 300 > i32(b)"),  # up to 76500
+    ],
+)
+def test_comparisons_of_small_integers(condition: str, sides: str) -> None:
+    text = f"op f(x: u8[N]) -> h: i64[16] {{ h[b] = count[i]({condition}) }}"
+    assert sides in body("narrow_integers", text, "h.vector(i)")
+    check_same(op_of(text), (), {"N": 70})
+
+
+def test_variables_that_grow_beyond_the_type_are_compared_as_they_are() -> None:
+    text = "op f(x: u8[N], w: i64[K]) -> h: i64[K] { h[b] = count[i](i32(x[i]) == i32(b)) + w[b] }"
+    for size, dtype in ((256, "u8(b)"), (300, "u16(b)"), (70_000, "i32(b)")):
+        assert f"== {dtype}" in body("narrow_integers", text, "h.count.vector(i)", sizes={"N": 9, "K": size})

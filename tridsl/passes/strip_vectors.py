@@ -15,6 +15,7 @@ from __future__ import annotations
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import BOOL, DType, compute_type
 from tridsl.ir.affine import simplify_index
+from tridsl.ir.counts import counted_condition
 from tridsl.ir.expr import Call, Cast, Const, Expr, Load, Var, add, binary, ceildiv, index, minimum, mul, sub
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Kernel, LoopKind, Ref, Stmt, Store
 from tridsl.ir.op import Reducer, Tensor
@@ -32,6 +33,8 @@ HEAVY_UNROLL = 2
 """The same for bodies that call transcendental functions: they have latency to hide of their own."""
 TILE_REGISTERS = 4
 """A vector loop of up to this many whole registers is taken as written."""
+COUNTED_BITS = 16
+"""Elements whose masks have at least four times the lanes that a register has of 64-bit counts."""
 HELD_REGISTERS = 16
 """The same for one that has storage for each lane (scans side by side): its schedule chose how many stay in registers."""
 
@@ -71,6 +74,7 @@ def _lanes(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> int:
 
 def _types(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> list[DType]:
     found: list[DType] = []
+    counting = _counts(loop, spec)
     for statement in loop.body:
         for node in walk(statement):
             if isinstance(node, Load) and any(loop.var in variables(i) for i in node.index):
@@ -78,11 +82,13 @@ def _types(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> list[DType]:
             elif isinstance(node, Ref) and node.tensor in types and any(loop.var in variables(i) for i in node.index):
                 found += [types[node.tensor], compute_type(types[node.tensor])]
             elif isinstance(node, Accumulate):
-                reducer = partial_of(node, loop, spec).reducer if _across(node, loop) and not _in_place(loop) else node.reducer
+                if counting:
+                    continue
+                reducer = partial_of(node, loop, spec).reducer if _across(node, loop) and not _in_place(loop, spec) else node.reducer
                 found += [d for d in reducer.dtypes if d != BOOL]
             elif isinstance(node, Append):
                 found += [types[tensor] for tensor in node.tensors]
-            elif isinstance(node, Cast) and node.dtype.bits > 8 and node.dtype.name != "i64":
+            elif isinstance(node, Cast) and node.dtype.bits > 8 and node.dtype.name != "i64" and not (counting and node.a.dtype == BOOL):
                 found.append(node.dtype)
     return found
 
@@ -97,7 +103,7 @@ def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType], results: dict[s
         return _with_lane_axis(loop, loop.bound or 0)
     appends = any(isinstance(n, Append) for s in loop.body for n in walk(s))
     factor = 1
-    if states and not _in_place(loop):
+    if states and not _in_place(loop, spec):
         heavy = any(isinstance(n, Call) and n.dtype != BOOL for s in loop.body for n in walk(s))
         factor = HEAVY_UNROLL if heavy else REDUCE_UNROLL
         while factor > HEAVY_UNROLL and factor * states > (spec.vector_registers or 16) // 4:
@@ -120,7 +126,7 @@ def _strip(loop: For, spec: DeviceSpec, types: dict[str, DType], results: dict[s
         return substitute(body, {loop.var: position, f"{loop.var}.u": unrolled, f"{loop.var}.w": lane})
 
     main = at(simplify_index(add(add(first, add(mul(outer, step), mul(copy, width))), lane)), copy)
-    across = loop.reduce and _in_place(loop)  # else lanes have their own parts
+    across = loop.reduce and _in_place(loop, spec)  # else lanes have their own parts
     scans = scan_of(loop) is not None
     vector = For(var=lane.name, extent=width, bound=lanes, kind="vector", body=main, reduce=across, carried=scans)
     if factor > 1:
@@ -166,12 +172,21 @@ def _reductions(loop: For) -> list[Accumulate]:
     return [n for s in loop.body for n in walk(s) if isinstance(n, Accumulate) and _across(n, loop)]
 
 
-def _in_place(loop: For) -> bool:
-    """Whether lanes are combined at once: in order, running, or into a target for each iteration of a loop in the body."""
-    if scan_of(loop) is not None:
+def _in_place(loop: For, spec: DeviceSpec) -> bool:
+    """Whether lanes are combined at once: in order, running, into a target for each iteration of a loop in the body, or by counting the
+    ones of a mask of many narrow lanes, which lanes as wide as the count would have to be made of."""
+    if scan_of(loop) is not None or _counts(loop, spec):
         return True
     inner = {n.var for s in loop.body for n in walk(s) if isinstance(n, For)}
     return any(not n.reducer.commutative or inner & variables(tuple(n.targets)) for n in _reductions(loop))
+
+
+def _counts(loop: For, spec: DeviceSpec) -> bool:
+    """Whether all that is combined are counts of conditions on elements of at most 16 bits, each a lane of a mask."""
+    found = _reductions(loop)
+    counts = bool(found) and all(counted_condition(n) is not None for n in found)
+    bits = [n.dtype.storage_bits for s in loop.body for n in walk(s) if isinstance(n, Load) and any(loop.var in variables(i) for i in n.index)]
+    return counts and spec.has_masks and len(loop.body) == 1 and max(bits, default=64) <= COUNTED_BITS
 
 
 def _partials(loop: For, lanes: int, factor: int, spec: DeviceSpec) -> tuple[Block, Block, Block]:
@@ -179,7 +194,7 @@ def _partials(loop: For, lanes: int, factor: int, spec: DeviceSpec) -> tuple[Blo
     before: list[Stmt] = []
     after: list[Stmt] = []
     count = 0
-    if _in_place(loop):
+    if _in_place(loop, spec):
         return loop.body, (), ()
     copy, lane = Var(name=f"{loop.var}.u"), Var(name=f"{loop.var}.w")
 

@@ -17,6 +17,7 @@ from tridsl.ir.op import Reduce
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.analyse import extent_of, unit_stride_axes
 from tridsl.schedule.copied import accesses, panels
+from tridsl.schedule.counting import counting_steps
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.few_rows import DEEP, WIDE, sweep_columns
 from tridsl.schedule.steps import Order, Parallel, Split, Step, Unroll, Vector
@@ -53,6 +54,9 @@ def reduce_steps(
     stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider, *, whole: bool, fixed: frozenset[str], threads: bool
 ) -> list[Step]:
     """Steps for one reduction; `whole`: it has a phase of its own, `fixed`: axes of which it makes one point at a time."""
+    counted = counting_steps(stage, spec, sizes, decide, fixed=fixed, threads=threads)
+    if counted is not None:
+        return counted
     extents = {a.name: extent_of(a, sizes) for a in (*stage.axes, *stage.over)}
     over, axes = [a.name for a in stage.over], [a.name for a in stage.axes if a.name not in fixed]
     found = {c.axis: c for c in _candidates(stage, spec, extents, axes, packable=whole)}
