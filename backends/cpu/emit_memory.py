@@ -38,6 +38,8 @@ from tridsl.ir.expr import Expr, Lead, Load, index
 from tridsl.ir.loop import Ref
 from tridsl.ir.walk import substitute, variables
 
+MOST_READERS = 4
+"""Lanes that read one element (a pixel's channels its weight) up to which their masks are put together."""
 WIDEST_SPAN = 4
 """Bytes read per byte used, up to which a strided access is one wide load and a shuffle instead of a gather."""
 
@@ -174,10 +176,13 @@ def load_lanes(frame: Frame, place: Place, access: Access, mask: Value | None) -
         if mask is None and span <= WIDEST_SPAN * lanes:
             wide = _load_vector(frame, place, access, low, span, None)
             return shuffle(frame.builder, wide, relative)
-        if mask is not None and frame.chip.masks and span <= WIDEST_SPAN * lanes and len(set(relative)) == lanes:
+        readers = [[lane for lane, offset in enumerate(relative) if offset == element] for element in range(span)] if mask is not None else []
+        if mask is not None and frame.chip.masks and span <= WIDEST_SPAN * lanes and max(map(len, readers)) <= MOST_READERS:
             # Of the span only the lanes' own elements are read.
-            lane_of = {offset: lane for lane, offset in enumerate(relative)}
-            own = shuffle(frame.builder, mask, [lane_of.get(offset, lanes) for offset in range(span)], constant(mask.type, 0))
+            turns = [[found[turn] if turn < len(found) else lanes for found in readers] for turn in range(max(map(len, readers)))]
+            own = shuffle(frame.builder, mask, turns[0], constant(mask.type, 0))
+            for lane_of in turns[1:]:
+                own = frame.builder.or_(own, shuffle(frame.builder, mask, lane_of, constant(mask.type, 0)))
             return shuffle(frame.builder, _load_vector(frame, place, access, low, span, own), relative)
     pointers = _lane_pointers(frame, place, access)
     every = mask if mask is not None else constant(ir.VectorType(BIT, lanes), 1)

@@ -16,7 +16,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import BOOL, DType, compute_type
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.counts import counted_condition
-from tridsl.ir.expr import Call, Cast, Const, Expr, Load, Var, add, binary, ceildiv, index, minimum, mul, sub
+from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Var, add, binary, ceildiv, index, minimum, mul, sub
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Kernel, LoopKind, Ref, Stmt, Store
 from tridsl.ir.op import Reducer, Tensor
 from tridsl.ir.scans import scan_of
@@ -36,7 +36,7 @@ TILE_REGISTERS = 4
 COUNTED_BITS = 16
 """Elements whose masks have at least four times the lanes that a register has of 64-bit counts."""
 HELD_REGISTERS = 16
-"""The same for one that has storage for each lane (scans side by side): its schedule chose how many stay in registers."""
+"""The same for one that has storage for each lane (scans side by side), or whose lanes go round in rows: its schedule chose how many."""
 
 
 def strip_vectors(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -153,8 +153,15 @@ def _is_tile(loop: For, lanes: int, size: int | None) -> bool:
     """A few whole registers, of which at most the last has idle lanes."""
     if loop.bound is None or size is None or loop.bound % lanes or loop.bound - size >= lanes:
         return False
-    held = any(isinstance(s, Alloc) for s in loop.body)
+    held = any(isinstance(s, Alloc) for s in loop.body) or _is_periodic(loop)
     return loop.bound <= lanes * (1 if _reductions(loop) else HELD_REGISTERS if held else TILE_REGISTERS)
+
+
+def _is_periodic(loop: For) -> bool:
+    """Whether lanes are at places such as `n % 3` of rows: those of other numbers of registers would be elsewhere each time."""
+    places = (i for n in walk(loop.body) if isinstance(n, Load | Ref) for i in n.index)
+    found = (n for i in places for n in walk(i) if isinstance(n, Binary) and n.op in ("mod", "floordiv"))
+    return any(loop.var in variables(n.a) and isinstance(n.b, Const) for n in found)
 
 
 def _across(node: Accumulate, loop: For) -> bool:

@@ -187,7 +187,7 @@ def _shape(
     if isinstance(stage, Map) and where.inside.get(name, Inside()).fixed == len(stage.axes) > 0:
         return []  # a single value where it is used
     if isinstance(stage, Map):
-        return map_steps(stage, where.shared.get(name, 0), sizes, decide, threads=threads, strip=where.strips.get(name), moved=moved, tile=where.tiles.get(name), within=within)
+        return map_steps(stage, where.shared.get(name, 0), spec, sizes, decide, threads=threads, strip=where.strips.get(name), moved=moved, tile=where.tiles.get(name), within=within)
     if isinstance(stage, Compact):
         return [Vector(stage=name, axis=stage.along.name)]
     if isinstance(stage, Reduce) and name in where.tiles:

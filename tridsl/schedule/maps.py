@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Load, Node, Var
 from tridsl.ir.op import Map
 from tridsl.ir.walk import children, walk
@@ -11,6 +12,7 @@ from tridsl.schedule.analyse import extent_of, unit_stride_axis
 from tridsl.schedule.copied import accesses, panels
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.reductions import Tile
+from tridsl.schedule.short_rows import short_row_steps, short_rows
 from tridsl.schedule.steps import Fuse, Order, Parallel, Split, Step, Unroll, Vector
 
 BLOCK, BLOCKS = 32, (16, 32, 64, 128, 256, 512)
@@ -25,7 +27,7 @@ SHORTEST = 8
 
 
 def map_steps(
-    stage: Map, shared: int, sizes: Mapping[str, int], decide: Decider, *, threads: bool, strip: str | None, moved: bool,
+    stage: Map, shared: int, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider, *, threads: bool, strip: str | None, moved: bool,
     tile: Tile | None = None, within: frozenset[str] = frozenset(),
 ) -> list[Step]:  # fmt: skip
     """Steps for one map. `shared`: leading axes whose loops stages before it share; `strip`: the axis that is cut for them; `moved`: it
@@ -58,6 +60,9 @@ def map_steps(
         block = decide(f"{name}.block", 16384, (1024, 4096, 65536, 262144), "elements that a thread takes at a time")
         steps.append(Split(stage=name, axis=axes[0], factor=block))
         return [*steps, Parallel(stage=name, axis=f"{axes[0]}.o"), Vector(stage=name, axis=f"{axes[0]}.i")]
+    period = None if group or len(axes) == 1 else short_rows(stage, extent_of(stage.axes[-1], sizes), spec)
+    if period is not None and decide(f"{name}.short_rows", True, (False,), "whether lanes run on over rows shorter than a register"):
+        return short_row_steps(stage, period, threads=threads)
     crossing = crossing_axis(stage)
     if crossing is not None and not group and decide(f"{name}.blocks", True, (False,), "whether a transpose goes by blocks"):
         return _blocks(stage, axes, crossing, sizes, decide, threads=threads, within=within)
