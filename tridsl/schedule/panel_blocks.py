@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tridsl.devices.intrinsics import INTRINSICS
-from tridsl.ir.expr import Cast, Load
+from tridsl.ir.expr import Cast, Expr, Load
 from tridsl.ir.loop import Accumulate, For, Phase, Ref, Store
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.intrin import factors_of
@@ -54,11 +54,13 @@ def blocks_of(phase: Phase, accesses: Sequence[tuple[str, Access]]) -> dict[str,
 
 
 def _in_rows(blocks: dict[int, int], accesses: Sequence[Access]) -> bool:
-    """Whether vectors go along an axis of the tensor otherwise than block by block: then it lies in rows, of which the instruction's blocks are gathered."""
-    return any(
-        loop.kind == "vector" and loop.var in variables(access.place[d]) and trip_bound(loop) != size
-        for access in accesses for d, size in blocks.items() for loop in access.around
-    )  # fmt: skip
+    """Whether vectors go along an axis of the tensor otherwise than in blocks: then it lies in rows, of which the instruction's blocks are gathered."""
+
+    def crosses(place: Expr, loop: For, size: int) -> bool:
+        moving, count = variables(place), trip_bound(loop) or 0
+        return loop.kind == "vector" and loop.var in moving and (count > size or (count < size and len(moving) == 1))
+
+    return any(crosses(access.place[d], loop, size) for access in accesses for d, size in blocks.items() for loop in access.around)
 
 
 def _exchanged(store: Store, around: tuple[For, ...]) -> dict[str, dict[int, int]]:

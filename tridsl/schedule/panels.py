@@ -164,7 +164,6 @@ class _Stager:
         phase = replace(phase, body=rewrite(phase.body, {Load: self._decided, Ref: self._decided}))
         shapes = self.tensors()
         local = {n.buffer.name: n.buffer for n in walk(phase) if isinstance(n, Alloc)}
-        copied = {end.tensor for n in walk(phase) if isinstance(n, Copy) for end in (n.target, n.source)}
         accesses = list(accesses_of(phase.body))
         blocks = blocks_of(phase, accesses)
         for name, tensor in shapes.items():
@@ -172,7 +171,8 @@ class _Stager:
             if mine:
                 self.panels[name] = self._panel(tensor, mine, blocks.get(name, {}))
         for name, buffer in local.items():
-            if buffer.space == "reg" or name in copied or not all(isinstance(n, Const) for n in buffer.shape):
+            whole = bool(buffer.padded) and all(buffer.padded) and not name.startswith(f"{self.step.stage}.")
+            if buffer.space == "reg" or whole or not all(isinstance(n, Const) for n in buffer.shape):
                 continue
             shape = self._reach(buffer, [a for t, a in accesses if t == name])
             along = max((d for d, n in enumerate(shape) if n > 1), default=len(shape) - 1)  # behind it is nothing
