@@ -159,8 +159,11 @@ def _for(frame: Frame, loop: For, blocks: Blocks) -> None:
     if loop.kind == "vector":
         raise cannot("a vector loop whose statements are not side by side", loop)
     if count == 1 or (loop.kind == "unroll" and count <= WRITTEN_OUT) or (_touches(loop, frame, "blocks") and count <= WRITTEN_OUT and not loop.reduce):
+        scoped = count > 1 and any(isinstance(s, Alloc) for s in loop.body)  # each copy has its own
         for n in range(count):
+            frame.lines += ["  " * frame.depth + "{"] * scoped
             emit_block(frame, substitute(loop.body, {loop.var: index(n)}), blocks)
+            frame.lines += ["  " * frame.depth + "}"] * scoped
         return
     if not any(isinstance(n, For | If) for s in loop.body for n in walk(s)):
         frame.line(f'_Pragma("clang loop min_iteration_count({count})")')
