@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tridsl.backends.cpu.amx import PREFIX
 from tridsl.backends.cpu.lower_tiles import BlockAxis, blocks_of, is_block
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
@@ -16,8 +17,6 @@ from tridsl.ir.strides import contiguous_axis
 from tridsl.ir.walk import variables, walk
 
 LOOP_KINDS = ("serial", "parallel", "vector", "unroll")
-BLOCKS = "amx-"
-"""Features whose instructions multiply blocks."""
 
 
 def accepts(kernel: Kernel, spec: DeviceSpec) -> tuple[Diagnostic, ...]:
@@ -48,7 +47,7 @@ def _instruction(statement: Mma, spec: DeviceSpec) -> Diagnostic | None:
 
 
 def _is_ours(row: Intrinsic) -> bool:
-    return row.lanes or row.feature.startswith(BLOCKS)
+    return row.lanes or row.feature.startswith(PREFIX)
 
 
 def _operands(statement: Mma, tensors: Mapping[str, Tensor]) -> Diagnostic | None:

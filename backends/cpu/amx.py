@@ -1,4 +1,4 @@
-"""Whether this process may use the tile registers of AMX.
+"""The tile registers of AMX (Intel 64 and IA-32 Architectures SDM, vol. 1, chapter 18), and whether this process may use them.
 
 Linux gives their 8 KiB of state to processes that ask (`arch_prctl`, Documentation/arch/x86/xstate.rst): once, for all threads and for
 children by fork. A kernel or container may refuse; then the feature is not there.
@@ -13,6 +13,12 @@ ARCH_PRCTL, ASK, TILE_DATA = 158, 0x1023, 18
 """The system call on x86-64, ARCH_REQ_XCOMP_PERM, and the number of the state component."""
 PREFIX = "amx-"
 """What LLVM's names of these features begin with."""
+
+
+REGISTERS, ROWS, ROW_BYTES = 8, 16, 64
+"""Of palette 1, the only one there is."""
+CONFIGURATION = (1, *(0,) * 15, *(ROW_BYTES, 0) * REGISTERS, *(0,) * (32 - 2 * REGISTERS), *(ROWS,) * REGISTERS, *(0,) * (16 - REGISTERS))
+"""64 bytes: the palette, the row to go on from, then (sixteen each) bytes of a row and rows, all registers alike and whole."""
 
 
 @cache

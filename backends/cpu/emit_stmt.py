@@ -102,7 +102,7 @@ def emit_prefetch(frame: Frame, statement: Prefetch) -> None:
     builder = frame.builder
     pointer = address(frame, place, access)
     function = declare(builder.module, "llvm.prefetch.p0", VOID, [POINTER, WORD, WORD, WORD])
-    read, keep, data = constant(WORD, 0), constant(WORD, 3), constant(WORD, 1)
+    read, keep, data = constant(WORD, int(statement.write)), constant(WORD, 3), constant(WORD, 1)
     for start in lines:
         line = builder.gep(pointer, [index_constant(start)], source_etype=ir.IntType(8)) if start else pointer
         builder.call(function, [line, read, keep, data])
@@ -122,7 +122,8 @@ def emit_copy(frame: Frame, statement: Copy) -> None:
 
 def emit_store_node(frame: Frame, statement: Store) -> None:
     place = frame.places[statement.target.tensor]
-    value = emit_cast(frame.builder, frame.evaluate(statement.value), statement.value.dtype, place.dtype)
+    plain = statement.copied(place.dtype)
+    value = emit_cast(frame.builder, frame.evaluate(statement.value), statement.value.dtype, place.dtype) if plain is None else frame.evaluate(plain)
     own = None if statement.mask is None else frame.evaluate(statement.mask)
     lane = frame.lane
     if statement.stream and lane is not None and own is None and lane.tail is None and lane.condition is None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from math import prod
 
+from tridsl.backends.cpu.amx import CONFIGURATION, REGISTERS, ROW_BYTES, ROWS
 from tridsl.backends.cpu.emit_frame import Frame, Place, allocate_on_stack, known_numbers
 from tridsl.backends.cpu.emit_index import access_of
 from tridsl.backends.cpu.emit_llvm import INDEX_TYPE, POINTER, VOID, Value, constant, declare, ir
 from tridsl.backends.cpu.emit_memory import address
-from tridsl.backends.cpu.lower_tiles import REGISTERS, is_block
+from tridsl.backends.cpu.lower_tiles import is_block
 from tridsl.dtypes import DType
 from tridsl.ir.affine import constant as constant_of
 from tridsl.ir.affine import simplify_index
@@ -23,9 +24,6 @@ from tridsl.ir.walk import substitute
 from tridsl.passes.whole_fragments import whole_use
 
 BYTE = ir.IntType(8)
-ROWS, ROW_BYTES = 16, 64
-CONFIGURATION = (1, *(0,) * 15, *(ROW_BYTES, 0) * REGISTERS, *(0,) * (32 - 2 * REGISTERS), *(ROWS,) * REGISTERS, *(0,) * (16 - REGISTERS))
-"""Palette 1, row zero to start from; bytes of a row and rows, of each tile."""
 
 
 def has_tiles(block: Block) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from functools import partial
 from math import prod
 
+from tridsl.backends.cpu.amx import REGISTERS
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType
@@ -31,14 +32,13 @@ from tridsl.structs import dataclass, replace
 
 Rows = dict[str, tuple[DType, int | None]]
 """Element type of a tensor, and the axis along which its elements lie side by side."""
-REGISTERS = 8
-"""Tile registers (Intel SDM vol. 1, 18.3: palette 1)."""
 
 
 def tiles(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     """Every accumulator of block instructions that fits the tile registers beside the blocks that are multiplied."""
     rows = {p.name: (p.dtype, contiguous_axis(p)) for p in kernel.params if isinstance(p, Tensor)}
-    rows |= {b.name: (b.dtype, len(b.shape) - 1) for b in kernel.scratch}
+    local = (n.buffer for p in kernel.phases for n in walk(p) if isinstance(n, Alloc))
+    rows |= {b.name: (b.dtype, len(b.shape) - 1) for b in (*kernel.scratch, *local)}
     phases = tuple(replace(p, body=_visit(p.body, rows)) for p in kernel.phases)
     return kernel if phases == kernel.phases else simplify(replace(kernel, phases=phases))
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from tridsl.dtypes import DType
-from tridsl.ir.expr import Expr, Load, Node
+from tridsl.dtypes import DType, compute_type
+from tridsl.ir.expr import Cast, Expr, Load, Node
 from tridsl.ir.op import Param, Reducer
 from tridsl.structs import dataclass
 
@@ -85,6 +85,12 @@ class Store(Node):
     value: Expr
     mask: Expr | None = None
     stream: bool = False
+
+    def copied(self, dtype: DType) -> Load | None:
+        """The element that is stored as it is, where the target holds `dtype`: its conversions there and back change nothing."""
+        source = self.value.a if isinstance(self.value, Cast) else self.value
+        wide = isinstance(source, Load) and source.dtype == dtype and self.value.dtype in (dtype, compute_type(dtype))
+        return source if wide and isinstance(source, Load) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,10 +198,11 @@ class Check(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefetch(Node):
-    """A hint: `tensor[index]` will be read soon. Never fails, wherever the index points; a device may ignore it."""
+    """A hint: `tensor[index]` will be read (`write`: written) soon. Never fails, wherever the index points; a device may ignore it."""
 
     tensor: str
     index: tuple[Expr, ...]
+    write: bool = False
 
 
 Stmt: TypeAlias = For | Alloc | Store | Accumulate | Append | Copy | Mma | If | Barrier | Check | Prefetch

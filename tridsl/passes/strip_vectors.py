@@ -76,6 +76,9 @@ def _types(loop: For, spec: DeviceSpec, types: dict[str, DType]) -> list[DType]:
     found: list[DType] = []
     counting = _counts(loop, spec)
     for statement in loop.body:
+        if isinstance(statement, Store) and (source := statement.copied(types.get(statement.target.tensor, BOOL))) is not None:
+            found.append(source.dtype)
+            continue
         for node in walk(statement):
             if isinstance(node, Load) and any(loop.var in variables(i) for i in node.index):
                 found += [node.dtype, compute_type(node.dtype)]

@@ -26,6 +26,7 @@ from tridsl.schedule.blocked_gpu import blocked_gpu
 from tridsl.schedule.blocked_npu import blocked_npu
 from tridsl.schedule.blocked_rows import Blocked, blocked_monoids
 from tridsl.schedule.contraction import contraction_steps, worth_packing
+from tridsl.schedule.contraction_mapped import mapped_products
 from tridsl.schedule.copied import accesses
 from tridsl.schedule.decisions import Answer, Choice, Decider
 from tridsl.schedule.grouping import Inside, Placed, inlined_stages, packed_together, placements
@@ -50,7 +51,7 @@ PARALLEL_WORK = 100_000
 BY_KIND: dict[DeviceKind, Callable[..., Schedule]] = {"gpu": automatic_gpu, "npu": automatic_npu}
 """Devices whose nests are shaped by other rules than vectors and threads."""
 GROUPED: dict[DeviceKind, Callable[[Graph, DeviceSpec, Mapping[str, int], Decider], tuple[Blocked, ...]]] = {
-    "cpu": blocked_monoids, "gpu": lambda *task: (*blocked_gpu(*task), *packed_sums_gpu(*task)),
+    "cpu": lambda *task: (*blocked_monoids(*task), *mapped_products(*task)), "gpu": lambda *task: (*blocked_gpu(*task), *packed_sums_gpu(*task)),
     "npu": blocked_npu,
 }  # fmt: skip
 """Stages that are shaped together, before the others are looked at one by one."""

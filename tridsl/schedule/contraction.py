@@ -65,6 +65,17 @@ def worth_packing(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int]) -> 
     return _is_large(stage, roles, extents, row) or _pays(stage, roles, extents, row, spec) or is_swept(stage, roles, spec, extents)
 
 
+def blocks_that_pay(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int]) -> tuple[Factors, Intrinsic] | None:
+    """The roles, and the instruction for blocks that the stage is worth packing for, where it has a phase of its own or its reader's loops."""
+    extents = {a.name: extent_of(a, sizes) for a in (*stage.axes, *stage.over)}
+    if roles_of(stage) is None:
+        return None
+    roles = _facing(stage, spec, extents)
+    pays = _packable(stage, roles) and _pays(stage, roles, extents, _instruction(roles, stage.reducer.dtypes[0], spec), spec)
+    row = block_instruction(stage, roles, extents, spec) if pays else None
+    return None if row is None else (roles, row)
+
+
 def contraction_steps(
     stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider, *, threads: bool, whole: bool
 ) -> list[Step]:

@@ -17,11 +17,13 @@ from tridsl.schedule.contraction_panels import apart_columns, panel_steps
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.roles import Factors
 from tridsl.schedule.steps import Intrin, Order, Parallel, Split, Step, Unroll, Vector
+from tridsl.structs import dataclass
 
 TILES = 2
 """Tiles of sums along each side: with two of each factor all eight registers."""
-NEAR = 1 / 3
-"""Part of L1 that a panel of the left factor takes."""
+BROAD = 512
+"""Columns of a block that the terms of a panel leave room for: the sums are read and written again for each panel, the left factor is
+read again for each block, and both come from beyond L2."""
 DEEPEST = 2048
 """Terms of a panel beyond which the sums are hardly ever read again."""
 DEPTHS, COLUMNS = (256, 512, 1024, 2048), (128, 256, 512, 1024, 2048)
@@ -39,6 +41,25 @@ def block_instruction(stage: Reduce, roles: Factors, extents: Mapping[str, int |
     return None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanelSizes:
+    """Rows of a panel of the left factor, columns of one of the right factor and of their block, and the terms of both."""
+
+    rows: int
+    width: int
+    columns: int
+    depth: int
+
+
+def panel_sizes(roles: Factors, row: Intrinsic, spec: DeviceSpec, extents: Mapping[str, int | None], k: str, *, broad: int = BROAD) -> PanelSizes:
+    """`broad`: columns that a block must have room for."""
+    i, j = roles.tile or "", roles.vector
+    rows, width = (size * (1 if extents[axis] is not None and (extents[axis] or 0) <= size else TILES) for axis, size in ((i, row.m), (j, row.n)))
+    block = (spec.l2_bytes or 1 << 20) // 2 // row.b.storage_bytes
+    depth = block_of(block // broad, extents[k], row.k, DEEPEST)
+    return PanelSizes(rows=rows, width=width, columns=block_of(block // depth, extents[j], width, COLUMNS[-1]), depth=depth)
+
+
 def tiled(
     stage: Reduce, roles: Factors, row: Intrinsic, spec: DeviceSpec, extents: Mapping[str, int | None], decide: Decider, *, threads: bool
 ) -> list[Step]:
@@ -47,11 +68,10 @@ def tiled(
     k = max(reversed(stage.over), key=lambda axis: extents[axis.name] or 0).name
     rest = [a.name for a in stage.over if a.name != k]
     batch = [a.name for a in stage.axes if a.name not in (i, j)]
-    rows, width = (size * (1 if extents[axis] is not None and (extents[axis] or 0) <= size else TILES) for axis, size in ((i, row.m), (j, row.n)))
-    size = row.b.storage_bytes
-    depth = block_of(int(NEAR * (spec.l1_bytes or 32768)) // (rows * size), extents[k], row.k, DEEPEST)
-    depth = decide(f"{name}.depth", depth, blocks_of(DEPTHS, extents[k], row.k), "terms of the sum per panel")
-    columns = block_of((spec.l2_bytes or 1 << 20) // 2 // size // depth, extents[j], width, COLUMNS[-1])
+    panels = panel_sizes(roles, row, spec, extents, k)
+    rows, width = panels.rows, panels.width
+    depth = decide(f"{name}.depth", panels.depth, blocks_of(DEPTHS, extents[k], row.k), "terms of the sum per panel")
+    columns = panels.columns
     apart = apart_columns(columns, extents[j], width, spec) if threads and not batch else None
     columns = decide(f"{name}.block_columns", apart or columns, blocks_of(COLUMNS, extents[j], width), "columns of a packed block")
     steps: list[Step] = [

@@ -19,6 +19,7 @@ from tridsl.cli.bench import arrays, extras, peers, rows
 from tridsl.cli.bench.cases import Case
 from tridsl.cli.bench.contest import agreement, our_call, prepare, reference
 from tridsl.cli.bench.measure import US, measure, verdict
+from tridsl.cli.bench.peak_kernels import BLOCKS
 from tridsl.cli.bench.peaks import CHAINS, Peaks, rates
 from tridsl.cli.bench.rows import Row
 from tridsl.cli.bench.sampling import interleave
@@ -195,11 +196,14 @@ def test_the_figure_of_a_row() -> None:
     assert by["edges 1920x1080"].value(1080 * 1920 * 1e-9, {}, 0) == pytest.approx(1)
     assert by["f32 matmul 8"].value(2e-6, {}, 0) == pytest.approx(2)
     assert by["int8 matmul 512"].value(1e-3, {"fma": 1e9}, 0) is None  # a processor without the instruction
+    assert by["int8 matmul 512"].value(2 * 512**3 / 50e9, {"vnni": 100e9, "amx_i8": 1000e9}, 0) == pytest.approx(5)
+    assert by["ternary product 2560x6912, 8 tokens"].value(1e-3, {"vnni": 1e9, "amx_i8": 1e12}, 0) == by["ternary product 2560x6912, 8 tokens"].value(1e-3, {"vnni": 1e9}, 0)
 
 
 def test_probes_reach_something(tmp_path: Path) -> None:
     peaks = Peaks(device=find("cpu").device, threads=1, rotation=1 << 20)
     probes = [p for p in map(peaks.arithmetic, CHAINS) if p is not None]
+    probes += [p for p in map(peaks.blocks, BLOCKS) if p is not None]
     assert probes[0].name == "fma"
     for cold in (False, True):
         probes += peaks.memory(30_000, cold=cold)

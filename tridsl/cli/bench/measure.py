@@ -23,7 +23,7 @@ from tridsl.cli.bench.contest import (
     target_of,
 )
 from tridsl.cli.bench.goals import judge
-from tridsl.cli.bench.peak_kernels import STREAMS
+from tridsl.cli.bench.peak_kernels import BLOCKS, STREAMS
 from tridsl.cli.bench.peaks import Probe, rates
 from tridsl.cli.bench.rows import Regime, Row
 from tridsl.cli.bench.sampling import Call, Reading, interleave, once
@@ -150,7 +150,8 @@ def probes_of(peak: str | None, ready: Prepared, session: Session, regime: Regim
     wanted = {"fma", *(ARITHMETIC[t.dtype] for t in ready.op.tensors if t.role == "input" and t.dtype in ARITHMETIC)}
     wanted |= {name for name in ARITHMETIC.values() if name == peak}
     arithmetic = (session.peaks.arithmetic(name) for name in sorted(wanted))
-    return (*(p for p in arithmetic if p is not None), *session.peaks.memory(ready.bytes, cold=regime == "cold"))
+    blocks = (session.peaks.blocks(name) for name, kind in BLOCKS.items() if kind.of in wanted)
+    return (*(p for p in (*arithmetic, *blocks) if p is not None), *session.peaks.memory(ready.bytes, cold=regime == "cold"))
 
 
 def _value(row: Row, reading: Reading, reached: Mapping[str, float], moved: int) -> dict[str, float]:
@@ -161,7 +162,8 @@ def _value(row: Row, reading: Reading, reached: Mapping[str, float], moved: int)
 def _share(reading: Reading, ready: Prepared, flop: int, reached: Mapping[str, float]) -> dict[str, Any]:
     """The fraction of the nearer roof: the time that the peak would need, over the time that was taken."""
     kinds = [ARITHMETIC[t.dtype] for t in ready.op.tensors if t.role == "input" and t.dtype in ARITHMETIC and len(t.shape) > 1]
-    arithmetic = next((k for k in kinds if k in reached), "fma")
+    blocks = [name for kind in kinds for name, block in BLOCKS.items() if block.of == kind and ready.op.name == "matmul"]
+    arithmetic = next((k for k in (*blocks, *kinds) if k in reached), "fma")
     memory = "read" if ready.written * MOSTLY_READ < ready.bytes else "copy"
     needed = {name: amount / reached[name] for name, amount in ((arithmetic, flop), (memory, ready.bytes)) if name in reached}
     roof = max(needed, key=lambda name: needed[name], default=None)

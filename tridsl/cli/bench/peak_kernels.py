@@ -33,6 +33,25 @@ CHAINS: dict[str, Chain] = {
 }
 """Peaks of arithmetic. `vnni` is vpdpbusd (u8 by s8), `vnni16` vpdpwssd (s16 by s16), `bf16` vdpbf16ps."""
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks:
+    """An instruction that multiplies blocks in tile registers (AMX), and its multiply-adds. `of`: the peak of vectors whose place it takes
+    where a row's products may be made by it."""
+
+    feature: str
+    intrinsic: str
+    products: int
+    unit: str
+    of: str
+
+
+BLOCKS: dict[str, Blocks] = {
+    "amx_bf16": Blocks(feature="amx-bf16", intrinsic="tdpbf16ps", products=16 * 16 * 32, unit="FLOP/s", of="bf16"),
+    "amx_i8": Blocks(feature="amx-int8", intrinsic="tdpbssd", products=16 * 16 * 64, unit="OP/s", of="vnni"),
+}
+TILES = 8
+"""Registers: six of sums, and two that all are multiplied by."""
+
 _FRAME = """define i32 @probe(ptr %slots, i64 %threads) "prefer-vector-width"="{bits}" {{
 entry:
   %x = load ptr, ptr %slots
@@ -77,6 +96,16 @@ def chains(name: str, lanes: int, accumulators: int) -> str:
     phis = "".join(f"  %a{i} = phi {total} [ %o{i}, %round ], [ %b{i}, %loop ]\n" for i in range(accumulators))
     text = _FRAME.format(bits=32 * lanes, start=start, outer=outer, body=phis + body, finish=finish, step=1)
     return text + f"declare {total} @{function}({total}, {operand}, {operand})\n"
+
+
+def blocks(name: str) -> str:
+    """Six independent sums of one instruction for blocks; n of each. x holds the configuration of the registers."""
+    function = f"llvm.x86.{BLOCKS[name].intrinsic}"
+    start = "  call void @llvm.x86.ldtilecfg(ptr %x)\n" + "".join(f"  call void @llvm.x86.tilezero(i8 {tile})\n" for tile in range(TILES))
+    body = "".join(f"  call void @{function}(i8 {total}, i8 {TILES - 2}, i8 {TILES - 1})\n" for total in range(TILES - 2))
+    text = _FRAME.format(bits=512, start=start, outer="", body=body, finish="  call void @llvm.x86.tilerelease()\n", step=1)
+    arguments = {"ldtilecfg": "ptr", "tilezero": "i8", "tilerelease": "", BLOCKS[name].intrinsic: "i8, i8, i8"}
+    return text + "".join(f"declare void @llvm.x86.{what}({kinds})\n" for what, kinds in arguments.items())
 
 
 def copy(lanes: int, *, around: bool) -> str:

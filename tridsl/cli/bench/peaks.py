@@ -1,6 +1,7 @@
 """What this machine can do at most, measured by kernels of our own beside every reading.
 
-`fma`, `bf16`, `vnni`, `vnni16`: products in registers, each multiply-add counted as two operations. `read_plain`, `read_streams` (four
+`fma`, `bf16`, `vnni`, `vnni16`, and (where the processor multiplies blocks) `amx_bf16`, `amx_i8`: products in registers, each multiply-add
+counted as two operations. `read_plain`, `read_streams` (four
 parts side by side), `copy_plain`, `copy_around` (non-temporal stores): bytes read plus written, at the size of the reading that they
 stand beside, in the cache or rotated as it is. `read` and `copy` are the faster of the two ways.
 """
@@ -16,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from tridsl.backend import Binary, Code, Device, Signature, load_backend
+from tridsl.backends.cpu.amx import CONFIGURATION
 from tridsl.cli.bench.arrays import aligned
-from tridsl.cli.bench.peak_kernels import CHAINS, STREAMS, chains
+from tridsl.cli.bench.peak_kernels import BLOCKS, CHAINS, STREAMS, TILES, chains
+from tridsl.cli.bench.peak_kernels import blocks as block_chains
 from tridsl.cli.bench.sampling import Call, Reading
 from tridsl.dtypes import F32
 from tridsl.ir.expr import Var
@@ -27,6 +30,8 @@ from tridsl.structs import dataclass
 CHAIN_LENGTH = 1 << 19
 """Instructions of one chain in a call: some milliseconds. Behind a stream through memory the clock needs a part of one to come up
 again (measured: 0.3 ms of them reach 75 to 90% of what 3 ms do)."""
+BLOCK_CYCLES = 16
+"""By how much longer an instruction for blocks takes than one for vectors."""
 LEAST_STREAM_BYTES = 4 << 20
 """A stream in the cache goes over its bytes again until it has moved so many, one out of the cache takes so many at once."""
 TURN = 16 * 64
@@ -67,6 +72,18 @@ class Peaks:
         amount = 2.0 * chain.deep * CHAIN_LENGTH * accumulators * lanes * self.threads
         unit = "FLOP/s" if chain.accumulator == "float" else "OP/s"
         return Probe(name=name, unit=unit, amount=amount, call=self._together([partial(kernel, [s, s, CHAIN_LENGTH, 1], 1) for s in scratch]))
+
+    def blocks(self, name: str) -> Probe | None:
+        """That of an instruction for blocks; None where the processor lacks it."""
+        kind = BLOCKS[name]
+        if kind.feature not in self.device.spec.features:
+            return None
+        kernel = self._kernel(name, lambda: block_chains(name))
+        configuration = np.array(CONFIGURATION, np.uint8).view(np.float32)
+        length = CHAIN_LENGTH // BLOCK_CYCLES
+        amount = 2.0 * kind.products * (TILES - 2) * length * self.threads
+        parts = [partial(kernel, [configuration, configuration, length, 1], 1) for _ in range(self.threads)]
+        return Probe(name=name, unit=kind.unit, amount=amount, call=self._together(parts))
 
     def memory(self, moved: int, *, cold: bool) -> tuple[Probe, ...]:
         """Streams of `moved` bytes in all, again and again the same ones, or (`cold`) the next ones of the rotation."""

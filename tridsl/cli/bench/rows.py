@@ -8,6 +8,7 @@ from typing import Literal
 
 from tridsl.cli.bench.cases import Case
 from tridsl.cli.bench.goals import GOALS, GPU_GOALS, RATES, UNITS, Goal
+from tridsl.cli.bench.peak_kernels import BLOCKS
 from tridsl.diagnostics import error
 from tridsl.dtypes import BF16, F16, F32, I8, I16, DType
 from tridsl.structs import dataclass, replace
@@ -21,7 +22,7 @@ class Row:
     """An op at sizes. `amount`: the operations (or bytes; None: all that the arguments and results have) of a call that the peak in the
     goal's unit is compared with, or the elements that a time is shared by. The goal is for `regime`: the arrays are in the cache, or
     not. `sampled`: results do not depend on each other along the first axis, so a part of them may be compared. `loose`: by how many times
-    more than their type allows results may be off."""
+    more than their type allows results may be off. `tiled`: where the processor multiplies blocks, their peak is the one that counts."""
 
     name: str
     case: Case
@@ -30,6 +31,7 @@ class Row:
     amount: int | None = None
     sampled: bool = False
     loose: float = 1.0
+    tiled: bool = False
 
     @property
     def against(self) -> str | None:
@@ -51,7 +53,8 @@ class Row:
             return seconds / UNITS[self.goal.unit] / (self.amount or 1)
         if self.goal.unit in RATES:
             return (self.amount or 0) / seconds / RATES[self.goal.unit]
-        rate = rates.get(self.peak or "")
+        blocks = (rates.get(name) for name, kind in BLOCKS.items() if self.tiled and kind.of == self.peak)
+        rate = next((r for r in blocks if r is not None), rates.get(self.peak or ""))
         return None if rate is None else 100 * (moved if self.amount is None else self.amount) / seconds / rate
 
 
@@ -65,7 +68,7 @@ def matmul(m: int, k: int, n: int, dtype: DType = F32) -> Case:
 
 
 def _square(word: str, dtype: DType, size: int, *, timed: bool = False) -> Row:
-    return _row(f"{word} matmul {size}", matmul(size, size, size, dtype), 1 if timed else 2 * size**3)
+    return replace(_row(f"{word} matmul {size}", matmul(size, size, size, dtype), 1 if timed else 2 * size**3), tiled=True)
 
 
 def _rows(op: str, rows: int, columns: int) -> Row:
