@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 
+from tridsl.backends.cpu.blocks import is_block
 from tridsl.backends.cpu.emit_cast import from_stored
 from tridsl.backends.cpu.emit_codec import emit_codec
 from tridsl.backends.cpu.emit_frame import Frame, Lane, Place, known_numbers
@@ -28,7 +29,6 @@ from tridsl.backends.cpu.emit_llvm import (
 )
 from tridsl.backends.cpu.emit_memory import address, load_lanes
 from tridsl.backends.cpu.emit_tiles import emit_block_mma
-from tridsl.backends.cpu.lower_tiles import is_block
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.ir.expr import Expr, Load, index
 from tridsl.ir.loop import Mma

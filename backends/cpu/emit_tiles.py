@@ -10,11 +10,11 @@ from __future__ import annotations
 from math import prod
 
 from tridsl.backends.cpu.amx import CONFIGURATION, REGISTERS, ROW_BYTES, ROWS
+from tridsl.backends.cpu.blocks import is_block
 from tridsl.backends.cpu.emit_frame import Frame, Place, allocate_on_stack, known_numbers
 from tridsl.backends.cpu.emit_index import access_of
 from tridsl.backends.cpu.emit_llvm import INDEX_TYPE, POINTER, VOID, Value, constant, declare, ir
 from tridsl.backends.cpu.emit_memory import address
-from tridsl.backends.cpu.lower_tiles import is_block
 from tridsl.dtypes import DType
 from tridsl.ir.affine import constant as constant_of
 from tridsl.ir.affine import simplify_index
@@ -66,7 +66,9 @@ def release(frame: Frame) -> None:
 
 
 def bind_tiles(frame: Frame, buffer: Buffer) -> None:
-    """The next free registers, until the body of the loop around ends."""
+    """The next free registers, until the body of the loop around ends; the same ones in each copy of an unrolled body."""
+    if buffer.name in frame.tiles:
+        return
     count = prod(constant_of(n) or 1 for n in buffer.shape[: _leading(buffer.shape, buffer.dtype)])
     first = sum(len(numbers) for numbers in frame.tiles.values())
     assert first + count <= REGISTERS, f"no tile registers are left for {buffer.name}"

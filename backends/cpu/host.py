@@ -90,6 +90,12 @@ def _cpuinfo() -> tuple[str, ...]:
     return tuple(line for line in first.splitlines() if line.startswith(wanted))
 
 
+def cpu_flags() -> frozenset[str]:
+    """What Linux says that the processor has, under its own names."""
+    said = next((line.partition(":")[2] for line in _cpuinfo() if line.startswith(("flags", "Features"))), "")
+    return frozenset(said.split())
+
+
 def _read(file: Path) -> _Answer | None:
     try:
         return msgspec.json.decode(file.read_bytes(), type=_Answer)
@@ -165,7 +171,7 @@ def _spec(machine: str, answer: _Answer) -> DeviceSpec:
         features=features,
         target_triple=f"{machine}-unknown-linux-gnu",
         target_cpu=answer.cpu,
-        target_features=",".join([f"+{name}" for name in answer.features] + [f"-{name}" for name in answer.missing]),
+        target_features=",".join([f"+{name}" for name in sorted(features)] + [f"-{name}" for name in sorted({*answer.features, *answer.missing} - features)]),
         vector_bits=bits,
         vector_registers=registers,
         has_masks=masks,

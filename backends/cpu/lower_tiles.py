@@ -16,6 +16,7 @@ from functools import partial
 from math import prod
 
 from tridsl.backends.cpu.amx import REGISTERS
+from tridsl.backends.cpu.blocks import BlockAxis, blocks_of, check_blocks, is_block
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType
@@ -35,16 +36,14 @@ Rows = dict[str, tuple[DType, int | None]]
 
 
 def tiles(kernel: Kernel, spec: DeviceSpec) -> Kernel:
-    """Every accumulator of block instructions that fits the tile registers beside the blocks that are multiplied."""
+    """Every accumulator of block instructions that fits the tile registers beside the blocks that are multiplied. E0491: a factor does
+    not lie as it is loaded."""
+    check_blocks(kernel)
     rows = {p.name: (p.dtype, contiguous_axis(p)) for p in kernel.params if isinstance(p, Tensor)}
     local = (n.buffer for p in kernel.phases for n in walk(p) if isinstance(n, Alloc))
     rows |= {b.name: (b.dtype, len(b.shape) - 1) for b in (*kernel.scratch, *local)}
     phases = tuple(replace(p, body=_visit(p.body, rows)) for p in kernel.phases)
     return kernel if phases == kernel.phases else simplify(replace(kernel, phases=phases))
-
-
-def is_block(statement: object) -> bool:
-    return isinstance(statement, Mma) and INTRINSICS[statement.intrinsic].is_matrix
 
 
 def _visit(block: Block, rows: Rows) -> Block:
@@ -237,29 +236,6 @@ def _factors(loops: list[For], mma: Mma, free: int) -> Block | None:
     for loop in reversed(loops):
         body = (replace(loop, body=body),)
     return None if free < 0 else (*before, *body)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockAxis:
-    """An axis of an instruction's block: how it is written there, its extent, and what it is called where the block is loaded."""
-
-    place: Expr
-    extent: int
-    name: str
-
-
-def blocks_of(mma: Mma) -> tuple[tuple[BlockAxis, ...], tuple[BlockAxis, ...]]:
-    """Axes of the left and the right factor, rows first: m by k, and k by n with `interleave` elements of k together."""
-    (m, rows), (n, columns), (k, depth) = mma.axes
-    group = INTRINSICS[mma.intrinsic].interleave
-    along = Var(name=k)
-    left = (BlockAxis(place=Var(name=m), extent=rows, name=m), BlockAxis(place=along, extent=depth, name=k))
-    number, within = (Binary(op=op, a=along, b=index(group), dtype=along.dtype) for op in ("floordiv", "mod"))
-    right = (
-        BlockAxis(place=number, extent=depth // group, name=f"{k}.o"), BlockAxis(place=Var(name=n), extent=columns, name=n),
-        BlockAxis(place=within, extent=group, name=f"{k}.i"),
-    )  # fmt: skip
-    return left, right
 
 
 def _loaded(side: Load, own: list[For], shape: tuple[BlockAxis, ...], tile: str) -> Block:

@@ -14,7 +14,8 @@ from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
-from tridsl.backends.cpu.host import host_spec
+from tridsl.backends.cpu import amx
+from tridsl.backends.cpu.host import cpu_flags, host_spec
 from tridsl.backends.npu.facts import Machine, npu_on_bus, this_machine
 from tridsl.backends.npu.facts import findings as npu_findings
 from tridsl.backends.vulkan.api import open_api
@@ -23,7 +24,7 @@ from tridsl.backends.vulkan.driver import process_driver
 from tridsl.backends.vulkan.instance import open_instance
 from tridsl.cli.output import OK, USER, Report
 from tridsl.cli.settings import Settings
-from tridsl.devices.spec import load_chip
+from tridsl.devices.spec import DeviceSpec, load_chip
 from tridsl.diagnostics import TriError
 from tridsl.runtime.artifacts import Artifacts
 from tridsl.structs import dataclass
@@ -98,6 +99,7 @@ def _cpu(settings: Settings) -> Iterator[Finding]:
     wanted = ("avx512f", "avx512vnni", "avx512bf16", "avx2", "fma") if platform.machine() == "x86_64" else ("neon", "dotprod", "bf16", "i8mm")
     present = [name for name in wanted if name in spec.features]
     yield Finding(part="CPU features", state="ok" if present else "note", found=", ".join(present) or "none that kernels are written for")
+    yield from _tiles(spec)
     if spec.name == "host":
         yield Finding(
             part="chip facts", state="note", found=f"no chip file for {spec.target_cpu}", purpose="rates that only a chip file gives",
@@ -109,6 +111,18 @@ def _cpu(settings: Settings) -> Iterator[Finding]:
     if spec.cores is not None and spec.cores < everyone:
         yield Finding(part="core affinity", state="note", found=f"{spec.cores} of {everyone} cores", purpose="threads of kernels", fix="see taskset, or the container's cpuset")
     yield _openmp()
+
+
+def _tiles(spec: DeviceSpec) -> Iterator[Finding]:
+    """The tile registers of AMX, on a processor that shows them."""
+    used = sorted(name for name in spec.features if name.startswith(amx.PREFIX))
+    if used:
+        yield Finding(part="CPU matrix tiles", state="ok", found=f"{', '.join(used)}, permitted by the kernel")
+    elif "amx_tile" in cpu_flags():
+        yield Finding(
+            part="CPU matrix tiles", state="note", found="the processor has AMX, the kernel does not permit it", purpose="products of i8 and bf16",
+            seen="arch_prctl(ARCH_REQ_XCOMP_PERM) fails", fix="Linux 5.16 or newer; a container must not filter arch_prctl",
+        )  # fmt: skip
 
 
 def _openmp() -> Finding:

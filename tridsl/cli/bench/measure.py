@@ -126,7 +126,7 @@ def _reading(row: Row, ready: Prepared, contestants: list[Contestant], session: 
     flop = row.case.flop if row.case.flop is not None else cases.multiply_adds(ready.whole, ready.sizes)
     mine = {n: r for n, r in readings.items() if n in calls}
     return {
-        "contestants": {n: r.data() | _share(r, ready, flop, reached) | _value(row, r, reached, ready.bytes) for n, r in mine.items()},
+        "contestants": {n: r.data() | _share(r, row, ready, flop, reached) | _value(row, r, reached, ready.bytes) for n, r in mine.items()},
         "peaks": peak_data(probes, reached), "rotated_bytes": rotated,
     }  # fmt: skip
 
@@ -159,10 +159,10 @@ def _value(row: Row, reading: Reading, reached: Mapping[str, float], moved: int)
     return {} if value is None else {"value": value}
 
 
-def _share(reading: Reading, ready: Prepared, flop: int, reached: Mapping[str, float]) -> dict[str, Any]:
+def _share(reading: Reading, row: Row, ready: Prepared, flop: int, reached: Mapping[str, float]) -> dict[str, Any]:
     """The fraction of the nearer roof: the time that the peak would need, over the time that was taken."""
     kinds = [ARITHMETIC[t.dtype] for t in ready.op.tensors if t.role == "input" and t.dtype in ARITHMETIC and len(t.shape) > 1]
-    blocks = [name for kind in kinds for name, block in BLOCKS.items() if block.of == kind and ready.op.name == "matmul"]
+    blocks = [name for kind in kinds for name, block in BLOCKS.items() if block.of == kind and row.tiled]
     arithmetic = next((k for k in (*blocks, *kinds) if k in reached), "fma")
     memory = "read" if ready.written * MOSTLY_READ < ready.bytes else "copy"
     needed = {name: amount / reached[name] for name, amount in ((arithmetic, flop), (memory, ready.bytes)) if name in reached}
