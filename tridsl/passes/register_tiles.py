@@ -202,7 +202,8 @@ def _tile(
         accumulate, targets=tuple(Ref(tensor=b.name, index=place) for b in buffers), init=False, mask=accumulate.mask if asked else None
     )
     main = rewrite((root,), {Accumulate: lambda node: local if node == accumulate else node})
-    if blocks and all(t.tensor in far for t in accumulate.targets):
+    alone = joining and not any(l.kind in ("group", "subgroup", "lane") for l in (*above, *loops))  # others would hide the wait
+    if blocks and alone and all(t.tensor in far for t in accumulate.targets):
         main = rewrite(main, {For: lambda loop: _fetching(loop, tile, sizes, accumulate) if loop.var == run[-1].var else loop})
     return (*(Alloc(buffer=b) for b in buffers), *entry, *main, *leave)
 
