@@ -6,7 +6,7 @@ Where a carry could leave its byte, the even and the odd bytes are worked on apa
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tridsl.backends.vulkan.contiguous import MAX_BYTES, WORD_BYTES
 from tridsl.backends.vulkan.emit_expr import element_text
@@ -23,6 +23,7 @@ from tridsl.ir.walk import walk
 BYTE = 0xFF
 HALVES = "0x00ff00ffu"
 """The even bytes of a word."""
+ODD = "0xff00ff00u"
 
 
 def is_packed_product(mma: Mma) -> bool:
@@ -103,22 +104,34 @@ def is_written_out(mma: Mma) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bytes:
-    """Texts of a word of four bytes, or (`odd`) of two words, whose halves of 16 bits hold the even and the odd bytes."""
+    """Texts of a word of four bytes, or (`odd`) of two words, whose halves of 16 bits hold the even and the odd bytes: in their low bits, or
+    (`high`) in their high ones, with anything below. `most`: no byte is greater."""
 
     even: str
     odd: str = ""
+    high: bool = False
+    most: int = BYTE
 
     @property
     def word(self) -> str:
+        if self.high:
+            return f"((({self.even} >> 8) & {HALVES}) | ({self.odd} & {ODD}))"
         return f"({self.even} | ({self.odd} << 8))" if self.odd else self.even
 
     @property
     def halves(self) -> _Bytes:
-        return self if self.odd else _Bytes(even=f"({self.even} & {HALVES})", odd=f"(({self.even} >> 8) & {HALVES})")
+        if self.high:
+            return replace(self.map(f"(({{}} >> 8) & {HALVES})", most=self.most), high=False)
+        return self if self.odd else replace(self, even=f"({self.even} & {HALVES})", odd=f"(({self.even} >> 8) & {HALVES})")
 
-    def map(self, function: str) -> _Bytes:
+    @property
+    def low(self) -> _Bytes:
+        """The bytes with nothing beside them."""
+        return self.halves if self.high else self
+
+    def map(self, function: str, *, most: int = BYTE) -> _Bytes:
         """`function` of both, which must keep to their halves."""
-        return _Bytes(even=function.format(self.even), odd=function.format(self.odd) if self.odd else "")
+        return replace(self, even=function.format(self.even), odd=function.format(self.odd) if self.odd else "", most=most)
 
 
 def _text(node: Expr, words: dict[Load, str]) -> str:
@@ -142,7 +155,7 @@ def _bytes(node: Expr, words: dict[Load, str]) -> _Bytes:
             if op == "and" and amount is not None:
                 return _masked(a, amount, words)
             return _together(op, _bytes(a, words), _bytes(b, words))
-    return _Bytes(even=_splat(_amount(node) or 0))
+    return _Bytes(even=_splat(_amount(node) or 0), most=_amount(node) or 0)
 
 
 def _splat(byte: int) -> str:
@@ -162,23 +175,33 @@ def _masked(node: Expr, mask: int, words: dict[Load, str]) -> _Bytes:
     """Bits of each byte; what a shift brings in from its neighbour is none of them."""
     amount = _amount(node.b) if isinstance(node, Binary) else None
     if isinstance(node, Binary) and node.op == "shr" and amount is not None and mask & ~(BYTE >> amount) == 0:
-        inner = _bytes(node.a, words)
-        return inner.map(f"(({{}} >> {amount}) & {_mask(inner, mask)})" if amount else f"({{}} & {_mask(inner, mask)})")
-    inner = _bytes(node, words)
-    return inner.map(f"({{}} & {_mask(inner, mask)})")
+        inner = _bytes(node.a, words).low
+        return inner.map(f"(({{}} >> {amount}) & {_mask(inner, mask)})" if amount else f"({{}} & {_mask(inner, mask)})", most=mask)
+    inner = _bytes(node, words).low
+    return inner.map(f"({{}} & {_mask(inner, mask)})", most=mask)
 
 
 def _shifted(a: _Bytes, amount: int, sign: str, left: int) -> _Bytes:
-    return a.map(f"(({{}} {sign} {amount}) & {_mask(a, left)})") if 0 < amount < 8 else a if not amount else _Bytes(even="0u")
+    if not 0 < amount < 8:
+        return a if not amount else _Bytes(even="0u", most=0)
+    if sign == "<<" and a.most << amount <= BYTE:
+        return a.low.map(f"({{}} << {amount})", most=a.most << amount)
+    return a.low.map(f"(({{}} {sign} {amount}) & {_mask(a, left)})")
 
 
 def _times(a: _Bytes, factor: int) -> _Bytes:
-    return a if factor == 1 else a.halves.map(f"(({{}} * {factor}u) & {HALVES})")
+    """By one prime after the other: what is multiplied by 9 is by 3, too, for whoever asks for that."""
+    while factor > 1:
+        prime = next(n for n in range(2, factor + 1) if factor % n == 0)
+        carries = a.most * prime > BYTE
+        a = a.halves.map(f"(({{}} * {prime}u) & {HALVES})") if carries else a.low.map(f"({{}} * {prime}u)", most=a.most * prime)
+        factor //= prime
+    return a
 
 
 def _at_least(a: _Bytes, least: int) -> _Bytes:
     """1 in each byte that is at least `least`: adding what is left to 256 carries."""
-    return a.halves.map(f"((({{}} + {_pair(256 - least)}) >> 8) & {_pair(1)})")
+    return a.halves.map(f"((({{}} + {_pair(256 - least)}) >> 8) & {_pair(1)})", most=1)
 
 
 def _steps(node: Binary) -> tuple[Expr, int] | None:
@@ -202,35 +225,38 @@ def _steps(node: Binary) -> tuple[Expr, int] | None:
 
 
 def _in_steps(a: _Bytes, count: int) -> _Bytes:
-    return a.halves.map(f"((({{}} * {count}u) >> 8) & {_pair((1 << (count - 1).bit_length()) - 1)})")
+    return replace(a.halves.map(f"({{}} * {count}u)", most=count - 1), high=True)
 
 
-def _reciprocal(divisor: int) -> tuple[int, int]:
-    """(m, s) with x // divisor = x * m >> s for every byte x, within 16 bits."""
-    found = ((m, s) for s in range(8, 16) for m in (-(-(1 << s) // divisor),) if BYTE * m < 1 << 16)
-    return next((m, s) for m, s in found if all(x * m >> s == x // divisor for x in range(BYTE + 1)))
+def _reciprocal(divisor: int, most: int) -> tuple[int, int]:
+    """(m, s) with x // divisor = x * m >> s for every x up to `most`, within 16 bits."""
+    found = ((m, s) for s in range(8, 16) for m in (-(-(1 << s) // divisor),) if most * m < 1 << 16)
+    return next((m, s) for m, s in found if all(x * m >> s == x // divisor for x in range(most + 1)))
 
 
 def _over(a: _Bytes, divisor: int) -> _Bytes:
     if divisor < 2:
-        return a if divisor else _Bytes(even="0u")
-    factor, amount = _reciprocal(divisor)
-    return a.halves.map(f"((({{}} * {factor}u) >> {amount}) & {_pair(0xFFFF >> amount)})")
+        return a if divisor else _Bytes(even="0u", most=0)
+    factor, amount = _reciprocal(divisor, a.most)
+    if amount == 8:
+        return replace(a.halves.map(f"({{}} * {factor}u)", most=a.most // divisor), high=True)
+    return a.halves.map(f"((({{}} * {factor}u) >> {amount}) & {_pair(0xFFFF >> amount)})", most=a.most // divisor)
 
 
 def _rest(a: _Bytes, divisor: int) -> _Bytes:
     if divisor < 2:
-        return _Bytes(even="0u")
-    whole, part = a.halves, _over(a, divisor)
-    return _Bytes(even=f"({whole.even} - {part.even} * {divisor}u)", odd=f"({whole.odd} - {part.odd} * {divisor}u)")
+        return _Bytes(even="0u", most=0)
+    return _Bytes(even=f"({a.word} - {_over(a, divisor).word} * {divisor}u)", most=divisor - 1)  # no byte borrows from another
 
 
 def _together(op: str, a: _Bytes, b: _Bytes) -> _Bytes:
-    if a.odd or b.odd or op == "add":
+    most = a.most + b.most if op == "add" else (1 << max(a.most.bit_length(), b.most.bit_length())) - 1
+    carries = op == "add" and most > BYTE
+    if a.odd or b.odd or carries:
         a, b = a.halves, b.halves
     sides = [(a.even, b.even), *([(a.odd, b.odd)] if a.odd else [])]
-    found = [f"(({x} + {y}) & {HALVES})" if op == "add" else f"({x} {_BYTEWISE[op]} {y})" for x, y in sides]
-    return _Bytes(even=found[0], odd=found[1] if a.odd else "")
+    found = [f"(({x} + {y}) & {HALVES})" if carries else f"({x} {_BYTEWISE[op]} {y})" for x, y in sides]
+    return _Bytes(even=found[0], odd=found[1] if a.odd else "", most=min(most, BYTE))
 
 
 _BY_CONSTANT: dict[str, Callable[[_Bytes, int], _Bytes]] = {
