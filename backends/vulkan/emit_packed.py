@@ -20,7 +20,7 @@ from tridsl.ir.loop import Mma
 from tridsl.ir.value_ranges import fits
 from tridsl.ir.walk import walk
 
-BYTE = 0xFF
+BITS, BYTE = 8, 0xFF
 HALVES = "0x00ff00ffu"
 """The even bytes of a word."""
 ODD = "0xff00ff00u"
@@ -194,7 +194,7 @@ def _times(a: _Bytes, factor: int) -> _Bytes:
     while factor > 1:
         prime = next(n for n in range(2, factor + 1) if factor % n == 0)
         carries = a.most * prime > BYTE
-        a = a.halves.map(f"(({{}} * {prime}u) & {HALVES})") if carries else a.low.map(f"({{}} * {prime}u)", most=a.most * prime)
+        a = a.halves.map(f"(({{}} * {prime}u) & {HALVES})") if carries else _Bytes(even=f"({a.word} * {prime}u)", most=a.most * prime)
         factor //= prime
     return a
 
@@ -228,19 +228,36 @@ def _in_steps(a: _Bytes, count: int) -> _Bytes:
     return replace(a.halves.map(f"({{}} * {count}u)", most=count - 1), high=True)
 
 
-def _reciprocal(divisor: int, most: int) -> tuple[int, int]:
-    """(m, s) with x // divisor = x * m >> s for every x up to `most`, within 16 bits."""
-    found = ((m, s) for s in range(8, 16) for m in (-(-(1 << s) // divisor),) if most * m < 1 << 16)
-    return next((m, s) for m, s in found if all(x * m >> s == x // divisor for x in range(most + 1)))
+def _reciprocal(divisor: int, most: int, bits: int) -> tuple[int, int] | None:
+    """(m, s) with x // divisor = x * m >> s for every x up to `most`, within so many bits; all 8 of them go first, if they may."""
+    shifts = sorted(range(1, bits), key=lambda s: (s != BITS, s))
+    found = ((m, s) for s in shifts for m in (-(-(1 << s) // divisor),) if most * m < 1 << bits)
+    return next(((m, s) for m, s in found if all(x * m >> s == x // divisor for x in range(most + 1))), None)
 
 
 def _over(a: _Bytes, divisor: int) -> _Bytes:
-    if divisor < 2:
-        return a if divisor else _Bytes(even="0u", most=0)
-    factor, amount = _reciprocal(divisor, a.most)
-    if amount == 8:
-        return replace(a.halves.map(f"({{}} * {factor}u)", most=a.most // divisor), high=True)
-    return a.halves.map(f"((({{}} * {factor}u) >> {amount}) & {_pair(0xFFFF >> amount)})", most=a.most // divisor)
+    """By one prime after the other, as `_times`."""
+    if divisor < 1:
+        return _Bytes(even="0u", most=0)
+    while divisor > 1:
+        prime = next(n for n in range(2, divisor + 1) if divisor % n == 0)
+        a = _over_prime(a, prime)
+        divisor //= prime
+    return a
+
+
+def _over_prime(a: _Bytes, prime: int) -> _Bytes:
+    most = a.most // prime
+    inside = _reciprocal(prime, a.most, BITS)
+    if inside is not None:  # no byte's product leaves it
+        factor, amount = inside
+        return _Bytes(even=f"((({a.word} * {factor}u) >> {amount}) & {_splat(BYTE >> amount)})", most=most)
+    found = _reciprocal(prime, a.most, 2 * BITS)
+    assert found is not None, f"no byte is divided by {prime}"
+    factor, amount = found
+    if amount == BITS:
+        return replace(a.halves.map(f"({{}} * {factor}u)", most=most), high=True)
+    return a.halves.map(f"((({{}} * {factor}u) >> {amount}) & {_pair(0xFFFF >> amount)})", most=most)
 
 
 def _rest(a: _Bytes, divisor: int) -> _Bytes:

@@ -103,9 +103,10 @@ def few(a: _Bytes) -> _Bytes:
     [(lambda a: _times(a, 27), lambda x: x * 27 & 255), (lambda a: _at_least(a, 86), lambda x: x >= 86), (lambda a: _over(a, 3), lambda x: x // 3),
      (lambda a: _over(a, 9), lambda x: x // 9), (lambda a: _rest(a, 3), lambda x: x % 3), (lambda a: _in_steps(a, 3), lambda x: (x >= 86) + (x >= 171)),
      (lambda a: _rest(_over(a, 9), 3), lambda x: x // 9 % 3), (lambda a: _rest(_over(few(a), 3), 3), lambda x: (x & 31) // 3 % 3),
-     (lambda a: _over(_over(few(a), 3), 3), lambda x: (x & 31) // 9), (lambda a: _times(few(a), 6), lambda x: (x & 31) * 6),
+     (lambda a: _over(_over(few(a), 3), 3), lambda x: (x & 31) // 9),
+     (lambda a: _rest(_over(few(a), 9), 3), lambda x: (x & 31) // 9 % 3), (lambda a: _over(a, 5), lambda x: x // 5), (lambda a: _over(a, 255), lambda x: x // 255), (lambda a: _times(few(a), 6), lambda x: (x & 31) * 6),
      (lambda a: _in_steps(_times(a, 9), 3), lambda x: (x * 9 & 255) * 3 >> 8), (lambda a: _times(_in_steps(a, 3), 81), lambda x: (x * 3 >> 8) * 81)],
-    ids=["times", "at least", "over 3", "over 9", "rest", "steps", "digit", "few, digit", "few, over twice", "few, times", "front", "times steps"],
+    ids=["times", "at least", "over 3", "over 9", "rest", "steps", "digit", "few, digit", "few, over twice", "few, last", "over 5", "over 255", "few, times", "front", "times steps"],
 )  # fmt: skip
 def test_bytes_of_a_word_do_not_meet(written: Any, meant: Any) -> None:
     """The text, with every literal's `u` taken off, is Python's arithmetic too."""
