@@ -47,7 +47,9 @@ def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
                 buffers = {**buffers, statement.buffer.name: statement.buffer}
             if isinstance(statement, For):
                 inner = (*team, statement) if statement.kind in ("lane", "subgroup") else team
-                statement = replace(statement, body=visit(statement.body, inner, buffers))
+                body = visit(statement.body, inner, buffers)
+                body = _at_once(body, inner, _team_size(inner, subgroup), tensors, buffers) if inner is not team else body
+                statement = replace(statement, body=body)
                 width = _team_size(team, subgroup) if team else around
                 out += _staged(statement, team, width, tensors, buffers) if width and statement.kind == "serial" else (statement,)
             elif isinstance(statement, If):
@@ -55,7 +57,7 @@ def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
                 out.append(replace(statement, then=then, otherwise=otherwise))
             else:
                 out.append(statement)
-        return _at_once(tuple(out), team, _team_size(team, subgroup), tensors, buffers) if team else tuple(out)
+        return tuple(out)
 
     phases = []
     for phase in kernel.phases:

@@ -200,6 +200,14 @@ def test_fragments_are_read_when_all_lanes_have_filled_the_panel(k: int) -> None
         assert "barrier();" in text[text.rindex(f"b_{name}_shared[", 0, loaded) : loaded]
 
 
+def test_the_next_panel_is_fetched_while_one_is_multiplied() -> None:
+    """In registers, asked for only where there is a next one; a panel that is the whole sum has none."""
+    text = emitted(SUBGROUPS_OF_8, 32, 64, 128)
+    fetched = [text.index("shared_next[", text.index("for (int i_C_k_o")), text.index("barrier();", text.index("for (int i_C_k_o"))]
+    assert re.search(r"if \(\(*i_C_k_o \+ 1\) < 8\)", text) and fetched[1] < fetched[0]
+    assert "shared_next[" in emitted(SUBGROUPS_OF_8, 32, 64, 16) and "i_C_k_o" not in emitted(SUBGROUPS_OF_8, 32, 64, 16)
+
+
 def test_zeros_beyond_the_end_are_whole_words() -> None:
     """So that what a lane fetches stays in words on its way to shared memory, elements nowhere."""
     spec = replace(SUBGROUPS_OF_8, subgroup_sizes=(32,), features=frozenset({"cooperative_matrix_i8_k16", "int8", "int64"}))
