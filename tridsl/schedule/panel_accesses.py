@@ -73,16 +73,17 @@ def vectors_last(accesses: Sequence[Access]) -> tuple[int, ...]:
     return (*(d for d in range(rank) if d != last), last)
 
 
-def overrun(accesses: Sequence[Access], axis: int, unit: int) -> int:
-    """Elements behind the last that is needed, up to which vectors of every second or fourth element are loaded (at most `unit` of them)."""
-    most = 0
-    for access in accesses:
+def overrun(accesses: Sequence[Access], ends: Sequence[int], axis: int, unit: int) -> int:
+    """Elements behind the last that is needed (`ends`: by each access), up to which whole vectors reach, of at most `unit` lanes: those that begin
+    inside a row, and those of every second or fourth element."""
+    most = max(ends)
+    for access, end in zip(accesses, ends):
         for loop in access.around:
             step = normal_form(access.place[axis]).coefficient(loop.var) or 0
             count = trip_bound(loop)
-            if loop.kind == "vector" and step > 1 and count:
-                most = max(most, (-(-count // unit) * unit - count) * step + step - 1)
-    return most
+            if loop.kind == "vector" and step > 0 and count:
+                most = max(most, end + (-(-count // unit) * unit - count) * step + step - 1)
+    return most - max(ends)
 
 
 def goes_on(loop: For) -> bool:

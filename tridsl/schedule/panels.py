@@ -224,6 +224,7 @@ class _Stager:
         names = [loop.var for loop in self.path]
         base: list[Expr] = []
         extents: list[int] = []
+        ends: list[list[int]] = []
         moving: set[str] = set()
         for d in range(len(places[0])):
             low: list[int] = []
@@ -248,6 +249,7 @@ class _Stager:
                 raise self._no(tensor.name, "it is read at places that move differently")
             base.append(add(bases[0], index(min(low))))
             extents.append(max(high) - min(low) + 1)
+            ends.append(high)
             moving |= variables(bases[0])
         level = max((n for n, loop in enumerate(self.path) if loop.var in moving), default=-1)
         writes = any(a.writes for a in accesses)
@@ -256,7 +258,7 @@ class _Stager:
         fixed_row = bool(base) and not (variables(base[last]) & set(names))
         laid = tuple(extents[d] for d in order) if order else tuple(extents)
         if laid and not flat:
-            laid = (*laid[:-1], laid[-1] + overrun(accesses, last, ROW_BYTES // tensor.dtype.storage_bytes))
+            laid = (*laid[:-1], laid[-1] + overrun(accesses, ends[last], last, ROW_BYTES // tensor.dtype.storage_bytes))
         pitch = _pitch(laid, tensor.dtype) if (fixed_row or order) and not flat else 0 if shape else _words(tensor.dtype)
         panel = _Panel(
             name=f"{tensor.name}.l1", tensor=tensor.name, dtype=tensor.dtype, shape=(_product(shape),) if flat else shape, flat=flat,
