@@ -67,3 +67,28 @@ def test_small_blocks_and_other_devices_keep_their_loops() -> None:
 def test_means_the_same(text: str, steps: str, spec: DeviceSpec, sizes: dict[str, int]) -> None:
     op = op_of(text)
     check_same(op, steps_of(op, steps, spec), sizes, spec)
+
+
+TURN = "op f(x: i32[M, N]) -> y: i32[N, M] { y[j, i] = x[i, j] * 2 }"
+TURNED = "y.split(j, 16).split(i, {0}).order(j.o, i.o, j.i, i.i).vector(i.i)\n x.pack(at=i.o)"
+
+
+def test_short_blocks_without_a_pad_are_masked() -> None:
+    """And filled with zeros where the panel has room for whole blocks: idle lanes compute something of it."""
+    text = body("finish", TURN, TURNED.format(32), sizes={"M": 30, "N": 30})
+    short = [line for line in text.splitlines() if "of 16, x.pack.j.i.s" in line]
+    assert short and all("pad 0" in line and line.endswith("transposed") for line in short) and text.count(".e") == 0, text
+    odd = body("finish", TURN, TURNED.format(37), sizes={"M": 74, "N": 30})
+    assert "transposed" in odd and "pad 0" not in odd, odd
+
+
+def test_devices_without_masks_copy_the_rest_one_by_one() -> None:
+    text = body("finish", TURN, TURNED.format(32), sizes={"M": 30, "N": 30}, spec=replace(CPU, has_masks=False))
+    assert "transposed" in text and ".i.i.e" in text, text
+
+
+@pytest.mark.parametrize("sizes", [{"M": 30, "N": 30}, {"M": 1, "N": 17}, {"M": 40, "N": 5}, {"M": 33, "N": 64}])
+@pytest.mark.parametrize("width", [32, 37])
+def test_turning_means_the_same(width: int, sizes: dict[str, int]) -> None:
+    op = op_of(TURN)
+    check_same(op, steps_of(op, TURNED.format(width)), sizes)

@@ -246,3 +246,14 @@ def test_sums_of_two_products_of_rows_are_made_ahead_of_what_reads_them() -> Non
     assert [s.stage for s in steps if isinstance(s, Pack)] == ["B", "A"] and not any(isinstance(s, At) for s in steps)
     sizes = {"N": 20, "K": 33}
     check_same(op_of(text), steps, sizes)
+
+
+@pytest.mark.parametrize("dtype", ["u8", "i16", "f32", "f64"])
+@pytest.mark.parametrize("shape", [(8, 8), (9, 15), (17, 33), (100, 30), (31, 258)])
+def test_short_blocks_of_a_transpose(dtype: str, shape: tuple[int, int]) -> None:
+    x = np.random.default_rng(0).integers(0, 100, shape).astype({"u8": "u1", "i16": "i2", "f32": "f4", "f64": "f8"}[dtype])
+    memory = np.full(x.size + 64, 77, x.dtype)
+    y = memory[: x.size].reshape(shape[::-1])
+    tridsl.compile(f"op f(x: {dtype}[M, N]) -> y: {dtype}[N, M] {{ y[j, i] = x[i, j] }}").f(x, out=y)
+    np.testing.assert_array_equal(y, x.T)
+    assert (memory[x.size :] == 77).all()

@@ -10,6 +10,7 @@ together in the panel (four bytes for one dot-product instruction) whole groups 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType
@@ -29,13 +30,14 @@ SMALLEST_BLOCK = 32
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocking:
     """`across`: the axis along which the source is contiguous, `lanes` elements (or groups) at a time; `along`: the target's, `rows` at a
-    time; `group`: elements that are next to each other in both."""
+    time; `group`: elements that are next to each other in both. `masked`: short blocks go through registers, too."""
 
     across: CopyAxis
     along: CopyAxis
     group: CopyAxis | None
     lanes: int
     rows: int
+    masked: bool
 
     @property
     def axes(self) -> tuple[CopyAxis, ...]:
@@ -83,7 +85,8 @@ def blocking_of(copy: Copy, contiguous: str, dtype: DType, spec: DeviceSpec) -> 
     rows = even if 2 * even >= most else most
     if lanes < FEWEST_LANES or lanes * rows < SMALLEST_BLOCK:
         return None
-    return Blocking(across=across, along=along, group=group, lanes=lanes, rows=rows)
+    masked = spec.has_masks and group is None and copy.pad is None and not copy.flipped
+    return Blocking(across=across, along=along, group=group, lanes=lanes, rows=rows, masked=masked)
 
 
 def _size(axis: CopyAxis) -> int | None:
@@ -113,6 +116,8 @@ def _independent(along: CopyAxis, across: CopyAxis, group: CopyAxis | None) -> b
 
 def transpose_blocks(copy: Copy, blocking: Blocking, expand: Callable[[Copy], Block]) -> Block:
     """`copy` over the blocking's axes; `expand` makes loops of the parts that are no whole block."""
+    if blocking.masked:
+        return _masked_blocks(copy, blocking)
     across, along = blocking.across, blocking.along
     lanes, rows = blocking.lanes, blocking.rows
     size, height = _span(across) or 0, _span(along) or 0
@@ -137,6 +142,31 @@ def transpose_blocks(copy: Copy, blocking: Blocking, expand: Callable[[Copy], Bl
     return (whole_rows, *expand(_part(copy, blocking, index(turns * rows), index(0), (height % rows, size), ".f")))
 
 
+def _masked_blocks(copy: Copy, blocking: Blocking) -> Block:
+    """Blocks over all of both axes; those that are not whole say how much there is of them."""
+    starts: list[Expr] = []
+    loops: list[tuple[str, int]] = []
+    whole: Expr | None = None
+    for axis, length in ((blocking.along, blocking.rows), (blocking.across, blocking.lanes)):
+        count = ceil((_span(axis) or 0) / length)
+        starts.append(index(0) if count == 1 else mul(Var(name=f"{axis.var}.b"), index(length)))
+        loops += [(f"{axis.var}.b", count)] if count > 1 else []
+        if not (isinstance(axis.extent, Const) and int(axis.extent.value) % length == 0):
+            whole = both(whole, binary("le", add(starts[-1], index(length)), axis.extent))
+    body: Block = (_block(copy, blocking, *starts),)
+    if whole is not None:
+        limits = ((blocking.along, blocking.rows), (blocking.across, blocking.lanes))
+        left = [minimum(index(n), binary("max", index(0), sub(a.extent, start))) for (a, n), start in zip(limits, starts)]
+        block = _block(copy, blocking, *starts, suffix=".s")
+        axes = tuple(replace(axis, extent=extent, bound=n) for axis, extent, (_, n) in zip(block.axes, left, limits))
+        room = all((_span(a) or 0) % n == 0 for a, n in limits)  # what idle lanes compute of it should be no denormal numbers
+        short = replace(block, axes=axes, pad=Const(value=0, dtype=copy.source.dtype) if room else None)
+        body = (If(condition=whole, then=body, otherwise=(short,)),)
+    for name, count in reversed(loops):
+        body = (For(var=name, extent=index(count), bound=count, body=body),)
+    return body
+
+
 def _whole(blocking: Blocking, first_row: Expr, first: Expr) -> Expr | None:
     """Whether every element of the block is copied; None where that is always so."""
     condition: Expr | None = None
@@ -151,12 +181,12 @@ def _whole(blocking: Blocking, first_row: Expr, first: Expr) -> Expr | None:
     return condition
 
 
-def _block(copy: Copy, blocking: Blocking, first_row: Expr, first: Expr) -> Copy:
+def _block(copy: Copy, blocking: Blocking, first_row: Expr, first: Expr, *, suffix: str = ".t") -> Copy:
     """A whole block."""
     axes, places = [], {}
     for axis, start, length in ((blocking.along, first_row, blocking.rows), (blocking.across, first, blocking.lanes)):
-        axes.append(CopyAxis(var=f"{axis.var}.t", extent=index(length)))
-        places[axis.var] = add(start, Var(name=f"{axis.var}.t"))
+        axes.append(CopyAxis(var=f"{axis.var}{suffix}", extent=index(length)))
+        places[axis.var] = add(start, Var(name=f"{axis.var}{suffix}"))
     if blocking.group is not None:
         axes.append(CopyAxis(var=f"{blocking.group.var}.t", extent=index(_size(blocking.group) or 0)))
         places[blocking.group.var] = Var(name=f"{blocking.group.var}.t")
