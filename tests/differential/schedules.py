@@ -343,7 +343,7 @@ def _packed(s: Pack) -> str:
 
 _TEXTS: dict[type, Callable[[Step], str]] = {
     Tile: lambda s: f"tile({_pairs(s.sizes)})",
-    Split: lambda s: f"split({s.axis}, {s.factor})",
+    Split: lambda s: f"split({s.axis}, {s.factor}{f', tail={s.tail}' if s.tail else ''})",
     Pad: lambda s: f"pad({s.axis}, {s.factor})",
     Parts: lambda s: f"parts({s.axis}, {s.factor}{f', into={s.into}' if s.into else ''})",
     Fuse: lambda s: f"fuse({s.outer}, {s.inner})",
@@ -362,7 +362,7 @@ _TEXTS: dict[type, Callable[[Step], str]] = {
     Intrin: lambda s: f'intrin("{s.name}")',
     Pipeline: lambda s: f"pipeline({s.depth}{f', at={s.at}' if s.at else ''}{f', reader={s.reader}' if s.reader else ''})",
     Grid: lambda s: f"grid({_pairs(s.axes)})",
-    BlockBy: lambda s: f"block({s.axis}, {s.factor}{f', at={s.at}' if s.at else ''})",
+    BlockBy: lambda s: f"block({s.axis}, {s.factor}{f', at={s.at}' if s.at else ''}{f', tail={s.tail}' if s.tail else ''})",
     Layout: lambda s: f"layout({', '.join(s.axes)})",
     Planes: lambda s: f"planes({s.parts})",
     Unit: lambda s: f"unit({s.axis})",

@@ -59,9 +59,9 @@ class ScheduleBuilder:
     def tile(self, sizes: Mapping[str, int] | None = None, /, **more: int) -> ScheduleBuilder:
         return self._then(Tile(stage=self.stage, sizes=_pairs("tile", sizes, more)))
 
-    def split(self, axis: str, factor: int) -> ScheduleBuilder:
+    def split(self, axis: str, factor: int, *, tail: str | None = None) -> ScheduleBuilder:
         _positive("split", axis, factor)
-        return self._then(Split(stage=self.stage, axis=axis, factor=factor))
+        return self._then(Split(stage=self.stage, axis=axis, factor=factor, tail=tail))
 
     def pad(self, axis: str, factor: int) -> ScheduleBuilder:
         _positive("pad", axis, factor)
@@ -122,9 +122,9 @@ class ScheduleBuilder:
     def pipeline(self, depth: int) -> ScheduleBuilder:
         return self._then(Pipeline(stage=self.stage, depth=depth))
 
-    def block(self, axis: str, factor: int, *, at: str | None = None) -> ScheduleBuilder:
+    def block(self, axis: str, factor: int, *, at: str | None = None, tail: str | None = None) -> ScheduleBuilder:
         _positive("block", axis, factor)
-        return self._then(BlockBy(stage=self.stage, axis=axis, factor=factor, at=at))
+        return self._then(BlockBy(stage=self.stage, axis=axis, factor=factor, at=at, tail=tail))
 
     def layout(self, *axes: str) -> ScheduleBuilder:
         return self._then(Layout(stage=self.stage, axes=axes))

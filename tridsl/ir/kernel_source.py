@@ -95,7 +95,7 @@ def _block(w: Writer, block: loop.Block) -> None:
         _STATEMENTS[type(statement)](w, statement)
 
 
-def _assign(w: Writer, target: loop.Ref, value: str) -> None:
+def _assign(w: Writer, target: loop.Ref, value: str, *, again: bool = False) -> None:
     """`target = value`, where `value` is held as the target's own type."""
     place = w.places[target.tensor]
     indices = []
@@ -112,7 +112,10 @@ def _assign(w: Writer, target: loop.Ref, value: str) -> None:
         return
     position_name = w.fresh("p")
     w.line(f"{position_name} = {flat(place, indices)}")
-    w.line(f"{place.memory}.write({position_name}, {w.path})")
+    if again:
+        value, held = w.fresh("v"), value
+        w.line(f"{value} = {held}")
+    w.line(f"{place.memory}.write({position_name}, {w.path}{f', {value}' if again else ''})")
     w.line(f"{place.memory}[{position_name}] = {value}")
 
 
@@ -127,7 +130,7 @@ def _masked(w: Writer, mask: Expr | None) -> Iterator[None]:
 
 def _store(w: Writer, s: loop.Store) -> None:
     with _masked(w, s.mask):
-        _assign(w, s.target, converted(w, expression(w, s.value), s.value.dtype, w.places[s.target.tensor].dtype))
+        _assign(w, s.target, converted(w, expression(w, s.value), s.value.dtype, w.places[s.target.tensor].dtype), again=s.again)
 
 
 def _stage(variable: str) -> str:

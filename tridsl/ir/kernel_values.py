@@ -86,6 +86,11 @@ def _concurrent(a: Path, b: Path) -> bool:
     return False
 
 
+def _same(a: Any, b: Any) -> bool:
+    """Whether two elements are the same value; NaN is."""
+    return bool(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=np.asarray(a).dtype.kind == "f"))
+
+
 class Memory(list[Any]):
     """A tensor that parallel iterations share: remembers who wrote each element last."""
 
@@ -104,9 +109,12 @@ class Memory(list[Any]):
             )
         return self[position]
 
-    def write(self, position: int, path: Path) -> None:
+    def write(self, position: int, path: Path, again: Any = None) -> None:
+        """`again`: the value, where another iteration may have written the same."""
         writer = self.writers.get(position)
         if writer is not None and writer is not path and _concurrent(writer, path):
+            if again is not None and _same(self[position], again):
+                return
             raise KernelFault(f"element {position} of {self.name} is written by two iterations of one parallel loop")
         self.writers[position] = path
 

@@ -78,13 +78,15 @@ class Alloc(Node):
 class Store(Node):
     """`target = value`. `value` has the compute type of the tensor's dtype; rounding to the dtype happens here.
 
-    `stream`: nobody reads the element again soon, so it may go around the caches (a hint, never a change of meaning).
+    `stream`: nobody reads the element again soon, so it may go around the caches (a hint, never a change of meaning). `again`: other
+    iterations of parallel loops may store the element, too, with the very same value.
     """
 
     target: Ref
     value: Expr
     mask: Expr | None = None
     stream: bool = False
+    again: bool = False
 
     def copied(self, dtype: DType) -> Load | None:
         """The element that is stored as it is, where the target holds `dtype`: its conversions there and back change nothing."""

@@ -222,7 +222,7 @@ def _value(value: Expr, mask: Expr | None, names: Names) -> str:
 
 
 def _store(s: loop.Store, names: Names) -> list[str]:
-    around = "   stream" if s.stream else ""
+    around = ("   stream" if s.stream else "") + ("   again" if s.again else "")
     return [_masked(f"{_ref(s.target, names)} = {_value(s.value, s.mask, names)}", s.mask, names) + around]
 
 

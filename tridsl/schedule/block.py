@@ -7,10 +7,10 @@ from itertools import pairwise
 from tridsl.check.reducers import BUILTINS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
-from tridsl.ir.expr import Binary, Call, Const, Expr, Load, Select, Var, index
+from tridsl.ir.expr import Binary, Call, Const, Expr, Load, Select, Var, add, binary, index, minimum, mul, sub
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, Kernel, Ref, Stmt, Store
 from tridsl.ir.walk import substitute, variables, walk
-from tridsl.schedule.hidden import hidden_arms, visible_blocks
+from tridsl.schedule.hidden import HIDING, hidden_arms, visible_blocks
 from tridsl.schedule.nest import (
     axis_of,
     enclosing,
@@ -22,7 +22,7 @@ from tridsl.schedule.nest import (
     written,
 )
 from tridsl.schedule.rescaled import Rescaled, Sum, rescaled
-from tridsl.schedule.split import divide
+from tridsl.schedule.split import divide, require_shift
 from tridsl.schedule.steps import BlockBy
 from tridsl.structs import dataclass, replace
 
@@ -46,8 +46,9 @@ def block(kernel: Kernel, step: BlockBy, spec: DeviceSpec) -> Kernel:
 
     Legal for a monoid whose states are sums rescaled by a running extreme (`schedule.rescaled` says which), whose loop over
     elements is as the op wrote it, `at`s aside. `at` names a loop of the stage that stays around the blocks, where the states inside it
-    begin anew in each iteration (the parts of `.parts`). The elements are summed in another order, as the language allows inside reducers.
-    E0403: the factor is not a positive integer. E0428: another kind of monoid or reduction. E0411: its loops were reshaped.
+    begin anew in each iteration (the parts of `.parts`). `tail=shift`: the last block begins early enough to be whole, and the elements that the
+    one before has merged are hidden in it. The elements are summed in another order, as the language allows inside reducers.
+    E0495: no block is whole. E0403: the factor is not a positive integer. E0428: another kind of monoid or reduction. E0411: its loops were reshaped.
     """
     loop = find_loop(kernel, step.stage, step.axis, step.span)
     require_serial(loop, "block", step.span)
@@ -56,10 +57,14 @@ def block(kernel: Kernel, step: BlockBy, spec: DeviceSpec) -> Kernel:
     around = _around(kernel, loop, step)
     home = _home(kernel, loop)
     before = home[: home.index(loop)]
-    merged = divide(loop, step.factor)
+    if step.tail is not None:
+        require_shift(loop, step)
+    merged = divide(loop, step.factor, shift=step.tail is not None)
     elements = merged.body[0]
     assert isinstance(elements, For)
     found = rescaled(step.stage, before, elements.body) if loop.carried else None
+    if found is not None and step.tail is not None:
+        found = _seen_once(found, loop, merged, elements, step.factor)
     if found is None:
         raise error(
             "E0428", f"`{step.stage}` cannot merge blocks of `{step.axis}`: its states are not sums rescaled by a running max or min", step.span,
@@ -96,6 +101,19 @@ def _around(kernel: Kernel, loop: For, step: BlockBy) -> tuple[For, ...]:
             "E0411", f"`{step.at}` of `{step.stage}` is not around its loop `{step.axis}`", step.span, help="name a loop outside the elements"
         )  # fmt: skip
     return own[own.index(outer) + 1 :]
+
+
+def _seen_once(found: Rescaled, loop: For, blocks: For, elements: For, factor: int) -> Rescaled:
+    """The last block without what the one before has merged."""
+    if isinstance(loop.extent, Const) and int(loop.extent.value) % factor == 0:
+        return found
+    begins = mul(Var(name=blocks.var), index(factor))
+    start = minimum(begins, sub(loop.extent, index(factor)))
+    again = binary("lt", add(start, Var(name=elements.var)), begins)
+    nothing = Const(value=HIDING[found.op], dtype=found.start.dtype)
+    hidden = Select(condition=again, a=nothing, b=found.base, dtype=found.base.dtype)
+    candidate = hidden if found.candidate == found.base else Select(condition=again, a=nothing, b=found.candidate, dtype=found.candidate.dtype)
+    return replace(found, base=hidden, candidate=candidate)
 
 
 def _home(kernel: Kernel, loop: For) -> Block:

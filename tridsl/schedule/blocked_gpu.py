@@ -14,7 +14,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Load
 from tridsl.ir.op import Reduce
 from tridsl.schedule.analyse import Graph, extent_of, unit_stride_axis
-from tridsl.schedule.blocked_lanes import by_lanes
+from tridsl.schedule.blocked_lanes import by_lanes, shifted, tile_of
 from tridsl.schedule.blocked_monoid import Group, blocked_group
 from tridsl.schedule.blocked_parts import by_parts
 from tridsl.schedule.blocked_rows import Blocked
@@ -82,7 +82,7 @@ def _by_fragments(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping
     merge, root, score, sums = group.merge.name, group.root.name, scores.stage.name, group.sum
     known = {a.name: extent_of(a, sizes) for a in (*group.merge.axes, *group.merge.over, *scores.stage.over)}
     size = row.m
-    if any(not known[a] or (known[a] or 0) % size for a in (q, t, e, d)) or not _lies_along(scores.elements, d) or not _lies_along(group.values[0], e):
+    if any((known[a] or 0) < size for a in (q, t)) or any(not known[a] or (known[a] or 0) % size for a in (e, d)) or not _lies_along(scores.elements, d) or not _lies_along(group.values[0], e):
         return []
     pad = ACCESS_BYTES // row.a.storage_bytes
 
@@ -93,7 +93,7 @@ def _by_fragments(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping
         return block * (scores + panels) + 2 * rows * row.acc.storage_bytes <= (spec.shared_bytes or 0)
 
     blocks = [_part(known[t], BLOCK, size)]
-    shapes = [(_part(known[q], n, size), block) for n in (ROWS, ROWS // 2, ROWS // 4) for block in blocks]
+    shapes = [(tile_of(known[q] or 0, n, size), block) for n in (ROWS, ROWS // 2, ROWS // 4) for block in blocks]
     rows = next((rows for rows, block in shapes if fits(rows, block)), 0)
     if not rows:
         return []
@@ -108,10 +108,10 @@ def _by_fragments(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping
     weight = group.part("weight")
     steps: list[Step] = [
         *(Inline(stage=name) for name in group.between),
-        Split(stage=root, axis=q, factor=rows),
+        Split(stage=root, axis=q, factor=rows, tail=shifted(known[q] or 0, rows)),
         Order(stage=root, axes=(*group.others, f"{q}.o", f"{q}.i", e)),
         At(stage=merge, consumer=root, axis=f"{q}.o"),
-        BlockBy(stage=merge, axis=t, factor=block),
+        BlockBy(stage=merge, axis=t, factor=block, tail=shifted(known[t] or 0, block)),
         At(stage=score, consumer=merge, axis=f"{t}.o"),
         Layout(stage=weight, axes=(t, q)),
         Layout(stage=score, axes=(t, q)),

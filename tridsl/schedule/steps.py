@@ -30,10 +30,12 @@ class Tile(StepBase):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split(StepBase):
-    """`split(k, 256)`: loop `k` becomes `k.o` over `k.i`. Exo: divide_loop."""
+    """`split(k, 256)`: loop `k` becomes `k.o` over `k.i`. Exo: divide_loop. `tail=shift`: the last 256 begin early enough to be whole, and
+    some iterations run twice. Halide: TailStrategy::ShiftInwards."""
 
     axis: str
     factor: int
+    tail: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,11 +198,12 @@ class Pipeline(StepBase):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockBy(StepBase):
     """`block(t, 64)`: a monoid merges 64 elements of its reduced axis at a time; `at`: inside that loop of its own, each iteration of which
-    begins anew. FlashAttention's block of keys."""
+    begins anew; `tail=shift`: the last block is whole, and what it has again is hidden. FlashAttention's block of keys."""
 
     axis: str
     factor: int
     at: str | None = None
+    tail: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -179,8 +179,13 @@ def _tile(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _split(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(2, 2)
-    read.only()
-    return Split(stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), span=call.span)
+    read.only("tail")
+    return Split(stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), tail=_word(read, "tail"), span=call.span)
+
+
+def _word(read: Reader, keyword: str) -> str | None:
+    node = read.keyword(keyword)
+    return None if node is None else read.path(node)
 
 
 def _pad(stage: str, call: VerbCall, read: Reader) -> Step:
@@ -191,9 +196,12 @@ def _pad(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _block(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(2, 2)
-    read.only("at")
+    read.only("at", "tail")
     at = read.keyword("at")
-    return BlockBy(stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), at=None if at is None else read.path(at), span=call.span)
+    return BlockBy(
+        stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), at=None if at is None else read.path(at), tail=_word(read, "tail"),
+        span=call.span,
+    )  # fmt: skip
 
 
 def _layout(stage: str, call: VerbCall, read: Reader) -> Step:
