@@ -16,10 +16,10 @@ from tridsl.ir.op import Reducer
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.heaps import HEAP, MOST, heaps
 from tridsl.schedule.nest import axis_of, find_loop, require_serial, stage_of
-from tridsl.schedule.parts_monoid import parted_monoid
+from tridsl.schedule.parts_monoid import PartStates, parted_monoid
 from tridsl.schedule.ranks import RANKS, ranked
 from tridsl.schedule.rescaled import rescaled
-from tridsl.schedule.rescaled_parts import BLOCK, one_block, state_parts
+from tridsl.schedule.rescaled_parts import BLOCK, of_part, of_parts, one_block
 from tridsl.schedule.split import divide
 from tridsl.schedule.steps import Parts
 from tridsl.structs import dataclass, replace
@@ -353,11 +353,11 @@ def _blocks(kernel: Kernel, nest: _Nest, step: Parts) -> Made:
     (inside,) = outer.body
     assert isinstance(inside, For)
     part, over = Var(name=outer.var), replace(outer, body=(), reduce=False, carried=False)
-    states = state_parts(step.stage, found, nest.path, outer.extent)
-    here: dict[str, Expr] = {nest.loop.var: add(mul(part, index(step.factor)), Var(name=inside.var))}
-    first = one_block(f"{step.stage}.part", states.of_part(part, here), inside, step.factor)
-    whole = one_block(step.stage, states.merged(part), over, int(over.extent.value) if isinstance(over.extent, Const) else None)
-    return states.buffers, (_phase(nest, step, "part", (replace(over, body=first),)), Phase(name=step.stage, body=nest.around(whole)))
+    states = PartStates(found=found, stage=step.stage, depth=len(nest.path), part=part)
+    here = {nest.loop.var: add(mul(part, index(step.factor)), Var(name=inside.var))}
+    first = one_block(f"{step.stage}.part", of_part(states, here), inside, step.factor)
+    whole = one_block(step.stage, of_parts(states), over, int(over.extent.value) if isinstance(over.extent, Const) else None)
+    return states.buffers((*(l.extent for l in nest.path), outer.extent), step.span), (_phase(nest, step, "part", (replace(over, body=first),)), Phase(name=step.stage, body=nest.around(whole)))
 
 
 _INTO: Mapping[str, Callable[[Kernel, _Nest, Parts], Made | None]] = {HEAP: _heap, RANKS: _ranks, BLOCK: _blocks}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tridsl.diagnostics import Span
 from tridsl.ir.expr import Binary, Call, Expr, Load, Var
 from tridsl.ir.loop import Alloc, Block, Buffer, For, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite
@@ -40,26 +41,30 @@ def parted_monoid(path: tuple[For, ...], before: Block, loop: For, step: Parts) 
     outer = divide(loop, step.factor)
     (inside,) = outer.body
     assert isinstance(inside, For)
-    work = _Merge(found=found, stage=step.stage, depth=len(path), part=Var(name=outer.var))
-    shape = (*(l.extent for l in path), outer.extent)
-    states = ((found.key, ()), *((s.place, s.own) for s in found.sums))
-    buffers = tuple(
-        Buffer(name=work.name(place), dtype=found.start.dtype, shape=(*shape, *(l.extent for l in own)), space="global", span=step.span)
-        for place, own in states
-    )
+    work = PartStates(found=found, stage=step.stage, depth=len(path), part=Var(name=outer.var))
+    buffers = work.buffers((*(l.extent for l in path), outer.extent), step.span)
     rules = {Load: work.moved, Ref: work.moved}
     part = replace(outer, body=(*rewrite(before, rules), replace(inside, body=rewrite(inside.body, rules))), carried=False)
     return PartedMonoid(buffers=buffers, part=part, whole=replace(outer, body=work.merged(), carried=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Merge:
-    """One part's states into those of all before it. `depth`: axes in front of the part's number."""
+class PartStates:
+    """The states of every part, in memory, and their merge one after the other. `depth`: axes in front of the part's number."""
 
     found: Rescaled
     stage: str
     depth: int
     part: Var
+
+    def buffers(self, shape: tuple[Expr, ...], span: Span | None) -> tuple[Buffer, ...]:
+        """Memory for the states, the key's first; `shape` is that of the axes up to the part's number."""
+        found = self.found
+        states = ((found.key, ()), *((s.place, s.own) for s in found.sums))
+        return tuple(
+            Buffer(name=self.name(place), dtype=found.start.dtype, shape=(*shape, *(l.extent for l in own)), space="global", span=span)
+            for place, own in states
+        )
 
     def name(self, place: Ref | Load) -> str:
         return f"{self.stage}.part.{place.tensor.rpartition('.')[2]}"

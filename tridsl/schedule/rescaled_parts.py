@@ -5,18 +5,18 @@ Dao et al. 2023, "Flash-Decoding for long-context inference": few rows and many 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tridsl.check.reducers import BUILTINS
 from tridsl.dtypes import DType
 from tridsl.ir.expr import Binary, Call, Const, Expr, Load, Select, Var, index
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, Ref, Stmt, Store
 from tridsl.ir.walk import substitute
-from tridsl.schedule.block import part_name
 from tridsl.schedule.hidden import hidden_arms
 from tridsl.schedule.nest import axis_of
+from tridsl.schedule.parts_monoid import PartStates
 from tridsl.schedule.rescaled import Rescaled, Sum
-from tridsl.structs import dataclass, replace
+from tridsl.structs import replace
 
 BLOCK = "block"
 
@@ -100,46 +100,29 @@ def _weight(found: Rescaled, key: Expr) -> Expr:
     return replace(found.base, a=a, b=b)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StateParts:
-    """One value of each state of `found` for every point and every part, in memory."""
+def of_part(states: PartStates, element: Mapping[str, Expr]) -> Rescaled:
+    """The merge of the elements of one part, into its states; `element` says which they are."""
 
-    found: Rescaled
-    buffers: tuple[Buffer, ...]
-    point: tuple[Expr, ...]
+    def place(ref: Ref) -> Ref:
+        moved = states.moved(ref)
+        assert isinstance(moved, Ref)
+        return moved
 
-    def of_part(self, part: Expr, element: dict[str, Expr]) -> Rescaled:
-        """The same merge of the elements of one part, into its states."""
-        found = self.found
-        first, *rest = (self._place(ref, part, n) for n, ref in enumerate((found.key, *(s.place for s in found.sums))))
-        sums = tuple(
-            replace(one, place=place, factor=None if one.factor is None else substitute(one.factor, element)) for one, place in zip(found.sums, rest)
-        )
-        return replace(found, key=first, candidate=substitute(found.candidate, element), base=substitute(found.base, element), sums=sums)
-
-    def merged(self, part: Expr) -> Rescaled:
-        """The merge of the parts: what a part came to is an element, its key the base, its sums the factors."""
-        found = self.found
-        first, *rest = (
-            Load(tensor=ref.tensor, index=ref.index, dtype=found.start.dtype)
-            for ref in (self._place(ref, part, n) for n, ref in enumerate((found.key, *(s.place for s in found.sums))))
-        )
-        sums = tuple(replace(one, factor=load) for one, load in zip(found.sums, rest))
-        return replace(found, candidate=first, base=first, sums=sums)
-
-    def _place(self, ref: Ref, part: Expr, number: int) -> Ref:
-        own = ref.index[len(self.point) :]
-        return Ref(tensor=self.buffers[number].name, index=(*self.point, part, *own))
+    found = states.found
+    sums = tuple(
+        replace(one, place=place(one.place), factor=None if one.factor is None else substitute(one.factor, element)) for one in found.sums
+    )
+    return replace(found, key=place(found.key), candidate=substitute(found.candidate, element), base=substitute(found.base, element), sums=sums)
 
 
-def state_parts(stage: str, found: Rescaled, path: tuple[For, ...], parts: Expr) -> StateParts:
-    """Memory for the states of every part of `stage`, whose loops `path` all states share."""
-    dtype = found.start.dtype
-    shared = tuple(l.extent for l in path)
-    buffers = [Buffer(name=f"{stage}.part.{part_name(stage, found.key.tensor)}", dtype=dtype, shape=(*shared, parts), space="global")]
-    for one in found.sums:
-        own = tuple(l.extent for l in one.own)
-        buffers.append(Buffer(name=f"{stage}.part.{part_name(stage, one.place.tensor)}", dtype=dtype, shape=(*shared, parts, *own), space="global"))
-    return StateParts(found=found, buffers=tuple(buffers), point=tuple(Var(name=l.var) for l in path))
+def of_parts(states: PartStates) -> Rescaled:
+    """The merge of the parts: what a part came to is an element, its key the base, its sums the factors."""
 
+    def what_it_came_to(ref: Ref) -> Expr:
+        moved = states.moved(Load(tensor=ref.tensor, index=ref.index, dtype=found.start.dtype))
+        assert isinstance(moved, Load)
+        return moved
 
+    found = states.found
+    key = what_it_came_to(found.key)
+    return replace(found, candidate=key, base=key, sums=tuple(replace(one, factor=what_it_came_to(one.place)) for one in found.sums))
