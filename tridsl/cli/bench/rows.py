@@ -171,12 +171,14 @@ GPU: tuple[Row, ...] = (
     _product("f16", 1024, F16, F32), _product("int8", 1024, I8), _product("f32", 1024, F32),
     _weights(8192, 28672, judged=True), _weights(2560, 6912), _weights(6912, 2560),
     Row(name="attention 16x2048x64 f16", case=attention(16, 2048, 2048, 64, F16), goal=GPU_GOALS["attention"]),
+    Row(name="attention 16x2047x64 f16", case=attention(16, 2047, 2047, 64, F16)),
+    Row(name="decode 32x4096x128 f16", case=attention(32, 1, 4096, 128, F16)), Row(name="decode 8x32768x128 f16", case=attention(8, 1, 32768, 128, F16)),
     *(
         Row(name=f"{name} {word}", case=Case(operation=f"stdlib:{name}", sizes={"N": count}, scalars=scalars))
         for word, count in (("10^7", TEN_MILLION), ("2^26", 1 << 26)) for name, scalars in (("cumsum", {}), ("above", {"t": 0.5}), ("sum", {}))
     ),
     Row(name="argmax 10^7", case=Case(operation="stdlib:argmax", sizes={"N": TEN_MILLION})),
-    Row(name="topk 10^5, 16", case=Case(operation="stdlib:topk", sizes={"N": 10**5}, scalars={"k": 16})),
+    *(Row(name=f"topk {word}, 16", case=Case(operation="stdlib:topk", sizes={"N": count}, scalars={"k": 16})) for word, count in (("10^5", 10**5), ("10^7", TEN_MILLION))),
 )  # fmt: skip
 """The rows of the goals of a GPU, and products, scans and reductions beside them that have none. Arrays lie on the device."""
 
