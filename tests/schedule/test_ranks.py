@@ -39,8 +39,27 @@ def test_elements_are_lanes() -> None:
         (TOPK.format(t="f32", k=3), "v.parts(n, 99, into=ranks)\n  v.parts(n, 9, into=ranks)", {"N": 99}, "no top-k"),
         (TOPK.format(t="f32", k=3), "v.parts(n, 64, into=heap)", {"N": 99}, "no compaction"),
         ("op f(x: f32[N]) -> y: f32 { y = sum[i](x[i]) }\n", "y.parts(i, 64, into=ranks)", {"N": 99}, "no top-k"),
+        ("op f(x: f32[N]) -> y: f32 { y = sum[i](x[i]) }\n", "y.parts(i, 64, into=best)", {"N": 99}, "no top-k"),
+        (TOPK.format(t="f32", k=3), "v.parts(n, 64, into=best)", {"N": 99}, "fewer parts"),
     ],
 )
 def test_what_has_no_ranks(op: str, directives: str, sizes: dict[str, int], why: str) -> None:
     with pytest.raises(TriError, match=f"E0424.*{why}"):
         scheduled(op, directives, **sizes)
+
+
+BEST = "v.parts(n, {c}, into=best)"
+
+
+@pytest.mark.parametrize("dtype", ["f32", "i32", "f16"])
+@pytest.mark.parametrize(("length", "k", "c"), [(100, 3, 8), (97, 3, 8), (64, 8, 8), (9, 2, 4), (50, 1, 16)])
+def test_only_parts_with_the_best_elements(dtype: str, length: int, k: int, c: int) -> None:
+    op = TOPK.format(t=dtype, k=k)
+    kernel = same(op, BEST.format(c=c), N=length)
+    assert [p.name for p in kernel.phases] == ["v.best", "v.part", "v.order", "v.left", "v"]
+    same(op, f"{BEST.format(c=c)}\n  v.part.parts(n.o, 1000, into=ranks)\n  v.parts(n.o, 1000, into=ranks)", N=length)
+
+
+def test_the_best_of_the_best() -> None:
+    again = "v.part.parts(n.o, 4, into=best)\n  v.part.part.parts(n.o.o, 99, into=ranks)\n  v.part.parts(n.o.o, 99, into=ranks)\n  v.parts(n.o, 99, into=ranks)"
+    same(TOPK.format(t="f32", k=3), f"{BEST.format(c=4)}\n  {again}", N=99)

@@ -14,6 +14,7 @@ from tridsl.ir.insertion import insertion_of
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, Kernel, Phase, Ref, Store
 from tridsl.ir.op import Reducer
 from tridsl.ir.walk import rewrite, substitute, variables, walk
+from tridsl.schedule.best_parts import BEST, best_parts
 from tridsl.schedule.heaps import HEAP, MOST, heaps
 from tridsl.schedule.nest import axis_of, find_loop, require_serial, stage_of
 from tridsl.schedule.parts_monoid import PartStates, parted_monoid
@@ -36,6 +37,7 @@ def parts(kernel: Kernel, step: Parts, spec: DeviceSpec) -> Kernel:
     k greatest, then the greatest of these), or a monoid of sums rescaled by a running key (`schedule.parts_monoid`). `into=heap` packs each
     part of a compaction by itself (`schedule.heaps`); `into=ranks` counts for each element of a part of a top-k how many come before it
     (`schedule.ranks`), and what is left to merge can be divided again (`y.part2`, …), at last into one part, which is the stage itself;
+    `into=best` leaves out the parts that cannot hold any of the greatest (`schedule.best_parts`);
     `into=block` merges the parts of a rescaled monoid each as one block, and what they came to as another (`schedule.rescaled_parts`). The loops
     over parts are `i.o` of all these stages, the loops inside them `i.i`; `y.carry` is a scan that can be divided again. The
     parts depend on the factor alone, so results repeat bit for bit on any number of threads.
@@ -360,7 +362,20 @@ def _blocks(kernel: Kernel, nest: _Nest, step: Parts) -> Made:
     return states.buffers((*(l.extent for l in nest.path), outer.extent), step.span), (_phase(nest, step, "part", (replace(over, body=first),)), Phase(name=step.stage, body=nest.around(whole)))
 
 
-_INTO: Mapping[str, Callable[[Kernel, _Nest, Parts], Made | None]] = {HEAP: _heap, RANKS: _ranks, BLOCK: _blocks}
+def _best(kernel: Kernel, nest: _Nest, step: Parts) -> Made:
+    """Parts that cannot hold any of the greatest are left out."""
+    found = None if nest.before or nest.after else insertion_of(step.stage, nest.loop)
+    if found is None:
+        raise _refused(step, "it is no top-k, whose parts have a best element")
+    lengths = (found.k, nest.loop.extent)
+    if not all(isinstance(n, Const) for n in lengths) or int(found.k.value) > -(-int(nest.loop.extent.value) // step.factor):  # type: ignore[union-attr]
+        raise _refused(step, "it has fewer parts than elements are kept")
+    made = best_parts(found, nest.loop, step.factor, nest.path)
+    phases = tuple(_phase(nest, step, what, block) for what, block in ((BEST, made.best), ("part", made.part), ("order", made.order), ("left", made.left)))
+    return made.buffers, (*phases, Phase(name=step.stage, body=nest.around(made.whole)))
+
+
+_INTO: Mapping[str, Callable[[Kernel, _Nest, Parts], Made | None]] = {HEAP: _heap, RANKS: _ranks, BLOCK: _blocks, BEST: _best}
 
 
 def _monoid(nest: _Nest, step: Parts) -> Made | None:

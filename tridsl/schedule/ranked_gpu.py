@@ -1,66 +1,96 @@
-"""A top-k on a GPU: workgroups count for each element of a part how many come before it; what is kept of the parts is divided again.
+"""A top-k on a GPU: of many elements, only those parts whose best are among the best; of few, each counts how many come before it.
 
-Every comparison is independent of every other, so that lanes never wait; with parts of a few times k that is little work, and each round
-leaves a fraction of the candidates.
+What is left out is read once. Comparisons are independent of one another, so that lanes never wait, and several of them share an element's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import log2
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.affine import evaluate_index
 from tridsl.ir.expr import Load
 from tridsl.ir.op import TopK
 from tridsl.ir.walk import walk
-from tridsl.schedule.analyse import extent_of
+from tridsl.schedule.analyse import extent_of, points
+from tridsl.schedule.best_parts import BEST
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.ranks import RANKS
 from tridsl.schedule.steps import Bind, Fuse, Parts, Schedule, Split, Step
+from tridsl.structs import dataclass
 
-COUNTED = 256
-"""Elements of a part, at least: a round leaves few candidates, and its comparisons take no longer than a kernel takes to start."""
-TIMES = 4
-"""Of what is kept of a part, so that a round leaves a quarter."""
-LAST = 1 << 10
-"""Candidates that are counted among each other by the last kernel."""
+COUNTED = 1 << 22
+"""Comparisons that take no longer than the kernels that leave out most of them."""
+LONGEST = 256
+"""Elements of a part, which one lane looks through."""
+LANES = 256
+"""Lanes of a workgroup."""
+TOGETHER = 8
+"""Lanes that share an element's comparisons, or a part."""
 
 
 def ranked_parts(stage: TopK, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> Schedule:
     """Steps for a top-k of a known k along an axis of known length."""
-    count, kept = extent_of(stage.along, sizes), _constant(stage, sizes)
+    count, kept, rows = extent_of(stage.along, sizes), _constant(stage, sizes), points(stage.axes, sizes)
     if count is None or not kept or any(isinstance(n, Load) for bound in (stage.along.lo, stage.along.hi) for n in walk(bound)):
         return ()
-    usual = max(COUNTED, 1 << (TIMES * kept - 1).bit_length())
-    others = [n for n in (64, 128, 256, 512, 1024) if 2 * kept <= n != usual]
-    part = decide(f"{stage.name}.part", usual, others, "elements of a part whose places are counted")
-    name, axis, outer, steps = stage.name, stage.along.name, [a.name for a in stage.axes], list[Step]()
-    level = 1
-    while count > max(LAST, part):
-        counted = f"{name}.part{level if level > 1 else ''}"
-        steps += [Parts(stage=name, axis=axis, factor=part, into=RANKS), *_bound(counted, [*outer, f"{axis}.o"], f"{axis}.i", part, spec, own=True)]
-        count = count // part * kept + min(kept, count % part)
-        axis, level = f"{axis}.o", level + 1
-    return (*steps, Parts(stage=name, axis=axis, factor=max(1, count), into=RANKS), *_bound(name, outer, axis, count, spec, own=False))
+    part = _part(count, kept, rows or 1)
+    others = [n for n in (0, 16, 32, 64, 128, 256) if n != part and n * kept < count and -(-count // max(n, 1)) >= kept]
+    part = decide(f"{stage.name}.part", part, others, "elements of a part that may be left out whole (0: none is)")
+    lanes = min(LANES, spec.max_group_lanes or 128)
+    return tuple(_steps(stage.name, [a.name for a in stage.axes], stage.along.name, _Task(kept=kept, rows=rows or 1, lanes=lanes), count, part))
 
 
-def _bound(stage: str, outer: Sequence[str], axis: str, count: int, spec: DeviceSpec, *, own: bool) -> list[Step]:
-    """Elements as lanes for every point of `outer`, of one workgroup (`own`) or of as many as there are elements for."""
-    lanes = min(COUNTED, spec.max_group_lanes or COUNTED)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """`kept` elements of each of `rows` rows, by workgroups of `lanes`."""
+
+    kept: int
+    rows: int
+    lanes: int
+
+
+def _part(count: int, kept: int, rows: int) -> int:
+    """Elements of a part, so that there are about as many parts as elements of those that stay; 0 where it is as well to count them all."""
+    if rows * count * count <= COUNTED:
+        return 0
+    part = 1 << max(0, round(log2(count / kept) / 2))
+    part = min(part, LONGEST)
+    return part if part > 1 and part * kept < count and -(-count // part) >= kept else 0
+
+
+def _steps(stage: str, outer: list[str], axis: str, task: _Task, count: int, part: int) -> list[Step]:
+    if not part:
+        return [Parts(stage=stage, axis=axis, factor=count, into=RANKS), *_together(stage, outer, axis, f"{axis}.j", task.lanes)]
+    best, parts, order = f"{stage}.{BEST}", f"{stage}.part", f"{stage}.order"
+    number, left = -(-count // part), part * task.kept
+    steps: list[Step] = [Parts(stage=stage, axis=axis, factor=part, into=BEST), *_together(best, outer, f"{axis}.o", f"{axis}.i", task.lanes)]
+    steps += _steps(parts, outer, f"{axis}.o", task, number, _part(number, task.kept, task.rows))
+    steps += [*_together(order, outer, f"{axis}.o", f"{axis}.o.j", task.lanes), *_each(f"{stage}.left", outer, f"{axis}.o", task.lanes)]
+    return [*steps, *_steps(stage, outer, f"{axis}.o", task, left, _part(left, task.kept, task.rows))]
+
+
+def _each(stage: str, outer: Sequence[str], axis: str, lanes: int) -> list[Step]:
+    """A lane for each element."""
+    steps, fused = _fused(stage, [*outer, axis])
+    return [*steps, Split(stage=stage, axis=fused, factor=lanes), Bind(stage=stage, axes=((f"{fused}.o", "group.x"), (f"{fused}.i", "lane.x")))]
+
+
+def _together(stage: str, outer: Sequence[str], axis: str, over: str, lanes: int) -> list[Step]:
+    """Lanes along y for the elements of an axis, along x for what each runs over."""
+    steps: list[Step] = [Split(stage=stage, axis=axis, factor=lanes // TOGETHER), Split(stage=stage, axis=over, factor=TOGETHER)]
+    fusing, fused = _fused(stage, [*outer, f"{axis}.o"])
+    return [*steps, *fusing, Bind(stage=stage, axes=((fused, "group.x"), (f"{axis}.i", "lane.y"), (f"{over}.i", "lane.x")))]
+
+
+def _fused(stage: str, axes: Sequence[str]) -> tuple[list[Step], str]:
     steps: list[Step] = []
-    around = [*outer]
-    if count > lanes:
-        steps.append(Split(stage=stage, axis=axis, factor=lanes))
-        around += [] if own else [f"{axis}.o"]
-        axis = f"{axis}.i"
-    groups: list[tuple[str, str]] = []
-    if around:
-        fused = around[0]
-        for inner in around[1:]:
-            steps.append(Fuse(stage=stage, outer=fused, inner=inner))
-            fused = f"{fused}.{inner}"
-        groups.append((fused, "group.x"))
-    return [*steps, Bind(stage=stage, axes=(*groups, (axis, "lane.x")))]
+    fused = axes[0]
+    for inner in axes[1:]:
+        steps.append(Fuse(stage=stage, outer=fused, inner=inner))
+        fused = f"{fused}.{inner}"
+    return steps, fused
 
 
 def _constant(stage: TopK, sizes: Mapping[str, int]) -> int | None:

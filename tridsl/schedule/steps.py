@@ -50,7 +50,8 @@ class Pad(StepBase):
 class Parts(StepBase):
     """`parts(i, 4096)`: what is reduced, scanned or compacted over `i` becomes independent parts, put together afterwards.
     `into=heap`: each part of a compaction goes to a place of its own, with its count, and a second pass puts them together; `into=ranks`:
-    the greatest of each part of a top-k are found by counting what comes before each; `into=block`: each part of a softmax is one block.
+    the greatest of each part of a top-k are found by counting what comes before each; `into=best`: parts whose best element is not
+    among the greatest are left out; `into=block`: each part of a softmax is one block.
     Halide: rfactor."""
 
     axis: str
