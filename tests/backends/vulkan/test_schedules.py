@@ -19,7 +19,7 @@ from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import Build, build, complete
 from tridsl.schedule.automatic import choose
 from tridsl.schedule.automatic_gpu import ROW_REGISTERS
-from tridsl.schedule.steps import Bind, BlockBy, Pad, Schedule, StoreIn, Vector
+from tridsl.schedule.steps import Bind, BlockBy, Pad, Parts, Schedule, StoreIn, Vector
 
 RNG = np.random.default_rng(23)
 
@@ -196,11 +196,15 @@ def test_a_written_parameter_is_not_kept(device: Device) -> None:
     assert caught.value.diagnostics[0].code == "E0417"
 
 
-@pytest.mark.parametrize(("dtype", "shape"), [("f32", (2, 1, 32, 64, 16, 32)), ("bf16", (1, 1, 16, 32, 8, 16)), ("f16", (2, 2, 64, 64, 32, 16))], ids=str)
+TILED = [("f32", (2, 1, 32, 64, 16, 32)), ("bf16", (1, 1, 16, 32, 8, 16)), ("f16", (2, 2, 64, 64, 32, 16)), ("f32", (1, 1, 37, 45, 16, 16)), ("f16", (1, 1, 21, 35, 16, 16))]
+SHARED = [("f16", (2, 1, 1, 600, 24, 40)), ("f32", (2, 2, 3, 37, 5, 7))]
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [*TILED, *SHARED], ids=str)
 def test_attention_in_blocks(driver: VulkanDriver, device: Device, dtype: str, shape: tuple[int, ...]) -> None:
     heads, groups, rows, keys, width, own = shape
     arrays = [random(dtype, *s) for s in ((heads, rows, width), (groups, keys, width), (groups, keys, own))]
     schedule, (o,) = on_device(driver, device, "attention", *arrays, np.float32(width**-0.5), np.bool_(True))
-    assert any(isinstance(step, BlockBy) for step in schedule)
+    assert any(isinstance(step, Parts if (dtype, shape) in SHARED else BlockBy) for step in schedule)
     wanted = call("attention", *arrays, np.float32(width**-0.5), np.bool_(True))
     np.testing.assert_allclose(o.astype(np.float64), wanted.astype(np.float64), rtol=2e-2, atol={"f32": 1e-5, "bf16": 2e-2, "f16": 2e-3}[dtype])
