@@ -99,6 +99,40 @@ def test_a_hint_moves_with_the_unrolled_loop_that_moves_what_is_read() -> None:
     assert hints("A.pipeline(1, at=i.o)") == [("C:j.i", "C:i.i + C:i.o*3 + 3, C:k")]
 
 
+PANELS = "C.split(k, 16).split(i, 3).split(j, 32).order(k.o, i.o, j.o, k.i, i.i, j.i).unroll(i.i).vector(j.i)\nA.pack(at=i.o)\n"
+
+
+def test_hints_for_the_next_panel_are_dealt_out_to_the_loop_behind_the_copy() -> None:
+    """A row of the panel is 16 f32, one line, or three, or eight."""
+    op = op_of(MATMUL)
+
+    def found(width: int, depth: int) -> list[str]:
+        text = PANELS.replace("split(k, 16)", f"split(k, {width})") + f"A.pipeline({depth}, at=i.o)"
+        kernel = scheduled(op, steps_of(op, text), {"M": 9, "K": 128, "N": 96})
+        (turns,) = (n for p in kernel.phases for n in walk(p) if isinstance(n, For) and n.var == "C:j.o")
+        return [", ".join(map(print_expr, n.index)) for s in turns.body[:1] for n in walk(s) if isinstance(n, Prefetch)]
+
+    row = "C:A.pack.i.i.ahead + C:i.o*3 + "
+    assert found(16, 1) == [f"{row}3, C:k.o*16"]
+    assert found(48, 2) == [f"{row}6, C:j.o*16 + C:k.o*48"]  # three lines, three turns
+    assert found(128, 1) == [f"{row}3, min(C:A.pack.k.i.ahead + C:j.o*3, 7)*16 + C:k.o*128"]  # eight lines: three, three and two
+
+
+def test_hints_for_panels_change_nothing() -> None:
+    op = op_of(MATMUL)
+    check_same(op, steps_of(op, PANELS + "A.pipeline(1, at=i.o)"), {"M": 7, "K": 37, "N": 45})
+
+
+def test_the_next_rows_of_integers_are_fetched_where_there_are_more() -> None:
+    op = op_of("op f(A: i8[M, K], B: i8[K, N]) -> y: i32[M, N] { y[i, j] = sum[k; acc=i32](A[i, k] * B[k, j]) }")
+    spec = replace(CPU, features=frozenset({"avx512vnni"}))
+
+    def ahead(rows: int) -> list[tuple[str, str | None]]:
+        return [(s.stage, s.at) for s in automatic(op, spec, {"M": rows, "K": 512, "N": 512}) if isinstance(s, Pipeline)]
+
+    assert ahead(512) == [("A", "i.o")] and ahead(8) == []
+
+
 def test_a_large_factor_of_few_rows_is_fetched_ahead() -> None:
     def ahead(sizes: dict[str, int], **facts: int) -> list[Pipeline]:
         return [s for s in automatic(op_of(MATMUL), replace(CPU, **facts), sizes) if isinstance(s, Pipeline)]  # type: ignore[arg-type]

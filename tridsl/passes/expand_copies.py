@@ -3,6 +3,7 @@
 The outer loops walk the source as it lies in memory. The innermost runs where both sides are contiguous, as a vector loop (unless one
 is around it already). When they are contiguous along different axes (a transposing pack) the middle of the copy goes through registers in
 square blocks (`passes.transpose_blocks`), and what is over runs along the source, with scalar stores: strided reads would miss a cache line each.
+Copies of more of a parameter than the nearest cache holds fetch ahead, along the outermost axis.
 """
 
 from __future__ import annotations
@@ -21,12 +22,24 @@ from tridsl.ir.packings import is_packed
 from tridsl.ir.strides import contiguous_axis, memory_order
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.boundaries import boundaries
+from tridsl.passes.copies_ahead import hints, most
 from tridsl.passes.transpose_blocks import Blocking, blocking_of, transpose_blocks
-from tridsl.structs import replace
+from tridsl.structs import dataclass, replace
 
 N = TypeVar("N", For, Phase)
 SHARED_ELEMENTS = 1 << 16
 """Elements from which a copy takes longer than waking the threads (some microseconds)."""
+AHEAD_BYTES = 2048
+"""How far ahead a copy fetches: what it takes a core to move while a line comes from a far cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ahead:
+    """Hints beside the innermost loops of a copy: for what `axis` reads `distance` iterations later, along the source's `contiguous` index."""
+
+    axis: str
+    distance: int
+    contiguous: int
 
 
 def expand_copies(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -41,7 +54,7 @@ def expand_copies(kernel: Kernel, spec: DeviceSpec) -> Kernel:
         along = _contiguous_axis(copy, tensors.get(copy.source.tensor))
         dtype = types.get(copy.target.tensor)
         blocking = None if in_lanes or along is None or dtype is None else blocking_of(copy, along, dtype, spec)
-        return _expand(copy, along, in_lanes, blocking, dtype or copy.source.dtype, tensors.get(copy.source.tensor))
+        return _expand(copy, along, in_lanes, blocking, dtype or copy.source.dtype, tensors.get(copy.source.tensor), spec)
 
     def lanes(loop: For) -> For:
         """Copies inside a vector loop: each lane makes its own, one element at a time."""
@@ -66,15 +79,39 @@ def _elements(copy: Copy) -> int:
     return prod(int(a.extent.value) if isinstance(a.extent, Const) else a.bound or 1 for a in copy.axes)
 
 
-def _expand(copy: Copy, along: str | None, in_lanes: bool, blocking: Blocking | None, held: DType, tensor: Tensor | None) -> Block:
+def _expand(
+    copy: Copy, along: str | None, in_lanes: bool, blocking: Blocking | None, held: DType, tensor: Tensor | None, spec: DeviceSpec
+) -> Block:  # fmt: skip
     order = range(len(copy.source.index)) if tensor is None else memory_order(tensor)
     last = copy.axes[-1].var if copy.axes else ""
     if blocking is not None:
         outer = _in_source_order([a for a in copy.axes if a not in blocking.axes], copy.source, order)
-        return _nest(copy, [*outer, *blocking.axes], False, {}, False, held, blocking)
+        ahead = _ahead(copy, [*outer, *blocking.axes], len(outer), tensor, spec)
+        return _nest(copy, [*outer, *blocking.axes], False, {}, False, held, blocking, ahead)
     vector = along is not None and along == last and not in_lanes
     axes = _in_source_order(copy.axes, copy.source, order, last if vector else along)
-    return _nest(copy, axes, vector, {}, False, held)
+    return _nest(copy, axes, vector, {}, False, held, ahead=_ahead(copy, axes, len(axes) - 1, tensor, spec) if vector else None)
+
+
+def _ahead(copy: Copy, axes: Sequence[CopyAxis], outer: int, tensor: Tensor | None, spec: DeviceSpec) -> _Ahead | None:
+    """Whether to fetch ahead in a nest whose first `outer` loops are around what is copied at once."""
+    contiguous = None if tensor is None or is_packed(tensor) else contiguous_axis(tensor)
+    sizes = [most(a) for a in axes]
+    if not outer or contiguous is None or not spec.vector_bits or None in sizes:
+        return None
+    moved = copy.source.dtype.storage_bytes * prod(n or 1 for n in sizes[1:])
+    if moved * (sizes[0] or 1) < (spec.l1_bytes or 1 << 15):
+        return None
+    return _Ahead(axis=axes[0].var, distance=max(1, -(-AHEAD_BYTES // moved)), contiguous=contiguous)
+
+
+def _hinted(copy: Copy, axes: Sequence[CopyAxis], done: dict[str, Expr], ahead: _Ahead | None) -> Block:
+    """The hints beside the loops over `axes`."""
+    if ahead is None:
+        return ()
+    later = {**done, ahead.axis: add(done[ahead.axis], index(ahead.distance))}
+    hint = hints(copy, axes, ahead.contiguous, later, lambda piece, pieces: (piece, pieces))
+    return () if hint is None else (hint,)
 
 
 def _contiguous_axis(copy: Copy, tensor: Tensor | None) -> str | None:
@@ -111,8 +148,9 @@ def _in_source_order(axes: Sequence[CopyAxis], source: Load, order: Sequence[int
 
 
 def _nest(
-    copy: Copy, axes: list[CopyAxis], vector: bool, done: dict[str, Expr], filling: bool, held: DType, blocking: Blocking | None = None
-) -> Block:
+    copy: Copy, axes: list[CopyAxis], vector: bool, done: dict[str, Expr], filling: bool, held: DType, blocking: Blocking | None = None,
+    ahead: _Ahead | None = None,
+) -> Block:  # fmt: skip
     if not axes:
         value: Expr = copy.source
         if filling:
@@ -128,7 +166,8 @@ def _nest(
             value = Cast(a=value, dtype=wide)
         return (substitute(Store(target=copy.target, value=value), done),)
     if blocking is not None and not filling and len(axes) == len(blocking.axes):
-        return transpose_blocks(substitute(copy, done), blocking.inside(done), lambda part: _nest(part, list(part.axes), False, {}, False, held))
+        blocks = transpose_blocks(substitute(copy, done), blocking.inside(done), lambda part: _nest(part, list(part.axes), False, {}, False, held))
+        return (*blocks, *_hinted(copy, axes, done, ahead))
     axis, rest = axes[0], axes[1:]
     kind = "vector" if vector and not rest else "serial"
     suffix = ".fill" if filling else ""
@@ -138,14 +177,14 @@ def _nest(
         inner = _nest(copy, rest, vector, {**done, axis.var: Var(name=name)}, True, held)
         return (For(var=name, extent=extent, bound=axis.bound, kind=kind, body=inner),)  # type: ignore[arg-type]
     extent = substitute(axis.extent, done)
-    inner = _nest(copy, rest, vector, {**done, axis.var: Var(name=name)}, False, held, blocking)
-    loops: list[For] = [For(var=name, extent=extent, bound=axis.bound, kind=kind, body=inner)]  # type: ignore[arg-type]
+    inner = _nest(copy, rest, vector, {**done, axis.var: Var(name=name)}, False, held, blocking, ahead)
+    loops: list[Stmt] = [For(var=name, extent=extent, bound=axis.bound, kind=kind, body=inner)]  # type: ignore[arg-type]
     if axis.bound is not None and copy.pad is not None and extent != index(axis.bound):
         tail = f"{axis.var}.pad"
         beyond = _nest(copy, [replace(a, var=a.var) for a in rest], vector, {**done, axis.var: add(extent, Var(name=tail))}, True, held)
         beyond = _renamed(beyond, f".{len(axes)}")
         loops.append(For(var=tail, extent=sub(index(axis.bound), extent), bound=axis.bound, kind=kind, body=beyond))  # type: ignore[arg-type]
-    return tuple(loops)
+    return (*loops, *(_hinted(copy, axes, done, ahead) if vector and not rest else ()))
 
 
 def _renamed(block: Block, suffix: str) -> Block:

@@ -7,11 +7,23 @@ from typing import TypeGuard
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
-from tridsl.ir.expr import Expr, Load, Var, add, index
+from tridsl.ir.expr import Expr, Load, Var, add, binary, index, mul
 from tridsl.ir.loop import Accumulate, Copy, For, If, Kernel, Prefetch
 from tridsl.ir.op import Tensor
+from tridsl.ir.packings import is_packed
+from tridsl.ir.strides import contiguous_axis
 from tridsl.ir.walk import rewrite, substitute, variables, walk
-from tridsl.schedule.nest import axis_of, find_loop, loops_of, nested_loops, replace_loop, stages, unknown_stage
+from tridsl.passes.copies_ahead import hints
+from tridsl.schedule.nest import (
+    axis_of,
+    find_loop,
+    loops_of,
+    nested_loops,
+    replace_loop,
+    stages,
+    trip_bound,
+    unknown_stage,
+)
 from tridsl.schedule.steps import Pipeline
 from tridsl.structs import replace
 
@@ -35,6 +47,12 @@ def pipeline(kernel: Kernel, step: Pipeline, spec: DeviceSpec) -> Kernel:
 
     before:  for j.o: for k: unroll i: vector j.i: C[i, j.o*32 + j.i] += A[i, k] * B[k, j.o*32 + j.i]                B.pipeline(3, at=j.o)
     after:   for j.o: for k: (unroll i: vector j.i: …), vector j.i: prefetch B[k, (j.o + 3)*32 + j.i]
+
+    Where the loop `at` reads the parameter only to fill a panel, the hints for the next panel are dealt out to the loop that follows, so that
+    they do not wait for each other:
+
+    before:  for i.o: copy A[i.o*8 + i, k] -> A.pack for i < 8, k < 512; for j.o < 32: …                             A.pipeline(1, at=i.o)
+    after:   for i.o: copy …; for j.o < 32: (for i < 8: prefetch A[(i.o + 1)*8 + i, min(j.o, 7)*64]), …
 
     So it is beside loops that are an instruction's (`.intrin` came before): one for each register that the instruction reads; and
     `depth` may be many short iterations. E0403: depth is not 1..3 (1..256 on a parameter). E0418: nothing is copied in the stage's
@@ -73,6 +91,9 @@ def _prefetch(kernel: Kernel, step: Pipeline, axis: str) -> Kernel:
         )
     target = reading[0]
     nests = [loop for loop, _ in nested_loops(target.body) if _direct(loop, step.stage)]
+    dealt = None if nests else _dealt(kernel, target, step)
+    if dealt is not None:
+        return dealt
     if not nests:
         raise error("E0418", f"`{step.stage}` is not read in a loop inside `{axis}`", step.span, help="name an outer loop")
     chosen = nests[min(1, len(nests) - 1)]
@@ -94,6 +115,30 @@ def _prefetch(kernel: Kernel, step: Pipeline, axis: str) -> Kernel:
         inside = (target, *path)[again]
         nest = _nest(path[again:], (), hint)
     return replace_loop(kernel, inside.var, lambda loop: replace(loop, body=(*loop.body, nest)))
+
+
+def _dealt(kernel: Kernel, target: For, step: Pipeline) -> Kernel | None:
+    """Hints for the next panel in the first loop behind the copy that fills this one (none for rows that do not lie side by side); None where
+    there are not both."""
+    tensor = next(p for p in kernel.params if isinstance(p, Tensor) and p.name == step.stage)
+    place = next((n for n, s in enumerate(target.body) if isinstance(s, Copy) and s.source.tensor == step.stage), None)
+    behind = None if place is None else next((s for s in target.body[place + 1 :] if isinstance(s, For)), None)
+    if place is None or behind is None:
+        return None
+    contiguous = contiguous_axis(tensor)
+    if contiguous is None or is_packed(tensor):
+        return kernel
+    copy = target.body[place]
+    assert isinstance(copy, Copy)
+    turn, turns = Var(name=behind.var), trip_bound(behind)
+
+    def deal(piece: Var, pieces: int) -> tuple[Expr, int]:
+        each = -(-pieces // turns) if turns else 1
+        which = turn if each == 1 else add(mul(turn, index(each)), piece)
+        return (which if each * (turns or 0) == pieces else binary("min", which, index(pieces - 1))), each
+
+    hint = hints(copy, copy.axes, contiguous, {target.var: add(Var(name=target.var), index(step.depth))}, deal)
+    return kernel if hint is None else replace_loop(kernel, behind.var, lambda loop: replace(loop, body=(hint, *loop.body)))
 
 
 def _nest(around: tuple[For, ...], own: tuple[For, ...], hint: Prefetch) -> For | Prefetch:
