@@ -7,7 +7,7 @@ import math
 from tridsl.backends.cpu.functions import coefficients as table
 from tridsl.backends.cpu.functions.arithmetic import Value, fast_two_sum, fma, polynomial, select, two_product, two_sum
 from tridsl.backends.cpu.functions.constants import LN2, LN2_PARTS, LOG2_E
-from tridsl.backends.cpu.functions.exponential import power_of_two, scale, whole_bits
+from tridsl.backends.cpu.functions.exponential import exponent_bits, power_of_two, scale
 from tridsl.backends.cpu.functions.logarithm import log1p_pair, split, split_any
 
 
@@ -17,7 +17,7 @@ def _magnitude_through_f64(a: Value, y: Value) -> Value:
     lead, rest = log1p_pair(f)
     exponent = (fma(lead + rest, LOG2_E["f64"][0], e) * y.convert("fpext", "f64")).clamp(-200.0, 200.0)
     n = exponent.round()
-    power = polynomial(exponent - n, (1.0, *table.EXP2[64])) * power_of_two(whole_bits(n))
+    power = polynomial(exponent - n, (1.0, *table.EXP2[64])) * power_of_two(exponent_bits(n))
     return power.convert("fptrunc", "f32")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from tridsl.backends.cpu.functions.arithmetic import Value, fast_two_sum, fma, select, two_product, two_sum
 from tridsl.backends.cpu.functions.constants import HALF_PI, TWO_OVER_PI, TWO_OVER_PI_DIGITS
-from tridsl.backends.cpu.functions.exponential import power_of_two, whole_bits
+from tridsl.backends.cpu.functions.exponential import exponent_bits, power_of_two, whole_bits
 
 _ORDINARY = {"f32": 2.0**17, "f64": 2.0**30}
 _DIGIT = 26
@@ -56,7 +56,7 @@ def _payne_hanek(x: Value) -> tuple[Value, Value, Value]:
     exponent = (biased | whole_bits(x.constant(0.0))).bitcast() - (1.5 * 2.0**52 + 1023)
     # a digit is skipped when its product with the last bit of x is a multiple of 4
     skipped = ((exponent - 53.5) * (1.0 / _DIGIT)).intrinsic("floor").clamp(low=0.0)
-    scaled = x * power_of_two(whole_bits(skipped * -_DIGIT))
+    scaled = x * power_of_two(exponent_bits(skipped * -_DIGIT))
     high = (scaled.bitcast() & -(1 << 27)).bitcast()
     halves = high, scaled - high
     total = middle = low = x.constant(0.0)
