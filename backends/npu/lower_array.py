@@ -193,7 +193,7 @@ class _Layout:
             self._flow(End(tile=(column, SHIM), direction="out", channel=shim_out), End(tile=memtile, direction="in", channel=arriving))
             first = group.index(sharing[0])
             pieces = [
-                _Entry(held=held[first + t.lane][t.part], buffer=t.buffer, dimensions=_line(lane, lane.piece), fills=True, count=lane.piece)
+                _Entry(held=held[first + t.lane][t.part], buffer=t.buffer, dimensions=_line(lane, lane.piece), fills=True, count=lane.uses if lane.kept else lane.piece)
                 for t in turns for lane in (sharing[t.lane],)
             ]  # fmt: skip
             self._chain(memtile, "in", arriving, pieces)
@@ -281,7 +281,8 @@ class _Layout:
         made = []
         for n, entry in enumerate(entries):
             outer, own = cut(entry.dimensions, bounds)
-            before, behind = (entry.held.empty, entry.held.full) if entry.fills else (entry.held.full, entry.held.empty)
+            empty, full = entry.held.empty[entry.buffer], entry.held.full[entry.buffer]
+            before, behind = (empty, full) if entry.fills else (full, empty)
             made.append(
                 Descriptor(
                     number=first + n, buffer=entry.held.buffers[entry.buffer], offset=entry.offset, dimensions=(*outer, *own), acquire=before,
@@ -298,14 +299,14 @@ class _Layout:
     def _held(self, place: Place, lane: Lane, name: str, depth: int) -> _Held:
         """Buffers for a stream, with their locks."""
         dtype, size = lane.tensor.dtype, lane.tensor.element_bytes
-        return self._hold(place, f"{name}_m{place[0]}", dtype, size, (lane.elements * lane.piece,), depth, lane.piece)
+        return self._hold(place, f"{name}_m{place[0]}", dtype, size, (lane.elements * lane.piece,), depth, lane.piece, lane.uses if lane.kept else 0)
 
     def _core_held(self, core: Place, lane: Lane, *, writes: bool) -> _Held:
         panel = self._panel_of(lane)
         shape = tuple(int(n.value) for n in panel.shape if isinstance(n, Const))
         name = f"{identifier(lane.moved.buffer.name)}_{core[0]}_{core[1]}"
         held = self._hold(core, name, str(panel.dtype), panel.dtype.storage_bytes, shape, lane.moved.copy.buffers if lane.rounds > 1 else 1)
-        acquire, release = (held.empty, held.full) if writes else (held.full, held.empty)
+        acquire, release = (held.empty[0], held.full[0]) if writes else (held.full[0], held.empty[0])
         self.ports[core].append(Port(name=lane.moved.buffer.name, buffers=held.buffers, acquire=acquire, release=release, writes=writes))
         return held
 
@@ -317,9 +318,14 @@ class _Layout:
         """The elements of a tile, counted in those of the core's buffer."""
         return (Dimension(size=lane.elements * lane.tensor.element_bytes // self._panel_of(lane).dtype.storage_bytes, stride=1),)
 
-    def _hold(self, place: Place, name: str, dtype: str, size: int, shape: tuple[int, ...], depth: int, piece: int = 1) -> _Held:
-        buffers = [self._buffer(place, f"{name}_{n}", dtype, size, shape) for n in range(depth)]
-        return _Held(buffers=tuple(buffers), empty=self._lock(place, f"{name}_empty", depth * piece), full=self._lock(place, f"{name}_full", 0))
+    def _hold(self, place: Place, name: str, dtype: str, size: int, shape: tuple[int, ...], depth: int, piece: int = 1, uses: int = 0) -> _Held:
+        """`uses`: each buffer is filled once for so many times that it goes, and has locks of its own."""
+        buffers = tuple(self._buffer(place, f"{name}_{n}", dtype, size, shape) for n in range(depth))
+        if uses:
+            empty = tuple(self._lock(place, f"{b}_empty", uses) for b in buffers)
+            return _Held(buffers=buffers, empty=empty, full=tuple(self._lock(place, f"{b}_full", 0) for b in buffers))
+        empty = (self._lock(place, f"{name}_empty", depth * piece),) * depth
+        return _Held(buffers=buffers, empty=empty, full=(self._lock(place, f"{name}_full", 0),) * depth)
 
     def _panel(self, core: Place, panel: Panel, name: str) -> str:
         shape = tuple(int(n.value) for n in panel.shape if isinstance(n, Const))
@@ -377,9 +383,11 @@ def _line(lane: Lane, tiles: int = 1) -> tuple[Dimension, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Held:
+    """Buffers of a stream, and the locks of each (most have the same)."""
+
     buffers: tuple[str, ...]
-    empty: str
-    full: str
+    empty: tuple[str, ...]
+    full: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

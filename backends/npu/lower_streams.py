@@ -13,6 +13,7 @@ from tridsl.backends.npu.borders import Border, border_of
 from tridsl.backends.npu.design import Dimension, HostTensor, Place
 from tridsl.backends.npu.dimensions import fitted, merged
 from tridsl.backends.npu.lower_program import Moved, Program, affine_of, refuse
+from tridsl.devices.array_model import kept_parts
 from tridsl.devices.spec import ArraySpec
 from tridsl.ir.affine import evaluate_index, simplify_index
 from tridsl.ir.expr import Binary, Const, Expr, Var, add, index, mul
@@ -36,7 +37,8 @@ class Lane:
 
     `walk`: loops over tiles, then parts, then the box of a tile, as they lie in the tensor. `core_order`: the dimensions that walk a tile as it lies in
     the memory tile (box order) in the order of the core's memory; for results those that walk the core's order into box order. `piece` tiles come to
-    the memory tile together, each `step` elements behind the one before; `elements` are those of one.
+    the memory tile together, each `step` elements behind the one before; `elements` are those of one. `kept` > 0: the memory tile holds so many pieces,
+    each of which goes `uses` times, whole.
     """
 
     moved: Moved
@@ -49,6 +51,8 @@ class Lane:
     rounds: int
     piece: int = 1
     step: int = 0
+    kept: int = 0
+    uses: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +191,7 @@ def _evaluated(place: Expr, values: Mapping[str, NDArray[np.int64]]) -> NDArray[
 def _piece(moved: Moved, box: _Box) -> int:
     """How many tiles come together: as many as the copy says where the next tile lies behind this one in every row."""
     last = max(range(len(box.extents)), key=lambda d: (-box.strides[d], d))
-    if moved.writes or not moved.loops or box.strides[last] != 1:
+    if moved.writes or not moved.loops or box.strides[last] != 1 or moved.copy.kept:
         return 1
     variable, count = moved.loops[-1]
     moves = [terms.get(variable, 0) for terms, _ in box.places]
@@ -264,17 +268,31 @@ def _lanes(
         if not moved.writes:
             loads[column] += 1
         loops = [Dimension(size=n, stride=factors.get(v, 0)) for v, n in moved.loops]
+        kept = uses = 0
+        if moved.copy.kept and len(parts) == 1:
+            loops, uses, piece = _kept(loops)
+            kept = loops[-1].size // piece
         tile = [Dimension(size=box.extents[d], stride=box.strides[d]) for d in _order(box)]
-        if piece > 1:
+        if piece > 1 and not kept:
             loops[-1] = Dimension(size=loops[-1].size // piece, stride=loops[-1].stride * piece)
             tile[-1] = Dimension(size=tile[-1].size * piece, stride=1)
         lanes.append(
             Lane(
                 moved=moved, tensor=host, column=column, parts=tuple(parts), walk=(*loops, Dimension(size=len(parts), stride=abs(step)), *tile),
-                core_order=order, elements=prod(box.extents), rounds=prod(n for _, n in moved.loops), piece=piece, step=box.extents[_order(box)[-1]],
+                core_order=merged((Dimension(size=piece, stride=prod(box.extents)), *order)) if kept else order, elements=prod(box.extents),
+                rounds=prod(n for _, n in moved.loops), piece=piece, step=box.extents[_order(box)[-1]], kept=kept, uses=max(1, uses),
             )
         )  # fmt: skip
     return lanes
+
+
+def _kept(loops: list[Dimension]) -> tuple[list[Dimension], int, int]:
+    """The loops without those that read the same again around the innermost, how often these do, and the tiles of a piece."""
+    *outer, inner = loops
+    uses = 1
+    while outer and not outer[-1].stride:
+        uses *= outer.pop().size
+    return [*outer, inner], uses, inner.size // kept_parts(inner.size)
 
 
 SMALL = 8

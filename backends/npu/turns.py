@@ -20,6 +20,8 @@ Group = tuple[Lane, ...]
 
 
 def depth_of(lane: Lane) -> int:
+    if lane.kept:
+        return lane.kept
     return MEMTILE_DEPTH if lane.rounds > lane.piece and (len(lane.parts) == 1 or lane.piece > 1) else 1
 
 
@@ -42,7 +44,7 @@ def groups_of(lanes: Sequence[Lane], facts: ArraySpec) -> tuple[Group, ...]:
 def _alike(a: Lane, b: Lane) -> bool:
     """Whether they go to the same cores through the same column, as often as each other."""
     goes = [(x.column, tuple(p.cores for p in x.parts), x.moved.loops, x.moved.writes) for x in (a, b)]
-    return goes[0] == goes[1] and not a.moved.writes
+    return goes[0] == goes[1] and not a.moved.writes and not a.kept and not b.kept
 
 
 def _needed(found: Sequence[Group], facts: ArraySpec) -> tuple[int, int] | None:
@@ -94,7 +96,10 @@ def arrivals(group: Group) -> Iterator[Turn]:
 
 
 def departures(group: Group, part: int) -> Iterator[Turn]:
-    """Tiles in the order in which the cores of `part` get them, until everything begins again."""
+    """Tiles in the order in which the cores of `part` get them, until everything begins again; of what is kept whole pieces."""
+    if group[0].kept:
+        yield from (Turn(lane=0, part=part, buffer=n) for n in range(group[0].kept))
+        return
     for tile in range(lcm(*(depth_of(lane) * lane.piece for lane in group))):
         for n, lane in enumerate(group):
             yield Turn(lane=n, part=part, buffer=tile // lane.piece % depth_of(lane), tile=tile % lane.piece)

@@ -69,7 +69,8 @@ STEPS: tuple[st.SearchStrategy[Any], ...] = (
     st.builds(Beside, stage=names, other=names, axis=names),
     st.builds(Inline, stage=names),
     st.builds(
-        StoreIn, stage=names, space=names, at=st.none() | names, buffers=wholes, pad=wholes, type=st.none() | st.sampled_from((F32, BF16)), piece=wholes
+        StoreIn, stage=names, space=names, at=st.none() | names, buffers=wholes, pad=wholes, type=st.none() | st.sampled_from((F32, BF16)), piece=wholes,
+        kept=st.none() | names,
     ),
     st.builds(
         Pack, stage=names, at=names, reader=st.none() | names, place=st.none() | wholes, type=st.none() | st.sampled_from((F32, BF16)),

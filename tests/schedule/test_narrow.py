@@ -84,3 +84,16 @@ def test_what_several_iterations_read_comes_in_one_piece() -> None:
 def test_iterations_are_whole_pieces(piece: int) -> None:
     with pytest.raises(TriError, match="E0457"):
         product("i8", "i32", "i32", "", f"s.store(l1, at=k.o, piece={piece})\n", M=16, N=16, K=48)
+
+
+def test_a_memory_in_between_may_keep_a_factor() -> None:
+    """What k.o reads of A is the same for every tile of columns."""
+    kernel = product("i8", "i32", "i32", "", "s.store(l1, at=k.o, buffers=2, kept=A)\n", M=32, N=32, K=48)
+    assert [name for name, copy in copies(kernel).items() if copy.kept] == ["A.l1"]
+    assert print_kernel(kernel).count(", kept") == 1
+
+
+@pytest.mark.parametrize("kept", ["B", "C", "nothing"])
+def test_what_is_not_read_again_is_not_kept(kept: str) -> None:
+    with pytest.raises(TriError, match="E0499"):
+        product("i8", "i32", "i32", "", f"s.store(l1, at=k.o, buffers=2, kept={kept})\n", M=32, N=32, K=48)

@@ -19,11 +19,20 @@ LONG_RUN_BYTES = 448
 panels of bf16 deep). A quarter of that gives 1.27 instead of 3.1 TOPS (arXiv 2512.13282, on XDNA1); so do 128 bytes, 10 of 47 GB/s (amd/IRON, on XDNA2)."""
 
 
+KEPT_PARTS = range(1, 9)
+
+
+def kept_parts(steps: int) -> int:
+    """In how many equal parts a memory tile keeps `steps` panels: each is let go by itself, so that the next ones come meanwhile."""
+    return max(parts for parts in KEPT_PARTS if steps % parts == 0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
     """C[m, n] += A[m, k] B[k, n] on `columns` x `rows` cores; `tile` (m, n, k) is what one core multiplies at a time. Bytes of one element each.
 
-    `runs`: contiguous bytes of A, B and C in the host's memory that one transfer moves; none: long ones.
+    `runs`: contiguous bytes of A, B and C in the host's memory that one transfer moves; none: long ones. `kept`: B is
+    read once, and kept by memory tiles for all rows of A.
     """
 
     m: int
@@ -36,6 +45,7 @@ class Product:
     bytes_b: float
     bytes_c: float
     runs: tuple[float, float, float] | None = None
+    kept: bool = False
 
 
 def seconds(product: Product, array: ArraySpec, macs_per_cycle: float, *, single: bool = True) -> float:
@@ -57,7 +67,7 @@ def memory_seconds(product: Product, array: ArraySpec) -> float:
     """Time of the host's memory: A is read once for each tile column of the array, B once for each tile row."""
     m, n, _k = product.tile
     a: float = product.m * product.k * product.bytes_a * _parts(product.n, n * product.columns)
-    b: float = product.k * product.n * product.bytes_b * _parts(product.m, m * product.rows)
+    b: float = product.k * product.n * product.bytes_b * (1 if product.kept else _parts(product.m, m * product.rows))
     c: float = product.m * product.n * product.bytes_c
     if product.runs is not None:
         a, b, c = (whole * slowness(run) for whole, run in zip((a, b, c), product.runs))

@@ -146,7 +146,8 @@ class Copy(Node):
     lanes of the group share the work and a barrier follows. `buffers` > 1: staged ahead of use (double buffering).
     `source.mask`/`other` express what lies outside the source tensor, or `source.boundary` (a panel with borders). `transposed`: the axes `t, s` (or `t, s, g`: groups of g that
     stay together) are constant, whole and few; the source is contiguous along s, the target along t, so the elements change their places
-    in registers. `piece` > 1: a memory in between (of an array's column) is given what so many iterations copy at once. `flipped`: the sign bits of signed elements (and of the pad) are flipped, which makes each the unsigned number that is
+    in registers. `piece` > 1: a memory in between (of an array's column) is given what so many iterations copy at once; `kept`: it keeps
+    all that the loops inside those that read the same again copy, until those are done. `flipped`: the sign bits of signed elements (and of the pad) are flipped, which makes each the unsigned number that is
     greater by half the range.
     """
 
@@ -157,6 +158,7 @@ class Copy(Node):
     cooperative: bool = False
     buffers: int = 1
     piece: int = 1
+    kept: bool = False
     transposed: bool = False
     flipped: bool = False
 

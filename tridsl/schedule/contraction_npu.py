@@ -67,14 +67,26 @@ def contraction_npu(
         riders=(sum(moves == (True, False) for moves, _ in others), sum(moves == (False, True) for moves, _ in others)),
         packing=weights.packing if weights is not None else None, across=across,
     )
+    keeping = replace(cost, kept=True)
+    if keeping.keeps(*tile_of(keeping)):
+        kept = decide(f"{name}.kept", _faster(keeping, cost), (False, True), "whether the memory tile of a column keeps its panels for all rows")
+        cost = keeping if kept else cost
     m, n, k = tile_of(cost)
     k = decide(f"{name}.depth", k, [d for d in (cost.unit, 2 * cost.unit, 4 * cost.unit, 8 * cost.unit) if d <= k], "depth of a core's panels")
     piece = decide(f"{name}.piece", max(pieces := cost.pieces(m, n, k)), pieces, "panels of a core that the memory tile gets in one piece")
     shape = Shape(
         i=i, j=j, over=over, m=m, n=n, k=k, columns=columns, rows=array.rows, extents=extents, piece=piece, sums=None if sums == row.acc else sums,
-        weights=weights, across=across,
+        weights=weights, across=across, kept=next(load.tensor for load in (factors.a, factors.b) if Var(name=j) in load.index) if cost.kept else None,
     )
     return _alone(name, stage, row, shape) if result == name else _followed(graph, name, result, row, shape)
+
+
+WORTH = 0.98
+"""Of the predicted time at which a memory tile keeps panels: fewer choices have to come true where it does not."""
+
+
+def _faster(keeping: TileCost, cost: TileCost) -> bool:
+    return keeping.seconds(*tile_of(keeping)) < WORTH * cost.seconds(*tile_of(cost))
 
 
 def _multiplied(load: Load) -> DType:
@@ -155,7 +167,8 @@ def decide_sums(name: str, default: DType, others: Sequence[DType], decide: Deci
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """Axes and tile sizes of one product. `piece`: panels that memory tiles get together; `sums`: the type that sums are kept in, if another; `weights`: the factor that comes
-    packed; `across`: there are too few rows for the array's, so that all of its cores have columns of their own."""
+    packed; `across`: there are too few rows for the array's, so that all of its cores have columns of their own; `kept`: the factor of
+    the columns, where a memory tile keeps it for all rows."""
 
     i: str
     j: str
@@ -170,6 +183,7 @@ class Shape:
     sums: DType | None = None
     weights: Weights | None = None
     across: bool = False
+    kept: str | None = None
 
     def dealt(self, name: str) -> list[Step]:
         """Columns of tiles to the columns of the array, rows to its rows, in contiguous parts; of few rows the columns to both."""
@@ -189,7 +203,10 @@ class Shape:
     @property
     def tiles(self) -> tuple[str, str]:
         """The loops over the tiles of a core."""
-        return (f"{self.i}.o", f"{self.j}.o.i.i") if self.across else (f"{self.i}.o.i", f"{self.j}.o.i")
+        if self.across:
+            return f"{self.i}.o", f"{self.j}.o.i.i"
+        rows, columns = f"{self.i}.o.i", f"{self.j}.o.i"
+        return (rows, columns) if self.kept is None else (columns, rows)
 
     def bind(self, name: str) -> Step:
         column, row = self.grid
@@ -238,7 +255,7 @@ def _alone(name: str, stage: Reduce, row: Intrinsic, s: Shape) -> list[Step]:
         Order(stage=name, axes=inner if s.weights is not None else (*outer, f"{s.over}.o", *inner)),
         *_instructed(name, s, row, f"{s.i}.i", f"{s.j}.i"),
         s.bind(name),
-        StoreIn(stage=name, space="l1", at=f"{s.over}.o", buffers=2, piece=s.piece),
+        StoreIn(stage=name, space="l1", at=f"{s.over}.o", buffers=2, piece=s.piece, kept=s.kept),
     ]
 
 
@@ -265,7 +282,7 @@ def _followed(graph: Graph, name: str, result: str, row: Intrinsic, s: Shape) ->
         Vector(stage=result, axis=f"{j}.i.i"),
         own.bind(result),
         *([StoreIn(stage=name, space="l1", type=s.sums)] if s.sums is not None else []),
-        StoreIn(stage=name, space="l1", at=f"{s.over}.o", buffers=2, piece=s.piece),
+        StoreIn(stage=name, space="l1", at=f"{s.over}.o", buffers=2, piece=s.piece, kept=s.kept),
     ]
 
 

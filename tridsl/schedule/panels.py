@@ -7,9 +7,9 @@ from dataclasses import field
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
-from tridsl.dtypes import INDEX, DType, compute_type
+from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import Interval, equal, fold_ranges, interval, normal_form, simplify_index, to_expression
-from tridsl.ir.expr import Binary, Boundary, Cast, Const, Expr, Load, Var, add, binary, index, mul, sub
+from tridsl.ir.expr import Binary, Boundary, Const, Expr, Load, Var, add, binary, index, mul, sub
 from tridsl.ir.loop import (
     Alloc,
     Block,
@@ -25,9 +25,10 @@ from tridsl.ir.loop import (
     Stmt,
 )
 from tridsl.ir.op import Tensor
-from tridsl.ir.packings import bytes_of, is_packed, unpacked
+from tridsl.ir.packings import is_packed
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, loop_ranges, trip_bound
+from tridsl.schedule.packed_panels import on_bytes
 from tridsl.schedule.panel_accesses import (
     Access,
     accesses_of,
@@ -97,8 +98,10 @@ def panels(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     panel is made in the innermost loop around the iteration that its place depends on; there are `buffers` of those made in `at` itself, so that one
     is filled while another is used, and what `piece` iterations read comes in one piece where it lies together. Operands of a matrix instruction are laid out in its blocks. Iterations run over whole tiles: what lies outside
     a tensor reads as 0 and is not written, and what one iteration reduces ends where the tensor does. An axis along which other elements choose is
-    staged as a whole. E0441: an access is no sum of multiples of loops, or a part depends on more than one place.
-    E0442: a reduction that goes on from one iteration to the next, and whose last part is smaller, would reduce what lies outside. E0457: the iterations of `at` are no whole number of pieces.
+    staged as a whole. `kept=B`: a memory in between keeps what the innermost loops read of `B` for those around them that read it again. E0441: an access
+    is no sum of multiples of loops, or a part depends on more than one place. E0442: a reduction that goes on from one iteration to the next, and whose
+    last part is smaller, would reduce what lies outside. E0457: the iterations of `at` are no whole number of pieces.
+    E0499: nothing is kept, since no loop reads the same of it again.
     """
     if step.at is None:
         return _staged(kernel, step, next(p for p in kernel.phases if p.name == step.stage), None)
@@ -121,29 +124,16 @@ def _staged(kernel: Kernel, step: StoreIn, phase: Phase, loop: str | None) -> Ke
     """The phase with panels around the iterations of `loop` (None: around all of it)."""
     number = kernel.phases.index(phase)
     packed = frozenset(p.name for p in kernel.params if is_packed(p))
-    kernel = _on_bytes(kernel)
+    kernel = on_bytes(kernel)
     path = () if loop is None else (*enclosing(kernel, loop), find_loop(kernel, step.stage, step.at or "", step.span))
     stager = _Stager(kernel=kernel, step=step, path=path, packed=packed)
     staged = stager.stage(kernel.phases[number])
+    if step.kept is not None and not stager.keeps(step.kept):
+        raise error(
+            "E0499", f"what the loops inside `{step.at}` read of `{step.kept}` is not read again by the loops around them", step.span,
+            help="leave `kept` out, or order the loops such that one that does not move the tensor is directly around those that do",
+        )  # fmt: skip
     return replace(kernel, phases=(*kernel.phases[:number], staged, *kernel.phases[number + 1 :]))
-
-
-def _on_bytes(kernel: Kernel) -> Kernel:
-    """Packed parameters as their bytes, which is what travels (in whole blocks, one behind another); reads decode them."""
-    packed = {p.name: p for p in kernel.params if isinstance(p, Tensor) and is_packed(p)}
-    if not packed:
-        return kernel
-    ranges = loop_ranges(tuple(n for p in kernel.phases for n in walk(p) if isinstance(n, For)))
-    params = tuple(bytes_of(p) if isinstance(p, Tensor) and p.name in packed else p for p in kernel.params)
-
-    def place(i: Expr) -> Expr:
-        return simplify_index(fold_ranges(simplify_index(i), ranges))
-
-    decoded: tuple[Phase, ...] = rewrite(unpacked(kernel.phases, packed), {
-        Load: lambda n: replace(n, index=tuple(map(place, n.index))) if n.tensor in packed else n,
-        Cast: lambda n: replace(n, a=place(n.a)) if n.a.dtype == INDEX else n,
-    })  # fmt: skip
-    return replace(kernel, params=params, phases=decoded)
 
 
 @dataclass(slots=True)
@@ -183,6 +173,14 @@ class _Stager:
         body = rewrite(phase.body, {Load: self._load, Ref: self._ref, Alloc: lambda a: self._alloc(a, local)})
         outside = {n: p for n, p in self.panels.items() if n in shapes}
         return replace(phase, body=self._placed(body, -1, tuple(outside.values())))
+
+    def keeps(self, tensor: str) -> bool:
+        """Whether the loop around the innermost reads the same of `tensor` in each iteration, panel by panel."""
+        panel = self.panels.get(tensor)
+        if panel is None or not panel.reads or panel.writes or panel.level != len(self.path) - 1:
+            return False
+        moving = [loop.var in variables(panel.base) for loop in self.path[self._grid() + 1 :]]
+        return moving[-2:] == [False, True]
 
     def tensors(self) -> dict[str, Tensor]:
         """What is outside of a core's memory: parameters, and what other phases make or read."""
@@ -378,7 +376,7 @@ class _Stager:
             axes=tuple(axes), target=Ref(tensor=target[0], index=target[1]),
             source=Load(tensor=source[0], index=source[1], dtype=panel.dtype, boundary=border),
             pad=Const(value=nothing, dtype=panel.dtype) if into else None, buffers=self.step.buffers if innermost else 1,
-            piece=self.step.piece if innermost and into else 1, span=self.step.span,
+            piece=self.step.piece if innermost and into else 1, kept=into and panel.tensor == self.step.kept, span=self.step.span,
         )  # fmt: skip
 
 

@@ -282,9 +282,9 @@ def _inline(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _store(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(1, 1)
-    read.only("at", "buffers", "pad", "type", "piece")
+    read.only("at", "buffers", "pad", "type", "piece", "kept")
     space = call.args[0]
-    at, buffers, pad, kind, piece = (read.keyword(n) for n in ("at", "buffers", "pad", "type", "piece"))
+    at, buffers, pad, kind, piece, kept = (read.keyword(n) for n in ("at", "buffers", "pad", "type", "piece", "kept"))
     return StoreIn(
         stage=stage,
         space=space.value if isinstance(space, Text) else read.path(space),
@@ -293,6 +293,7 @@ def _store(stage: str, call: VerbCall, read: Reader) -> Step:
         pad=0 if pad is None else read.integer(pad),
         type=None if kind is None else read.dtype(kind),
         piece=1 if piece is None else read.integer(piece),
+        kept=None if kept is None else read.path(kept),
         span=call.span,
     )
 

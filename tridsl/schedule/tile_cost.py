@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from tridsl.devices.array_model import Product, kernel_macs, peak_macs, seconds
+from tridsl.devices.array_model import Product, kept_parts, kernel_macs, peak_macs, seconds
 from tridsl.devices.intrinsics import Intrinsic
 from tridsl.devices.spec import ArraySpec
 from tridsl.dtypes import DType
@@ -26,7 +26,8 @@ PIECES = range(1, 9)
 class TileCost:
     """What tiles of one product cost: `result` is the type of its elements, `sums` that of the sums that a core keeps between panels, `deep` whether
     A and B are contiguous along the sum, `beside` what else the result takes of a core's memory: bytes a row, a column, an element, and by itself;
-    `riders`: how many tensors of it come along with A and with B; `packing`: of B; `across`: every core has columns of its own."""
+    `riders`: how many tensors of it come along with A and with B; `packing`: of B; `across`: every core has columns of its own;
+    `kept`: the memory tile of a column keeps all of K of B for all tiles of rows, so that the host sends it once."""
 
     row: Intrinsic
     array: ArraySpec
@@ -39,6 +40,7 @@ class TileCost:
     riders: tuple[int, int] = (0, 0)
     packing: Packing | None = None
     across: bool = False
+    kept: bool = False
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -78,7 +80,11 @@ class TileCost:
         size = rows * m * n * self.result.storage_bytes
         descriptors = 2 * rows
         sides = zip(shares, (m * k * self.row.a.storage_bytes, ceil(k * n * self.bytes_b)))
-        for (parts, panel), deep, riders in zip(sides, (self.deep[0], self.deep[1] and self.packing is None), self.riders):
+        for side, ((parts, panel), deep, riders) in enumerate(zip(sides, (self.deep[0], self.deep[1] and self.packing is None), self.riders)):
+            if side and self.kept:
+                size += -(-self.extents[2] // k) * panel
+                descriptors += 2 * self.turns(k)
+                continue
             tiles = piece if deep else 1
             depth = 2 if parts == 1 or tiles > 1 else 1  # `npu.turns`: those of others move meanwhile
             size += depth * parts * tiles * panel
@@ -86,15 +92,26 @@ class TileCost:
         spare = BANK_SPARE if any(self.riders) else 0
         return size <= self.array.memtile_memory_bytes and descriptors + spare <= self.array.memtile_descriptors
 
+    def turns(self, k: int) -> int:
+        """Parts of K in which B is kept, each let go by itself."""
+        return kept_parts(-(-self.extents[2] // k))
+
+    def keeps(self, m: int, n: int, k: int) -> bool:
+        """Whether a memory tile can keep B: the next columns come part by part while the last rows still need the others."""
+        rounds = -(-self.extents[0] // (m * self.array.rows))
+        return not self.riders[1] and not self.across and 1 < rounds <= self.array.lock_maximum and self.turns(k) > 1 and self._held(m, n, k, 1)
+
     def seconds(self, m: int, n: int, k: int) -> float:
         """By `devices.array_model`, at the rate of kernels like the published ones."""
         a, b, c = self.row.a.storage_bytes, self.bytes_b, self.result.storage_bytes
         run = max(self.pieces(m, n, k), default=1) * k
-        of_b = round(k * b) * ROWS if self.packing is not None else run * b if self.deep[1] else n * b
+        deep_b = k if self.kept else run
+        of_b = round(k * b) * ROWS if self.packing is not None else deep_b * b if self.deep[1] else n * b
         columns, rows = self.grid
         product = Product(
             m=self.extents[0], n=self.extents[1], k=-(-self.extents[2] // k) * k, tile=(m, n, k), columns=columns, rows=rows,
             bytes_a=a, bytes_b=b, bytes_c=c, runs=(run * a if self.deep[0] else m * a, of_b, n * c),
+            kept=self.kept,
         )  # fmt: skip
         peak = peak_macs(self.array, self.row.arithmetic) or 1
         macs = kernel_macs(self.array, peak, k, self.sums.storage_bytes)
@@ -112,6 +129,8 @@ def tile_of(cost: TileCost) -> tuple[int, int, int]:
             for k in _sizes(cost.unit, extents[2], 1):
                 if not cost.fits(m, n, k):
                     break  # a deeper one is larger still
+                if cost.kept and not cost.keeps(m, n, k):
+                    continue
                 candidate = (cost.seconds(m, n, k), -m * n * k, (m, n, k))
                 best = candidate if best is None or candidate < best else best
     return best[2] if best else (EXPANSION * row.m, EXPANSION * row.n, cost.unit)

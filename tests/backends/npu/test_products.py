@@ -8,11 +8,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.backends.npu.designs import GENERATIONS, Subject, agree, subject
+from tests.backends.npu.designs import GENERATIONS, Subject, agree, chip, subject
 from tests.backends.npu.test_kernels import normal, whole
-from tridsl.backends.npu.design import MEMTILE
+from tests.stdlib.calling import prepared
+from tridsl.backends.npu.design import MEMTILE, Task
 from tridsl.ir.block_floats import shared_exponent
 from tridsl.ir.evaluate import evaluate_kernel
+from tridsl.schedule.automatic import choices
 
 BF16 = ml_dtypes.bfloat16
 NARROWED = "op f(A: i8[M, K], B: i8[K, N]) -> C: {c}[M, N] {{\n  C[i, j] = {c}(sum[k; acc=i32](A[i, k] * B[k, j]))\n}}\n"
@@ -73,6 +75,32 @@ def test_panels_of_memory_tiles_are_several_of_a_cores(generation: str) -> None:
     assert all(whole_panels[name][-1].size % 64 == 0 for name in "xW")
     single = subject("linear", x, w, generation=generation, decisions={"y.sum.depth": 16, "y.sum.piece": 1})
     assert given.laid.prediction.memory < single.laid.prediction.memory
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("order", ["K, N", "N, K"])
+def test_a_memory_tile_keeps_a_factor(generation: str, order: str) -> None:
+    """The host sends B once, however many tiles of rows a core has; part by part it is let go while the last of them needs the others."""
+    place = {"K, N": "k, j", "N, K": "j, k"}[order]
+    text = f"op f(A: bf16[M, K], B: bf16[{order}]) -> C: bf16[M, N] {{\n  C[i, j] = bf16(sum[k; acc=f32](A[i, k] * B[{place}]))\n}}\n"
+    sizes = {"K": 250, "N": 70}
+    a, b = normal(140, 250, dtype=BF16), normal(*(sizes[s] for s in order.split(", ")), dtype=BF16)
+    given = subject(text, a, b, generation=generation, decisions={"C.sum.depth": 32, "C.sum.columns": 2, "C.sum.kept": True})
+    agree(given.results(dispatches=2), given.want())
+    sent = sum(int(np.prod([d.size for d in t.dimensions])) for t in given.design.sequence if isinstance(t, Task) and t.tensor == "B")
+    assert sent == np.prod(next(t for t in given.design.tensors if t.name == "B").shape)
+    filled = [d for c in given.design.chains if c.tile == (0, 1) and c.direction == "in" for d in c.descriptors if d.buffer.startswith("B_")]
+    held = {d.buffer for d in filled}
+    assert len(held) > 1 and min(d.count for d in filled) > 1 and sum(b.bytes for b in given.design.buffers if b.name in held) == 2 * sent // 2
+
+
+def test_what_a_memory_tile_cannot_keep() -> None:
+    """All of B is more than it holds, or each row of cores has one tile."""
+    many = [np.broadcast_to(np.zeros(1, BF16), shape) for shape in ((4096, 60000), (60000, 512))]
+    op, _, sizes = prepared("matmul", tuple(many), {}, {})
+    assert not any(c.name.endswith(".kept") for c in choices(op, chip("aie2p"), sizes, {}))
+    op, _, sizes = prepared("matmul", (many[0][:64, :256], many[1][:256]), {}, {})
+    assert not any(c.name.endswith(".kept") for c in choices(op, chip("aie2p"), sizes, {}))
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)

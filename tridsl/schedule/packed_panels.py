@@ -1,0 +1,31 @@
+"""Packed parameters in panels of a core's memory: bytes are copied, elements are decoded where they are read."""
+
+from __future__ import annotations
+
+from tridsl.dtypes import INDEX
+from tridsl.ir.affine import fold_ranges, simplify_index
+from tridsl.ir.expr import Cast, Expr, Load
+from tridsl.ir.loop import For, Kernel, Phase
+from tridsl.ir.op import Tensor
+from tridsl.ir.packings import bytes_of, is_packed, unpacked
+from tridsl.ir.walk import rewrite, walk
+from tridsl.schedule.nest import loop_ranges
+from tridsl.structs import replace
+
+
+def on_bytes(kernel: Kernel) -> Kernel:
+    """Packed parameters as their bytes, which is what travels (in whole blocks, one behind another); reads decode them."""
+    packed = {p.name: p for p in kernel.params if isinstance(p, Tensor) and is_packed(p)}
+    if not packed:
+        return kernel
+    ranges = loop_ranges(tuple(n for p in kernel.phases for n in walk(p) if isinstance(n, For)))
+    params = tuple(bytes_of(p) if isinstance(p, Tensor) and p.name in packed else p for p in kernel.params)
+
+    def place(i: Expr) -> Expr:
+        return simplify_index(fold_ranges(simplify_index(i), ranges))
+
+    decoded: tuple[Phase, ...] = rewrite(unpacked(kernel.phases, packed), {
+        Load: lambda n: replace(n, index=tuple(map(place, n.index))) if n.tensor in packed else n,
+        Cast: lambda n: replace(n, a=place(n.a)) if n.a.dtype == INDEX else n,
+    })  # fmt: skip
+    return replace(kernel, params=params, phases=decoded)
