@@ -79,12 +79,29 @@ def _operand(frame: Frame, place: Place, at: tuple[Expr, ...], names: tuple[str,
 
 def _whole(frame: Frame, place: Place, at: tuple[Expr, ...], names: tuple[str, ...], size: int) -> str:
     """Pointer to a block of `size` elements that lies together, where a vector access may begin."""
-    first = simplify_index(substitute(address(place, at), {name: index(0) for name in names}))
-    unit = min(size * place.dtype.storage_bytes, frame.align)
-    poly = normal_form(first)
-    if any(f * place.dtype.storage_bytes % unit for _, f in poly.terms) or poly.constant * place.dtype.storage_bytes % unit:
+    first = _first(place, at, names)
+    if not _begins(frame, place, first, size):
         raise cannot(f"blocks of `{place.name}` that are not aligned")
     return pointer(place, first)
+
+
+def _first(place: Place, at: tuple[Expr, ...], names: tuple[str, ...]) -> Expr:
+    """Where the block begins whose points `names` count."""
+    return simplify_index(substitute(address(place, at), {name: index(0) for name in names}))
+
+
+def _begins(frame: Frame, place: Place, first: Expr, size: int) -> bool:
+    """Whether an access of `size` elements may begin there."""
+    unit = min(size * place.dtype.storage_bytes, frame.align)
+    poly = normal_form(first)
+    return all(f * place.dtype.storage_bytes % unit == 0 for _, f in poly.terms) and poly.constant * place.dtype.storage_bytes % unit == 0
+
+
+def _loaded(frame: Frame, place: Place, at: tuple[Expr, ...], names: tuple[str, ...], size: int, count: str) -> str:
+    """A block of `size` elements that lies together; windows that slide along a row begin where no aligned access may."""
+    first = _first(place, at, names)
+    function = "load_v" if _begins(frame, place, first, size) else "load_unaligned_v"
+    return f"aie::{function}<{count}>({pointer(place, first)})"
 
 
 def exchange(frame: Frame, loop: For) -> bool:
@@ -122,7 +139,7 @@ def emit_mma(frame: Frame, statement: Mma) -> None:
         poly = normal_form(address(place, operand.index))
         steps = (poly.coefficient(outer), poly.coefficient(inner))
         side = "A" if operand is statement.a else "B"
-        text = f"aie::load_v<{row.name}::size_{side}>({_whole(frame, place, operand.index, (m, n, k), size)})" if steps in ((1, size // width), (width, 1)) else ""
+        text = _loaded(frame, place, operand.index, (m, n, k), size, f"{row.name}::size_{side}") if steps in ((1, size // width), (width, 1)) else ""
         if steps == (1, size // width):
             text = f"aie::transpose({text}, {width}, {size // width})"
         elif not text and steps[1] == 1 and steps[0]:

@@ -23,6 +23,7 @@ from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, values_of
 from tridsl.schedule.chosen_npu import chooses, chosen_npu
 from tridsl.schedule.contraction_npu import contraction_npu
+from tridsl.schedule.convolution_npu import convolution_npu
 from tridsl.schedule.dealing_npu import (
     ROW_BYTES,
     SLACK_BYTES,
@@ -88,6 +89,7 @@ def automatic_npu(
         found = _flat_steps(graph, root, spec, array, sizes, decide)
     else:
         found = transpose_npu(graph, root, live, spec, array, sizes, decide) or lone_npu(graph, root, live, spec, array, sizes, decide)
+        found = found or convolution_npu(graph, root, live, spec, array, sizes, decide)
         found = found or windows_npu(graph, root, live, spec, array, sizes, decide) or filters_npu(graph, root, live, spec, array, sizes, decide)
         found = found or stencil_npu(graph, root, live, inlined, spec, array, sizes, decide)
         found = found or _row_steps(graph, root, live, shared.get(root, 0), spec, array, sizes, decide)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tridsl.devices.intrinsics import INTRINSICS
+from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Cast, Expr, Load
 from tridsl.ir.loop import Accumulate, For, Phase, Ref, Store
 from tridsl.ir.walk import variables, walk
@@ -39,7 +40,8 @@ def blocks_of(phase: Phase, accesses: Sequence[tuple[str, Access]]) -> dict[str,
             order = own
             if k in own and own[0] in variables(place[-1]):
                 order = own[::-1]  # as it lies in memory: the core exchanges the sides of a block
-            blocks[tensor] = {next(d for d, i in enumerate(place) if v in variables(i)): sizes[v] for v in order}
+            axes = ((next(d for d, i in enumerate(place) if v in variables(i)), v) for v in order)
+            blocks[tensor] = {d: sizes[v] for d, v in axes if _in_steps(place[d], v, sizes[v])}
     blocks = {tensor: own for tensor, own in blocks.items() if not _in_rows(own, [a for t, a in accesses if t == tensor])}
     for node in walk(phase):
         sums = next((n for n in walk(node.value) if isinstance(n, Load) and n.tensor in blocks), None) if isinstance(node, Store) else None
@@ -51,6 +53,20 @@ def blocks_of(phase: Phase, accesses: Sequence[tuple[str, Access]]) -> dict[str,
                 if other.tensor not in blocks and beside:
                     blocks[other.tensor] = {d + shift: size for d, size in blocks[sums.tensor].items()}
     return blocks
+
+
+def blocks_last(blocks: Mapping[int, int], extents: Sequence[int]) -> tuple[int, ...]:
+    """The order of a panel's axes in which blocks of two of them follow one another along the rows of a block, with no other axis (of a window) between:
+    fewer dimensions to walk; nothing where that is so."""
+    rows = next(iter(blocks))
+    if len(blocks) < 2 or all(extents[d] == 1 or d in blocks for d in range(rows + 1, len(extents))):
+        return ()
+    return (*(d for d in range(len(extents)) if d != rows), rows)
+
+
+def _in_steps(place: Expr, own: str, size: int) -> bool:
+    """Whether all other loops move along an axis by whole blocks. (Windows that slide over it begin anywhere.)"""
+    return all(f % size == 0 for m, f in normal_form(place).terms if not any(own in variables(atom) for atom in m))
 
 
 def _in_rows(blocks: dict[int, int], accesses: Sequence[Access]) -> bool:

@@ -40,7 +40,7 @@ from tridsl.schedule.panel_accesses import (
     unfilled,
     vectors_last,
 )
-from tridsl.schedule.panel_blocks import blocks_of
+from tridsl.schedule.panel_blocks import blocks_last, blocks_of
 from tridsl.schedule.steps import StoreIn
 from tridsl.structs import dataclass, replace
 
@@ -177,9 +177,9 @@ class _Stager:
     def keeps(self, tensor: str) -> bool:
         """Whether the loop around the innermost reads the same of `tensor` in each iteration, panel by panel."""
         panel = self.panels.get(tensor)
-        if panel is None or not panel.reads or panel.writes or panel.level != len(self.path) - 1:
+        if panel is None or not panel.reads or panel.writes:
             return False
-        moving = [loop.var in variables(panel.base) for loop in self.path[self._grid() + 1 :]]
+        moving = [loop.var in variables(panel.base) for loop in self.path[self._grid() + 1 :] if loop.extent != index(1)]
         return moving[-2:] == [False, True]
 
     def tensors(self) -> dict[str, Tensor]:
@@ -251,7 +251,7 @@ class _Stager:
             moving |= variables(bases[0])
         level = max((n for n, loop in enumerate(self.path) if loop.var in moving), default=-1)
         writes = any(a.writes for a in accesses)
-        order = () if flat or blocks else vectors_last(accesses)
+        order = () if flat else blocks_last(blocks, extents) if blocks else vectors_last(accesses)
         last = order[-1] if order else -1
         fixed_row = bool(base) and not (variables(base[last]) & set(names))
         laid = tuple(extents[d] for d in order) if order else tuple(extents)

@@ -76,7 +76,9 @@ class TileCost:
     def _held(self, m: int, n: int, k: int, piece: int) -> bool:
         """Whether a memory tile has room and descriptors for two pieces of each factor, and a tile of each core's result."""
         rows = self.array.rows
-        shares = (1, rows) if self.across else (-(-rows // self.columns), 1)
+        tiles = -(-self.extents[1] // n)
+        busy = -(-tiles // -(-tiles // self.columns))  # columns that have tiles share the panels of all rows
+        shares = (1, rows) if self.across else (-(-rows // busy), 1)
         size = rows * m * n * self.result.storage_bytes
         descriptors = 2 * rows
         sides = zip(shares, (m * k * self.row.a.storage_bytes, ceil(k * n * self.bytes_b)))
