@@ -68,11 +68,18 @@ def test_a_bias_rides_with_the_weights(generation: str, columns: int) -> None:
 
 
 @pytest.mark.parametrize("k", [33, 55, 64])
-@pytest.mark.parametrize("n", [16, 17, 64])
+@pytest.mark.parametrize("n", [17, 32, 64])
 @pytest.mark.parametrize("piece", [1, 2])
 def test_a_bias_of_any_width_rides_through_few_rounds(k: int, n: int, piece: int) -> None:
-    x, w, b = normal(20, k, dtype=BF16), normal(n, k, dtype=BF16), normal(n, dtype=BF16)
+    x, w, b = normal(40, k, dtype=BF16), normal(n, k, dtype=BF16), normal(n, dtype=BF16)
     given = subject("linear", x, w, b, decisions={"y.sum.depth": 32, "y.sum.piece": piece})
+    agree(given.results(), given.want())
+
+
+@pytest.mark.parametrize("k", [33, 64])
+@pytest.mark.parametrize(("m", "n"), [(20, 64), (40, 16), (20, 16), (3, 5)])
+def test_a_bias_rides_where_the_cores_share_few_rows(m: int, n: int, k: int) -> None:
+    given = subject("linear", normal(m, k, dtype=BF16), normal(n, k, dtype=BF16), normal(n, dtype=BF16), decisions={"y.sum.depth": 32})
     agree(given.results(), given.want())
 
 
