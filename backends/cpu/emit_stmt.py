@@ -102,7 +102,7 @@ def emit_prefetch(frame: Frame, statement: Prefetch) -> None:
     builder = frame.builder
     pointer = address(frame, place, access)
     function = declare(builder.module, "llvm.prefetch.p0", VOID, [POINTER, WORD, WORD, WORD])
-    read, keep, data = constant(WORD, int(statement.write)), constant(WORD, 3), constant(WORD, 1)
+    read, keep, data = constant(WORD, 0), constant(WORD, 3), constant(WORD, 1)
     for start in lines:
         line = builder.gep(pointer, [index_constant(start)], source_etype=ir.IntType(8)) if start else pointer
         builder.call(function, [line, read, keep, data])

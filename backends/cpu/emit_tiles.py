@@ -21,7 +21,7 @@ from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Const, Expr, Load, index
 from tridsl.ir.loop import Block, Buffer, Copy, For, If, Mma
 from tridsl.ir.walk import substitute
-from tridsl.passes.whole_fragments import whole_use
+from tridsl.passes.whole_fragments import whole_load, whole_use
 
 BYTE = ir.IntType(8)
 
@@ -79,13 +79,17 @@ def bind_tiles(frame: Frame, buffer: Buffer) -> None:
 
 
 def emit_whole(frame: Frame, loop: For) -> bool:
-    """A nest that empties or stores one tile."""
-    use = whole_use(loop) if frame.tiles else None
+    """A nest that empties, loads or stores one tile."""
+    use = (whole_use(loop) or whole_load(loop)) if frame.tiles else None
     if use is None:
         return False
     if use.tensor in frame.tiles:
-        assert isinstance(use.value, Const) and not use.value.value, f"a tile of {use.tensor} is filled with something"
-        _call(frame, "tilezero", _number(frame, use.tensor, use.index))
+        number = _number(frame, use.tensor, use.index)
+        if isinstance(use.value, Load):
+            _call(frame, "tileloadd64", number, *_rows(frame, frame.places[use.value.tensor], use.value.index, (use.rows, use.columns)))
+        else:
+            assert isinstance(use.value, Const) and not use.value.value, f"a tile of {use.tensor} is filled with something"
+            _call(frame, "tilezero", number)
         return True
     if not isinstance(use.value, Load) or use.value.tensor not in frame.tiles:
         return False

@@ -28,7 +28,7 @@ from tridsl.ir.strides import contiguous_axis
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.fresh import fresh
 from tridsl.passes.simplify import simplify
-from tridsl.passes.whole_fragments import WholeUse, whole_use
+from tridsl.passes.whole_fragments import WholeUse, whole_load, whole_use
 from tridsl.structs import dataclass, replace
 
 Rows = dict[str, tuple[DType, int | None]]
@@ -143,12 +143,25 @@ class _Work:
             body = self.block(statement.body)
             return None if body is None else (replace(statement, body=body),)
         if any(isinstance(n, Ref) and n.tensor == name for n in walk(statement)):
-            return (statement,) if self._whole(statement) is not None else None
+            return (statement,) if self._whole(statement) is not None else self._loaded(statement)
         return self._stored(statement)
+
+    def _loaded(self, statement: Stmt) -> Block | None:
+        """From memory: whole where all of it is there, else by way of memory in which the rest is filled up."""
+        loops, inner = _perfect(statement)
+        if not isinstance(inner, Store) or not isinstance(inner.value, Load) or any(l.extent != index(l.bound or 0) for l in loops):
+            return None
+        elsewhere = (rewrite(statement, {Ref: self._to_memory}), *self._between(statement, self.memory, self.buffer))
+        whole = rewrite(statement, {Load: lambda load: replace(load, mask=None, other=None)})
+        if self._whole(whole) is None:
+            return elsewhere
+        last = {l.var: index((l.bound or 1) - 1) for l in loops}
+        mask = inner.value.mask
+        return (whole,) if mask is None else (If(condition=substitute(mask, last), then=(whole,), otherwise=fresh(elsewhere, ".edge")),)
 
     def _stored(self, statement: Stmt) -> Block:
         """Whole where all of it is there, by way of memory elsewhere."""
-        elsewhere = (*self._out(statement), rewrite(statement, {Load: self._from_memory}))
+        elsewhere = (*self._between(statement, self.buffer, self.memory), rewrite(statement, {Load: self._from_memory}))
         loops, _ = _perfect(statement)
         tails = [l for l in loops if l.bound is not None and l.extent != index(l.bound)]
         full = statement
@@ -164,7 +177,7 @@ class _Work:
     def _whole(self, statement: Stmt) -> WholeUse | None:
         """The use of one tile after the other that the nest is, if each is a block of memory, too."""
         while isinstance(statement, For) and statement.kind == "unroll" and len(statement.body) == 1 and isinstance(statement.extent, Const):
-            use = whole_use(statement)
+            use = whole_use(statement) or whole_load(statement)
             if use is not None:
                 return use if self._is_block(use) else None
             (statement,) = statement.body
@@ -174,21 +187,26 @@ class _Work:
         shape = tuple(constant(n) for n in self.buffer.shape[-2:])
         if use.extents != shape or use.mask is not None:
             return False
-        if use.tensor == self.buffer.name:
-            return isinstance(use.value, Const) and not use.value.value
-        dtype, along = self.rows.get(use.tensor, (None, None))
-        same = isinstance(use.value, Load) and use.value.tensor == self.buffer.name and dtype == self.buffer.dtype
-        return same and along is not None and _walks(use.index, along, use.columns)
+        if use.tensor == self.buffer.name and isinstance(use.value, Const):
+            return not use.value.value
+        if not isinstance(use.value, Load) or self.buffer.name not in (use.tensor, use.value.tensor):
+            return False
+        tensor, place = (use.value.tensor, use.value.index) if use.tensor == self.buffer.name else (use.tensor, use.index)
+        dtype, along = self.rows.get(tensor, (None, None))
+        return dtype == self.buffer.dtype and along is not None and _walks(place, along, use.columns)
 
     def _from_memory(self, load: Load) -> Load:
         return replace(load, tensor=self.memory.name) if load.tensor == self.buffer.name else load
 
-    def _out(self, statement: Stmt) -> Block:
-        """All tiles to memory."""
+    def _to_memory(self, place: Ref) -> Ref:
+        return replace(place, tensor=self.memory.name) if place.tensor == self.buffer.name else place
+
+    def _between(self, statement: Stmt, source: Buffer, target: Buffer) -> Block:
+        """All tiles to memory, or from there."""
         own = next(n.var for n in walk(statement) if isinstance(n, For))
         place = tuple(Var(name=f"{self.memory.name}:{own.replace(':', '.')}.{axis}") for axis in range(len(self.buffer.shape)))
-        value = Load(tensor=self.buffer.name, index=place, dtype=self.buffer.dtype)
-        body: Block = (Store(target=Ref(tensor=self.memory.name, index=place), value=value),)
+        value = Load(tensor=source.name, index=place, dtype=source.dtype)
+        body: Block = (Store(target=Ref(tensor=target.name, index=place), value=value),)
         for variable, extent in reversed(list(zip(place, self.buffer.shape))):
             body = (For(var=variable.name, extent=extent, bound=constant(extent), kind="unroll", body=body),)
         return body

@@ -60,6 +60,11 @@ class Intrinsic:
         """Whether it multiplies blocks, which no single element of a register holds."""
         return not self.lanes and self.m * self.n > 1
 
+    @property
+    def loads_sums(self) -> bool:
+        """Whether its sums are loaded from memory a block at a time, so that they go on from there."""
+        return self.interleave > 1
+
     def fits(self, extents: Sequence[int]) -> bool:
         """Whether loops of these extents, innermost last, end in its own: m, n and k, or k alone."""
         own = (self.m, self.n, self.k) if self.is_matrix else (self.k,)

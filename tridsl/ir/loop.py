@@ -202,11 +202,10 @@ class Check(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefetch(Node):
-    """A hint: `tensor[index]` will be read (`write`: written) soon. Never fails, wherever the index points; a device may ignore it."""
+    """A hint: `tensor[index]` will be read soon. Never fails, wherever the index points; a device may ignore it."""
 
     tensor: str
     index: tuple[Expr, ...]
-    write: bool = False
 
 
 Stmt: TypeAlias = For | Alloc | Store | Accumulate | Append | Copy | Mma | If | Barrier | Check | Prefetch

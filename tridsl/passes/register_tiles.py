@@ -16,12 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import takewhile
-from math import ceil, prod
 
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.dtypes import BOOL, DType, compute_type
 from tridsl.ir.affine import simplify_index
-from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, add, binary, both, index, minimum, mul
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, binary, both, index
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, Copy, For, If, Kernel, Prefetch, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.place_init import start_nest
@@ -33,8 +32,6 @@ REGISTER_BYTES = 2048
 CACHE_BYTES = 16384
 GROUP_BYTES = 131072
 """A tile up to this size is held in the registers of all lanes of a workgroup (a GPU's core has 256 KiB of them)."""
-FEWEST_LINES = 8
-"""Rows of a block's tile from which they are fetched before they are written."""
 PREFETCHED_BYTES = 512
 """A tile from this size on (eight cache lines, which a core waits for in turns) is fetched while the loop runs."""
 
@@ -45,7 +42,6 @@ def register_tiles(kernel: Kernel, *, joining: bool = True) -> Kernel:
     types = {b.name: b.dtype for b in kernel.scratch} | {p.name: p.dtype for p in kernel.params}
     types |= {n.buffer.name: n.buffer.dtype for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
 
-    far = frozenset((*(b.name for b in kernel.scratch), *(p.name for p in kernel.params)))
     kept = frozenset(n.buffer.name for p in kernel.phases for n in walk(p) if isinstance(n, Alloc) and n.buffer.space == "fragment")
 
     def visit(block: Block, above: tuple[For, ...]) -> Block:
@@ -53,7 +49,7 @@ def register_tiles(kernel: Kernel, *, joining: bool = True) -> Kernel:
         for statement in block:
             if isinstance(statement, For):
                 waits = not joining and any(isinstance(n, Copy) for n in statement.body)
-                tiled = _tile(statement, above, types, kept, far, joining) if statement.reduce and not waits else None
+                tiled = _tile(statement, above, types, kept, joining) if statement.reduce and not waits else None
                 if tiled is None:
                     inner = replace(statement, body=visit(statement.body, (*above, statement)))
                     out += (*_when_empty(statement, inner, above), inner)
@@ -109,9 +105,8 @@ def _path(block: Block) -> tuple[tuple[For, ...], Accumulate] | None:
 
 
 def _tile(
-    root: For, above: tuple[For, ...], types: Mapping[str, DType], kept: frozenset[str], far: frozenset[str], joining: bool
-) -> Block | None:
-    """`kept`: buffers in registers as it is; `far`: in no near cache."""
+    root: For, above: tuple[For, ...], types: Mapping[str, DType], kept: frozenset[str], joining: bool) -> Block | None:
+    """`kept`: buffers in registers as it is."""
     found = _path((root,))
     if found is None:
         return None
@@ -141,8 +136,7 @@ def _tile(
     reducer = accumulate.reducer
     total = sum(count * dtype.storage_bytes for dtype in reducer.dtypes)
     row = INTRINSICS[accumulate.intrinsic] if accumulate.intrinsic is not None else None
-    blocks = row is not None and row.is_matrix  # no vector registers
-    straight = not blocks and all(l.kind in ("unroll", "vector", "lane") for l in tile)
+    straight = not (row is not None and row.is_matrix) and all(l.kind in ("unroll", "vector", "lane") for l in tile)
     if total > (GROUP_BYTES if row is not None and row.grouped else REGISTER_BYTES if straight else CACHE_BYTES):
         return None
     space = "reg" if straight else "l1"
@@ -183,7 +177,8 @@ def _tile(
         store.append(Store(target=target, value=_as(compute_type(dtype), held[-1]), mask=written))  # sums may be kept in a narrower type
     zeroed, loaded = fill("zero", True, tuple(zero)), fill("in", True, tuple(load))
     stored = fill("out", False, tuple(store))
-    joins = bool(sharing) or (joining and _joins(accumulate, types) and (starting is not None or not accumulate.init))
+    from_memory = row is not None and row.loads_sums
+    joins = bool(sharing) or (joining and not from_memory and _joins(accumulate, types) and (starting is not None or not accumulate.init))
     added = replace(accumulate, values=tuple(held), init=bool(sharing) and accumulate.init, intrinsic=None)
     joined = fill("add", False, (added,)) if joins else stored
     entry = zeroed if joins or accumulate.init else loaded
@@ -202,29 +197,7 @@ def _tile(
         accumulate, targets=tuple(Ref(tensor=b.name, index=place) for b in buffers), init=False, mask=accumulate.mask if asked else None
     )
     main = rewrite((root,), {Accumulate: lambda node: local if node == accumulate else node})
-    alone = joining and not any(l.kind in ("group", "subgroup", "lane") for l in (*above, *loops))  # others would hide the wait
-    if blocks and alone and all(t.tensor in far for t in accumulate.targets):
-        main = rewrite(main, {For: lambda loop: _fetching(loop, tile, sizes, accumulate) if loop.var == run[-1].var else loop})
     return (*(Alloc(buffer=b) for b in buffers), *entry, *main, *leave)
-
-
-def _fetching(loop: For, tile: list[For], sizes: list[int], accumulate: Accumulate) -> For:
-    """The last of the reduced loops, with a few rows of what will be written fetched in each round: a block is stored at once, a line for each
-    row, and the next one would wait for them."""
-    lines = prod(sizes[:-1])
-    steps = trip_bound(loop)
-    if not steps or lines < FEWEST_LINES:
-        return loop
-    each = ceil(lines / steps)
-    number = Var(name=f"{loop.var}.line")
-    line = minimum(add(mul(Var(name=loop.var), index(each)), number), index(lines - 1))
-    place: dict[str, Expr] = {tile[-1].var: index(0)}
-    for axis, size in [*reversed(list(zip(tile[1:-2], sizes[1:-2]))), (tile[-2], sizes[-2]), *reversed(list(zip(tile[:1], sizes[:1])))]:
-        place[axis.var] = simplify_index(binary("mod", line, index(size)))
-        line = simplify_index(binary("floordiv", line, index(size)))
-    hints = tuple(Prefetch(tensor=t.tensor, index=substitute(t.index, place), write=True) for t in accumulate.targets)
-    fetch = For(var=number.name, extent=index(each), bound=each, kind="unroll", body=hints)
-    return replace(loop, body=(fetch, *loop.body))
 
 
 def _joins(accumulate: Accumulate, types: Mapping[str, DType]) -> bool:

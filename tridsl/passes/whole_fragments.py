@@ -72,6 +72,21 @@ def whole_use(loop: For) -> WholeUse | None:
     )  # fmt: skip
 
 
+def whole_load(loop: For) -> WholeUse | None:
+    """`for m: for n: tensor[…, m, n] = memory[…]`: a fragment that is loaded."""
+    inner = loop.body[0] if len(loop.body) == 1 else None
+    if not isinstance(inner, For) or len(inner.body) != 1 or not isinstance(inner.body[0], Store):
+        return None
+    store, own = inner.body[0], (Var(name=loop.var), Var(name=inner.var))
+    plain = isinstance(store.value, Load) and store.value.mask is None and store.mask is None and store.target.index[-2:] == own
+    if not plain or not isinstance(loop.extent, Const) or not isinstance(inner.extent, Const):
+        return None
+    return WholeUse(
+        rows=loop.var, columns=inner.var, extents=(int(loop.extent.value), int(inner.extent.value)), tensor=store.target.tensor,
+        index=store.target.index, value=store.value,
+    )  # fmt: skip
+
+
 def _is_elementwise(value: Expr, names: set[str]) -> bool:
     """Whether the loops' variables only say which elements are read: where in the matrix an element of a fragment is, no lane knows."""
     if isinstance(value, Load):

@@ -26,6 +26,7 @@ BROAD = 512
 read again for each block, and both come from beyond L2."""
 DEEPEST = 2048
 """Terms of a panel beyond which the sums are hardly ever read again."""
+NEAR = True
 DEPTHS, COLUMNS = (256, 512, 1024, 2048), (128, 256, 512, 1024, 2048)
 """Sizes of packed blocks worth trying."""
 
@@ -60,6 +61,18 @@ def panel_sizes(roles: Factors, row: Intrinsic, spec: DeviceSpec, extents: Mappi
     return PanelSizes(rows=rows, width=width, columns=block_of(block // depth, extents[j], width, COLUMNS[-1]), depth=depth)
 
 
+def near_steps(
+    name: str, k: str, depth: int, rows: int, row: Intrinsic, spec: DeviceSpec, decide: Decider
+) -> tuple[list[Step], str]:
+    """The loop `k` over the terms of a panel, cut into parts of which the left factor's stays in L1 while the right one's stream past: the
+    sums of each are loaded and stored again. And the name of the loop over one part's terms."""
+    part = (spec.l1_bytes or 32768) // 3 // (rows * row.a.storage_bytes) // row.k * row.k
+    possible = 0 < part < depth
+    if possible and decide(f"{name}.near", NEAR, (not NEAR,), "whether the part of the left panel that is multiplied stays in L1"):
+        return [Split(stage=name, axis=k, factor=block_of(part, depth, row.k, part))], f"{k}.i"
+    return [], k
+
+
 def tiled(
     stage: Reduce, roles: Factors, row: Intrinsic, spec: DeviceSpec, extents: Mapping[str, int | None], decide: Decider, *, threads: bool
 ) -> list[Step]:
@@ -79,12 +92,17 @@ def tiled(
         Split(stage=name, axis=j, factor=columns),
         Split(stage=name, axis=f"{j}.i", factor=width),
         Split(stage=name, axis=i, factor=rows),
-        Split(stage=name, axis=f"{k}.i", factor=row.k),
+    ]
+    near, deep = near_steps(name, f"{k}.i", depth, rows, row, spec, decide)
+    steps += [
+        *near,
+        Split(stage=name, axis=deep, factor=row.k),
         Split(stage=name, axis=f"{j}.i.i", factor=row.n),
         Split(stage=name, axis=f"{i}.i", factor=row.m),
     ]
-    tile, block = (f"{i}.i.o", f"{j}.i.i.o"), (f"{i}.i.i", f"{j}.i.i.i", f"{k}.i.i")
-    steps.append(Order(stage=name, axes=(*batch, f"{j}.o", *rest, f"{k}.o", f"{i}.o", f"{j}.i.o", f"{k}.i.o", *tile, *block)))
+    tile, block = (f"{i}.i.o", f"{j}.i.i.o"), (f"{i}.i.i", f"{j}.i.i.i", f"{deep}.i")
+    part = (f"{k}.i.o",) if near else ()
+    steps.append(Order(stage=name, axes=(*batch, f"{j}.o", *rest, f"{k}.o", f"{i}.o", *part, f"{j}.i.o", f"{deep}.o", *tile, *block)))
     if threads:
         shared = (*batch[:1], *([f"{j}.o"] if apart else []), f"{i}.o")
         steps.append(Parallel(stage=name, axis=decide(f"{name}.parallel", shared[0], shared, "the loop that threads share")))

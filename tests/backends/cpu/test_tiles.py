@@ -41,9 +41,9 @@ KINDS = {
 }
 CASES = [
     ("i8", (32, 32, 128)), ("i8", (32, 16, 64)), ("i8", (33, 47, 100)), ("bf16", (40, 33, 66)), ("turned", (33, 40, 100)),
-    ("both turned", (40, 33, 65)), ("narrowed", (33, 47, 70)),
+    ("both turned", (40, 33, 65)), ("narrowed", (33, 47, 70)), ("bf16", (33, 18, 600)), ("narrowed", (32, 33, 530)), ("i8", (32, 32, 1100)),
 ]  # fmt: skip
-"""Rows, columns and terms: whole tiles, one column of tiles, tails of every axis."""
+"""Rows, columns and terms: whole tiles, one column of tiles, tails of every axis, sums that come and go."""
 
 
 def product(kind: str, m: int, n: int, k: int) -> tuple[Op, dict[str, np.ndarray], dict[str, int]]:
