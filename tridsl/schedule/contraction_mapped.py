@@ -71,6 +71,7 @@ def _steps(
     batch = [a.name for a in reader.axes if a.name not in (over, across)]
     shared = batch[0] if batch else f"{over}.o"
     near, deep = near_steps(name, k, panels.depth, panels.rows, row, spec, decide)
+    around: tuple[str, ...]
     steps: list[Step] = [Split(stage=root, axis=across, factor=panels.columns), Split(stage=root, axis=over, factor=panels.rows)]
     if near:
         steps += [
