@@ -17,12 +17,12 @@ from tridsl.ir.expr import Var
 from tridsl.ir.op import Reduce
 from tridsl.schedule.analyse import extent_of, unit_stride_axis
 from tridsl.schedule.blocks import block_of, blocks_of
-from tridsl.schedule.contraction_panels import apart_columns, panel_steps
+from tridsl.schedule.contraction_panels import apart_columns, fetched_rows, panel_steps
 from tridsl.schedule.contraction_tiles import block_instruction, tiled
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.few_rows import WIDE, depth_of, is_few, is_swept, sweep_columns, sweep_rows
 from tridsl.schedule.roles import Factors, roles_of
-from tridsl.schedule.steps import Intrin, Order, Parallel, Pipeline, Split, Step, Unroll, Vector
+from tridsl.schedule.steps import Intrin, Order, Parallel, Split, Step, Unroll, Vector
 
 PACKED_WORK = 3_000_000
 """Multiply-adds from which packing pays for itself."""
@@ -260,9 +260,8 @@ def _packed(
     steps += [Unroll(stage=name, axis=f"{i}.i"), Vector(stage=name, axis=f"{j}.i.i")]
     kinds = (_panel_type(roles.a.dtype, row), _panel_type(roles.b.dtype, row))
     steps += panel_steps(stage, roles, f"{i}.o" if packs_rows else None, f"{k}.o", kinds)
-    several = roles.a.tensor != roles.b.tensor and (extents[i] or rows + 1) > rows
-    if packs_rows and decide(f"{name}.prefetch", several, (False, True) if several else (), "whether the next rows of A are prefetched"):
-        steps.append(Pipeline(stage=roles.a.tensor, depth=1, at=f"{i}.o", reader=name))
+    if packs_rows:
+        steps += fetched_rows(name, roles, rows, extents[i], f"{i}.o", name, decide)
     return steps if row is None else [*steps, Intrin(stage=name, name=row.name)]
 
 

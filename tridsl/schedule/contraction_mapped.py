@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import tridsl.schedule.contraction_tiles as ct
 from tridsl.devices.intrinsics import Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Var
@@ -17,7 +18,7 @@ from tridsl.ir.op import Map, Reduce
 from tridsl.schedule.analyse import Graph, extent_of, pointwise
 from tridsl.schedule.blocked_rows import Blocked
 from tridsl.schedule.contraction import blocks_that_pay
-from tridsl.schedule.contraction_panels import panel_steps
+from tridsl.schedule.contraction_panels import fetched_rows, panel_steps
 from tridsl.schedule.contraction_tiles import PanelSizes, near_steps, panel_sizes
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.roles import Factors, is_contraction
@@ -43,7 +44,7 @@ def mapped_products(graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], de
         terms = extents[stage.over[0].name]
         whole = terms is not None and terms <= panels.depth
         if whole and decide(f"{stage.name}.mapped", True, (False,), f"whether `{reader.name}` is made of each tile of sums"):
-            steps = _steps(stage, reader, roles, row, panels, spec, decide)
+            steps = _steps(stage, reader, roles, row, panels, extents[roles.tile or ""], spec, decide)
             found.append(Blocked(members=frozenset({stage.name, reader.name}), steps=tuple(steps)))
     return tuple(found)
 
@@ -61,7 +62,7 @@ def _reader(graph: Graph, stage: object) -> Map | None:
 
 
 def _steps(
-    stage: Reduce, reader: Map, roles: Factors, row: Intrinsic, panels: PanelSizes, spec: DeviceSpec, decide: Decider
+    stage: Reduce, reader: Map, roles: Factors, row: Intrinsic, panels: PanelSizes, terms: int | None, spec: DeviceSpec, decide: Decider
 ) -> list[Step]:
     """Rows of the block at a time where its sums come and go, else a tile at a time."""
     names = {own.name: theirs.name for own, theirs in zip(stage.axes, reader.axes)}
@@ -93,5 +94,6 @@ def _steps(
         Order(stage=name, axes=(*around, *tile, *block)),
         *(Unroll(stage=name, axis=axis) for axis in (*tile, block[0])), Vector(stage=name, axis=block[1]),
         *panel_steps(stage, roles, f"{over}.o", f"{across}.o", interleave=row.interleave, reader=root),
+        *(fetched_rows(name, roles, panels.rows, terms, f"{over}.o", root, decide) if ct.FETCHED else []),
         Intrin(stage=name, name=row.name),
     ]  # fmt: skip

@@ -8,8 +8,9 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType
 from tridsl.ir.op import Reduce
 from tridsl.schedule.blocks import block_of
+from tridsl.schedule.decisions import Decider
 from tridsl.schedule.roles import Factors, factors_of
-from tridsl.schedule.steps import Pack, Step
+from tridsl.schedule.steps import Pack, Pipeline, Step
 
 APART = 128
 """Columns of a core's own block below which it had better share a wider one."""
@@ -28,6 +29,14 @@ def panel_steps(
     if rows is not None:
         steps.append(Pack(stage=roles.a.tensor, at=rows, reader=reader or stage.name, place=first, type=kinds[0]))
     return [*steps, Pack(stage=roles.b.tensor, at=columns, reader=reader or stage.name, place=other, type=kinds[1], interleave=interleave)]
+
+
+def fetched_rows(name: str, roles: Factors, rows: int, extent: int | None, at: str, reader: str, decide: Decider) -> list[Step]:
+    """The next panel of the left factor fetched while products of this one are summed."""
+    several = roles.a.tensor != roles.b.tensor and (extent or rows + 1) > rows
+    if not decide(f"{name}.prefetch", several, (False, True) if several else (), "whether the next rows of A are prefetched"):
+        return []
+    return [Pipeline(stage=roles.a.tensor, depth=1, at=at, reader=reader)]
 
 
 def apart_columns(columns: int, extent: int | None, width: int, spec: DeviceSpec) -> int | None:

@@ -13,7 +13,7 @@ from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.op import Reduce
 from tridsl.schedule.blocks import block_of, blocks_of
-from tridsl.schedule.contraction_panels import apart_columns, panel_steps
+from tridsl.schedule.contraction_panels import apart_columns, fetched_rows, panel_steps
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.roles import Factors
 from tridsl.schedule.steps import Intrin, Order, Parallel, Split, Step, Unroll, Vector
@@ -27,6 +27,7 @@ read again for each block, and both come from beyond L2."""
 DEEPEST = 2048
 """Terms of a panel beyond which the sums are hardly ever read again."""
 NEAR = True
+FETCHED = True
 DEPTHS, COLUMNS = (256, 512, 1024, 2048), (128, 256, 512, 1024, 2048)
 """Sizes of packed blocks worth trying."""
 
@@ -108,4 +109,5 @@ def tiled(
         steps.append(Parallel(stage=name, axis=decide(f"{name}.parallel", shared[0], shared, "the loop that threads share")))
     steps += [*(Unroll(stage=name, axis=axis) for axis in (*tile, block[0])), Vector(stage=name, axis=block[1])]
     steps += panel_steps(stage, roles, f"{i}.o", f"{k}.o", interleave=row.interleave)
+    steps += fetched_rows(name, roles, rows, extents[i], f"{i}.o", name, decide) if FETCHED else []
     return [*steps, Intrin(stage=name, name=row.name)]
