@@ -12,6 +12,7 @@ import importlib.util
 import os
 import platform
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import platformdirs
 
 from tridsl.backends.cpu.amx import usable
 from tridsl.devices import spec as facts_of_chips
-from tridsl.devices.spec import DeviceSpec, chip_names, load_chip
+from tridsl.devices.spec import DeviceSpec, chip_names, chips_that_mention, load_chip
 
 _FORMAT = 2
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -140,9 +141,14 @@ def _ask_llvm(machine: str) -> _Answer:
 def _matching_chip(cpu: str, machine: str, cpuid: tuple[str, int, int] | None = None) -> DeviceSpec | None:
     """The chip file, the first by name, with this `target_cpu`, else one that describes this vendor, family and model: of a family under
     several names, or too new for this LLVM."""
-    chips = [c for c in map(load_chip, chip_names()) if c.kind == "cpu" and c.target_triple.split("-")[0] in ("", machine)]
-    described = (c for c in chips if cpuid is not None and any(_describes(text, cpuid) for text in c.cpuid))
-    return next((c for c in chips if c.target_cpu == cpu), None) or next(described, None)
+
+    def here(names: Iterable[str]) -> Iterator[DeviceSpec]:
+        return (c for c in map(load_chip, names) if c.kind == "cpu" and c.target_triple.split("-")[0] in ("", machine))
+
+    named = next((c for c in here(chips_that_mention(cpu)) if c.target_cpu == cpu), None)  # start-up time: the others need not be parsed
+    if named is not None or cpuid is None:
+        return named
+    return next((c for c in here(chip_names()) if any(_describes(text, cpuid) for text in c.cpuid)), None)
 
 
 def _cpuid(lines: tuple[str, ...]) -> tuple[str, int, int] | None:

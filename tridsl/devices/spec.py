@@ -178,6 +178,11 @@ def chip_names() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in _FOLDER.glob("*.toml")))
 
 
+def chips_that_mention(text: str) -> tuple[str, ...]:
+    """Names of the chip files in which `text` stands somewhere."""
+    return tuple(name for name in chip_names() if text in (_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+
+
 @cache
 def chip_of_pci(vendor: int, device: int) -> DeviceSpec | None:
     """The spec of the first chip file, by name, that describes this GPU."""

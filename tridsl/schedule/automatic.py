@@ -14,16 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from tridsl.devices.spec import DeviceKind, DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.op import Compact, Map, Op, Reduce, Scan, Stage
 from tridsl.ir.packings import bytes_of, is_packed, unpacked
 from tridsl.schedule.analyse import Graph, axes_of, work
-from tridsl.schedule.automatic_gpu import automatic_gpu
-from tridsl.schedule.automatic_npu import automatic_npu
-from tridsl.schedule.blocked_gpu import blocked_gpu
-from tridsl.schedule.blocked_npu import blocked_npu
 from tridsl.schedule.blocked_rows import Blocked, blocked_monoids
 from tridsl.schedule.contraction import contraction_steps, worth_packing
 from tridsl.schedule.contraction_mapped import mapped_products
@@ -34,7 +31,6 @@ from tridsl.schedule.launches import in_launches
 from tridsl.schedule.lying import in_memory_order
 from tridsl.schedule.maps import map_steps
 from tridsl.schedule.packed_sums import packed_sum_steps, packed_sums
-from tridsl.schedule.packed_sums_gpu import packed_sums_gpu
 from tridsl.schedule.reductions import Tile, reduce_steps, register_tile, tile_axis, tile_steps, worth_a_panel
 from tridsl.schedule.roles import is_contraction, roles_of
 from tridsl.schedule.scanning import scan_steps
@@ -48,11 +44,37 @@ from tridsl.structs import replace
 
 PARALLEL_WORK = 100_000
 """Scalar operations below which a second thread costs more than it brings (starting one takes a few microseconds)."""
-BY_KIND: dict[DeviceKind, Callable[..., Schedule]] = {"gpu": automatic_gpu, "npu": automatic_npu}
+
+
+def _for_gpu(*task: Any) -> Schedule:
+    from tridsl.schedule.automatic_gpu import automatic_gpu  # start-up time: who compiles for a CPU needs none of these
+
+    return automatic_gpu(*task)
+
+
+def _for_npu(*task: Any) -> Schedule:
+    from tridsl.schedule.automatic_npu import automatic_npu  # start-up time
+
+    return automatic_npu(*task)
+
+
+def _together_on_gpu(*task: Any) -> tuple[Blocked, ...]:
+    from tridsl.schedule.blocked_gpu import blocked_gpu  # start-up time
+    from tridsl.schedule.packed_sums_gpu import packed_sums_gpu  # start-up time
+
+    return (*blocked_gpu(*task), *packed_sums_gpu(*task))
+
+
+def _together_on_npu(*task: Any) -> tuple[Blocked, ...]:
+    from tridsl.schedule.blocked_npu import blocked_npu  # start-up time
+
+    return blocked_npu(*task)
+
+
+BY_KIND: dict[DeviceKind, Callable[..., Schedule]] = {"gpu": _for_gpu, "npu": _for_npu}
 """Devices whose nests are shaped by other rules than vectors and threads."""
 GROUPED: dict[DeviceKind, Callable[[Graph, DeviceSpec, Mapping[str, int], Decider], tuple[Blocked, ...]]] = {
-    "cpu": lambda *task: (*blocked_monoids(*task), *mapped_products(*task)), "gpu": lambda *task: (*blocked_gpu(*task), *packed_sums_gpu(*task)),
-    "npu": blocked_npu,
+    "cpu": lambda *task: (*blocked_monoids(*task), *mapped_products(*task)), "gpu": _together_on_gpu, "npu": _together_on_npu,
 }  # fmt: skip
 """Stages that are shaped together, before the others are looked at one by one."""
 
