@@ -34,3 +34,11 @@ for h < 2
   for i.v < 5
     vector i.w < 16
       y[h, i.v*16 + i.w + 16] = x[h, i.v*16 + i.w + 15]"""
+
+
+def test_a_clamp_inside_another() -> None:
+    """A window is clamped at both ends: `max(min(j + b - 1, N - 1), 0)` is `j + b - 1` but in the first and the last tile."""
+    text = "op f(x: f32[N]) -> y: f32[N] { y[i] = sum[b in 0..3](x[i + b - 1; pad=edge]) }"
+    found = body("finish", text, "y.split(i, 32).order(i.o, b, i.i).unroll(b).vector(i.i)", sizes={"N": 256})
+    clamped = [line.strip() for line in found.splitlines() if "+= x[" in line]
+    assert len(clamped) == 3 and [line.count("m") > line.count("sum") for line in clamped].count(True) == 2, found

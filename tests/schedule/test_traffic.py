@@ -173,3 +173,12 @@ def test_a_held_compaction_fetches_its_next_block() -> None:
     found = [n for p in kernel.phases for n in walk(p) if isinstance(n, Prefetch)]
     assert {n.tensor for n in found} == {"x", "t"}  # where `w` is read depends on what is not there yet
     check_same(op, steps_of(op, "y.vector(i).store(stream)"), {"N": 5000})
+
+
+@pytest.mark.parametrize(("rows", "streamed"), [(256, False), (448, True)])
+def test_maps_whose_traffic_fills_the_second_cache_go_around_it_sooner(rows: int, streamed: bool) -> None:
+    """A MiB of L2: 0.75 and 1.31 MiB are read and written. Not where nobody measured that going around is fast."""
+    op = op_of("op f(x: f32[M, N], s: f32[M]) -> y: f32[M, N] { y[i, j] = x[i, j] * s[i] }")
+    sizes = {"M": rows, "N": 384}
+    for facts, found in (({"stream_bytes": 4 * MIB}, streamed), ({}, False)):
+        assert (StoreIn(stage="y", space="stream") in automatic(op, replace(CPU, **facts), sizes)) is found  # type: ignore[arg-type]

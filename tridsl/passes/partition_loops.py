@@ -99,12 +99,21 @@ def _decided_parts(loop: For, outer: dict[str, Interval], extent: int) -> list[t
                 if isinstance(node, CopyAxis):
                     continue
                 if isinstance(node, Binary) and node.op in DECIDED and node.a.dtype == INDEX:
-                    part = DECIDED[node.op](node, loop.var, inner if isinstance(statement, For) else ranges, extent)
+                    part = DECIDED[node.op](_unclamped(node, loop.var), loop.var, inner if isinstance(statement, For) else ranges, extent)
                     if part is not None:
                         parts.append(part)
 
     visit(loop.body, outer)
     return parts
+
+
+def _unclamped(node: Binary, variable: str) -> Binary:
+    """`max(j - 1, 0)` of `max(min(j - 1, N - 1), 0)`: what it is where the inner clamp is decided, too."""
+    inner = node.a
+    if node.op not in CLAMPS or not isinstance(inner, Binary) or inner.op not in CLAMPS or inner.op == node.op:
+        return node
+    free = next((side for side in (inner.a, inner.b) if variable in variables(side)), inner)
+    return replace(node, a=free)
 
 
 def _decided(node: Binary, variable: str, ranges: dict[str, Interval], extent: int) -> tuple[int, int] | None:
@@ -145,8 +154,9 @@ def _one_quotient(node: Binary, variable: str, ranges: dict[str, Interval], exte
     return (start, end) if end > start else None
 
 
+CLAMPS = ("min", "max")
 DECIDED: dict[str, Callable[[Binary, str, dict[str, Interval], int], tuple[int, int] | None]] = {
-    **dict.fromkeys(("min", "max", "lt", "le", "gt", "ge"), _decided),
+    **dict.fromkeys((*CLAMPS, "lt", "le", "gt", "ge"), _decided),
     **dict.fromkeys(("floordiv", "mod"), _one_quotient),
 }
 """The operations that may have one answer in a part of a loop, and where that is."""
