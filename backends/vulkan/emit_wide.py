@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tridsl.backends.vulkan.contiguous import MAX_BYTES, WORD_BYTES, fits_words, run_start
+from tridsl.backends.vulkan.contiguous import MAX_BYTES, WORD_BYTES, fits_words, offset_of, run_start
 from tridsl.backends.vulkan.emit_expr import emit_value
 from tridsl.backends.vulkan.emit_frame import Frame, Place
 from tridsl.backends.vulkan.glsl_types import HALF_BY_BITS, INT64
@@ -14,6 +14,7 @@ from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Const, Expr, add, binary, mul
 from tridsl.ir.expr import index as constant
 from tridsl.ir.loop import Copy, For
+from tridsl.ir.walk import substitute
 
 _TYPES = {1: "uint", 2: "uvec2", 4: "uvec4"}
 
@@ -33,6 +34,11 @@ def emit_wide(frame: Frame, copy: Copy) -> bool:
         for (left, _), (right, _) in zip(_accesses(frame, target, into, count), _accesses(frame, source, out_of, count)):
             frame.line(f"{left} = {right};")
         return True
+    if target.dtype == source.dtype and target.words and source.words:  # single words (`words.word_buffers`)
+        for k in range(count):
+            left, right = (_lone(frame, place, substitute(at, {axis.var: constant(k)})) for place, at in ((target, copy.target.index), (source, copy.source.index)))
+            frame.line(f"{left} = {right};")
+        return True
     if (into is None) == (out_of is None):
         return False
     near, place = (target, copy.target.index) if into is None else (source, copy.source.index)
@@ -45,6 +51,13 @@ def emit_wide(frame: Frame, copy: Copy) -> bool:
     elif into is not None:
         _store(frame, target, into, elements)
     return True
+
+
+def _lone(frame: Frame, place: Place, at: tuple[Expr, ...]) -> str:
+    """One word of a local buffer that holds them."""
+    offset, words = simplify_index(offset_of(at, place.strides)), constant(MAX_BYTES // WORD_BYTES)
+    first, part = (emit_value(frame, simplify_index(binary(op, offset, words))).text for op in ("floordiv", "mod"))
+    return f"{place.name}[{first}][{part}]"
 
 
 def emit_zeros(frame: Frame, loop: For) -> bool:

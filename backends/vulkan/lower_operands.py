@@ -121,7 +121,16 @@ class _Operands:
         return self.space == "reg" or name in self.inner
 
 
+def _lies_along(node: object, variable: str, shared: dict[str, Buffer]) -> bool:
+    """Whether `variable` walks neighbours of shared memory."""
+    if not isinstance(node, Load) or node.tensor not in shared or shared[node.tensor].space != "shared":
+        return False
+    return normal_form(offset_of(node.index, row_major(shared[node.tensor].shape))).coefficient(variable) == 1
+
+
 def _hoisted(loops: list[For], inner: Accumulate | Mma, shared: dict[str, Buffer]) -> Block:
+    if loops and loops[0].reduce and isinstance(inner, Accumulate) and not any(_lies_along(n, loops[0].var, shared) for n in walk(inner)):
+        return (replace(loops[0], body=_hoisted(loops[1:], inner, shared)),)  # a step of the sum at a time takes fewer registers
     axes = {loop.var: int(loop.extent.value) for loop in loops if isinstance(loop.extent, Const)}
     own: tuple[str, ...] = ()
     if isinstance(inner, Mma):

@@ -20,9 +20,10 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from tridsl.backends.vulkan.collective import LANE_AXES
-from tridsl.backends.vulkan.contiguous import MAX_BYTES, Strides, plain_tensors, row_major, run_start
+from tridsl.backends.vulkan.contiguous import MAX_BYTES, WORD_BYTES, Strides, plain_tensors, row_major, run_start
 from tridsl.backends.vulkan.group_shape import group_lanes, subgroup_lanes
 from tridsl.backends.vulkan.lower_access import is_bound, written
+from tridsl.backends.vulkan.lower_panels import is_turned
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import normal_form
@@ -120,12 +121,14 @@ def _panel(copy: Copy, lanes: int, tensors: Mapping[str, tuple[DType, Strides]],
 
 
 def _in_chunks(copy: Copy, last: str, width: int, extent: int, strides: Strides, target: Buffer) -> bool:
-    """Whether `width` elements along the last axis are neighbours on both sides, and are all there or none of them."""
+    """Whether `width` elements along the last axis are neighbours on both sides (single words of a panel that lies the other way round), and
+    are all there or none of them."""
     if extent % width:
         return False
     chunk = {last: add(mul(Var(name="<chunk>"), index(width)), Var(name=last))}
     at, to = substitute(copy.source.index, chunk), substitute(copy.target.index, chunk)
-    if run_start(at, strides, last, width) is None or run_start(to, row_major(target.shape), last, width) is None:
+    lone = target.dtype.storage_bytes == WORD_BYTES and is_turned(copy)
+    if run_start(at, strides, last, width) is None or not (lone or run_start(to, row_major(target.shape), last, width) is not None):
         return False
     return copy.source.mask is None or all(_whole(part, last, width) for part in _parts(substitute(copy.source.mask, chunk)))
 

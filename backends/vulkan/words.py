@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tridsl.backends.vulkan.contiguous import MAX_BYTES, Strides, offset_of, row_major, run_start
+from tridsl.backends.vulkan.contiguous import MAX_BYTES, WORD_BYTES, Strides, offset_of, row_major, run_start
 from tridsl.backends.vulkan.emit_packed import is_packed_product
 from tridsl.backends.vulkan.zeros import zero_fill
 from tridsl.dtypes import DType
@@ -27,13 +27,14 @@ def word_buffers(block: Block, tensors: Mapping[str, tuple[DType, Strides]]) -> 
     inside |= {id(target) for target, variable, count in fills if target.tensor in found and _in_words(target, variable, count, buffers[target.tensor])}
     found -= {n.tensor for n in walk(block) if isinstance(n, Load | Ref) and id(n) not in inside}
     found -= {name for copy in copies for name in _split(copy, buffers)}
+    lone = {copy for copy in copies if _moves_single_words(copy, buffers)}
     while True:
-        # elements in shared memory come from and go to elements
+        # single words come from words and go to words; elements in shared memory come from and go to elements
         lost = {
             a
             for copy in copies
             for a, b in ((copy.target.tensor, copy.source.tensor), (copy.source.tensor, copy.target.tensor))
-            if a in found and b not in found and b not in tensors and buffers[b].space == "shared"
+            if a in found and b not in found and b not in tensors and (buffers[b].space == "shared" or copy in lone)
         }
         if not lost:
             return frozenset(found)
@@ -67,7 +68,17 @@ def _split(copy: Copy, buffers: Mapping[str, Buffer]) -> set[str]:
     count = int(last.extent.value)
     whole = count * buffers[next(iter(names))].dtype.storage_bytes % MAX_BYTES == 0
     runs = all(run_start(side.index, row_major(buffers[side.tensor].shape), last.var, count) is not None for side in sides if side.tensor in names)
-    return set() if whole and runs else names
+    return set() if (whole and runs) or _moves_single_words(copy, buffers) else names
+
+
+def _moves_single_words(copy: Copy, buffers: Mapping[str, Buffer]) -> bool:
+    """Whether both sides may hold words, of which one after the other is moved: to a panel that lies the other way round than its source."""
+    sides = (copy.target.tensor, copy.source.tensor)
+    if not copy.axes or not all(name in buffers for name in sides) or buffers[sides[0]].space != "shared":
+        return False
+    (*_, last) = copy.axes
+    to = normal_form(offset_of(copy.target.index, row_major(buffers[sides[0]].shape)))
+    return {buffers[name].dtype.storage_bytes for name in sides} == {WORD_BYTES} and to.coefficient(last.var) != 1
 
 
 def _dtype(copy: Copy, buffers: Mapping[str, Buffer], name: str) -> DType:

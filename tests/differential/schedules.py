@@ -191,7 +191,8 @@ def _store_copy(n: _Nests, stage: str, loops: list[str]) -> Draft:
 
 
 def _store_shared(n: _Nests, stage: str, loops: list[str]) -> Draft:
-    return tuple(StoreIn(stage=s.stage, space="shared", at=s.at, pad=s.pad) for s in _store_copy(n, stage, loops) if isinstance(s, StoreIn))
+    turned = n.random.choice((False, True))
+    return tuple(StoreIn(stage=s.stage, space="shared", at=s.at, pad=s.pad, turned=turned) for s in _store_copy(n, stage, loops) if isinstance(s, StoreIn))
 
 
 def _pipeline(n: _Nests, stage: str, loops: list[str]) -> Draft:
@@ -330,7 +331,10 @@ def _pairs(pairs: tuple[tuple[str, object], ...]) -> str:
 
 
 def _stored(s: StoreIn) -> str:
-    options = "".join((f", at={s.at}" if s.at else "", f", buffers={s.buffers}" if s.buffers != 1 else "", f", pad={s.pad}" if s.pad else "", f", type={s.type}" if s.type else "", f", piece={s.piece}" if s.piece != 1 else "", f", kept={s.kept}" if s.kept else ""))
+    options = "".join((
+        f", at={s.at}" if s.at else "", f", buffers={s.buffers}" if s.buffers != 1 else "", f", pad={s.pad}" if s.pad else "", f", type={s.type}" if s.type else "",
+        f", piece={s.piece}" if s.piece != 1 else "", f", kept={s.kept}" if s.kept else "", ", turned=true" if s.turned else "",
+    ))  # fmt: skip
     return f"store({s.space}{options})"
 
 

@@ -279,6 +279,8 @@ ILLEGAL = [
     (MATMUL, "A.store(cache, at=k)", "E0416"),
     (MATMUL, "A.store(shared)", "E0417"),
     (SOFTMAX, "e.store(l1)", "E0417"),
+    (MATMUL, "A.store(l1, at=k, turned=true)", "E0417"),
+    (MATMUL, "A.store(shared, at=k, turned=3)", "E0435"),
     (MATMUL, "C.pipeline(1)", "E0418"),
     (MATMUL, "A.pipeline(1)", "E0418"),
     (SOFTMAX, "x.pipeline(1, at=k)", "E0418"),

@@ -13,7 +13,7 @@ from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Load, Var
 from tridsl.ir.op import Reduce
-from tridsl.schedule.analyse import extent_of, points
+from tridsl.schedule.analyse import extent_of, points, unit_stride_axis
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.lanes import ACCESS_BYTES
 from tridsl.schedule.roles import Factors, is_contraction, roles_of
@@ -127,6 +127,8 @@ def _by_lanes(
     batch = points(tuple(a for a in stage.axes if a.name not in (i, j)), sizes) or 1
     rows, columns = _filling(m, n, batch, spec)
     depth, share = _tile(k, 32, 16, 8), 1
+    along = [f.tensor for f in (factors.a, factors.b) if unit_stride_axis(f) == over and f.dtype.storage_bytes == acc.storage_bytes]
+    turned = along if along and decide(f"{name}.turned", True, (False,), "whether panels whose rows lie along the sum lie the other way round") else []
     if _workgroups(m, n, rows, columns) * batch < (spec.cores or PROCESSORS):
         side = decide(f"{name}.side", SIDES[-1], (FEWEST,), "rows and columns of a workgroup's tile")
         rows, columns = min(rows, side), min(columns, side)
@@ -134,7 +136,7 @@ def _by_lanes(
         share = decide(f"{name}.share", 1, [s for s in (2, 4, 8, 16) if s <= most and k % (s * NEIGHBOURS) == 0], "lanes that share the sum of a tile")
         depth = max(depth, share * NEIGHBOURS)
         parts = share * rows * columns if share > 1 else 0
-        most = ((spec.shared_bytes or 0) // acc.storage_bytes - parts) // (rows + columns)
+        most = ((spec.shared_bytes or 0) // acc.storage_bytes - parts) // (rows + columns + NEIGHBOURS * len(turned))
         depths = [d for d in (16, 32, 64, 128, 256) if d <= most and k % d == 0 == d % (share * NEIGHBOURS)]
         depth = decide(f"{name}.depth", depth, depths, "depth of the panels in shared memory")
     else:
@@ -165,7 +167,7 @@ def _by_lanes(
         *(Unroll(stage=name, axis=axis) for axis in (f"{within}.i", *tile[:-1])),
         Vector(stage=name, axis=tile[-1]),
     ]
-    return [*steps, *_panels(stage, factors, 0, ahead)]
+    return [*steps, *_panels(stage, factors, 0, ahead, turned)]
 
 
 def _by_fragments(
@@ -236,7 +238,11 @@ def _by_groups(stage: Reduce, factors: Factors, row: Intrinsic, extents: tuple[i
     ]
 
 
-def _panels(stage: Reduce, factors: Factors, pad: int, ahead: bool) -> list[Step]:
+def _panels(stage: Reduce, factors: Factors, pad: int, ahead: bool, turned: Sequence[str] = ()) -> list[Step]:
+    """`turned`: factors whose panels lie the other way round, with room against bank conflicts where they are filled."""
     at = f"{stage.over[0].name}.o"
-    steps: list[Step] = [StoreIn(stage=load.tensor, space="shared", at=at, pad=pad) for load in (factors.a, factors.b)]
+    steps: list[Step] = [
+        StoreIn(stage=load.tensor, space="shared", at=at, pad=NEIGHBOURS if load.tensor in turned else pad, turned=load.tensor in turned)
+        for load in (factors.a, factors.b)
+    ]
     return [*steps, Pipeline(stage=stage.name, depth=1)] if ahead else steps

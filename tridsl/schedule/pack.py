@@ -69,12 +69,12 @@ def pack(kernel: Kernel, step: Pack, spec: DeviceSpec) -> Kernel:
 
 def stage_copy(
     kernel: Kernel, tensor: str, reader: str | None, axis: str, space: Space, span: Span | None, *,
-    cooperative: bool = False, buffers: int = 1, pad: int = 0, kind: DType | None = None, place: int | None = None,
+    cooperative: bool = False, buffers: int = 1, pad: int = 0, kind: DType | None = None, place: int | None = None, turned: bool = False,
 ) -> Kernel:  # fmt: skip
     """Copy what the loop `axis` reads of parameter (or stage) `tensor` into `space`, in traversal order.
 
     A cooperative copy inside lanes is one panel for all of them: it has an axis for each lane loop that the access mentions,
-    its storage stands around the lanes, and they wait for each other before it is filled again.
+    its storage stands around the lanes, and they wait for each other before it is filled again. `turned`: its axes lie the other way round.
     """
     source = _element_type(kernel, tensor)
     if source is None:
@@ -112,7 +112,8 @@ def stage_copy(
     used = [loop for loop in (*lanes, *around) if loop.var in variables(load)]
     bounds = [_bound(loop, lanes, around, used, tensor, span) for loop in used]
     name = _free_name(kernel, f"{tensor}.{space if cooperative else 'pack'}")
-    shape = [*bounds[:-1], bounds[-1] + pad] if bounds else []
+    rows = bounds[::-1] if turned else bounds
+    shape = [*rows[:-1], rows[-1] + pad] if rows else []
     axes = [axis_of(loop.var) for loop in used]
     prefix = f"{stage}:{name}."
     renamed = {
@@ -124,7 +125,7 @@ def stage_copy(
             CopyAxis(var=renamed[loop.var].name, extent=substitute(loop.extent, renamed), bound=bound)
             for loop, bound in zip(used, bounds)
         ),
-        target=Ref(tensor=name, index=tuple(renamed[loop.var] for loop in used)),
+        target=Ref(tensor=name, index=tuple(renamed[loop.var] for loop in (used[::-1] if turned else used))),
         source=substitute(load, renamed),
         pad=Const(value=_nothing(dtype), dtype=dtype) if combines else None,
         cooperative=cooperative,
@@ -147,7 +148,7 @@ def stage_copy(
 
     def read(node: Node) -> Node:
         if isinstance(node, Load) and node.tensor == tensor and (node.index, node.mask, node.other) == here:
-            load = Load(tensor=name, index=tuple(Var(name=l.var) for l in used), dtype=dtype, span=node.span)
+            load = Load(tensor=name, index=tuple(Var(name=l.var) for l in (used[::-1] if turned else used)), dtype=dtype, span=node.span)
             return load if dtype == source or dtype == compute_type(source) else Cast(a=load, dtype=compute_type(source))
         if isinstance(node, Copy):
             return node  # other panels are filled from where they were

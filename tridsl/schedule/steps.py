@@ -142,7 +142,7 @@ class StoreIn(StepBase):
     """`e.store(l1)`: the space of the stage's tensor, or, for a parameter, a staged copy in that space; `at` a loop of
     the stage that reads it. `type`: a wider integer type to keep the stage's values in, or the narrower one that sums are converted to.
     `piece`: iterations of `at` whose parts a memory in between (of an array's column) gets together; `kept`: the tensor that this memory keeps for
-    the loops that read the same of it again. Halide: store_in."""
+    the loops that read the same of it again. `turned`: a copy in `shared` lies there the other way round, columns as rows. Halide: store_in."""
 
     space: str
     at: str | None = None
@@ -151,6 +151,7 @@ class StoreIn(StepBase):
     type: DType | None = None
     piece: int = 1
     kept: str | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     stages everything that its loop `k.o` touches in a core's own memory (`schedule.panels`); `y.store(l1)` all of a stage that is a single number. For a result `y.store(stream)` writes around the caches (LLVM: nontemporal); a compaction holds what it
     keeps until it can (`schedule.hold`). `gray.store(l1, type=i16)` keeps the values of an integer stage in a wider type, the one
     that its readers compute in; a narrower one is for sums that are converted to it (`schedule.narrow`), or weights in that of what they weigh
-    (`schedule.weights`). E0416: no such space. E0417: the stage has storage for the
+    (`schedule.weights`). `turned`: the copy's axes lie backwards (lanes that walk the columns of `A[i, k]` then read neighbours). E0416: no such space. E0417: the stage has storage for the
     whole device (use `.at` first), or a register or shared buffer would have no constant size. E0425: the type does not hold all values of the stage's.
     """
     if step.space == STREAM:
@@ -43,6 +43,11 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     if step.space not in SPACES:
         raise error("E0416", f"there is no space `{step.space}`", step.span, help=f"use one of {', '.join((*SPACES, STREAM))}")
     space: Space = step.space
+    if step.turned and (space != "shared" or step.at is None):
+        raise error(
+            "E0417", f"`{step.stage}` in `{space}` cannot lie the other way round: only copies that lanes share can", step.span,
+            help=f"write `{step.stage}.store(shared, at=k.o, turned=true)`, or leave `turned` out",
+        )  # fmt: skip
     if step.at is not None and space == SPACE and any(axis_of(loop.var) == step.at for loop in loops_of(kernel, step.stage)):
         return panels(kernel, step, spec)
     if step.at is None and space == SPACE and is_number(kernel, step.stage):
@@ -51,7 +56,7 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     if step.at is not None and (parameter or any(b.name == step.stage for b in kernel.scratch)):
         return stage_copy(
             kernel, step.stage, None, step.at, space, step.span,
-            cooperative=space == "shared", buffers=step.buffers, pad=step.pad,
+            cooperative=space == "shared", buffers=step.buffers, pad=step.pad, turned=step.turned,
         )  # fmt: skip
     if parameter and step.space == "reg":
         return cache(kernel, step, spec)

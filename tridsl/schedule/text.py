@@ -137,6 +137,12 @@ class Reader:
             self.fail(f"this is {value}, not an integer", node)
         return value
 
+    def flag(self, node: Expression) -> bool:
+        value = evaluate(node, self.names, self.spec)
+        if not isinstance(value, bool):
+            self.fail(f"this is {value}, not true or false", node)
+        return value
+
     def dtype(self, node: Expression) -> DType:
         found = evaluate(node, self.names, self.spec)
         if not isinstance(found, DType):
@@ -282,9 +288,9 @@ def _inline(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _store(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(1, 1)
-    read.only("at", "buffers", "pad", "type", "piece", "kept")
+    read.only("at", "buffers", "pad", "type", "piece", "kept", "turned")
     space = call.args[0]
-    at, buffers, pad, kind, piece, kept = (read.keyword(n) for n in ("at", "buffers", "pad", "type", "piece", "kept"))
+    at, buffers, pad, kind, piece, kept, turned = (read.keyword(n) for n in ("at", "buffers", "pad", "type", "piece", "kept", "turned"))
     return StoreIn(
         stage=stage,
         space=space.value if isinstance(space, Text) else read.path(space),
@@ -294,6 +300,7 @@ def _store(stage: str, call: VerbCall, read: Reader) -> Step:
         type=None if kind is None else read.dtype(kind),
         piece=1 if piece is None else read.integer(piece),
         kept=None if kept is None else read.path(kept),
+        turned=turned is not None and read.flag(turned),
         span=call.span,
     )
 
