@@ -129,7 +129,8 @@ def _lies_along(node: object, variable: str, shared: dict[str, Buffer]) -> bool:
 
 
 def _hoisted(loops: list[For], inner: Accumulate | Mma, shared: dict[str, Buffer]) -> Block:
-    if loops and loops[0].reduce and isinstance(inner, Accumulate) and not any(_lies_along(n, loops[0].var, shared) for n in walk(inner)):
+    tile = [loop for loop in loops if not loop.reduce]
+    if tile and loops[0].reduce and isinstance(inner, Accumulate) and not any(_lies_along(n, loops[0].var, shared) for n in walk(inner)):
         return (replace(loops[0], body=_hoisted(loops[1:], inner, shared)),)  # a step of the sum at a time takes fewer registers
     axes = {loop.var: int(loop.extent.value) for loop in loops if isinstance(loop.extent, Const)}
     own: tuple[str, ...] = ()
