@@ -12,8 +12,9 @@ from tests.stdlib.calling import prepared
 from tridsl.backends.vulkan import BACKEND
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError
+from tridsl.ir.affine import evaluate_index
 from tridsl.ir.evaluate import evaluate_kernel, evaluate_op
-from tridsl.ir.loop import Alloc, Copy, Kernel, Mma
+from tridsl.ir.loop import Alloc, Copy, For, Kernel, Mma
 from tridsl.ir.op import Op, Scalar
 from tridsl.ir.verify import LOWERED, SCHEDULED, describe, verify
 from tridsl.ir.walk import walk
@@ -124,3 +125,11 @@ def test_rows_that_see_the_most_start_first() -> None:
     (text,) = lower(op, build_of(op, given, sizes), until="emit").text.split("// ---- phase")[1:]
     loops = [line for line in text.splitlines() if "for (int i_O_softmax_wsum_t_o" in line]
     assert len(loops) == 1 and "(1 - i_O_q_o)" in loops[0]
+
+
+def test_blocks_that_no_row_sees_are_left_out_whatever_the_lengths() -> None:
+    op, given, sizes = attention((1, 1, 250, 264, 16, 16), causal=True)
+    kernel = lower(op, build_of(op, given, sizes), until="schedule")
+    (blocks,) = (n for n in walk(kernel.phases) if isinstance(n, For) and n.var == "O.softmax_wsum:t.o")
+    visited = {first: evaluate_index(blocks.extent, {"O:q.o": first}) for first in (0, 1)}
+    assert visited == {0: -(-(128 + 14) // 16), 1: -(-264 // 16)}  # tiles of 128 rows; the first row sees 15 elements

@@ -83,7 +83,7 @@ def block(kernel: Kernel, step: BlockBy, spec: DeviceSpec) -> Kernel:
             step.span, help=f"keep it around them: `.block({step.axis}, {step.factor}, at={axis_of(deciding.var)})`",
         )  # fmt: skip
     nest = _Nest(stage=step.stage, around=around, found=found)
-    extent = merged.extent if spec.array is not None else visible_blocks(found, merged, elements, around)  # transfers are laid out in advance
+    extent = merged.extent if spec.array is not None else _visible(step, loop, before, around)  # transfers are laid out in advance
     blocks = replace(merged, extent=extent, body=nest.parts(elements))
     if not around:
         return replace_loop(kernel, loop.var, lambda _: blocks)
@@ -101,6 +101,15 @@ def _around(kernel: Kernel, loop: For, step: BlockBy) -> tuple[For, ...]:
             "E0411", f"`{step.at}` of `{step.stage}` is not around its loop `{step.axis}`", step.span, help="name a loop outside the elements"
         )  # fmt: skip
     return own[own.index(outer) + 1 :]
+
+
+def _visible(step: BlockBy, loop: For, before: Block, around: tuple[For, ...]) -> Expr:
+    """How many blocks are visited: of one that begins early, what it has again does not count."""
+    blocks = divide(loop, step.factor)
+    (elements,) = blocks.body
+    assert isinstance(elements, For)
+    found = rescaled(step.stage, before, elements.body)
+    return blocks.extent if found is None else visible_blocks(found, blocks, elements, around)
 
 
 def _seen_once(found: Rescaled, loop: For, blocks: For, elements: For, factor: int) -> Rescaled:

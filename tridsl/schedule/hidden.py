@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tridsl.dtypes import INDEX
 from tridsl.ir.affine import Polynomial, fold_ranges, normal_form, sweep, to_expression
-from tridsl.ir.expr import Binary, Const, Expr, Select, Unary, add, binary, index, minimum, sub
+from tridsl.ir.expr import Binary, Const, Expr, Select, Unary, add, binary, index, minimum, mul, sub
 from tridsl.ir.loop import For
 from tridsl.schedule.rescaled import Rescaled
 from tridsl.structs import replace
@@ -66,8 +66,20 @@ ORDER = {"lt": (True, True), "le": (True, False), "gt": (False, True), "ge": (Fa
 """Whether the left side is the smaller one, and strictly."""
 
 
+def _below(difference: Polynomial) -> Polynomial:
+    """`difference` or less: the rows of a tile that begins early (`split(…, tail=shift)`) are taken for those it would have had."""
+    least = to_expression(Polynomial(terms=(), constant=difference.constant))
+    for monomial, factor in difference.terms:
+        atom = monomial[0]
+        early = len(monomial) == 1 and factor < 0 and isinstance(atom, Binary) and atom.op == "min" and not isinstance(atom.a, Const)
+        kept = atom.a if early and isinstance(atom, Binary) else to_expression(Polynomial(terms=((monomial, 1),)))
+        least = add(least, mul(index(factor), kept))
+    return normal_form(least)
+
+
 def _last_visible(difference: Polynomial, blocks: For, elements: For, around: tuple[For, ...]) -> Expr | None:
     """The last block in which `difference` <= 0 somewhere; it must grow from block to block."""
+    difference = _below(difference)
     step = difference.coefficient(blocks.var)
     if step is None or step <= 0:
         return None
