@@ -121,7 +121,7 @@ def _cycles(block: Block, array: ArraySpec) -> float:
                 total += PAIR * (2 + _operations(found.store.value))  # each exchanged and written
             case For(extent=Const(value=count), kind="vector"):
                 total += -(-int(count) // VECTOR_LANES) * _cycles(statement.body, array)
-            case For(extent=Const(value=count)):
+            case For(extent=Const(value=count)) | For(bound=int() as count):
                 total += int(count) * _cycles(statement.body, array)
             case If():
                 total += max(_cycles(statement.then, array), _cycles(statement.otherwise, array))

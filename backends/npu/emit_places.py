@@ -96,7 +96,7 @@ def index_condition(node: Expr) -> str | None:
             return None if None in sides else f"({sides[0]} {_JOINED[op]} {sides[1]})"
         case Unary(op="not", a=a):
             inner = index_condition(a)
-            return None if inner is None else f"!{inner}"
+            return None if inner is None else f"(!{inner})"
         case Binary(op=op, a=a, b=b) if op in _COMPARISONS and a.dtype == INDEX and not any(isinstance(n, Load) and n.index for n in walk(node)):
             return f"({index_text(a)} {_COMPARISONS[op]} {index_text(b)})"
     return None

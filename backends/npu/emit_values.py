@@ -46,9 +46,11 @@ def _rule(frame: Frame, rule: Rule | None, what: str, node: Expr, **operands: st
 def _load(frame: Frame, node: Load, lanes: Lanes) -> str:
     mask, other = node.mask, node.other or Const(value=0, dtype=node.dtype)
     condition = None if mask is None else same_for_all(chosen(frame, (mask,), lanes)[0], lanes)
-    if condition is None or not isinstance(other, Const):
+    if mask is None or not isinstance(other, Const):
         return load(frame, node, lanes)
     outside = stored(frame, _const(frame, replace(other, dtype=compute_type(node.dtype)), lanes), node.dtype)
+    if condition is None:  # what lies there in a core's memory is read, and not taken
+        return f"aie::select({outside}, {load(frame, replace(node, mask=None, other=None), lanes)}, {value(frame, mask, lanes)})"
     return f"({condition} ? {load(frame, replace(node, mask=None, other=None), lanes)} : {outside})"
 
 
@@ -66,8 +68,8 @@ def truth(frame: Frame, node: Expr) -> str:
         case Binary(op="and" | "or" as op, a=a, b=b):
             return f"({truth(frame, a)} {'&&' if op == 'and' else '||'} {truth(frame, b)})"
         case Unary(op="not", a=a):
-            return f"!{truth(frame, a)}"
-    return f"({value(frame, node, still)}).test(0)"
+            return f"(!{truth(frame, a)})"
+    return f"(({value(frame, node, still)}).test(0))"
 
 
 def number_text(number: bool | float, dtype: DType) -> str:

@@ -103,6 +103,30 @@ def test_a_panel_larger_than_its_tensor_keeps_its_layout() -> None:
     assert copy.axes[0].bound == 16 and len({str(i) for i in copy.target.index}) == 4
 
 
+CHOSEN = "op f(x: f32[H, D], o: i32[K]) -> y: f32[K, D] { y[j, d] = x[o[j], d; pad=0] }\n"
+
+
+def test_an_axis_along_which_elements_choose_is_staged_as_a_whole() -> None:
+    """And what is outside there is still asked for."""
+    text = body(staged(CHOSEN, "y.split(d, 16)\n  y.order(d.o, j, d.i)\n  y.store(l1, at=d.o)", H=30, D=40, K=5))
+    assert "  alloc x.l1: f32[30, 16] in l1 padded" in text.splitlines()
+    assert "y.l1[j, d.i] = if i64(o.l1[j]) >= 0 and i64(o.l1[j]) < 30 then x.l1[i64(o.l1[j]), d.i] else 0" in text
+
+
+def test_a_single_number_is_staged_without_a_loop() -> None:
+    text = body(staged("op f(x: f32[N]) -> y: f32 {\n  s = sum[n](x[n])\n  y = s / 2\n}\n", "y.store(l1)", N=40))
+    assert text.splitlines()[-5:] == [
+        "  alloc y.l1: f32[1] in l1 padded", "  alloc s.l1: f32[1] in l1 padded", "  copy s[] -> s.l1[s.l1.d0] for s.l1.d0 < 1 of 1, pad 0",
+        "  y.l1[0] = s.l1[0] / 2", "  copy y.l1[y.l1.d0] -> y[] for y.l1.d0 < 1 of 1",
+    ]  # fmt: skip
+
+
+def test_rows_have_room_for_vectors_that_begin_inside_of_them() -> None:
+    """The second vector of 16 goes from 36 to 52."""
+    text = body(staged("op f(x: f32[R, 40]) -> y: f32[R, 20] { y[r, m] = x[r, m] + x[r, m + 20] }\n", "y.vector(m)\n  y.split(r, 1)\n  y.store(l1, at=r.o)", R=3))
+    assert "x.l1: f32[1, 64]" in text and "y.l1: f32[1, 32]" in text
+
+
 @pytest.mark.parametrize(
     ("op", "directives", "sizes", "code"),
     [

@@ -5,8 +5,24 @@ from __future__ import annotations
 from functools import partial
 
 from tridsl.dtypes import BOOL, DType, compute_type
-from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Unary, Var, binary, index, sub
-from tridsl.ir.loop import Alloc, Block, Buffer, For, If, Ref, Store
+from tridsl.ir.expr import (
+    Binary,
+    Call,
+    Cast,
+    Const,
+    Expr,
+    Load,
+    Select,
+    Unary,
+    Var,
+    add,
+    binary,
+    index,
+    minimum,
+    mul,
+    sub,
+)
+from tridsl.ir.loop import Alloc, Block, Buffer, For, If, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, substitute, walk
 from tridsl.structs import dataclass, replace
 
@@ -59,6 +75,53 @@ class Insertion:
             Store(target=_scalar(moved), value=Const(value=False, dtype=BOOL)),
             If(condition=last, then=(rewrite(insert, {Load: partial(_masked, names=(values.tensor,), filled=filled)}),)),
         )
+
+    def in_lanes(self, lanes: int, strips: int) -> Block:
+        """The same, `lanes` slots at a time from the last of `strips` on: every slot that the element moves takes what the one in front of it held.
+        The list has room for all lanes of the last strip, and for one in front of the first to be read."""
+        value, position = (Buffer(name=f"{self.stage}:{what}", dtype=d, shape=(), space="reg") for what, d in zip(("value", "position"), self.dtypes))
+        wide = compute_type(self.dtypes[0])
+        here, ahead, *moved = (
+            Buffer(name=f"{self.stage}:{what}", dtype=d, shape=(index(lanes),), space="reg")
+            for what, d in zip(("here", "ahead", "moved.value", "moved.position"), (wide, wide, wide, self.dtypes[1]))
+        )
+        strip, lane, again = (Var(name=f"{self.stage}:slot.{end}") for end in ("o", "i", "w"))
+        first = mul(sub(index(strips - 1), strip), index(lanes))
+        slot = add(first, lane)
+        behind = binary("gt", slot, index(0))
+        new = _element(_scalar(value), self.dtypes[0])
+
+        def at(ref: Ref, place: Expr, dtype: DType, mask: Expr | None = None) -> Expr:
+            return _element(replace(ref, index=(*ref.index[:-1], place)), dtype, mask)
+
+        def takes(place: Expr, held: Buffer) -> Expr:
+            return _either(binary("ge", place, filled), self.beats(new, lane_of(held)))
+
+        def lane_of(held: Buffer) -> Expr:
+            return _element(Ref(tensor=held.name, index=(lane,)), held.dtype)
+
+        filled = self.point if self.k == index(lanes * strips) else minimum(self.k, self.point)  # nobody needs what is behind the last slot
+        before = sub(slot, index(1))
+        shifts = Binary(op="and", a=behind, b=takes(before, ahead), dtype=BOOL)
+        made: list[Stmt] = [
+            Store(target=Ref(tensor=here.name, index=(lane,)), value=at(self.values, slot, self.dtypes[0])),
+            Store(target=Ref(tensor=ahead.name, index=(lane,)), value=at(self.values, before, self.dtypes[0], behind)),
+        ]
+        kept: list[Stmt] = []
+        olds = (lane_of(here), lane_of(ahead)), (at(self.indices, slot, self.dtypes[1]), at(self.indices, before, self.dtypes[1], behind))
+        for ref, own, buffer, (old, earlier) in zip((self.values, self.indices), (value, position), moved, olds):
+            stays = Select(condition=takes(slot, here), a=_element(_scalar(own), own.dtype), b=old, dtype=buffer.dtype)
+            made.append(Store(target=Ref(tensor=buffer.name, index=(lane,)), value=Select(condition=shifts, a=earlier, b=stays, dtype=buffer.dtype)))
+            back = replace(ref, index=(*ref.index[:-1], add(first, again)))
+            kept.append(Store(target=back, value=_element(Ref(tensor=buffer.name, index=(again,)), buffer.dtype)))
+        inner: Block = (
+            *(Alloc(buffer=b) for b in (here, ahead, *moved)),
+            *(For(var=v.name, extent=index(lanes), bound=lanes, body=tuple(body), kind="vector") for v, body in ((lane, made), (again, kept))),
+        )
+        insert = For(var=strip.name, extent=index(strips), bound=strips, body=inner, carried=True)
+        carry, place, _, guard = self.body()[5:]
+        assert isinstance(guard, If)
+        return (*(Alloc(buffer=b) for b in (value, position)), carry, place, replace(guard, then=(insert,)))
 
     def element(self, ref: Ref, dtype: DType) -> Expr:
         """What is at `ref`, in its compute type."""

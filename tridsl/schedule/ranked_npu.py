@@ -13,7 +13,7 @@ from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import Graph, extent_of, targets_of, values_of
 from tridsl.schedule.dealing_npu import ROW_BYTES, SLACK_BYTES, columns_of, cores_of_a_column, dealt
 from tridsl.schedule.decisions import Decider
-from tridsl.schedule.steps import Order, Parts, Split, Step, StoreIn
+from tridsl.schedule.steps import Order, Parts, Split, Step, StoreIn, Vector
 
 PART = 1024
 """Elements at least of which a core keeps the greatest before they are put together: less than two tiles that move at a time hold."""
@@ -44,7 +44,7 @@ def ranked_npu(
     name = stage.name
     if not counts:
         axis = stage.along.name
-        return [Split(stage=name, axis=axis, factor=length), StoreIn(stage=name, space="l1", at=f"{axis}.o")]
+        return [Split(stage=name, axis=axis, factor=length), StoreIn(stage=name, space="l1", at=f"{axis}.o"), *_slots(name, kept)]
     axis = max(reversed(counts), key=lambda n: counts[n])
     buffers = 2 if 2 * row <= room else 1
     columns = columns_of(root, spec, -(-rows // cores), decide)
@@ -54,7 +54,7 @@ def ranked_npu(
     steps: list[Step] = [Split(stage=name, axis=axis, factor=tile), *dealt(name, f"{axis}.o", -(-rows // tile), columns, cores)]
     if others := [n for n in counts if n != axis]:
         steps.append(Order(stage=name, axes=(f"{axis}.o.o", f"{axis}.o.i.o", *others, f"{axis}.o.i.i", f"{axis}.i")))
-    return [*steps, StoreIn(stage=name, space="l1", at=f"{axis}.o.i.i", buffers=buffers)]
+    return [*steps, StoreIn(stage=name, space="l1", at=f"{axis}.o.i.i", buffers=buffers), *_slots(name, kept)]
 
 
 def _in_parts(
@@ -66,8 +66,11 @@ def _in_parts(
     candidate = sum(_padded(kept * n) for n in results)
     most = max(1, (room - candidate) // candidate)  # parts that one core can put together
     unit = ROW_BYTES // 2  # elements of any type
-    least = max(PART, kept, -(-length // most))
-    factor = decide(f"{name}.part", -(-least // unit) * unit, [n for n in (256, 512, 2048, 4096) if n >= max(kept, -(-length // most)) and n < length], "elements of a part")
+    least = max(kept, -(-length // most))
+    sizes_of_parts = [n for n in range(-(-max(PART, least) // unit) * unit, length, unit) if length % n == 0 or length % n >= kept]  # whose last fills its list
+    usual = sizes_of_parts[0] if sizes_of_parts else length
+    others = [n for n in (256, 512, 2048, 4096) if least <= n < length and (length % n == 0 or length % n >= kept)]
+    factor = decide(f"{name}.part", usual, others, "elements of a part")
     parts = -(-length // factor)
     columns = columns_of(part, spec, -(-parts // cores), decide)
     buffers = 2 if 2 * (factor * bytes_of_one + candidate) <= room else 1
@@ -75,11 +78,16 @@ def _in_parts(
     steps: list[Step] = [Parts(stage=name, axis=axis, factor=factor), *dealt(part, outer, parts, columns, cores)]
     if leading:
         steps.append(Order(stage=part, axes=(f"{outer}.o", f"{outer}.i.o", *leading, f"{outer}.i.i", f"{axis}.i")))
-    steps.append(StoreIn(stage=part, space="l1", at=f"{outer}.i.i", buffers=buffers))
+    steps += [StoreIn(stage=part, space="l1", at=f"{outer}.i.i", buffers=buffers), *_slots(part, kept)]
     if leading:
-        return [*steps, StoreIn(stage=name, space="l1", at=leading[-1])]
+        return [*steps, StoreIn(stage=name, space="l1", at=leading[-1]), *_slots(name, kept)]
     total = (parts - 1) * kept + min(kept, length - (parts - 1) * factor)
-    return [*steps, Split(stage=name, axis=outer, factor=total), StoreIn(stage=name, space="l1", at=f"{outer}.o")]
+    return [*steps, Split(stage=name, axis=outer, factor=total), StoreIn(stage=name, space="l1", at=f"{outer}.o"), *_slots(name, kept)]
+
+
+def _slots(stage: str, kept: int) -> list[Step]:
+    """Shifts in vectors, where there is something to shift."""
+    return [Vector(stage=stage, axis="slot")] if kept > 1 else []
 
 
 def _padded(size: int) -> int:

@@ -81,7 +81,7 @@ class Parallel(StepBase):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vector(StepBase):
-    """`vector(j.i)`: lanes in lock step. Halide: vectorize."""
+    """`vector(j.i)`: lanes in lock step; `v.vector(slot)`: those of a top-k's list in a core's memory. Halide: vectorize."""
 
     axis: str
 

@@ -8,6 +8,7 @@ from tridsl.ir.loop import Append, For, Kernel
 from tridsl.ir.scans import scan_of
 from tridsl.ir.walk import walk
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, replace_loop, require_serial
+from tridsl.schedule.slots import slots_in_lanes
 from tridsl.schedule.steps import Vector
 from tridsl.structs import replace
 
@@ -18,11 +19,14 @@ def vector(kernel: Kernel, step: Vector, spec: DeviceSpec) -> Kernel:
     after:   vector j < N: body
 
     Any extent: `strip_vectors` cuts it into registers with a masked tail. A reduced axis is legal, lanes hold partial results
-    that are combined at the end; along a scan they combine among themselves first. E0405: a vector or parallel loop inside, or a vector loop around. E0408: carried
+    that are combined at the end; along a scan they combine among themselves first; the slots of a top-k shift a vector at a time once they lie in a
+    core's memory (`schedule.slots`). E0405: a vector or parallel loop inside, or a vector loop around. E0408: carried
     iterations (the innermost loop of a compaction is legal, its lanes append in order).
     """
     loop = find_loop(kernel, step.stage, step.axis, step.span)
     require_serial(loop, "vector", step.span)
+    if (whole := slots_in_lanes(kernel, step.stage, loop, spec)) is not None:
+        return whole
     inner = [n for s in loop.body for n in walk(s)]
     appends = any(isinstance(n, Append) for n in inner) and not any(isinstance(n, For) and n.carried for n in inner)
     if loop.carried and not appends and scan_of(loop) is None:
