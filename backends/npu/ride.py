@@ -49,7 +49,8 @@ def _riding(phase: Phase, tensors: set[str], array: ArraySpec) -> Phase:
         once = {_moving(c, grid) for c in seldom if _is_outermost(phase.body, c, tensors)}
         streams = len(often) + len(once) + sum(not _is_outermost(phase.body, c, tensors) for c in coming if c not in deepest)
         shared = len({_moving(c, grid) for c in often})
-        if not seldom or streams <= array.core_in_channels or shared > array.core_in_channels:
+        turns = len({(_moving(c, grid), _depth(phase.body, c)) for c in coming})  # what goes the same way as often takes turns by itself
+        if not seldom or min(streams, turns) <= array.core_in_channels or shared > array.core_in_channels:
             return phase
         phase = replace(phase, body=_moved(phase.body, min(seldom, key=_points), tensors))
 
@@ -85,6 +86,12 @@ def _innermost(block: Block, tensors: set[str]) -> list[Copy]:
     inner = _staging(block)
     found = _innermost(inner.body, tensors) if inner is not None else []
     return found or _copies_in(block, tensors)
+
+
+def _depth(block: Block, copy: Copy) -> int:
+    """How many loops in which tiles come are around the copy."""
+    inner = _staging(block)
+    return 0 if copy in block or inner is None else 1 + _depth(inner.body, copy)
 
 
 def _is_outermost(block: Block, copy: Copy, tensors: set[str]) -> bool:

@@ -88,10 +88,10 @@ def _on_the_array(group: Group) -> Group | None:
 def _shaped(group: Group, s: _Sizes, spec: DeviceSpec, array: ArraySpec, decide: Decider) -> list[Step]:
     q, t, e = group.row, group.elements, group.own.name
     merge, root, sums, weight = group.merge.name, group.root.name, group.sum, group.part("weight")
-    rows, block = _block(group, s, array, decide)
-    steps: list[Step] = [*(Inline(stage=name) for name in group.between), Split(stage=root, axis=q, factor=rows)]
-    around, dealt = _dealt(group, s, rows, spec, array, decide)
-    steps += [*dealt, At(stage=merge, consumer=root, axis=around), BlockBy(stage=merge, axis=t, factor=block)]
+    tile = _tile(group, s, array, decide)
+    steps: list[Step] = [*(Inline(stage=name) for name in group.between), Split(stage=root, axis=q, factor=tile.rows)]
+    around, dealt = _dealt(group, s, tile, spec, array, decide)
+    steps += [*dealt, At(stage=merge, consumer=root, axis=around), BlockBy(stage=merge, axis=t, factor=tile.elements)]
     for scores, row in zip(group.scores, s.scores):
         steps.append(At(stage=scores.stage.name, consumer=merge, axis=f"{t}.o"))
         steps += _product(scores.stage.name, (q, t, scores.terms[0]), row, group.others)
@@ -101,20 +101,37 @@ def _shaped(group: Group, s: _Sizes, spec: DeviceSpec, array: ArraySpec, decide:
     steps += [Vector(stage=group.part(part), axis=f"{t}.i") for part in ("key", "weight")]
     steps += [
         Vector(stage=group.part("start"), axis=q), Vector(stage=group.part("scale"), axis=q),
-        Vector(stage=f"{sums}.start", axis=f"{e}.init"), Vector(stage=f"{sums}.scale", axis=e), Vector(stage=root, axis=e),
+        Vector(stage=f"{sums}.start", axis=f"{e}.init"), Vector(stage=f"{sums}.scale", axis=e),
+        Vector(stage=root, axis=e if tile.whole(s, e) else f"{e}.i"),
     ]  # fmt: skip
     return [*steps, StoreIn(stage=merge, space="l1", at=f"{t}.o", buffers=2)]
 
 
-def _block(group: Group, s: _Sizes, array: ArraySpec, decide: Decider) -> tuple[int, int]:
-    """Rows of a core, and elements merged at a time: near to a square, the most that fits."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tile:
+    """What a core works on: `rows`, `width` of their sums, and how many elements are merged at a time."""
+
+    rows: int
+    elements: int
+    width: int
+
+    def whole(self, s: _Sizes, own: str) -> bool:
+        return self.width >= s.known[own]
+
+
+def _tile(group: Group, s: _Sizes, array: ArraySpec, decide: Decider) -> _Tile:
+    """Rows and elements near to a square, the most that fits; whole sums where any fit, else a part of their width: the weights are made for each."""
     room = array.core_memory_bytes - array.core_stack_bytes - SLACK_BYTES
-    q, t = group.row, group.elements
+    q, t, e = group.row, group.elements, group.own.name
+    unit = EXPANSION * s.sums.n
     possible = [(r, b) for r in _multiples(s.rows, s.known[q], array.rows) for b in _multiples(s.elements, s.known[t], 1)]
-    shapes = [(r, b) for r, b in possible if _bytes(group, s, r, b) <= room] or possible[:1]
+    widths = list(dict.fromkeys(_up(-(-s.known[e] // parts), unit) for parts in range(1, -(-s.known[e] // unit) + 1)))
+    fitting = ((w, [(r, b) for r, b in possible if _bytes(group, s, r, b, w) <= room]) for w in widths)
+    width, shapes = next(((w, fits) for w, fits in fitting if fits), (widths[-1], possible[:1]))
     most = max(shapes, key=lambda shape: (min(shape), shape))
     rows = decide(f"{group.merge.name}.block_rows", most[0], sorted({r for r, b in shapes if b == most[1]}), "rows of a core's block")
-    return rows, decide(f"{group.merge.name}.block", most[1], sorted({b for r, b in shapes if r == rows}), "elements merged at a time")
+    elements = decide(f"{group.merge.name}.block", most[1], sorted({b for r, b in shapes if r == rows}), "elements merged at a time")
+    return _Tile(rows=rows, elements=elements, width=width)
 
 
 def _multiples(unit: int, extent: int, parts: int) -> list[int]:
@@ -127,10 +144,10 @@ def _up(count: int, unit: int) -> int:
     return -(-count // unit) * unit
 
 
-def _bytes(group: Group, s: _Sizes, rows: int, block: int) -> int:
+def _bytes(group: Group, s: _Sizes, rows: int, block: int, width: int) -> int:
     """Of a core's memory: the rows' factors and result, two blocks of keys and of values, scores, weights and states."""
     acc: DType = group.merge.reducer.dtypes[0]
-    wide = _up(s.known[group.own.name], max(EXPANSION * s.sums.n, LANES))
+    wide = _up(width, LANES)
     moving = rows * wide * group.root.dtype.storage_bytes
     streamed = block * wide * group.values[0].dtype.storage_bytes
     for scores, row in zip(group.scores, s.scores):
@@ -141,10 +158,10 @@ def _bytes(group: Group, s: _Sizes, rows: int, block: int) -> int:
     return moving + 2 * streamed + rows * (between + (wide + STATES) * acc.storage_bytes)
 
 
-def _dealt(group: Group, s: _Sizes, rows: int, spec: DeviceSpec, array: ArraySpec, decide: Decider) -> tuple[str, list[Step]]:
+def _dealt(group: Group, s: _Sizes, tile: _Tile, spec: DeviceSpec, array: ArraySpec, decide: Decider) -> tuple[str, list[Step]]:
     """The loop inside which a core merges, and the steps that give cores their rows: heads to columns where there are as many and all that is streamed
-    moves with them, otherwise blocks of rows to columns too. Heads that share keys are neighbours."""
-    root, q = group.root.name, group.row
+    moves with them, otherwise blocks of rows to columns too. Heads that share keys are neighbours. Parts of the width are the last to be dealt."""
+    root, q, e = group.root.name, group.row, group.own.name
     most = spec.columns or 1
     columns = decide(f"{group.merge.name}.columns", most, [n for n in (1, 2, 4, 8) if n <= most], "columns of the array")
     steps: list[Step] = []
@@ -159,7 +176,7 @@ def _dealt(group: Group, s: _Sizes, rows: int, spec: DeviceSpec, array: ArraySpe
         else:
             heads.append(axis)
             counts[axis] = s.known[axis]
-    blocks = -(-s.known[q] // rows)
+    blocks, parts = -(-s.known[q] // tile.rows), -(-s.known[e] // tile.width)
     streamed = (*(scores.elements for scores in group.scores), *group.values)
     moving = [axis for axis in counts if all(axis.partition(".")[0] in variables(load.index) for load in streamed)]
     dealt = max(moving, key=lambda axis: counts[axis], default=None)
@@ -167,13 +184,21 @@ def _dealt(group: Group, s: _Sizes, rows: int, spec: DeviceSpec, array: ArraySpe
         steps.append(Split(stage=root, axis=dealt, factor=-(-counts[dealt] // columns)))
         column, heads[heads.index(dealt)] = f"{dealt}.o", f"{dealt}.i"
         steps.append(Split(stage=root, axis=f"{q}.o", factor=-(-blocks // array.rows)))
-        row, inner = f"{q}.o.o", f"{q}.o.i"
+        row, inner = f"{q}.o.o", [f"{q}.o.i"]
     else:
         core = -(-blocks // (columns * array.rows))
         steps += [Split(stage=root, axis=f"{q}.o", factor=core * min(array.rows, blocks)), Split(stage=root, axis=f"{q}.o.i", factor=core)]
-        column, row, inner = f"{q}.o.o", f"{q}.o.i.o", f"{q}.o.i.i"
-    steps.append(Order(stage=root, axes=(column, row, *heads, inner, f"{q}.i", group.own.name)))
-    return inner, [*steps, Bind(stage=root, axes=((column, "column"), (row, "row")))]
+        column, row, inner = f"{q}.o.o", f"{q}.o.i.o", [f"{q}.o.i.i"]
+    own = [e] if parts == 1 else [f"{e}.i"]
+    if parts > 1:
+        steps.append(Split(stage=root, axis=e, factor=tile.width))
+        inner.append(f"{e}.o")
+    if parts > 1 and blocks == 1:
+        steps.append(Split(stage=root, axis=f"{e}.o", factor=-(-parts // array.rows)))
+        inner[-1:] = [row, f"{e}.o.i"]
+        row = f"{e}.o.o"
+    steps.append(Order(stage=root, axes=(column, row, *heads, *inner, f"{q}.i", *own)))
+    return inner[-1], [*steps, Bind(stage=root, axes=((column, "column"), (row, "row")))]
 
 
 def _product(stage: str, axes: tuple[str, str, str], row: Intrinsic, batch: tuple[str, ...]) -> list[Step]:

@@ -86,6 +86,11 @@ def test_keys_and_values_take_turns_and_rows_have_a_channel() -> None:
     assert sorted(map(sorted, buffers)) == [["K", "V"], ["Q"]]
 
 
+@pytest.mark.parametrize(("rows", "generation"), [(5, "aie2"), (40, "aie2p")])
+def test_sums_that_no_core_holds_are_made_in_parts_of_their_width(rows: int, generation: str) -> None:
+    right(attention(2, 1, rows, 20, 16, 1100, causal=True, generation=generation))
+
+
 def test_weights_are_rounded_by_choice() -> None:
     errors = []
     for rounds in (True, False):
