@@ -1,8 +1,8 @@
-"""Packed parameters in panels of a core's memory: bytes are copied, elements are decoded where they are read."""
+"""Trits in panels of a core's memory: bytes are copied, and elements decoded where they are read; unpacked ones are bytes already."""
 
 from __future__ import annotations
 
-from tridsl.dtypes import INDEX
+from tridsl.dtypes import I8, INDEX, TRIT
 from tridsl.ir.affine import fold_ranges, simplify_index
 from tridsl.ir.expr import Cast, Expr, Load
 from tridsl.ir.loop import For, Kernel, Phase
@@ -14,7 +14,15 @@ from tridsl.structs import replace
 
 
 def on_bytes(kernel: Kernel) -> Kernel:
-    """Packed parameters as their bytes, which is what travels (in whole blocks, one behind another); reads decode them."""
+    """Packed parameters as their bytes, which is what travels (in whole blocks, one behind another); reads decode them. A trit that is not packed is a
+    byte of its value."""
+    plain = {p.name for p in kernel.params if isinstance(p, Tensor) and p.dtype == TRIT and not is_packed(p)}
+    if plain:
+        params = tuple(replace(p, dtype=I8) if isinstance(p, Tensor) and p.name in plain else p for p in kernel.params)
+        kernel = replace(kernel, params=params, phases=rewrite(kernel.phases, {
+            Load: lambda n: replace(n, dtype=I8) if n.tensor in plain else n,
+            Cast: lambda n: n.a if n.a.dtype == n.dtype else n,
+        }))  # fmt: skip
     packed = {p.name: p for p in kernel.params if isinstance(p, Tensor) and is_packed(p)}
     if not packed:
         return kernel

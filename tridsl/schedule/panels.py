@@ -9,7 +9,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import Interval, equal, fold_ranges, interval, normal_form, simplify_index, to_expression
-from tridsl.ir.expr import Binary, Boundary, Const, Expr, Load, Var, add, binary, index, mul, sub
+from tridsl.ir.expr import Binary, Boundary, Const, Expr, Load, Var, add, binary, index, sub
 from tridsl.ir.loop import (
     Alloc,
     Block,
@@ -41,14 +41,11 @@ from tridsl.schedule.panel_accesses import (
     vectors_last,
 )
 from tridsl.schedule.panel_blocks import blocks_last, blocks_of
+from tridsl.schedule.panel_places import ROW_BYTES, delinear, linear, pitch_of, product, words
 from tridsl.schedule.steps import StoreIn
 from tridsl.structs import dataclass, replace
 
 SPACE: Space = "l1"
-ROW_BYTES = 64
-"""Rows begin at multiples of this: the widest access of any core."""
-WORD_BYTES = 4
-"""What transfers are counted in: a single element that is smaller comes in a row of its own."""
 
 
 @dataclass(slots=True)
@@ -168,7 +165,7 @@ class _Stager:
             along = max((d for d, n in enumerate(shape) if n > 1), default=len(shape) - 1)  # behind it is nothing
             self.panels[name] = _Panel(
                 name=name, tensor=name, dtype=buffer.dtype, shape=shape, flat=False, base=(index(0),) * len(shape), extents=shape,
-                blocks=blocks.get(name, {}), pitch=_pitch(shape[: along + 1], buffer.dtype), along=along,
+                blocks=blocks.get(name, {}), pitch=pitch_of(shape[: along + 1], buffer.dtype), along=along,
             )  # fmt: skip
         body = rewrite(phase.body, {Load: self._load, Ref: self._ref, Alloc: lambda a: self._alloc(a, local)})
         outside = {n: p for n, p in self.panels.items() if n in shapes}
@@ -216,7 +213,7 @@ class _Stager:
         places = [a.place for a in accesses]
         flat = not shape or not all(self._affine(i) for place in places for i in place)  # (a single number is a row of one)
         if flat:
-            places = [(simplify_index(_linear(place, shape)),) for place in places]
+            places = [(simplify_index(linear(place, shape)),) for place in places]
             if not all(self._affine(i) for place in places for i in place):
                 raise self._no(tensor.name, "the place of an access is no sum of multiples of loops")
         names = [loop.var for loop in self.path]
@@ -257,9 +254,9 @@ class _Stager:
         laid = tuple(extents[d] for d in order) if order else tuple(extents)
         if laid and not flat:
             laid = (*laid[:-1], laid[-1] + overrun(accesses, ends[last], last, ROW_BYTES // tensor.dtype.storage_bytes))
-        pitch = _pitch(laid, tensor.dtype) if (fixed_row or order) and not flat else 0 if shape else _words(tensor.dtype)
+        pitch = pitch_of(laid, tensor.dtype) if (fixed_row or order) and not flat else 0 if shape else words(tensor.dtype)
         panel = _Panel(
-            name=f"{tensor.name}.l1", tensor=tensor.name, dtype=tensor.dtype, shape=(_product(shape),) if flat else shape, flat=flat,
+            name=f"{tensor.name}.l1", tensor=tensor.name, dtype=tensor.dtype, shape=(product(shape),) if flat else shape, flat=flat,
             base=tuple(base), extents=tuple(extents), level=max(level, self._grid()), reads=any(not a.writes for a in accesses), writes=writes,
             blocks=blocks, pitch=0 if tensor.name in self.packed else pitch, order=order,
         )  # fmt: skip
@@ -301,7 +298,7 @@ class _Stager:
 
     def _point(self, panel: _Panel, place: tuple[Expr, ...]) -> tuple[Expr, ...]:
         if panel.flat:
-            place = (_linear(place, next(self._shape(panel.tensor))),)
+            place = (linear(place, next(self._shape(panel.tensor))),)
         relative = tuple(simplify_index(sub(i, b)) for i, b in zip(place, panel.base))
         return panel.point(relative, self.ranges)
 
@@ -364,7 +361,7 @@ class _Stager:
             axes.append(CopyAxis(var=name, extent=simplify_index(fold_ranges(simplify_index(left), self.ranges)), bound=extent))
         place = tuple(simplify_index(add(b, Var(name=name))) for b, name in zip(panel.base, names))
         if panel.flat:
-            place = _delinear(place[0], next(self._shape(panel.tensor)))
+            place = delinear(place[0], next(self._shape(panel.tensor)))
         point = panel.point(tuple(Var(name=name) for name in names), ranges)
         source, target = (panel.tensor, place), (panel.name, point)
         if not into:
@@ -378,41 +375,3 @@ class _Stager:
             pad=Const(value=nothing, dtype=panel.dtype) if into else None, buffers=self.step.buffers if innermost else 1,
             piece=self.step.piece if innermost and into else 1, kept=into and panel.tensor == self.step.kept, span=self.step.span,
         )  # fmt: skip
-
-
-def _linear(place: tuple[Expr, ...], shape: tuple[int, ...]) -> Expr:
-    total: Expr = index(0)
-    for i, n in zip(place, shape):
-        total = add(mul(total, index(n)), i)
-    return total
-
-
-def _delinear(place: Expr, shape: tuple[int, ...]) -> tuple[Expr, ...]:
-    """The index of an element of a row-major tensor, in the form that linearising it takes back."""
-    if not shape:
-        return ()
-    parts: list[Expr] = []
-    for n in reversed(shape[1:]):
-        parts.insert(0, binary("mod", place, index(n)))
-        place = binary("floordiv", place, index(n))
-    return (place, *parts)
-
-
-def _words(dtype: DType) -> int:
-    """Elements of the smallest transfer."""
-    return max(1, WORD_BYTES // dtype.storage_bytes)
-
-
-def _pitch(shape: tuple[int, ...], dtype: DType) -> int:
-    """The last extent, rounded up so that every row begins where the widest access may."""
-    if not shape or len(shape) == 1 and shape[0] == 1 and dtype.storage_bytes >= WORD_BYTES:
-        return 0
-    unit = max(1, ROW_BYTES // dtype.storage_bytes)
-    return -(-shape[-1] // unit) * unit
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    total = 1
-    for n in shape:
-        total *= n
-    return total

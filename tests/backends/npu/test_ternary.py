@@ -12,8 +12,12 @@ from tests.backends.npu.designs import GENERATIONS, chip
 from tests.stdlib.calling import Trits, prepared
 from tridsl import pipeline, stdlib
 from tridsl.backends.npu import BACKEND
+from tridsl.backends.npu.build_sim import Library, compile_library
 from tridsl.backends.npu.emit import KERNELS, files_of
+from tridsl.backends.npu.emit_kernel import kernel_text
 from tridsl.backends.npu.lower_array import Laid
+from tridsl.backends.npu.memory import ELEMENTS, from_array_order, to_array_order
+from tridsl.backends.npu.simulate import Simulator
 from tridsl.dtypes import TRIT
 from tridsl.ir.op import Tensor
 from tridsl.passes.specialise import Specialisation
@@ -41,6 +45,22 @@ def laid(name: str, *arguments: Any, layout: str = "t16", generation: str = "aie
     seen: dict[str, Any] = {}
     pipeline.lower(op, build, until="emit", on_stage=lambda stage, value, seconds: seen.__setitem__(stage, value))
     return seen["array"], files_of(seen["emit"].text)[KERNELS]
+
+
+def run(given: Laid, arguments: dict[str, Any], generation: str) -> Any:
+    """`Y` of a design without scalars, as the simulator makes it."""
+    facts = chip(generation).array
+    assert facts is not None
+    library = Library(compile_library(kernel_text(given, chip(generation)), generation))
+    memory = {
+        t.name: to_array_order(arguments[t.name], t) if t.role == "input" else np.zeros(int(np.prod(t.shape)), ELEMENTS[t.element_bytes])
+        for t in given.design.tensors
+    }  # fmt: skip
+    Simulator(given.design, library, facts.lock_maximum, facts.shim_queue_tasks).run(memory, {})
+    result = next(t for t in given.design.tensors if t.role == "output")
+    found = np.empty(result.given, np.float32)
+    from_array_order(memory[result.name], result, found)
+    return found
 
 
 def vector_of(m: int, k: int) -> tuple[Any, ...]:
@@ -114,3 +134,32 @@ def test_packed_weights_of_a_transposed_result_are_refused_or_right() -> None:
         assert problem.diagnostics[0].code in ("E0770", "E0774")
         return
     np.testing.assert_array_equal(got, w.astype(np.int32) @ x.T.astype(np.int32))
+
+
+def test_trits_that_are_not_packed_are_bytes() -> None:
+    w, x, sw = trits(20, 70), bytes_of(70), np.linspace(-2, 3, 20, dtype=np.float32)
+    got = stdlib.tgemv(w, x, sw, 0.37, device="npu:sim:aie2")
+    np.testing.assert_array_equal(got, stdlib.tgemv.reference(w, x, sw, 0.37))
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_leading_axes_are_tokens(generation: str) -> None:
+    w, x, sw = trits(30, 40), bytes_of(3, 40), np.linspace(-2, 3, 30, dtype=np.float32)
+    got = stdlib.tgemv(tridsl.pack(w, "t16"), x, sw, 0.37, device=f"npu:sim:{generation}")
+    np.testing.assert_array_equal(got, stdlib.tgemv.reference(w, x, sw, 0.37))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("columns", [1, 2, 4, 8])
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize(("m", "k", "n"), [(70, 100, 1), (200, 60, 5), (40, 90, 70)])
+def test_every_number_of_columns(generation: str, columns: int, m: int, k: int, n: int) -> None:
+    """As a program that chooses: the schedule with that answer, by the reference interpreter of kernels and on the array."""
+    spec = chip(generation)
+    if columns > (spec.columns or 1):
+        return
+    w, x, sw, sx = trits(m, k), bytes_of(n, k), np.linspace(-2, 3, m, dtype=np.float32), np.linspace(0.1, 1, n, dtype=np.float32)
+    given, _ = laid("tgemm", w.view(Trits), x, sw, sx, generation=generation, decisions={"Y.sum.columns": columns})
+    assert given.design.columns <= columns
+    found = run(given, {"W": tridsl.pack(w, "t16").array, "X": x, "sw": sw, "sx": sx}, generation)
+    np.testing.assert_array_equal(found, stdlib.tgemm.reference(w, x, sw, sx))
