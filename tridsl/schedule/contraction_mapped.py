@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import tridsl.schedule.contraction_tiles as ct
 from tridsl.devices.intrinsics import Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Var
@@ -18,8 +17,8 @@ from tridsl.ir.op import Map, Reduce
 from tridsl.schedule.analyse import Graph, extent_of, pointwise
 from tridsl.schedule.blocked_rows import Blocked
 from tridsl.schedule.contraction import blocks_that_pay
-from tridsl.schedule.contraction_panels import fetched_rows, panel_steps
-from tridsl.schedule.contraction_tiles import PanelSizes, near_steps, panel_sizes
+from tridsl.schedule.contraction_panels import panel_steps
+from tridsl.schedule.contraction_tiles import PanelSizes, packs_rows, panel_sizes
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.roles import Factors, is_contraction
 from tridsl.schedule.steps import At, Intrin, Order, Parallel, Split, Step, Unroll, Vector
@@ -44,7 +43,7 @@ def mapped_products(graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], de
         terms = extents[stage.over[0].name]
         whole = terms is not None and terms <= panels.depth
         if whole and decide(f"{stage.name}.mapped", True, (False,), f"whether `{reader.name}` is made of each tile of sums"):
-            steps = _steps(stage, reader, roles, row, panels, extents[roles.tile or ""], spec, decide)
+            steps = _steps(stage, reader, roles, row, panels, extents, decide)
             found.append(Blocked(members=frozenset({stage.name, reader.name}), steps=tuple(steps)))
     return tuple(found)
 
@@ -62,38 +61,24 @@ def _reader(graph: Graph, stage: object) -> Map | None:
 
 
 def _steps(
-    stage: Reduce, reader: Map, roles: Factors, row: Intrinsic, panels: PanelSizes, terms: int | None, spec: DeviceSpec, decide: Decider
+    stage: Reduce, reader: Map, roles: Factors, row: Intrinsic, panels: PanelSizes, extents: Mapping[str, int | None], decide: Decider
 ) -> list[Step]:
-    """Rows of the block at a time where its sums come and go, else a tile at a time."""
     names = {own.name: theirs.name for own, theirs in zip(stage.axes, reader.axes)}
     name, root, k = stage.name, reader.name, stage.over[0].name
     i, j = roles.tile or "", roles.vector
     over, across = names[i], names[j]
     batch = [a.name for a in reader.axes if a.name not in (over, across)]
-    shared = batch[0] if batch else f"{over}.o"
-    near, deep = near_steps(name, k, panels.depth, panels.rows, row, spec, decide)
-    around: tuple[str, ...]
-    steps: list[Step] = [Split(stage=root, axis=across, factor=panels.columns), Split(stage=root, axis=over, factor=panels.rows)]
-    if near:
-        steps += [
-            Order(stage=root, axes=(*batch, f"{across}.o", f"{over}.o", f"{over}.i", f"{across}.i")), Vector(stage=root, axis=f"{across}.i"),
-            At(stage=name, consumer=root, axis=f"{over}.o"), *near, Split(stage=name, axis=j, factor=panels.width),
-            Split(stage=name, axis=f"{j}.i", factor=row.n),
-        ]  # fmt: skip
-        tile, block, around = (f"{i}.o", f"{j}.i.o"), (f"{i}.i", f"{j}.i.i", f"{deep}.i"), (f"{k}.o", f"{j}.o", f"{deep}.o")
-    else:
-        steps += [
-            Split(stage=root, axis=f"{across}.i", factor=panels.width),
-            Order(stage=root, axes=(*batch, f"{across}.o", f"{over}.o", f"{across}.i.o", f"{over}.i", f"{across}.i.i")),
-            Vector(stage=root, axis=f"{across}.i.i"), At(stage=name, consumer=root, axis=f"{across}.i.o"), Split(stage=name, axis=j, factor=row.n),
-        ]  # fmt: skip
-        tile, block, around = (f"{i}.o", f"{j}.o"), (f"{i}.i", f"{j}.i", f"{deep}.i"), (f"{deep}.o",)
+    tile, block = (f"{i}.o", f"{j}.o"), (f"{i}.i", f"{j}.i", f"{k}.i")
+    copied = f"{over}.o" if packs_rows(name, roles, row, panels.rows, extents, k, decide) else None
     return [
-        *steps, Parallel(stage=root, axis=shared),
-        Split(stage=name, axis=deep, factor=row.k), Split(stage=name, axis=i, factor=row.m),
-        Order(stage=name, axes=(*around, *tile, *block)),
+        Split(stage=root, axis=across, factor=panels.columns), Split(stage=root, axis=f"{across}.i", factor=panels.width),
+        Split(stage=root, axis=over, factor=panels.rows),
+        Order(stage=root, axes=(*batch, f"{across}.o", f"{over}.o", f"{across}.i.o", f"{over}.i", f"{across}.i.i")),
+        Parallel(stage=root, axis=batch[0] if batch else f"{over}.o"), Vector(stage=root, axis=f"{across}.i.i"),
+        At(stage=name, consumer=root, axis=f"{across}.i.o"),
+        Split(stage=name, axis=k, factor=row.k), Split(stage=name, axis=i, factor=row.m), Split(stage=name, axis=j, factor=row.n),
+        Order(stage=name, axes=(f"{k}.o", *tile, *block)),
         *(Unroll(stage=name, axis=axis) for axis in (*tile, block[0])), Vector(stage=name, axis=block[1]),
-        *panel_steps(stage, roles, f"{over}.o", f"{across}.o", interleave=row.interleave, reader=root),
-        *(fetched_rows(name, roles, panels.rows, terms, f"{over}.o", root, decide) if ct.FETCHED else []),
+        *panel_steps(stage, roles, copied, f"{across}.o", interleave=row.interleave, reader=root),
         Intrin(stage=name, name=row.name),
     ]  # fmt: skip

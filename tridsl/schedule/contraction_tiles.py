@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.op import Reduce
+from tridsl.schedule.analyse import unit_stride_axis
 from tridsl.schedule.blocks import block_of, blocks_of
-from tridsl.schedule.contraction_panels import apart_columns, fetched_rows, panel_steps
+from tridsl.schedule.contraction_panels import apart_columns, panel_steps
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.roles import Factors
 from tridsl.schedule.steps import Intrin, Order, Parallel, Split, Step, Unroll, Vector
@@ -26,8 +27,6 @@ BROAD = 512
 read again for each block, and both come from beyond L2."""
 DEEPEST = 2048
 """Terms of a panel beyond which the sums are hardly ever read again."""
-NEAR = True
-FETCHED = True
 DEPTHS, COLUMNS = (256, 512, 1024, 2048), (128, 256, 512, 1024, 2048)
 """Sizes of packed blocks worth trying."""
 
@@ -62,16 +61,10 @@ def panel_sizes(roles: Factors, row: Intrinsic, spec: DeviceSpec, extents: Mappi
     return PanelSizes(rows=rows, width=width, columns=block_of(block // depth, extents[j], width, COLUMNS[-1]), depth=depth)
 
 
-def near_steps(
-    name: str, k: str, depth: int, rows: int, row: Intrinsic, spec: DeviceSpec, decide: Decider
-) -> tuple[list[Step], str]:
-    """The loop `k` over the terms of a panel, cut into parts of which the left factor's stays in L1 while the right one's stream past: the
-    sums of each are loaded and stored again. And the name of the loop over one part's terms."""
-    part = (spec.l1_bytes or 32768) // 3 // (rows * row.a.storage_bytes) // row.k * row.k
-    possible = 0 < part < depth
-    if possible and decide(f"{name}.near", NEAR, (not NEAR,), "whether the part of the left panel that is multiplied stays in L1"):
-        return [Split(stage=name, axis=k, factor=block_of(part, depth, row.k, part))], f"{k}.i"
-    return [], k
+def packs_rows(name: str, roles: Factors, row: Intrinsic, rows: int, extents: Mapping[str, int | None], k: str, decide: Decider) -> bool:
+    """Whether the left factor is copied: its rows may be loaded where they are if every block is whole."""
+    whole = all((extents[axis] or 1) % size == 0 for axis, size in ((roles.tile or "", rows), (k, row.k))) and unit_stride_axis(roles.a) == k
+    return decide(f"{name}.pack_rows", True, (False,) if whole else (), "whether the rows of A are copied too")
 
 
 def tiled(
@@ -93,21 +86,16 @@ def tiled(
         Split(stage=name, axis=j, factor=columns),
         Split(stage=name, axis=f"{j}.i", factor=width),
         Split(stage=name, axis=i, factor=rows),
-    ]
-    near, deep = near_steps(name, f"{k}.i", depth, rows, row, spec, decide)
-    steps += [
-        *near,
-        Split(stage=name, axis=deep, factor=row.k),
+        Split(stage=name, axis=f"{k}.i", factor=row.k),
         Split(stage=name, axis=f"{j}.i.i", factor=row.n),
         Split(stage=name, axis=f"{i}.i", factor=row.m),
     ]
-    tile, block = (f"{i}.i.o", f"{j}.i.i.o"), (f"{i}.i.i", f"{j}.i.i.i", f"{deep}.i")
-    part = (f"{k}.i.o",) if near else ()
-    steps.append(Order(stage=name, axes=(*batch, f"{j}.o", *rest, f"{k}.o", f"{i}.o", *part, f"{j}.i.o", f"{deep}.o", *tile, *block)))
+    tile, block = (f"{i}.i.o", f"{j}.i.i.o"), (f"{i}.i.i", f"{j}.i.i.i", f"{k}.i.i")
+    steps.append(Order(stage=name, axes=(*batch, f"{j}.o", *rest, f"{k}.o", f"{i}.o", f"{j}.i.o", f"{k}.i.o", *tile, *block)))
     if threads:
         shared = (*batch[:1], *([f"{j}.o"] if apart else []), f"{i}.o")
         steps.append(Parallel(stage=name, axis=decide(f"{name}.parallel", shared[0], shared, "the loop that threads share")))
     steps += [*(Unroll(stage=name, axis=axis) for axis in (*tile, block[0])), Vector(stage=name, axis=block[1])]
-    steps += panel_steps(stage, roles, f"{i}.o", f"{k}.o", interleave=row.interleave)
-    steps += fetched_rows(name, roles, rows, extents[i], f"{i}.o", name, decide) if FETCHED else []
+    copied = f"{i}.o" if packs_rows(name, roles, row, rows, extents, k, decide) else None
+    steps += panel_steps(stage, roles, copied, f"{k}.o", interleave=row.interleave)
     return [*steps, Intrin(stage=name, name=row.name)]
