@@ -284,3 +284,21 @@ def test_short_calls_find_their_data_where_they_left_them(seconds: float, calls:
 
     interleave({"a": waits, "b": lambda number: order.append("b")}, 3)
     assert order[order.index("b") :].count("a") == calls  # the warm-up of "a" is over
+
+
+def test_nobody_is_always_behind_the_same_one() -> None:
+    """Every round has everybody once, in an order that another run would have, too."""
+
+    def rounds() -> list[str]:
+        order: list[str] = []
+
+        def waits(name: str) -> None:
+            order.append(name)
+            time.sleep(0.004)
+
+        interleave({name: lambda number, name=name: waits(name) for name in "abc"}, 6)  # type: ignore[misc]
+        return ["".join(order[n : n + 3]) for n in range(len(order) - 18, len(order), 3)]
+
+    first = rounds()
+    assert all(sorted(one) == ["a", "b", "c"] for one in first) and len(set(first)) > 2
+    assert rounds() == first
