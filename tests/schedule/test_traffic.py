@@ -99,6 +99,19 @@ def test_a_hint_moves_with_the_unrolled_loop_that_moves_what_is_read() -> None:
     assert hints("A.pipeline(1, at=i.o)") == [("C:j.i", "C:i.i + C:i.o*3 + 3, C:k")]
 
 
+def test_a_hint_for_the_next_row_stands_in_the_last_loop_that_reads_this_one() -> None:
+    """Which is the one that writes, not that of the second sum."""
+    op = op_of("""op f(x: f32[R, N]) -> y: f32[R, N] {
+  m[r]    = sum[k](x[r, k])
+  v[r]    = sum[k](x[r, k] * m[r])
+  y[r, n] = x[r, n] * v[r]
+}
+""")
+    kernel = scheduled(op, steps_of(op, "m.at(y, r)\n v.at(y, r)\n x.pipeline(1, at=r, reader=y)"), {"R": 4, "N": 40})
+    loops = [n for p in kernel.phases for n in walk(p) if isinstance(n, For) and any(isinstance(s, Prefetch) for s in n.body)]
+    assert [loop.var for loop in loops] == ["y:n"]
+
+
 PANELS = "C.split(k, 16).split(i, 3).split(j, 32).order(k.o, i.o, j.o, k.i, i.i, j.i).unroll(i.i).vector(j.i)\nA.pack(at=i.o)\n"
 
 

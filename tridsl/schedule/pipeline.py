@@ -42,7 +42,8 @@ def pipeline(kernel: Kernel, step: Pipeline, spec: DeviceSpec) -> Kernel:
     before:  for r: for n: m max= x[r, n]; for n: e[n] = exp(x[r, n] - m)               x.pipeline(1, at=r)
     after:   for r: for n: m max= x[r, n]; for n: e[n] = exp(x[r, n] - m); prefetch x[r + 1, n]
 
-    in the second loop inside `at` that reads the parameter: the first one waits for memory, the second computes. Beside an unrolled loop
+    in the last loop inside `at` that reads the parameter: the first one waits for memory, the last one mostly writes, and reads and writes
+    overlap (layernorm of 4096 x 4096, whose second loop of three is the variance's: 0.88 of the time with the hint in that one). Beside an unrolled loop
     that reads the same elements again and again the hint is a nest of its own, once for all of them:
 
     before:  for j.o: for k: unroll i: vector j.i: C[i, j.o*32 + j.i] += A[i, k] * B[k, j.o*32 + j.i]                B.pipeline(3, at=j.o)
@@ -96,7 +97,7 @@ def _prefetch(kernel: Kernel, step: Pipeline, axis: str) -> Kernel:
         return dealt
     if not nests:
         raise error("E0418", f"`{step.stage}` is not read in a loop inside `{axis}`", step.span, help="name an outer loop")
-    chosen = nests[min(1, len(nests) - 1)]
+    chosen = nests[-1]
     load = _direct(chosen, step.stage)[0]
     if any(isinstance(n, Load) for i in load.index for n in walk(i)):
         raise error(
