@@ -33,7 +33,8 @@ CACHE_BYTES = 16384
 GROUP_BYTES = 131072
 """A tile up to this size is held in the registers of all lanes of a workgroup (a GPU's core has 256 KiB of them)."""
 PREFETCHED_BYTES = 512
-"""A tile from this size on (eight cache lines, which a core waits for in turns) is fetched while the loop runs."""
+"""A tile from this size on (eight cache lines, which a core waits for in turns) is fetched while the loop runs, if it is read. (Lines that are
+only stored are better left alone: f32 4096 x 64 x 4096 takes 0.98 of the time that it takes with hints, 1024 cubed the same.)"""
 
 
 def register_tiles(kernel: Kernel, *, joining: bool = True) -> Kernel:
@@ -148,6 +149,8 @@ def _tile(
     outer = [l for l in above if l.reduce and stage_of(l.var) == stage]
     starting: Expr | None = None
     for loop in outer:
+        if loop.extent == index(1):
+            continue  # what it holds is never read again: no need to fetch it, either
         starting = both(starting, Binary(op="eq", a=Var(name=loop.var), b=index(0), dtype=BOOL))
 
     def fill(suffix: str, full: bool, body: Block) -> Block:
