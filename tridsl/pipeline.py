@@ -32,6 +32,7 @@ from tridsl.passes.specialise import Specialisation, specialise
 from tridsl.passes.strip_vectors import strip_vectors
 from tridsl.passes.to_loops import to_loops
 from tridsl.passes.transpose_tiles import transpose_tiles
+from tridsl.passes.unread_tiles import unread_tiles
 from tridsl.passes.unsigned_dots import unsigned_dots
 from tridsl.passes.whole_tiles import whole_tiles
 from tridsl.schedule.apply import apply_schedule
@@ -63,6 +64,7 @@ SCHEDULE: Stages = (
     ("simplify", lambda kernel, build: simplify(kernel)),  # not before schedule: it dissolves loops that steps name
 )
 LOWER: Stages = (
+    ("unread_tiles", lambda kernel, build: unread_tiles(kernel)),  # sees whole nests; what it skips has no start and no end
     ("later_places", lambda kernel, build: later_places(kernel)),  # sees all loops of a reduction, and where it starts
     ("register_tiles", lambda kernel, build: register_tiles(kernel)),
     ("meet_lanes", lambda kernel, build: meet_lanes(kernel)),  # sees the tiles that lanes share, and where they start
