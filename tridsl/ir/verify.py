@@ -40,7 +40,7 @@ LOWERED = Spec(name="lowered", rules=_extended(SCHEDULED.rules, {loop.Accumulate
 
 SPECS: Mapping[str, Spec] = {
     "check": OP, "loops": LOOPS, "specialise": LOOPS, "boundaries": SCHEDULED, "schedule": SCHEDULED, "simplify": SCHEDULED,
-    "later_places": SCHEDULED, "register_tiles": SCHEDULED, "meet_lanes": SCHEDULED,
+    "unread_tiles": SCHEDULED, "later_places": SCHEDULED, "register_tiles": SCHEDULED, "meet_lanes": SCHEDULED,
 }  # fmt: skip
 """The spec of the value that a stage of the pipeline gives; `LOWERED` for every kernel after these."""
 
