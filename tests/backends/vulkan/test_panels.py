@@ -1,0 +1,78 @@
+"""Panels of products in shared memory: how they lie, how lanes fill them, what a lane reads of them; on any machine."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.stdlib.calling import prepared
+from tridsl.backends.vulkan import BACKEND
+from tridsl.devices.spec import DeviceSpec
+from tridsl.ir.evaluate import evaluate_kernel
+from tridsl.passes.specialise import Specialisation
+from tridsl.pipeline import LOWER, SCHEDULE, TO_KERNEL, Build, lower, run
+from tridsl.schedule.automatic import choose
+from tridsl.schedule.steps import Schedule, StoreIn
+
+GPU = DeviceSpec(
+    name="lanes only", kind="gpu", features=frozenset({"int64", "packed_words"}), subgroup_sizes=(32,), shared_bytes=49152, max_group_lanes=1024,
+    max_push_bytes=128, cores=128,
+)  # fmt: skip
+
+
+def product(m: int, n: int, k: int, answers: dict[str, Any], dtype: type = np.float32) -> tuple[Any, Build, dict[str, np.ndarray]]:
+    random = np.random.default_rng(m + n + k)
+    a, b = (random.integers(-8, 8, shape).astype(dtype) for shape in ((m, k), (k, n)))
+    op, given, sizes = prepared("matmul", (a, b), {}, {})
+    schedule = choose(op, GPU, sizes, {f"C.{name}": answer for name, answer in answers.items()})
+    return op, Build(spec=GPU, backend=BACKEND, schedule=schedule, facts=Specialisation(sizes=tuple(sizes.items()))), given
+
+
+def text(*product_of: Any, **more: Any) -> str:
+    op, build, _ = product(*product_of, **more)
+    return str(lower(op, build, until="emit").text)
+
+
+def turned(schedule: Schedule) -> set[str]:
+    return {step.stage for step in schedule if isinstance(step, StoreIn) and step.turned}
+
+
+def test_rows_along_the_sum_lie_the_other_way_round() -> None:
+    """A lane reads neighbours of both factors, 16 bytes each, for one step of the sum; the panel is filled word by word."""
+    written = text(2048, 2048, 64, {})
+    _, build, _ = product(256, 256, 64, {})
+    assert turned(build.schedule or ()) == {"A"}
+    assert "shared uvec4 b_A_shared[1056];" in written  # 32 rows of 128, four words of room behind each
+    assert len(re.findall(r"b_A_shared\[[^=]*\]\[[^=]*\] = b_A_shared_next\[[^=]*\]\[[0-3]\];", written)) == 4
+    assert re.search(r"float b_A_shared_r\w*\[8\];", written) and re.search(r"float b_B_shared_r\w*\[8\];", written)
+
+
+def test_as_they_lie_a_lane_holds_several_steps_of_the_sum() -> None:
+    written = text(2048, 2048, 64, {"turned": False})
+    assert "shared uvec4 b_A_shared[1024];" in written and re.search(r"float b_A_shared_r\w*\[32\];", written)
+
+
+def test_narrow_elements_stay_as_they_are() -> None:
+    """Words of four of them would be taken apart."""
+    _, build, _ = product(256, 256, 64, {}, dtype=np.int8)
+    assert not turned(build.schedule or ())
+
+
+def test_a_panel_that_is_the_whole_sum_is_fetched_in_words() -> None:
+    written = text(64, 64, 32, {})
+    assert "uvec4 b_A_shared_next[" in written and "uvec4 b_B_shared_next[" in written and "i_C_k_o" not in written
+
+
+@pytest.mark.parametrize("answers", [{}, {"turned": False}, {"share": 4}, {"side": 16, "share": 8}, {"ahead": False}], ids=str)
+@pytest.mark.parametrize("shape", [(32, 32, 32), (48, 33, 64), (37, 41, 64), (64, 32, 96)], ids=str)
+def test_every_stage_means_the_product(shape: tuple[int, int, int], answers: dict[str, Any]) -> None:
+    if shape[2] % 32 or (shape[2] == 32 and "ahead" in answers):
+        pytest.skip("no question there")
+    op, build, given = product(*shape, answers)
+    kernel = run(op, (*TO_KERNEL, *SCHEDULE, *LOWER), build)
+    for stage in BACKEND.lower:
+        kernel = stage.run(kernel, GPU)
+    np.testing.assert_array_equal(evaluate_kernel(kernel, given, {})["C"], given["A"] @ given["B"])
