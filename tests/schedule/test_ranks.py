@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from tests.schedule.test_block_gpu import MATRICES
 from tests.schedule.test_lines import same, scheduled
-from tridsl.diagnostics import TriError
+from tridsl.check.resolve import bind
+from tridsl.check.types import check_op
+from tridsl.diagnostics import SourceFile, TriError
 from tridsl.ir.printer import print_kernel
+from tridsl.passes.specialise import Specialisation, specialise
+from tridsl.passes.to_loops import to_loops
+from tridsl.schedule.apply import apply_schedule
+from tridsl.schedule.decisions import Decider
+from tridsl.schedule.ranked_gpu import ranked_parts
+from tridsl.syntax.parse import parse
 
 TOPK = "op f(x: {t}[N]) -> (v: {t}[{k}], i: i32[{k}]) {{ v, i = topk[n; k={k}](x[n]) }}\n"
 LEVELS = "v.parts(n, 16, into=ranks)\n  v.parts(n.o, 12, into=ranks)\n  v.parts(n.o.o, 1000, into=ranks)"
@@ -63,3 +72,13 @@ def test_only_parts_with_the_best_elements(dtype: str, length: int, k: int, c: i
 def test_the_best_of_the_best() -> None:
     again = "v.part.parts(n.o, 4, into=best)\n  v.part.part.parts(n.o.o, 99, into=ranks)\n  v.part.parts(n.o.o, 99, into=ranks)\n  v.parts(n.o, 99, into=ranks)"
     same(TOPK.format(t="f32", k=3), f"{BEST.format(c=4)}\n  {again}", N=99)
+
+
+@pytest.mark.parametrize(("length", "k"), [(1, 1), (5000, 300), (99_991, 16), (10**6, 1000), (10**7, 16), (10**7, 5000)])
+def test_the_automatic_steps_apply_whatever_is_kept(length: int, k: int) -> None:
+    bound = bind(parse(SourceFile(name="<test>", text=TOPK.format(t="f32", k=k))), lambda module, name: None)
+    checked = check_op(bound, bound.operations["f"][0], {})
+    naive = specialise(to_loops(checked), Specialisation(sizes=(("N", length),)))
+    steps = ranked_parts(checked.stages[0], MATRICES, {"N": length}, Decider())  # type: ignore[arg-type]
+    kernel = apply_schedule(naive, steps, MATRICES)
+    assert kernel.phases[-1].name == "v" and (length < 5000 or kernel.phases[0].name == "v.best")

@@ -6,7 +6,7 @@ What is left out is read once. Comparisons are independent of one another, so th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import log2
+from functools import lru_cache
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.affine import evaluate_index
@@ -17,15 +17,21 @@ from tridsl.schedule.analyse import extent_of, points
 from tridsl.schedule.best_parts import BEST
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.ranks import RANKS
-from tridsl.schedule.steps import Bind, Fuse, Parts, Schedule, Split, Step
+from tridsl.schedule.steps import Bind, Fuse, Parts, Schedule, Split, Step, Vector
 from tridsl.structs import dataclass
 
-COUNTED = 1 << 22
-"""Comparisons that take no longer than the kernels that leave out most of them."""
+START = 1 << 22
+"""Comparisons that take as long as a kernel takes to start (an H100 makes 2 x 10^12 a second: two microseconds)."""
+READ = 4
+"""Comparisons that take as long as to read an element of a part."""
+ROUND = 4
+"""Kernels that leave out parts: their best elements, the order of those that stay, their elements, the ranks of these."""
 LONGEST = 256
-"""Elements of a part, which one lane looks through."""
+"""Elements of a part, which a few lanes look through."""
 LANES = 256
 """Lanes of a workgroup."""
+WIDE = 4
+"""Neighbours that a lane reads at once, of whole parts."""
 TOGETHER = 8
 """Lanes that share an element's comparisons, or a part."""
 
@@ -35,7 +41,7 @@ def ranked_parts(stage: TopK, spec: DeviceSpec, sizes: Mapping[str, int], decide
     count, kept, rows = extent_of(stage.along, sizes), _constant(stage, sizes), points(stage.axes, sizes)
     if count is None or not kept or any(isinstance(n, Load) for bound in (stage.along.lo, stage.along.hi) for n in walk(bound)):
         return ()
-    part = _part(count, kept, rows or 1)
+    part = _cheapest(count, kept, rows or 1)[1]
     others = [n for n in (0, 16, 32, 64, 128, 256) if n != part and n * kept < count and -(-count // max(n, 1)) >= kept]
     part = decide(f"{stage.name}.part", part, others, "elements of a part that may be left out whole (0: none is)")
     lanes = min(LANES, spec.max_group_lanes or 128)
@@ -51,13 +57,16 @@ class _Task:
     lanes: int
 
 
-def _part(count: int, kept: int, rows: int) -> int:
-    """Elements of a part, so that there are about as many parts as elements of those that stay; 0 where it is as well to count them all."""
-    if rows * count * count <= COUNTED:
-        return 0
-    part = 1 << max(0, round(log2(count / kept) / 2))
-    part = min(part, LONGEST)
-    return part if part > 1 and part * kept < count and -(-count // part) >= kept else 0
+@lru_cache(1 << 10)
+def _cheapest(count: int, kept: int, rows: int) -> tuple[int, int]:
+    """The comparisons that it takes to find the greatest, and the elements of a part; 0 where all are compared with one another."""
+    ways = [(rows * count * count + START, 0)]
+    part = 2
+    while part <= LONGEST and part * kept < count and -(-count // part) >= kept:
+        left = part * kept
+        ways.append((rows * (READ * count + left * left) + ROUND * START + _cheapest(-(-count // part), kept, rows)[0], part))
+        part *= 2
+    return min(ways)
 
 
 def _steps(stage: str, outer: list[str], axis: str, task: _Task, count: int, part: int) -> list[Step]:
@@ -65,10 +74,15 @@ def _steps(stage: str, outer: list[str], axis: str, task: _Task, count: int, par
         return [Parts(stage=stage, axis=axis, factor=count, into=RANKS), *_together(stage, outer, axis, f"{axis}.j", task.lanes)]
     best, parts, order = f"{stage}.{BEST}", f"{stage}.part", f"{stage}.order"
     number, left = -(-count // part), part * task.kept
-    steps: list[Step] = [Parts(stage=stage, axis=axis, factor=part, into=BEST), *_together(best, outer, f"{axis}.o", f"{axis}.i", task.lanes)]
-    steps += _steps(parts, outer, f"{axis}.o", task, number, _part(number, task.kept, task.rows))
+    steps: list[Step] = [Parts(stage=stage, axis=axis, factor=part, into=BEST)]
+    if count % part == 0 and part % WIDE == 0:
+        steps += [Split(stage=best, axis=f"{axis}.i", factor=WIDE), Vector(stage=best, axis=f"{axis}.i.i")]
+        steps += _each(best, outer, f"{axis}.o", task.lanes)
+    else:
+        steps += _together(best, outer, f"{axis}.o", f"{axis}.i", task.lanes)
+    steps += _steps(parts, outer, f"{axis}.o", task, number, _cheapest(number, task.kept, task.rows)[1])
     steps += [*_together(order, outer, f"{axis}.o", f"{axis}.o.j", task.lanes), *_each(f"{stage}.left", outer, f"{axis}.o", task.lanes)]
-    return [*steps, *_steps(stage, outer, f"{axis}.o", task, left, _part(left, task.kept, task.rows))]
+    return [*steps, *_steps(stage, outer, f"{axis}.o", task, left, 0)]
 
 
 def _each(stage: str, outer: Sequence[str], axis: str, lanes: int) -> list[Step]:
