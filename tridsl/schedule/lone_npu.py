@@ -20,8 +20,7 @@ LANES = 16
 
 
 def lone_npu(graph: Graph, root: str, live: Sequence[str], spec: DeviceSpec, array: ArraySpec, sizes: Mapping[str, int], decide: Decider) -> list[Step]:
-    """Steps for a stage that reduces one axis, too long for one core, to a number in words; none for others, or where no parts are equal and a
-    shorter one would not do."""
+    """Steps for a stage that reduces one axis, too long for one core, to a number in words; none for others."""
     stage = graph.stages[root]
     if len(live) != 1 or not isinstance(stage, Reduce) or stage.axes or len(stage.over) != 1 or stage.ordered or not stage.reducer.commutative:
         return []
@@ -33,10 +32,6 @@ def lone_npu(graph: Graph, root: str, live: Sequence[str], spec: DeviceSpec, arr
     cores = (spec.columns or 1) * array.rows
     length = min(PART_BYTES // size, max(LANES, ceil(count / (2 * cores) / LANES) * LANES))
     length = max(length, ceil(count / PARTS / LANES) * LANES)
-    if count % length and stage.reducer.op != "add":  # outside of a tensor is 0
-        length = next((n for n in range(length, LANES - 1, -1) if count % n == 0), count if size * count <= PART_BYTES else 0)
-    if not length:
-        return []
     parts = ceil(count / length)
     columns = decide(f"{root}.columns", min(spec.columns or 1, 1 << (ceil(parts / array.rows) - 1).bit_length()), _powers(spec), "columns of the array")
     axis, part = stage.over[0].name, f"{root}.part"
