@@ -102,7 +102,7 @@ def _var(frame: Frame, node: Var, lanes: Lanes) -> str:
         return frame.bound[node.name]
     found = frame.scalars.get(node.name)
     if found is None:
-        raise cannot("positions as values", node)
+        return _position(frame, node, lanes)
     word, dtype = found
     text = f"scalars[{word}]"
     if dtype == F32:
@@ -127,7 +127,7 @@ def _binary(frame: Frame, node: Binary, lanes: Lanes) -> str:
         rule = SHIFTS[node.op] if by is not None else None
         return _rule(frame, rule, f"`{node.op}` of {kind} by {node.b.value}", node, a=value(frame, node.a, lanes), b=str(by))
     if kind == INDEX and not _is_value(frame, node):
-        return _positions(frame, node, lanes)
+        return _positions(frame, node, lanes) if node.op in COMPARE else _position(frame, node, lanes)
     if node.op in ("floordiv", "mod") and kind == U8 and isinstance(node.b, Const) and int(node.b.value) > 0:
         return _divided(frame, node, int(node.b.value), lanes)
     if node.op in COMPARE:

@@ -93,6 +93,7 @@ def automatic_npu(
         found = found or windows_npu(graph, root, live, spec, array, sizes, decide) or filters_npu(graph, root, live, spec, array, sizes, decide)
         found = found or stencil_npu(graph, root, live, inlined, spec, array, sizes, decide)
         found = found or _row_steps(graph, root, live, shared.get(root, 0), spec, array, sizes, decide)
+        found = found or _one_number_steps(graph, root, live, spec, array, sizes, decide)
     return tuple(steps + found) if found else ()
 
 
@@ -107,6 +108,18 @@ def _as_a_row(graph: Graph, vector: str, live: Sequence[str], spec: DeviceSpec, 
     axis, extent = axes_of(lifted.stages[-1])[0].name, lifted.sizes[0]
     steps = contraction_npu(Graph(lifted), live[0], live, spec, {**sizes, extent: 1}, decide)
     return [Unit(stage=vector, axis=axis), *steps] if steps else []
+
+
+def _one_number_steps(
+    graph: Graph, root: str, live: Sequence[str], spec: DeviceSpec, array: ArraySpec, sizes: Mapping[str, int], decide: Decider
+) -> list[Step]:
+    """Stages that make one number of one vector in several steps, as those of a matrix of one row."""
+    inputs = [t for t in graph.op.tensors if t.role != "output"]
+    if len(live) < 2 or any(axes_of(graph.stages[name]) for name in live) or [len(t.shape) for t in inputs] != [1]:
+        return []
+    lifted = lift(graph.op, (1,))
+    steps = _row_steps(Graph(lifted), root, live, 1, spec, array, {**sizes, lifted.sizes[0]: 1}, decide)
+    return [Unit(stage=inputs[0].name, axis=axes_of(lifted.stages[-1])[0].name), *steps] if steps else []
 
 
 def _flat(stage: Stage) -> bool:

@@ -180,6 +180,6 @@ def test_what_does_not_fit_is_refused_with_the_limits_name() -> None:
 
 def test_what_no_rule_schedules_is_refused_with_the_reason() -> None:
     with pytest.raises(TriError, match="E0770.*no step of its schedule stages"):
-        subject("argmax", normal(40))
+        subject("cumsum", normal(40))
     with pytest.raises(TriError, match="E0770.*no step of its schedule stages"):
         subject("matmul", normal(8, 8, dtype=np.float64), normal(8, 8, dtype=np.float64))

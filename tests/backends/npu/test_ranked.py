@@ -1,4 +1,4 @@
-"""The greatest elements and what they choose: values, places and their order are the oracle's to the last bit."""
+"""The greatest elements, and what they choose: values, places and their order are the oracle's to the last bit."""
 
 from __future__ import annotations
 
@@ -101,3 +101,10 @@ def test_units_and_keys_that_matter_most(dtype: Any, device: str) -> None:
 
     exactly(stdlib.ffn_prune, random(33, 100), random(100, 65), 31, device=device)
     exactly(stdlib.kv_prune, random(20, 16), random(70, 16), random(70, 33), 0.25, 33, device=device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape", [(2,), (40,), (9001,), (3, 2), (3, 17)], ids=str)
+def test_the_greatest_elements_place(shape: tuple[int, ...], device: str) -> None:
+    """Of one vector too, which is a matrix of one row."""
+    exactly(stdlib.argmax, numbers(*shape), device=device)
