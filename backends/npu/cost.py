@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 from tridsl.backends.npu.design import Acquire, ArrayDesign, Dimension, Invoke, Repeat, Step, Task
@@ -18,9 +19,10 @@ from tridsl.devices.array_model import PASS_CYCLES, peak_macs, slowness
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import ArraySpec
 from tridsl.dtypes import BF16, F32, INDEX
-from tridsl.ir.expr import Binary, Call, Cast, Const, Load, Select, Unary
+from tridsl.ir.affine import evaluate_index
+from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Load, Select, Unary
 from tridsl.ir.loop import Accumulate, Append, Block, For, If, Mma, Store
-from tridsl.ir.walk import walk
+from tridsl.ir.walk import variables, walk
 
 VECTOR_LANES = 16
 """Lanes of an f32 vector, which floats are computed in."""
@@ -30,6 +32,10 @@ PACKED_ELEMENT = 6
 """Of a compaction, whose elements go through the scalar unit: a load takes 6 or 7, a store 2, and some overlap (4 to 8 together)."""
 EMULATED_PRODUCT = 6
 """Products of bf16 that one of f32 is made of (3 to 9; aie_api)."""
+
+
+COUNTED = 10000
+"""Iterations up to which a condition of their places is asked in each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +73,8 @@ def predict(design: ArrayDesign, program: Program, array: ArraySpec) -> Predicti
             channels[key] = channels.get(key, 0) + moved
     buffers = {b.name: b for b in design.buffers}
     carried = {d.buffer: d.length * buffers[d.buffer].element_bytes for chain in design.chains for d in chain.descriptors}
-    costs = {body.name: _cycles(body.block, array) for body in program.bodies}
+    places = _ranges(program)
+    costs = {body.name: _cycles(body.block, array, places) for body in program.bodies}
     busiest = 0.0
     for core in design.cores:
         counts = _counts(core.program)
@@ -113,18 +120,20 @@ def _uses(steps: tuple[Step, ...], port: str) -> int:
     )
 
 
-def _cycles(block: Block, array: ArraySpec) -> float:
+def _cycles(block: Block, array: ArraySpec, places: Mapping[str, int]) -> float:
     total = 0.0
     for statement in block:
         match statement:
             case For() if (found := interleaved_in(statement)) is not None and found.lanes == lanes_of((statement,)):
                 total += PAIR * (2 + _operations(found.store.value))  # each exchanged and written
             case For(extent=Const(value=count), kind="vector"):
-                total += -(-int(count) // VECTOR_LANES) * _cycles(statement.body, array)
+                total += -(-int(count) // VECTOR_LANES) * _cycles(statement.body, array, places)
             case For(extent=Const(value=count)) | For(bound=int() as count):
-                total += int(count) * _cycles(statement.body, array)
-            case If():
-                total += max(_cycles(statement.then, array), _cycles(statement.otherwise, array))
+                total += int(count) * _cycles(statement.body, array, places)
+            case If(condition=condition):
+                then, otherwise = (_cycles(part, array, places) for part in (statement.then, statement.otherwise))
+                share = _share(condition, places)
+                total += max(then, otherwise) if share is None else share * then + (1 - share) * otherwise
             case Mma(intrinsic=name):
                 row = INTRINSICS[name]
                 total += row.m * row.n * row.k / (peak_macs(array, row.arithmetic) or 1)
@@ -137,6 +146,27 @@ def _cycles(block: Block, array: ArraySpec) -> float:
             case Append(values=values, keep=keep):
                 total += VECTOR_LANES * PACKED_ELEMENT + _operations(keep) + sum(map(_operations, values))
     return total
+
+
+def _ranges(program: Program) -> dict[str, int]:
+    """How often the loops over the array and those that move tiles run."""
+    found = dict([program.column, program.row])
+    waiting = list(program.steps)
+    while waiting:
+        step = waiting.pop()
+        if isinstance(step, Repeat):
+            found[step.variable] = step.count
+            waiting += step.body
+    return found
+
+
+def _share(condition: Expr, places: Mapping[str, int]) -> float | None:
+    """In how many of the iterations of those loops it is true; None where it is decided otherwise, or in too many to count."""
+    names = sorted(variables(condition))
+    if not isinstance(condition, Binary) or condition.op != "lt" or not set(names) <= set(places) or prod(places[n] for n in names) > COUNTED:
+        return None
+    points = [dict(zip(names, point)) for point in product(*(range(places[n]) for n in names))]
+    return sum(evaluate_index(condition.a, point) < evaluate_index(condition.b, point) for point in points) / len(points)
 
 
 def _passed(statement: Store, array: ArraySpec) -> float:

@@ -83,7 +83,7 @@ def block(kernel: Kernel, step: BlockBy, spec: DeviceSpec) -> Kernel:
             step.span, help=f"keep it around them: `.block({step.axis}, {step.factor}, at={axis_of(deciding.var)})`",
         )  # fmt: skip
     nest = _Nest(stage=step.stage, around=around, found=found)
-    extent = merged.extent if spec.array is not None else _visible(step, loop, before, around)  # transfers are laid out in advance
+    extent = _visible(step, loop, before, around)
     blocks = replace(merged, extent=extent, body=nest.parts(elements))
     if not around:
         return replace_loop(kernel, loop.var, lambda _: blocks)

@@ -160,7 +160,8 @@ def _bytes(group: Group, s: _Sizes, rows: int, block: int, width: int) -> int:
 
 def _dealt(group: Group, s: _Sizes, tile: _Tile, spec: DeviceSpec, array: ArraySpec, decide: Decider) -> tuple[str, list[Step]]:
     """The loop inside which a core merges, and the steps that give cores their rows: heads to columns where there are as many and all that is streamed
-    moves with them, otherwise blocks of rows to columns too. Heads that share keys are neighbours. Parts of the width are the last to be dealt."""
+    moves with them, otherwise blocks of rows to columns too. Heads that share keys are neighbours; so are the blocks of a
+    column's cores, which see as many elements under a mask. Parts of the width are the last to be dealt."""
     root, q, e = group.root.name, group.row, group.own.name
     most = spec.columns or 1
     columns = decide(f"{group.merge.name}.columns", most, [n for n in (1, 2, 4, 8) if n <= most], "columns of the array")
@@ -180,15 +181,19 @@ def _dealt(group: Group, s: _Sizes, tile: _Tile, spec: DeviceSpec, array: ArrayS
     streamed = (*(scores.elements for scores in group.scores), *group.values)
     moving = [axis for axis in counts if all(axis.partition(".")[0] in variables(load.index) for load in streamed)]
     dealt = max(moving, key=lambda axis: counts[axis], default=None)
+    rows = min(array.rows, blocks)
     if dealt is not None and (counts[dealt] >= columns or blocks <= array.rows):
         steps.append(Split(stage=root, axis=dealt, factor=-(-counts[dealt] // columns)))
         column, heads[heads.index(dealt)] = f"{dealt}.o", f"{dealt}.i"
-        steps.append(Split(stage=root, axis=f"{q}.o", factor=-(-blocks // array.rows)))
-        row, inner = f"{q}.o.o", [f"{q}.o.i"]
+        row, own_blocks = _hands_out(root, f"{q}.o", blocks, rows, steps)
+    elif blocks % rows:
+        core = -(-blocks // (columns * rows))
+        steps += [Split(stage=root, axis=f"{q}.o", factor=core * rows), Split(stage=root, axis=f"{q}.o.i", factor=core)]
+        column, row, own_blocks = f"{q}.o.o", f"{q}.o.i.o", f"{q}.o.i.i"
     else:
-        core = -(-blocks // (columns * array.rows))
-        steps += [Split(stage=root, axis=f"{q}.o", factor=core * min(array.rows, blocks)), Split(stage=root, axis=f"{q}.o.i", factor=core)]
-        column, row, inner = f"{q}.o.o", f"{q}.o.i.o", [f"{q}.o.i.i"]
+        row, own_blocks = _hands_out(root, f"{q}.o", blocks, rows, steps)
+        column, own_blocks = _hands_out(root, own_blocks, blocks // rows, min(columns, blocks // rows), steps)
+    inner = [own_blocks]
     own = [e] if parts == 1 else [f"{e}.i"]
     if parts > 1:
         steps.append(Split(stage=root, axis=e, factor=tile.width))
@@ -199,6 +204,13 @@ def _dealt(group: Group, s: _Sizes, tile: _Tile, spec: DeviceSpec, array: ArrayS
         row = f"{e}.o.o"
     steps.append(Order(stage=root, axes=(column, row, *heads, *inner, f"{q}.i", *own)))
     return inner[-1], [*steps, Bind(stage=root, axes=((column, "column"), (row, "row")))]
+
+
+def _hands_out(stage: str, axis: str, count: int, parts: int, steps: list[Step]) -> tuple[str, str]:
+    """The loop over `parts` and the one inside each: every part gets each `parts`-th iteration where that comes out even, else neighbours."""
+    even = count % parts == 0
+    steps.append(Split(stage=stage, axis=axis, factor=parts if even else -(-count // parts)))
+    return (f"{axis}.i", f"{axis}.o") if even else (f"{axis}.o", f"{axis}.i")
 
 
 def _product(stage: str, axes: tuple[str, str, str], row: Intrinsic, batch: tuple[str, ...]) -> list[Step]:

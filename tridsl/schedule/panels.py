@@ -94,7 +94,8 @@ def panels(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     Everything outside a core's memory that the loops around and inside `at` touch is staged: read into a panel before, written from one behind. A
     panel is made in the innermost loop around the iteration that its place depends on; there are `buffers` of those made in `at` itself, so that one
     is filled while another is used, and what `piece` iterations read comes in one piece where it lies together. Operands of a matrix instruction are laid out in its blocks. Iterations run over whole tiles: what lies outside
-    a tensor reads as 0 and is not written, and what one iteration reduces ends where the tensor does. An axis along which other elements choose is
+    a tensor reads as 0 and is not written, and what one iteration reduces ends where the tensor does; a loop whose iterations go on from one another
+    does nothing in those that its extent leaves out, for which tiles come none the less. An axis along which other elements choose is
     staged as a whole. `kept=B`: a memory in between keeps what the innermost loops read of `B` for those around them that read it again. E0441: an access
     is no sum of multiples of loops, or a part depends on more than one place. E0442: a reduction that goes on from one iteration to the next, and whose
     last part is smaller, would reduce what lies outside. E0457: the iterations of `at` are no whole number of pieces.
@@ -187,9 +188,14 @@ class _Stager:
     # Loops over whole tiles.
 
     def _whole(self, block: Block) -> Block:
+        on_the_way = {loop.var for loop in self.path}
+
         def extend(loop: For) -> For:
-            if isinstance(loop.extent, Const) or loop.bound is None or goes_on(loop):
+            if isinstance(loop.extent, Const) or loop.bound is None:
                 return loop
+            if goes_on(loop):
+                inside = binary("lt", Var(name=loop.var), loop.extent)
+                return replace(loop, extent=index(loop.bound), body=(If(condition=inside, then=loop.body),)) if loop.var in on_the_way else loop
             if loop.reduce and not adds_zeros(loop) and not self.ends_inside():
                 raise error(
                     "E0442", f"the last part of `{axis_of(loop.var)}` is smaller, and the reduction would go on over what lies outside", self.step.span,
