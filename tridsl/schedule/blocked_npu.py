@@ -35,11 +35,13 @@ LANES = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sizes:
-    """Extents of the axes by name, and the instructions of the products: of each score, and of the weighted sum."""
+    """Extents of the axes by name, and the instructions of the products: of each score, and of the weighted sum. `together`: rows that share their keys
+    where not all do."""
 
     known: Mapping[str, int]
     scores: tuple[Intrinsic, ...]
     sums: Intrinsic
+    together: int = 0
 
     @property
     def rows(self) -> int:
@@ -73,7 +75,13 @@ def _steps(group: Group, spec: DeviceSpec, array: ArraySpec, sizes: Mapping[str,
     if sums is None or not all(known.values()):
         return []
     rows = tuple(row for row in scores if row is not None)
-    return _shaped(group, _Sizes(known=known, scores=rows, sums=sums), spec, array, decide) if len(rows) == len(scores) else []
+    if len(rows) < len(scores):
+        return []
+    together = 0
+    if group.grouped is not None and known[group.row] == 1 and group.grouped[1] <= ROWS:  # one step of decoding: the heads that share keys are rows
+        axis, together = group.grouped
+        group = replace(group, row=axis, grouped=None)
+    return _shaped(group, _Sizes(known=known, scores=rows, sums=sums, together=together), spec, array, decide)
 
 
 def _on_the_array(group: Group) -> Group | None:
@@ -124,7 +132,8 @@ def _tile(group: Group, s: _Sizes, array: ArraySpec, decide: Decider) -> _Tile:
     room = array.core_memory_bytes - array.core_stack_bytes - SLACK_BYTES
     q, t, e = group.row, group.elements, group.own.name
     unit = EXPANSION * s.sums.n
-    possible = [(r, b) for r in _multiples(s.rows, s.known[q], array.rows) for b in _multiples(s.elements, s.known[t], 1)]
+    heights = [s.together] if s.together else _multiples(s.rows, s.known[q], array.rows)
+    possible = [(r, b) for r in heights for b in _multiples(s.elements, s.known[t], 1)]
     widths = list(dict.fromkeys(_up(-(-s.known[e] // parts), unit) for parts in range(1, -(-s.known[e] // unit) + 1)))
     fitting = ((w, [(r, b) for r, b in possible if _bytes(group, s, r, b, w) <= room]) for w in widths)
     width, shapes = next(((w, fits) for w, fits in fitting if fits), (widths[-1], possible[:1]))
@@ -147,7 +156,7 @@ def _up(count: int, unit: int) -> int:
 def _bytes(group: Group, s: _Sizes, rows: int, block: int, width: int) -> int:
     """Of a core's memory: the rows' factors and result, two blocks of keys and of values, scores, weights and states."""
     acc: DType = group.merge.reducer.dtypes[0]
-    wide = _up(width, LANES)
+    wide, rows = _up(width, LANES), _up(rows, s.rows)
     moving = rows * wide * group.root.dtype.storage_bytes
     streamed = block * wide * group.values[0].dtype.storage_bytes
     for scores, row in zip(group.scores, s.scores):
@@ -181,7 +190,7 @@ def _dealt(group: Group, s: _Sizes, tile: _Tile, spec: DeviceSpec, array: ArrayS
     streamed = (*(scores.elements for scores in group.scores), *group.values)
     moving = [axis for axis in counts if all(axis.partition(".")[0] in variables(load.index) for load in streamed)]
     dealt = max(moving, key=lambda axis: counts[axis], default=None)
-    rows = min(array.rows, blocks)
+    rows = 1 if s.together else min(array.rows, blocks)  # more streams of keys than one to a column have no channels
     if dealt is not None and (counts[dealt] >= columns or blocks <= array.rows):
         steps.append(Split(stage=root, axis=dealt, factor=-(-counts[dealt] // columns)))
         column, heads[heads.index(dealt)] = f"{dealt}.o", f"{dealt}.i"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tridsl.ir.affine import normal_form
-from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Select, Var, binary, both
+from tridsl.ir.affine import Interval, fold_ranges, interval, normal_form, simplify_index
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Select, Var, binary, both, index
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Copy, For, If, Ref, Stmt, Store
-from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.frames import conjuncts, is_inside
 from tridsl.schedule.nest import trip_bound
 from tridsl.structs import dataclass, replace
@@ -131,3 +131,20 @@ def _two_loads(product: Binary) -> bool:
         if not isinstance(side, Load):
             return False
     return True
+
+
+def one_place(block: Block) -> Block:
+    """Neighbours that read one place between them (the heads that share a key) do so whatever their number."""
+    ranges: dict[str, Interval] = {}
+    for loop in (n for s in block for n in walk(s) if isinstance(n, For)):
+        known = [n for n in (loop.bound, interval(loop.extent, ranges)[1]) if n is not None]
+        ranges[loop.var] = (0, max(0, min(known) - 1) if known else None)
+
+    still: dict[str, Expr] = {name: index(0) for name, (_, high) in ranges.items() if high == 0}  # rounded up, they would lead to the next place
+
+    def decided(node: Load | Ref) -> Load | Ref:
+        divided = any(isinstance(n, Binary) and n.op in ("floordiv", "mod") for i in node.index for n in walk(i))
+        place = tuple(simplify_index(fold_ranges(simplify_index(substitute(i, still)), ranges)) for i in node.index) if divided else node.index
+        return replace(node, index=place)
+
+    return rewrite(block, {Load: decided, Ref: decided})

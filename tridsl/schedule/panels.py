@@ -9,7 +9,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.dtypes import DType, compute_type
 from tridsl.ir.affine import Interval, equal, fold_ranges, interval, normal_form, simplify_index, to_expression
-from tridsl.ir.expr import Binary, Boundary, Const, Expr, Load, Var, add, binary, index, sub
+from tridsl.ir.expr import Boundary, Const, Expr, Load, Var, add, binary, index, sub
 from tridsl.ir.loop import (
     Alloc,
     Block,
@@ -36,6 +36,7 @@ from tridsl.schedule.panel_accesses import (
     goes_on,
     is_chosen,
     nothing_beyond,
+    one_place,
     overrun,
     unfilled,
     vectors_last,
@@ -144,12 +145,12 @@ class _Stager:
     ranges: dict[str, Interval] = field(default_factory=dict)
 
     def stage(self, phase: Phase) -> Phase:
+        phase = replace(phase, body=one_place(phase.body))
         once: dict[str, Expr] = {loop.var: index(0) for loop in self.path if loop.extent == index(1)}
         phase = replace(phase, body=substitute(self._whole(phase.body), once))
         self.path = tuple(n for n in walk(phase) if isinstance(n, For) and n.var in {loop.var for loop in self.path})
         loops = tuple(n for n in walk(phase) if isinstance(n, For))
         self.ranges = loop_ranges(loops)
-        phase = replace(phase, body=rewrite(phase.body, {Load: self._decided, Ref: self._decided}))
         shapes = self.tensors()
         local = {n.buffer.name: n.buffer for n in walk(phase) if isinstance(n, Alloc)}
         accesses = list(accesses_of(phase.body))
@@ -310,11 +311,6 @@ class _Stager:
 
     def _shape(self, tensor: str) -> Iterator[tuple[int, ...]]:
         yield tuple(int(n.value) for n in self.tensors()[tensor].shape if isinstance(n, Const))
-
-    def _decided(self, node: Load | Ref) -> Load | Ref:
-        """Neighbours that read one place between them (the heads that share a key) do so whatever their number."""
-        place = tuple(fold_ranges(simplify_index(i), self.ranges) if any(isinstance(n, Binary) and n.op in ("floordiv", "mod") for n in walk(i)) else i for i in node.index)
-        return node if place == node.index else replace(node, index=tuple(map(simplify_index, place)))
 
     def _load(self, load: Load) -> Load:
         panel = self.panels.get(load.tensor)

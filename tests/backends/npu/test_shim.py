@@ -32,6 +32,12 @@ extern "C" void zipped(const int8 *x, int8 *y, int32_t step) {
   aie::store_v(y, both.first);
   aie::store_v(y + 64, both.second);
 }
+extern "C" void parts(const bfloat16 *x, bfloat16 *y, int32_t part) {
+  aie::vector<bfloat16, 32> v = aie::load_v<32>(x);
+  const auto taken = v.extract<8>(part);
+  v.insert(0, taken);
+  aie::store_v(y, aie::concat(v, aie::load_v<32>(x)));
+}
 extern "C" void aligned(const float *x, float *y) { aie::store_v(y, aie::load_v<16>(x)); }
 """
 
@@ -44,6 +50,19 @@ def library() -> Library:
 def run(library: Library, name: str, *arguments: Any) -> str | None:
     values = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments]
     return library.call(name, values, [isinstance(a, np.ndarray) for a in arguments])
+
+
+def test_parts_of_a_vector(library: Library) -> None:
+    x, y = _aligned(32), _aligned(64)
+    x[:] = np.arange(32)
+    assert run(library, "parts", x, y, 2) is None
+    np.testing.assert_array_equal(y, np.r_[x[16:24], x[8:], x])
+    assert "part that is not there" in str(run(library, "parts", x, y, 4))
+
+
+def _aligned(count: int) -> Any:
+    raw = np.zeros(count + 64, ml_dtypes.bfloat16)
+    return raw[-raw.ctypes.data % 128 // 2 :][:count]
 
 
 def narrowed(library: Library, values: list[float], mode: int) -> list[float]:
