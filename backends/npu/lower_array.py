@@ -212,7 +212,7 @@ class _Layout:
                 channel = self._channel(core, "in")
                 mine = [self._core_held(core, lane, writes=False) for lane in group]
                 depth = max(len(own.buffers) for own in mine)
-                filled = [_Entry(held=own, buffer=d % len(own.buffers), dimensions=_line(lane), fills=True) for d in range(depth) for lane, own in zip(group, mine)]
+                filled = [_Entry(held=own, buffer=d % len(own.buffers), dimensions=_strip(lane), fills=True) for d in range(depth) for lane, own in zip(group, mine)]
                 self._chain(core, "in", channel, filled)
                 targets.append(End(tile=core, direction="in", channel=channel))
             self._flow(End(tile=memtile, direction="out", channel=leaving), *targets)
@@ -305,7 +305,7 @@ class _Layout:
         panel = self._panel_of(lane)
         shape = tuple(int(n.value) for n in panel.shape if isinstance(n, Const))
         name = f"{identifier(lane.moved.buffer.name)}_{core[0]}_{core[1]}"
-        held = self._hold(core, name, str(panel.dtype), panel.dtype.storage_bytes, shape, lane.moved.copy.buffers if lane.rounds > 1 else 1)
+        held = self._hold(core, name, str(panel.dtype), panel.dtype.storage_bytes, shape, lane.moved.copy.buffers if lane.rounds * lane.strips > 1 else 1)
         acquire, release = (held.empty[0], held.full[0]) if writes else (held.full[0], held.empty[0])
         self.ports[core].append(Port(name=lane.moved.buffer.name, buffers=held.buffers, acquire=acquire, release=release, writes=writes))
         return held
@@ -379,6 +379,11 @@ class _Layout:
 
 def _line(lane: Lane, tiles: int = 1) -> tuple[Dimension, ...]:
     return (Dimension(size=lane.elements * tiles, stride=1),)
+
+
+def _strip(lane: Lane) -> tuple[Dimension, ...]:
+    """What a core takes at a time."""
+    return (Dimension(size=lane.elements // lane.strips, stride=1),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -19,6 +19,7 @@ from tridsl.ir.affine import evaluate_index, simplify_index
 from tridsl.ir.expr import Binary, Const, Expr, Var, add, index, mul
 from tridsl.ir.loop import Kernel
 from tridsl.ir.op import Tensor
+from tridsl.ir.walk import substitute, variables
 
 FIRST_CORE = 2
 
@@ -38,7 +39,7 @@ class Lane:
     `walk`: loops over tiles, then parts, then the box of a tile, as they lie in the tensor. `core_order`: the dimensions that walk a tile as it lies in
     the memory tile (box order) in the order of the core's memory; for results those that walk the core's order into box order. `piece` tiles come to
     the memory tile together, each `step` elements behind the one before; `elements` are those of one. `kept` > 0: the memory tile holds so many pieces,
-    each of which goes `uses` times, whole.
+    each of which goes `uses` times, whole. A core takes a tile in `strips`.
     """
 
     moved: Moved
@@ -53,6 +54,7 @@ class Lane:
     step: int = 0
     kept: int = 0
     uses: int = 1
+    strips: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,8 @@ def lanes_of(kernel: Kernel, program: Program, columns: int, facts: ArraySpec) -
     crowded = sum(not m.writes for m in program.moved) > facts.core_in_channels  # some have to take turns
     declared = {b.name: Tensor(name=b.name, dtype=b.dtype, shape=b.shape, role="output") for b in kernel.scratch}
     declared |= {p.name: p for p in kernel.params if isinstance(p, Tensor)}
-    for moved in program.moved:
+    for own in program.moved:
+        moved, strips = _together(own)
         if any(t.name == moved.tensor for t in tensors):
             raise refuse(kernel, f"`{moved.tensor}` is staged twice")
         try:
@@ -85,8 +88,27 @@ def lanes_of(kernel: Kernel, program: Program, columns: int, facts: ArraySpec) -
         if order is None:
             raise refuse(kernel, f"the layout of `{moved.buffer.name}` is no nest of strides")
         tensors.append(host)
-        lanes += _lanes(kernel, program, moved, host, box, order, piece, loads, lanes, crowded)
+        made = _lanes(kernel, program, moved, host, box, order, piece, loads, lanes, crowded)
+        lanes += (replace(lane, moved=own, strips=strips) for lane in made) if strips > 1 else made
     return tuple(tensors), tuple(lanes)
+
+
+def _together(moved: Moved) -> tuple[Moved, int]:
+    """A panel that comes in strips as one, and in how many: they are its rows, one strip behind another."""
+    if not moved.copy.strips or not moved.loops:
+        return moved, 1
+    variable, count = moved.loops[-1]
+    axes, first = list(moved.copy.axes), moved.copy.target.index[0]
+    for d, (axis, place) in enumerate(zip(axes, moved.copy.source.index)):
+        size = axis.bound or evaluate_index(axis.extent, {})
+        factor = affine_of(place)[0].get(variable, 0)
+        if factor == size and axis.var in variables(first):
+            axes[d] = replace(axis, extent=index(size * count), bound=size * count)
+            whole = replace(moved.copy, axes=tuple(axes), source=substitute(moved.copy.source, {variable: index(0)}))
+            rows, *rest = moved.buffer.shape
+            buffer = replace(moved.buffer, shape=(simplify_index(mul(rows, index(count))), *rest))
+            return replace(moved, copy=whole, buffer=buffer, loops=moved.loops[:-1]), count
+    return moved, 1
 
 
 def _host(tensor: Tensor, moved: Moved, program: Program, granule: int) -> tuple[_Box, HostTensor]:

@@ -44,7 +44,7 @@ def groups_of(lanes: Sequence[Lane], facts: ArraySpec) -> tuple[Group, ...]:
 def _alike(a: Lane, b: Lane) -> bool:
     """Whether they go to the same cores through the same column, as often as each other."""
     goes = [(x.column, tuple(p.cores for p in x.parts), x.moved.loops, x.moved.writes) for x in (a, b)]
-    return goes[0] == goes[1] and not a.moved.writes and not a.kept and not b.kept
+    return goes[0] == goes[1] and not a.moved.writes and not any(x.kept or x.strips > 1 for x in (a, b))
 
 
 def _needed(found: Sequence[Group], facts: ArraySpec) -> tuple[int, int] | None:

@@ -334,6 +334,7 @@ def _stored(s: StoreIn) -> str:
     options = "".join((
         f", at={s.at}" if s.at else "", f", buffers={s.buffers}" if s.buffers != 1 else "", f", pad={s.pad}" if s.pad else "", f", type={s.type}" if s.type else "",
         f", piece={s.piece}" if s.piece != 1 else "", f", kept={s.kept}" if s.kept else "", ", turned=true" if s.turned else "",
+        f", strips={s.strips}" if s.strips else "",
     ))  # fmt: skip
     return f"store({s.space}{options})"
 

@@ -70,7 +70,7 @@ STEPS: tuple[st.SearchStrategy[Any], ...] = (
     st.builds(Inline, stage=names),
     st.builds(
         StoreIn, stage=names, space=names, at=st.none() | names, buffers=wholes, pad=wholes, type=st.none() | st.sampled_from((F32, BF16)), piece=wholes,
-        kept=st.none() | names, turned=st.booleans(),
+        kept=st.none() | names, turned=st.booleans(), strips=st.none() | names,
     ),
     st.builds(
         Pack, stage=names, at=names, reader=st.none() | names, place=st.none() | wholes, type=st.none() | st.sampled_from((F32, BF16)),

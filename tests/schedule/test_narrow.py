@@ -97,3 +97,17 @@ def test_a_memory_in_between_may_keep_a_factor() -> None:
 def test_what_is_not_read_again_is_not_kept(kept: str) -> None:
     with pytest.raises(TriError, match="E0499"):
         product("i8", "i32", "i32", "", f"s.store(l1, at=k.o, buffers=2, kept={kept})\n", M=32, N=32, K=48)
+
+
+def test_panels_in_strips_have_buffers_at_both_loops() -> None:
+    """A moves with the loop of strips, B with the one around it, and the result with neither."""
+    loops = TILED.format(**INTEGERS, more="").replace("k.o, i.o, j.o, k.i.o", "k.o, i.o, k.i.o, j.o")
+    kernel = staged(PRODUCT.format(a="i8", c="i32", acc="i32"), loops + "s.store(l1, at=k.o, buffers=2, strips=i.o)\n", M=16, N=16, K=48)
+    found = copies(kernel)
+    assert {name: (copy.strips, copy.buffers) for name, copy in found.items()} == {"A.l1": (True, 2), "B.l1": (False, 2), "C.l1": (False, 1)}
+    assert print_kernel(kernel).count("in strips") == 1
+
+
+def test_strips_are_of_the_next_loop() -> None:
+    with pytest.raises(TriError, match="E0885"):
+        product("i8", "i32", "i32", "", "s.store(l1, at=k.o, buffers=2, strips=j.o)\n", M=16, N=16, K=48)

@@ -106,9 +106,10 @@ class ScheduleBuilder:
 
     def store(
         self, space: str, *, at: str | None = None, buffers: int = 1, pad: int = 0, type: DType | None = None, piece: int = 1, kept: str | None = None,
-        turned: bool = False,
+        turned: bool = False, strips: str | None = None,
     ) -> ScheduleBuilder:  # fmt: skip
-        return self._then(StoreIn(stage=self.stage, space=space, at=at, buffers=buffers, pad=pad, type=type, piece=piece, kept=kept, turned=turned))
+        step = StoreIn(stage=self.stage, space=space, at=at, buffers=buffers, pad=pad, type=type, piece=piece, kept=kept, turned=turned, strips=strips)
+        return self._then(step)
 
     def pack(self, *, at: str, reader: str | None = None, type: DType | None = None, place: int | None = None, interleave: int = 1) -> ScheduleBuilder:
         return self._then(Pack(stage=self.stage, at=at, reader=reader, type=type, place=place, interleave=interleave))

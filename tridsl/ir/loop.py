@@ -147,7 +147,8 @@ class Copy(Node):
     `source.mask`/`other` express what lies outside the source tensor, or `source.boundary` (a panel with borders). `transposed`: the axes `t, s` (or `t, s, g`: groups of g that
     stay together) are constant, whole and few; the source is contiguous along s, the target along t, so the elements change their places
     in registers. `piece` > 1: a memory in between (of an array's column) is given what so many iterations copy at once; `kept`: it keeps
-    all that the loops inside those that read the same again copy, until those are done. `flipped`: the sign bits of signed elements (and of the pad) are flipped, which makes each the unsigned number that is
+    all that the loops inside those that read the same again copy, until those are done; `strips`: it is given what all
+    iterations of the innermost loop copy at once. `flipped`: the sign bits of signed elements (and of the pad) are flipped, which makes each the unsigned number that is
     greater by half the range.
     """
 
@@ -159,6 +160,7 @@ class Copy(Node):
     buffers: int = 1
     piece: int = 1
     kept: bool = False
+    strips: bool = False
     transposed: bool = False
     flipped: bool = False
 

@@ -258,6 +258,7 @@ def _copy(s: loop.Copy, names: Names) -> list[str]:
     notes += [f"buffers {s.buffers}"] if s.buffers != 1 else []
     notes += [f"pieces of {s.piece}"] if s.piece != 1 else []
     notes += ["kept"] if s.kept else []
+    notes += ["in strips"] if s.strips else []
     notes += ["transposed"] if s.transposed else []
     notes += ["flipped"] if s.flipped else []
     return [f"copy {print_inner(s.source, 1, names)} -> {_ref(s.target, names)}" + (f" {', '.join(notes)}" if notes else "")]

@@ -67,26 +67,32 @@ def contraction_npu(
         riders=(sum(moves == (True, False) for moves, _ in others), sum(moves == (False, True) for moves, _ in others)),
         packing=weights.packing if weights is not None else None, across=across,
     )
-    keeping = replace(cost, kept=True)
-    if keeping.keeps(*tile_of(keeping)):
-        kept = decide(f"{name}.kept", _faster(keeping, cost), (False, True), "whether the memory tile of a column keeps its panels for all rows")
-        cost = keeping if kept else cost
+    cost = _memory_between(name, cost, decide)
     m, n, k = tile_of(cost)
     k = decide(f"{name}.depth", k, [d for d in (cost.unit, 2 * cost.unit, 4 * cost.unit, 8 * cost.unit) if d <= k], "depth of a core's panels")
     piece = decide(f"{name}.piece", max(pieces := cost.pieces(m, n, k)), pieces, "panels of a core that the memory tile gets in one piece")
     shape = Shape(
         i=i, j=j, over=over, m=m, n=n, k=k, columns=columns, rows=array.rows, extents=extents, piece=piece, sums=None if sums == row.acc else sums,
         weights=weights, across=across, kept=next(load.tensor for load in (factors.a, factors.b) if Var(name=j) in load.index) if cost.kept else None,
+        strip=cost.strip(m),
     )
     return _alone(name, stage, row, shape) if result == name else _followed(graph, name, result, row, shape)
 
 
 WORTH = 0.98
-"""Of the predicted time at which a memory tile keeps panels: fewer choices have to come true where it does not."""
+"""Of the predicted time without, from which on either is used: fewer predictions have to come true without."""
 
 
-def _faster(keeping: TileCost, cost: TileCost) -> bool:
-    return keeping.seconds(*tile_of(keeping)) < WORTH * cost.seconds(*tile_of(cost))
+def _memory_between(name: str, cost: TileCost, decide: Decider) -> TileCost:
+    """The same with what saves memory, where that is possible and faster: a memory tile that keeps a factor, or strips of the other in the cores."""
+    keeping, stripped = replace(cost, kept=True), replace(cost, strips=True)
+    possible = [c for c in (keeping, stripped) if c.is_possible(*tile_of(c))]
+    fastest = min((cost, *possible), key=lambda c: c.seconds(*tile_of(c)) * (1 if c is cost else 1 / WORTH))
+    if keeping in possible and decide(f"{name}.kept", fastest is keeping, (False, True), "whether the memory tile of a column keeps its panels for all rows"):
+        return keeping
+    if stripped in possible and decide(f"{name}.strips", fastest is stripped, (False, True), "whether a core takes panels of rows a strip at a time"):
+        return stripped
+    return cost
 
 
 def _multiplied(load: Load) -> DType:
@@ -168,7 +174,7 @@ def decide_sums(name: str, default: DType, others: Sequence[DType], decide: Deci
 class Shape:
     """Axes and tile sizes of one product. `piece`: panels that memory tiles get together; `sums`: the type that sums are kept in, if another; `weights`: the factor that comes
     packed; `across`: there are too few rows for the array's, so that all of its cores have columns of their own; `kept`: the factor of
-    the columns, where a memory tile keeps it for all rows."""
+    the columns, where a memory tile keeps it for all rows; `strip`: blocks of rows that come at a time, 0: all."""
 
     i: str
     j: str
@@ -184,6 +190,19 @@ class Shape:
     weights: Weights | None = None
     across: bool = False
     kept: str | None = None
+    strip: int = 0
+
+    def inner(self, i: str, j: str, k: str) -> tuple[str, ...]:
+        """The loops of a core's product, in blocks; strips of rows one after the other."""
+        rows = (f"{i}.o.o.o", f"{i}.o.o.i") if self.strip > 1 else (f"{i}.o.o",)
+        return *rows, f"{j}.o.o", f"{k}.o", f"{i}.o.i", f"{j}.o.i", f"{i}.i", f"{j}.i", f"{k}.i"
+
+    def cut(self, name: str, i: str) -> list[Step]:
+        return [Split(stage=name, axis=f"{i}.o.o", factor=self.strip)] if self.strip > 1 else []
+
+    def stored(self, name: str, i: str) -> Step:
+        strips = self.inner(i, self.j, self.over)[0] if self.strip else None
+        return StoreIn(stage=name, space="l1", at=f"{self.over}.o", buffers=2, piece=self.piece, kept=self.kept, strips=strips)
 
     def dealt(self, name: str) -> list[Step]:
         """Columns of tiles to the columns of the array, rows to its rows, in contiguous parts; of few rows the columns to both."""
@@ -248,14 +267,14 @@ def _alone(name: str, stage: Reduce, row: Intrinsic, s: Shape) -> list[Step]:
     steps: list[Step] = [*s.staged(), Tile(stage=name, sizes=((s.i, s.m), (s.j, s.n))), *s.dealt(name), Split(stage=name, axis=s.over, factor=s.k)]
     outer = (*s.grid, *batch, *s.tiles)
     steps += s.decoded(name, outer, (f"{s.i}.i", f"{s.j}.i"), row)
-    steps += _blocks(name, f"{s.i}.i", f"{s.j}.i", f"{s.over}.i", row)
-    inner = _inner(f"{s.i}.i", f"{s.j}.i", f"{s.over}.i")
+    steps += [*_blocks(name, f"{s.i}.i", f"{s.j}.i", f"{s.over}.i", row), *s.cut(name, f"{s.i}.i")]
+    inner = s.inner(f"{s.i}.i", f"{s.j}.i", f"{s.over}.i")
     return [
         *steps,
         Order(stage=name, axes=inner if s.weights is not None else (*outer, f"{s.over}.o", *inner)),
         *_instructed(name, s, row, f"{s.i}.i", f"{s.j}.i"),
         s.bind(name),
-        StoreIn(stage=name, space="l1", at=f"{s.over}.o", buffers=2, piece=s.piece, kept=s.kept),
+        s.stored(name, f"{s.i}.i"),
     ]
 
 
@@ -274,25 +293,22 @@ def _followed(graph: Graph, name: str, result: str, row: Intrinsic, s: Shape) ->
     steps.append(Order(stage=result, axes=(f"{i}.i.o", f"{j}.i.o", f"{i}.i.i", f"{j}.i.i")))
     alone = [axis.name for axis in axes_of(stage) if axis.name not in (s.i, s.j)]
     steps += [Split(stage=name, axis=s.over, factor=s.k), *s.decoded(name, (), (*alone, s.i, s.j), row)]
-    steps += _blocks(name, s.i, s.j, f"{s.over}.i", row)
+    steps += [*_blocks(name, s.i, s.j, f"{s.over}.i", row), *s.cut(name, s.i)]
+    inner, strips = s.inner(s.i, s.j, f"{s.over}.i"), int(s.strip > 0)
     return [
         *steps,
-        Order(stage=name, axes=(*(() if s.weights is not None else (f"{s.over}.o",)), *alone, *_inner(s.i, s.j, f"{s.over}.i"))),
+        Order(stage=name, axes=(*(() if s.weights is not None else (f"{s.over}.o",)), *inner[:strips], *alone, *inner[strips:])),
         *_instructed(name, s, row, s.i, s.j),
         Vector(stage=result, axis=f"{j}.i.i"),
         own.bind(result),
         *([StoreIn(stage=name, space="l1", type=s.sums)] if s.sums is not None else []),
-        StoreIn(stage=name, space="l1", at=f"{s.over}.o", buffers=2, piece=s.piece, kept=s.kept),
+        s.stored(name, s.i),
     ]
 
 
 def _blocks(name: str, i: str, j: str, k: str, row: Intrinsic) -> list[Step]:
     steps: list[Step] = [Split(stage=name, axis=axis, factor=size) for axis, size in ((i, row.m), (j, row.n), (k, row.k))]
     return [*steps, *(Split(stage=name, axis=f"{axis}.o", factor=EXPANSION) for axis in (i, j))]
-
-
-def _inner(i: str, j: str, k: str) -> tuple[str, ...]:
-    return f"{i}.o.o", f"{j}.o.o", f"{k}.o", f"{i}.o.i", f"{j}.o.i", f"{i}.i", f"{j}.i", f"{k}.i"
 
 
 def _instructed(name: str, s: Shape, row: Intrinsic, i: str, j: str) -> list[Step]:

@@ -101,6 +101,9 @@ def panels(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     is no sum of multiples of loops, or a part depends on more than one place. E0442: a reduction that goes on from one iteration to the next, and whose
     last part is smaller, would reduce what lies outside. E0457: the iterations of `at` are no whole number of pieces.
     E0499: nothing is kept, since no loop reads the same of it again.
+
+    `strips=i.o`: the loop directly inside `at` takes what moves with it a strip at a time, so that a core holds a few strips in place of two panels; the
+    memory in between gets all strips of an iteration of `at` together. E0885: it is not directly inside.
     """
     if step.at is None:
         return _staged(kernel, step, next(p for p in kernel.phases if p.name == step.stage), None)
@@ -111,7 +114,13 @@ def panels(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
             "E0457", f"`{step.at}` has {trips if trips is not None else 'an unknown number of'} iterations, which are not pieces of {step.piece}", step.span,
             help="choose a `piece` that divides the iterations, or leave it out",
         )  # fmt: skip
-    return _staged(kernel, step, next(p for p in kernel.phases if any(isinstance(m, For) and m.var == loop.var for m in walk(p))), loop.var)
+    inner = loop if step.strips is None else find_loop(kernel, step.stage, step.strips, step.span)
+    if inner is not loop and inner not in loop.body:
+        raise error(
+            "E0885", f"`{step.strips}` is not directly inside `{step.at}`", step.span,
+            help=f"`.order(…)` the stage such that `{step.strips}` follows `{step.at}`, or leave `strips` out",
+        )  # fmt: skip
+    return _staged(kernel, step, next(p for p in kernel.phases if any(isinstance(m, For) and m.var == loop.var for m in walk(p))), inner.var)
 
 
 def is_number(kernel: Kernel, stage: str) -> bool:
@@ -124,7 +133,7 @@ def _staged(kernel: Kernel, step: StoreIn, phase: Phase, loop: str | None) -> Ke
     number = kernel.phases.index(phase)
     packed = frozenset(p.name for p in kernel.params if is_packed(p))
     kernel = on_bytes(kernel)
-    path = () if loop is None else (*enclosing(kernel, loop), find_loop(kernel, step.stage, step.at or "", step.span))
+    path = () if loop is None else (*enclosing(kernel, loop), find_loop(kernel, step.stage, step.strips or step.at or "", step.span))
     stager = _Stager(kernel=kernel, step=step, path=path, packed=packed)
     staged = stager.stage(kernel.phases[number])
     if step.kept is not None and not stager.keeps(step.kept):
@@ -216,14 +225,15 @@ class _Stager:
         shape = tuple(int(n.value) if isinstance(n, Const) else -1 for n in tensor.shape)
         if -1 in shape or tensor.strides is not None or tensor.layout != "row":
             raise self._no(tensor.name, "its shape is not known, or its elements do not lie one behind another")
-        inner = [tuple(l for l in a.around if l not in self.path) for a in accesses]
+        path = self.path[:-1] if self.step.strips is not None and any(a.writes for a in accesses) else self.path  # results stay whole
+        inner = [tuple(l for l in a.around if l not in path) for a in accesses]
         places = [a.place for a in accesses]
         flat = not shape or not all(self._affine(i) for place in places for i in place)  # (a single number is a row of one)
         if flat:
             places = [(simplify_index(linear(place, shape)),) for place in places]
             if not all(self._affine(i) for place in places for i in place):
                 raise self._no(tensor.name, "the place of an access is no sum of multiples of loops")
-        names = [loop.var for loop in self.path]
+        names = [loop.var for loop in path]
         base: list[Expr] = []
         extents: list[int] = []
         ends: list[list[int]] = []
@@ -342,7 +352,7 @@ class _Stager:
             return statement
 
         own = [p for p in outside if p.level == level]
-        innermost = level == len(self.path) - 1
+        innermost = level >= len(self.path) - (2 if self.step.strips is not None else 1)
         before: list[Stmt] = []
         behind: list[Stmt] = []
         for panel in own:
@@ -375,5 +385,6 @@ class _Stager:
             axes=tuple(axes), target=Ref(tensor=target[0], index=target[1]),
             source=Load(tensor=source[0], index=source[1], dtype=panel.dtype, boundary=border),
             pad=Const(value=nothing, dtype=panel.dtype) if into else None, buffers=self.step.buffers if innermost else 1,
-            piece=self.step.piece if innermost and into else 1, kept=into and panel.tensor == self.step.kept, span=self.step.span,
+            piece=self.step.piece if innermost and into else 1, kept=into and panel.tensor == self.step.kept,
+            strips=into and self.step.strips is not None and panel.level == len(self.path) - 1, span=self.step.span,
         )  # fmt: skip

@@ -142,7 +142,8 @@ class StoreIn(StepBase):
     """`e.store(l1)`: the space of the stage's tensor, or, for a parameter, a staged copy in that space; `at` a loop of
     the stage that reads it. `type`: a wider integer type to keep the stage's values in, or the narrower one that sums are converted to.
     `piece`: iterations of `at` whose parts a memory in between (of an array's column) gets together; `kept`: the tensor that this memory keeps for
-    the loops that read the same of it again. `turned`: a copy in `shared` lies there the other way round, columns as rows. Halide: store_in."""
+    the loops that read the same of it again; `strips`: the loop inside `at` that takes what moves with it a strip at a time. `turned`: a copy in
+    `shared` lies there the other way round, columns as rows. Halide: store_in."""
 
     space: str
     at: str | None = None
@@ -152,6 +153,7 @@ class StoreIn(StepBase):
     piece: int = 1
     kept: str | None = None
     turned: bool = False
+    strips: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

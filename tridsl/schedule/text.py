@@ -288,9 +288,9 @@ def _inline(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _store(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(1, 1)
-    read.only("at", "buffers", "pad", "type", "piece", "kept", "turned")
+    read.only("at", "buffers", "pad", "type", "piece", "kept", "turned", "strips")
     space = call.args[0]
-    at, buffers, pad, kind, piece, kept, turned = (read.keyword(n) for n in ("at", "buffers", "pad", "type", "piece", "kept", "turned"))
+    at, buffers, pad, kind, piece, kept, turned, strips = (read.keyword(n) for n in ("at", "buffers", "pad", "type", "piece", "kept", "turned", "strips"))
     return StoreIn(
         stage=stage,
         space=space.value if isinstance(space, Text) else read.path(space),
@@ -301,6 +301,7 @@ def _store(stage: str, call: VerbCall, read: Reader) -> Step:
         piece=1 if piece is None else read.integer(piece),
         kept=None if kept is None else read.path(kept),
         turned=turned is not None and read.flag(turned),
+        strips=None if strips is None else read.path(strips),
         span=call.span,
     )
 

@@ -14,6 +14,8 @@ from tridsl.structs import dataclass
 
 EXPANSION = 2
 """Blocks of the result along each side that a core's accumulators hold: each loaded block of a factor is used twice."""
+STRIPS = (1, 2, 3)
+"""Times as many rows as the accumulators hold that a strip may have: the most for few calls of the kernel, which yet take little memory."""
 BANK_SPARE = 8
 """Descriptors of a memory tile that stay unused where long chains have to be divided between its two halves."""
 DECODING_CYCLES = 0.08
@@ -27,7 +29,8 @@ class TileCost:
     """What tiles of one product cost: `result` is the type of its elements, `sums` that of the sums that a core keeps between panels, `deep` whether
     A and B are contiguous along the sum, `beside` what else the result takes of a core's memory: bytes a row, a column, an element, and by itself;
     `riders`: how many tensors of it come along with A and with B; `packing`: of B; `across`: every core has columns of its own;
-    `kept`: the memory tile of a column keeps all of K of B for all tiles of rows, so that the host sends it once."""
+    `kept`: the memory tile of a column keeps all of K of B for all tiles of rows, so that the host sends it once; `strips`: a core
+    takes A in strips."""
 
     row: Intrinsic
     array: ArraySpec
@@ -41,6 +44,12 @@ class TileCost:
     packing: Packing | None = None
     across: bool = False
     kept: bool = False
+    strips: bool = False
+
+    def strip(self, m: int) -> int:
+        """Times the rows that the accumulators hold which a strip of `m` rows has: equal strips, two or more; 0 where there are none."""
+        blocks = m // (EXPANSION * self.row.m)
+        return max((q for q in STRIPS if blocks % q == 0 and blocks > q), default=0) if self.strips else 0
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -65,7 +74,8 @@ class TileCost:
         row, column, element, fixed = self.beside
         wide = max(self.result.storage_bytes, self.sums.storage_bytes)
         decoded = k * n * self.row.b.storage_bytes if self.packing is not None else 0
-        size = 2 * (m * k * self.row.a.storage_bytes + ceil(k * n * self.bytes_b)) + decoded + m * n * (wide + element)
+        rows = self.strip(m) * EXPANSION * self.row.m or m
+        size = 2 * (rows * k * self.row.a.storage_bytes + ceil(k * n * self.bytes_b)) + decoded + m * n * (wide + element)
         return size + m * row + n * column + fixed <= room and m * n * self.result.storage_bytes // 4 <= self.array.core_length_words
 
     def pieces(self, m: int, n: int, k: int) -> tuple[int, ...]:
@@ -102,6 +112,13 @@ class TileCost:
         """Whether a memory tile can keep B: the next columns come part by part while the last rows still need the others."""
         rounds = -(-self.extents[0] // (m * self.array.rows))
         return not self.riders[1] and not self.across and 1 < rounds <= self.array.lock_maximum and self.turns(k) > 1 and self._held(m, n, k, 1)
+
+    def is_possible(self, m: int, n: int, k: int) -> bool:
+        """Whether there is something to keep, or more than one strip that nothing else has to come with."""
+        if self.kept:
+            return self.keeps(m, n, k)
+        alone = not (self.across or self.packing is not None or any(self.riders))
+        return not self.strips or (alone and self.strip(m) > 0 and self.fits(m, n, k))
 
     def seconds(self, m: int, n: int, k: int) -> float:
         """By `devices.array_model`, at the rate of kernels like the published ones."""

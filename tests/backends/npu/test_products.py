@@ -94,6 +94,21 @@ def test_a_memory_tile_keeps_a_factor(generation: str, order: str) -> None:
     assert len(held) > 1 and min(d.count for d in filled) > 1 and sum(b.bytes for b in given.design.buffers if b.name in held) == 2 * sent // 2
 
 
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("t", [np.int8, BF16])
+def test_panels_come_in_strips(generation: str, t: Any) -> None:
+    """A core holds two strips of A, of which several make the panel that the memory tile gets; B is there for all of them."""
+    a, b = (normal(300, 130, dtype=BF16), normal(130, 90, dtype=BF16)) if t is BF16 else (whole(np.int8, 300, 130), whole(np.int8, 130, 90))
+    name = "C" if t is np.int8 else "C.sum"
+    asked = {f"{name}.depth": 16, f"{name}.columns": 2}
+    given = subject("matmul", a, b, generation=generation, decisions={**asked, f"{name}.strips": True})
+    agree(given.results(dispatches=2), given.want())
+    held = [buffer.bytes for buffer in given.design.buffers if buffer.tile == (0, 2) and buffer.name.startswith("A_l1")]
+    filled = next(d.length for c in given.design.chains if c.tile == (0, MEMTILE) for d in c.descriptors if c.direction == "out" and d.buffer.startswith("A_"))
+    assert len(held) == 2 and filled * a.itemsize >= 2 * held[0]
+    assert len(core_bytes(given, "B_l1")) == 2
+
+
 def test_what_a_memory_tile_cannot_keep() -> None:
     """All of B is more than it holds, or each row of cores has one tile."""
     many = [np.broadcast_to(np.zeros(1, BF16), shape) for shape in ((4096, 60000), (60000, 512))]
