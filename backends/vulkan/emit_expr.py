@@ -220,9 +220,10 @@ def binary_text(frame: Frame, op: str, a: str, b: str, dtype: DType) -> str:
         if op in ("floordiv", "mod"):
             frame.helpers.add("floor_div")
             frame.extensions.add(INT64)
-        else:
-            frame.helpers.add(_CALLED[op])
-        text = f"{_CALLED[op]}({a}, {b})"
+        name = op if dtype == I64 and op in ("min", "max") else _CALLED[op]  # Mesa 22.3.6 compares widened numbers wrongly
+        if name in ("lesser", "greater"):
+            frame.helpers.add(name)
+        text = f"{name}({a}, {b})"
     else:
         text = f"({a} {_INFIX[op]} {b})"
     return _narrow(frame, text, dtype) if op in _WRAPPING else text

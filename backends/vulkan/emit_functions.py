@@ -98,9 +98,10 @@ _BITS = {
 
 _INTEGERS = {
     # GLSL's own `min` of integers is lost on constants: where a shader has float controls, SPIRV-Tools' `ccp` (seen in 2022.4 and 2023.1)
-    # cannot fold SMin and its like, and does not say so: a sum, a choice or a running minimum of them is then what it is without them.
-    "lesser": Helper(_per_type("T lesser(T a, T b) { return a < b ? a : b; }\n", ("int", "uint", "int64_t"))),
-    "greater": Helper(_per_type("T greater(T a, T b) { return a > b ? a : b; }\n", ("int", "uint", "int64_t"))),
+    # cannot fold SMin and its like, and does not say so: a sum, a choice or a running minimum of them is then what it is without them. (Of
+    # 64 bits it does not try.)
+    "lesser": Helper(_per_type("T lesser(T a, T b) { return a < b ? a : b; }\n", ("int", "uint"))),
+    "greater": Helper(_per_type("T greater(T a, T b) { return a > b ? a : b; }\n", ("int", "uint"))),
     "floor_div": Helper(
         _per_type(
             "T floor_div(T a, T b) {\n"

@@ -98,3 +98,10 @@ def test_least_and_greatest_of_what_does_not_change(gpu: str, name: str) -> None
     ops = tridsl.compile(f"op f(x: {name}[N]) -> ({results}) {{\n" + "".join(f"  y{n} = {value}\n" for n, value in enumerate(values)) + "}\n")
     x = np.arange(40).astype(NUMPY_TYPES[DTYPES[name]])
     np.testing.assert_array_equal(ops.f(x, device=gpu), ops.f.reference(x))
+
+
+def test_the_least_of_widened_numbers(gpu: str) -> None:
+    """Mesa 22.3.6 compares them wrongly where a minimum is written as a comparison."""
+    ops = tridsl.compile("op f(x: i8[N]) -> (y: i64[N], z: i64[N]) {\n  y[i] = min(i64(1), i64(x[i])) ^ i64(x[i])\n  z[i] = max(i64(x[i]), i64(x[N - 1 - i]))\n}\n")
+    x = np.arange(-20, 20).astype(np.int8)
+    np.testing.assert_array_equal(ops.f(x, device=gpu), ops.f.reference(x))
