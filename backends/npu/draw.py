@@ -13,7 +13,7 @@ from math import prod
 
 from tridsl.backends.npu.cost import Prediction
 from tridsl.backends.npu.design import MEMTILE, SHIM, ArrayDesign, Direction, Place, Task
-from tridsl.backends.npu.limits import kind_of
+from tridsl.backends.npu.readings import kind_of
 from tridsl.devices.spec import ArraySpec
 
 COLOURS = ("#1b6ca8", "#c8553d", "#2f8f4e", "#8f5db7", "#b8860b", "#008b8b", "#a0522d", "#5b6770")

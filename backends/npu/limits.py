@@ -1,4 +1,4 @@
-"""What a design may use of the array: every numeric limit is one row of `LIMITS`, every rule about multiples one row of `RULES`.
+"""What a design may use of the array: every numeric limit is one row of `LIMITS`. (What else has to be true of it: `rules`.)
 
 The numbers are facts of the generation (`devices/chips/aie2*.toml`, each with its source); a row says how much a design uses, and where.
 """
@@ -7,32 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 
 from tridsl.backends.npu.design import (
-    MEMTILE,
-    SHIM,
     ArrayDesign,
     Await,
-    Buffer,
-    Dimension,
     Place,
     SetLock,
     Task,
 )
+from tridsl.backends.npu.readings import KINDS, by_tile, kind_of, own_dimensions, transfers
+from tridsl.backends.npu.rules import RULES
 from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.diagnostics import Diagnostic
 
 Use = tuple[str, int]
 """Where in the design, and how much."""
 
-KINDS = ("core", "memtile", "shim")
 DESCRIPTOR_BANK = 24
 """A memory tile's even channels have descriptors 0 to 23, its odd ones 24 to 47 (mlir-aie, AIETargetModel.h)."""
-
-
-def kind_of(tile: Place) -> str:
-    return {SHIM: "shim", MEMTILE: "memtile"}.get(tile[1], "core")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +35,6 @@ class Limit:
     what: str
     limit: Callable[[DeviceSpec, ArraySpec], int]
     uses: Callable[[ArrayDesign], Iterator[Use]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """A statement that is true of a design or not: `breaks` names the places where it is not."""
-
-    name: str
-    what: str
-    breaks: Callable[[ArrayDesign, ArraySpec], Iterator[str]]
 
 
 def check(design: ArrayDesign, spec: DeviceSpec) -> tuple[Diagnostic, ...]:
@@ -85,26 +68,6 @@ def check(design: ArrayDesign, spec: DeviceSpec) -> tuple[Diagnostic, ...]:
 # How much of what a design uses.
 
 
-def _transfers(design: ArrayDesign) -> Iterator[tuple[str, str, Buffer | None, int, int, tuple[Dimension, ...]]]:
-    """Every transfer: kind of tile, where, its buffer, bytes of an element, offset, dimensions."""
-    buffers = {b.name: b for b in design.buffers}
-    tensors = {t.name: t for t in design.tensors}
-    for chain in design.chains:
-        for number, d in enumerate(chain.descriptors):
-            buffer = buffers[d.buffer]
-            where = f"descriptor {d.number} (place {number} of channel {chain.direction} {chain.channel} of tile {chain.tile})"
-            yield kind_of(chain.tile), where, buffer, buffer.element_bytes, d.offset, d.dimensions
-    for task in design.sequence:
-        if isinstance(task, Task):
-            where = f"the transfer of `{task.tensor}` at {task.offset} on tile {task.tile}"
-            yield "shim", where, None, tensors[task.tensor].element_bytes, task.offset, task.dimensions
-
-
-def _own(kind: str, dimensions: tuple[Dimension, ...]) -> tuple[Dimension, ...]:
-    """The dimensions of one descriptor: the fourth of a shim's transfer counts runs of it."""
-    return dimensions[-3:] if kind == "shim" else dimensions
-
-
 def _words(elements: int, size: int) -> int:
     return -(-elements * size // 4)
 
@@ -112,15 +75,10 @@ def _words(elements: int, size: int) -> int:
 def _memory(kind: str) -> Callable[[ArrayDesign], Iterator[Use]]:
     def uses(design: ArrayDesign) -> Iterator[Use]:
         stacks = {core.tile: core.stack_bytes for core in design.cores}
-        for tile, buffers in _by_tile(design, kind):
+        for tile, buffers in by_tile(design, kind):
             yield f"tile {tile}", max([stacks.get(tile, 0), *(b.address + b.bytes for b in buffers)])
 
     return uses
-
-
-def _by_tile(design: ArrayDesign, kind: str) -> Iterator[tuple[Place, list[Buffer]]]:
-    ordered = sorted((b for b in design.buffers if kind_of(b.tile) == kind), key=lambda b: b.tile)
-    yield from ((tile, list(group)) for tile, group in groupby(ordered, key=lambda b: b.tile))
 
 
 def _channels(kind: str, direction: str) -> Callable[[ArrayDesign], Iterator[Use]]:
@@ -165,13 +123,13 @@ def _lock_values(design: ArrayDesign) -> Iterator[Use]:
 
 def _dimensions(kind: str) -> Callable[[ArrayDesign], Iterator[Use]]:
     more = 1 if kind == "shim" else 0
-    return lambda design: ((where, len(dims) - more) for k, where, _, _, _, dims in _transfers(design) if k == kind)
+    return lambda design: ((where, len(dims) - more) for k, where, _, _, _, dims in transfers(design) if k == kind)
 
 
 def _wraps(kind: str) -> Callable[[ArrayDesign], Iterator[Use]]:
     def uses(design: ArrayDesign) -> Iterator[Use]:
-        for k, where, _, size, _, dims in _transfers(design):
-            own = _own(kind, dims)
+        for k, where, _, size, _, dims in transfers(design):
+            own = own_dimensions(kind, dims)
             if k == kind and len(own) > 1:  # a linear transfer is one length
                 yield where, max(*(d.size for d in own[:-1]), _words(own[-1].size, size))
 
@@ -180,7 +138,7 @@ def _wraps(kind: str) -> Callable[[ArrayDesign], Iterator[Use]]:
 
 def _steps(kind: str) -> Callable[[ArrayDesign], Iterator[Use]]:
     def uses(design: ArrayDesign) -> Iterator[Use]:
-        for k, where, _, size, _, dims in _transfers(design):
+        for k, where, _, size, _, dims in transfers(design):
             if k == kind and dims:
                 yield where, max(_words(abs(d.stride), size) for d in dims)
 
@@ -189,10 +147,10 @@ def _steps(kind: str) -> Callable[[ArrayDesign], Iterator[Use]]:
 
 def _lengths(kind: str) -> Callable[[ArrayDesign], Iterator[Use]]:
     def uses(design: ArrayDesign) -> Iterator[Use]:
-        for k, where, _, size, _, dims in _transfers(design):
+        for k, where, _, size, _, dims in transfers(design):
             if k == kind:
                 total = size
-                for d in _own(kind, dims):
+                for d in own_dimensions(kind, dims):
                     total *= d.size
                 yield where, total // 4
 
@@ -200,7 +158,7 @@ def _lengths(kind: str) -> Callable[[ArrayDesign], Iterator[Use]]:
 
 
 def _iterations(design: ArrayDesign) -> Iterator[Use]:
-    for kind, where, _, _, _, dims in _transfers(design):
+    for kind, where, _, _, _, dims in transfers(design):
         if kind == "shim" and len(dims) == 4:
             yield where, dims[0].size
 
@@ -297,126 +255,3 @@ LIMITS: tuple[Limit, ...] = (
     _limit("repeats", "repeats of a task", "repeats", _repeats),
     _limit("shim queue", "tasks at a time", "shim_queue_tasks", _pending),
 )
-
-
-# Rules.
-
-
-def _granule_offset(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
-    for _, where, buffer, size, offset, _ in _transfers(design):
-        if ((buffer.address if buffer else 0) + offset * size) % array.granule_bytes:
-            yield where
-
-
-def _granule_size(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
-    for _, where, _, size, _, dims in _transfers(design):
-        if not dims or dims[-1].size * size % array.granule_bytes:
-            yield where
-
-
-def _granule_stride(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
-    for _, where, _, size, _, dims in _transfers(design):
-        inner = dims[-1:]
-        if any(d.stride * size % array.granule_bytes for d in dims[:-1]) or any(d.stride != 1 and d.stride * size % array.granule_bytes for d in inner):
-            yield where
-        if any(d.stride != 1 and size % array.granule_bytes for d in inner):
-            yield where
-
-
-def _standing_still(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
-    for kind, where, _, _, _, dims in _transfers(design):
-        if any(d.stride == 0 and d.size > 1 for d in _own(kind, dims)):
-            yield where
-
-
-def _backwards(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
-    for _, where, _, _, _, dims in _transfers(design):
-        if any(d.stride < 0 for d in dims):
-            yield where
-
-
-def _inside(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
-    buffers = {b.name: b for b in design.buffers}
-    tensors = {t.name: t for t in design.tensors}
-    spans: list[tuple[str, int, tuple[Dimension, ...], int]] = []
-    for chain in design.chains:
-        for d in chain.descriptors:
-            b = buffers[d.buffer]
-            spans.append((f"descriptor {d.number} of tile {chain.tile}", d.offset, d.dimensions, b.bytes // b.element_bytes))
-    for task in design.sequence:
-        if isinstance(task, Task):
-            count = 1
-            for extent in tensors[task.tensor].shape:
-                count *= extent
-            spans.append((f"the transfer of `{task.tensor}` at {task.offset}", task.offset, task.dimensions, count))
-    for where, offset, dims, count in spans:
-        low = offset + sum(min(0, d.stride * (d.size - 1)) for d in dims)
-        high = offset + sum(max(0, d.stride * (d.size - 1)) for d in dims)
-        if low < 0 or high >= count:
-            yield where
-
-
-def _apart(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
-    stacks = {core.tile: core.stack_bytes for core in design.cores}
-    for kind in KINDS:
-        for tile, buffers in _by_tile(design, kind):
-            end = stacks.get(tile, 0)
-            for b in sorted(buffers, key=lambda b: b.address):
-                if b.address < end:
-                    yield f"`{b.name}` of tile {tile}"
-                end = b.address + b.bytes
-
-
-def _aligned(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
-    yield from (f"`{b.name}` at {b.address}" for b in design.buffers if kind_of(b.tile) == "core" and b.address % array.load_bytes)
-
-
-def _free_descriptor(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
-    busy: dict[tuple[Place, int], object] = {}
-    queues: dict[object, list[Task]] = {}
-    for command in design.sequence:
-        if isinstance(command, Task):
-            if (command.tile, command.number) in busy:
-                yield f"descriptor {command.number} of tile {command.tile} is given out while a transfer uses it"
-            busy[command.tile, command.number] = command
-            queues.setdefault((command.tile, command.direction, command.channel), []).append(command)
-        elif isinstance(command, Await):
-            queue = queues.get((command.tile, command.direction, command.channel), [])
-            if not queue or not queue[0].token:
-                yield f"channel {command.direction} {command.channel} of tile {command.tile} is waited for without a token"
-                continue
-            busy.pop((command.tile, queue.pop(0).number), None)
-
-
-def _own_memory(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
-    tiles = {b.name: b.tile for b in design.buffers} | {lock.name: lock.tile for lock in design.locks}
-    for chain in design.chains:
-        for d in chain.descriptors:
-            if any(tiles.get(name, chain.tile) != chain.tile for name in (d.buffer, d.acquire, d.release)):
-                yield f"descriptor {d.number} of tile {chain.tile}"
-
-
-def _one_chain(design: ArrayDesign, array: ArraySpec) -> Iterator[str]:
-    used: set[tuple[Place, int]] = set()
-    for chain in design.chains:
-        for d in chain.descriptors:
-            if (chain.tile, d.number) in used:
-                yield f"descriptor {d.number} of tile {chain.tile}"
-            used.add((chain.tile, d.number))
-
-
-RULES: tuple[Rule, ...] = (
-    Rule(name="offset in words", what="transfers begin at multiples of 4 bytes", breaks=_granule_offset),
-    Rule(name="rows in words", what="the innermost dimension is a multiple of 4 bytes", breaks=_granule_size),
-    Rule(name="strides in words", what="strides are multiples of 4 bytes, or 1 along the innermost dimension", breaks=_granule_stride),
-    Rule(name="no standing still", what="a stride of 0 is possible in the outermost dimension of a transfer of the host only", breaks=_standing_still),
-    Rule(name="no going back", what="strides of a transfer are not negative", breaks=_backwards),
-    Rule(name="transfers inside", what="it leaves its buffer", breaks=_inside),
-    Rule(name="buffers apart", what="buffers and the stack do not overlap", breaks=_apart),
-    Rule(name="buffers aligned", what="a core's buffers begin at multiples of its widest access", breaks=_aligned),
-    Rule(name="memory of its own", what="a channel moves what is in its own tile, and takes its own tile's locks", breaks=_own_memory),
-    Rule(name="descriptors in one place", what="it is in two chains", breaks=_one_chain),
-    Rule(name="descriptors free", what="a descriptor is used again only behind a wait for its transfer", breaks=_free_descriptor),
-)
-
-

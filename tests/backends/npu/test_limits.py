@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from tests.backends.npu.designs import GENERATIONS, chip
 from tests.backends.npu.small import CORE, LINE, MEMTILE, SHIM, buffer, chain, end, moving, small, task, tensor
 from tridsl.backends.npu.design import ArrayDesign, Await, Dimension, Flow, Lock, Place, SetLock
-from tridsl.backends.npu.limits import DESCRIPTOR_BANK, LIMITS, RULES, check
+from tridsl.backends.npu.limits import DESCRIPTOR_BANK, LIMITS, check
+from tridsl.backends.npu.rules import RULES
 from tridsl.devices.spec import ArraySpec
 
 Make = Callable[[int], ArrayDesign]
