@@ -142,9 +142,11 @@ def one_place(block: Block) -> Block:
 
     still: dict[str, Expr] = {name: index(0) for name, (_, high) in ranges.items() if high == 0}  # rounded up, they would lead to the next place
 
+    def settled(place: Expr) -> Expr:
+        divided = any(isinstance(n, Binary) and n.op in ("floordiv", "mod") for n in walk(place))
+        return simplify_index(fold_ranges(simplify_index(substitute(place, still)), ranges)) if divided else place
+
     def decided(node: Load | Ref) -> Load | Ref:
-        divided = any(isinstance(n, Binary) and n.op in ("floordiv", "mod") for i in node.index for n in walk(i))
-        place = tuple(simplify_index(fold_ranges(simplify_index(substitute(i, still)), ranges)) for i in node.index) if divided else node.index
-        return replace(node, index=place)
+        return replace(node, index=tuple(map(settled, node.index)))
 
     return rewrite(block, {Load: decided, Ref: decided})
