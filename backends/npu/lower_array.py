@@ -43,6 +43,7 @@ from tridsl.backends.npu.design import (
 )
 from tridsl.backends.npu.dimensions import Bounds, cut
 from tridsl.backends.npu.draw import draw
+from tridsl.backends.npu.held import Entry, Held, line, strip
 from tridsl.backends.npu.launches import launches, scratch_of
 from tridsl.backends.npu.limits import check
 from tridsl.backends.npu.lower_program import SCALARS, SCALARS_LOCK, Program, identifier, read_program, refuse
@@ -193,7 +194,7 @@ class _Layout:
             self._flow(End(tile=(column, SHIM), direction="out", channel=shim_out), End(tile=memtile, direction="in", channel=arriving))
             first = group.index(sharing[0])
             pieces = [
-                _Entry(held=held[first + t.lane][t.part], buffer=t.buffer, dimensions=_line(lane, lane.piece), fills=True, count=lane.uses if lane.kept else lane.piece)
+                Entry(held=held[first + t.lane][t.part], buffer=t.buffer, dimensions=line(lane, lane.piece), fills=True, count=lane.uses if lane.kept else lane.piece)
                 for t in turns for lane in (sharing[t.lane],)
             ]  # fmt: skip
             self._chain(memtile, "in", arriving, pieces)
@@ -203,7 +204,7 @@ class _Layout:
             sent = list(departures(group, n))
             leaving = self._channel(memtile, "out")
             tiles = [
-                _Entry(held=held[t.lane][t.part], buffer=t.buffer, dimensions=lane.core_order, fills=False, offset=t.tile * lane.step)
+                Entry(held=held[t.lane][t.part], buffer=t.buffer, dimensions=lane.core_order, fills=False, offset=t.tile * lane.step)
                 for t in sent for lane in (group[t.lane],)
             ]  # fmt: skip
             self._chain(memtile, "out", leaving, tiles)
@@ -212,7 +213,7 @@ class _Layout:
                 channel = self._channel(core, "in")
                 mine = [self._core_held(core, lane, writes=False) for lane in group]
                 depth = max(len(own.buffers) for own in mine)
-                filled = [_Entry(held=own, buffer=d % len(own.buffers), dimensions=_strip(lane), fills=True) for d in range(depth) for lane, own in zip(group, mine)]
+                filled = [Entry(held=own, buffer=d % len(own.buffers), dimensions=strip(lane), fills=True) for d in range(depth) for lane, own in zip(group, mine)]
                 self._chain(core, "in", channel, filled)
                 targets.append(End(tile=core, direction="in", channel=channel))
             self._flow(End(tile=memtile, direction="out", channel=leaving), *targets)
@@ -236,13 +237,13 @@ class _Layout:
             own = self._held(memtile, lane, f"{lane.moved.tensor}_{n}", depth)
             channel = self._channel(core, "out")
             mine = self._core_held(core, lane, writes=True)
-            self._chain(core, "out", channel, [_Entry(held=mine, buffer=d, dimensions=self._own_line(lane), fills=False) for d in range(len(mine.buffers))])
+            self._chain(core, "out", channel, [Entry(held=mine, buffer=d, dimensions=self._own_line(lane), fills=False) for d in range(len(mine.buffers))])
             arriving = self._channel(memtile, "in")
-            self._chain(memtile, "in", arriving, [_Entry(held=own, buffer=d, dimensions=_line(lane), fills=True) for d in range(depth)])
+            self._chain(memtile, "in", arriving, [Entry(held=own, buffer=d, dimensions=line(lane), fills=True) for d in range(depth)])
             self._flow(End(tile=core, direction="out", channel=channel), End(tile=memtile, direction="in", channel=arriving))
             held.append(own)
         leaving = self._channel(memtile, "out")
-        collected = [_Entry(held=own, buffer=d, dimensions=lane.core_order, fills=False) for d in range(depth) for own in held]
+        collected = [Entry(held=own, buffer=d, dimensions=lane.core_order, fills=False) for d in range(depth) for own in held]
         self._chain(memtile, "out", leaving, collected)
         shim_in = self._channel((lane.column, SHIM), "in")
         self._flow(End(tile=memtile, direction="out", channel=leaving), End(tile=(lane.column, SHIM), direction="in", channel=shim_in))
@@ -272,7 +273,7 @@ class _Layout:
         tile.channels[direction] += 1
         return tile.channels[direction] - 1
 
-    def _chain(self, place: Place, direction: Direction, channel: int, entries: list[_Entry]) -> None:
+    def _chain(self, place: Place, direction: Direction, channel: int, entries: list[Entry]) -> None:
         """After the last entry comes the first again."""
         tile = self._tile(place)
         first = tile.descriptors
@@ -296,12 +297,12 @@ class _Layout:
         wrap, step = getattr(self.facts, f"{kind}_wrap"), getattr(self.facts, f"{kind}_step_words")
         return Bounds(own=getattr(self.facts, f"{kind}_dimensions"), wrap=wrap, inner=wrap, step=step)
 
-    def _held(self, place: Place, lane: Lane, name: str, depth: int) -> _Held:
+    def _held(self, place: Place, lane: Lane, name: str, depth: int) -> Held:
         """Buffers for a stream, with their locks."""
         dtype, size = lane.tensor.dtype, lane.tensor.element_bytes
         return self._hold(place, f"{name}_m{place[0]}", dtype, size, (lane.elements * lane.piece,), depth, lane.piece, lane.uses if lane.kept else 0)
 
-    def _core_held(self, core: Place, lane: Lane, *, writes: bool) -> _Held:
+    def _core_held(self, core: Place, lane: Lane, *, writes: bool) -> Held:
         panel = self._panel_of(lane)
         shape = tuple(int(n.value) for n in panel.shape if isinstance(n, Const))
         name = f"{identifier(lane.moved.buffer.name)}_{core[0]}_{core[1]}"
@@ -318,14 +319,14 @@ class _Layout:
         """The elements of a tile, counted in those of the core's buffer."""
         return (Dimension(size=lane.elements * lane.tensor.element_bytes // self._panel_of(lane).dtype.storage_bytes, stride=1),)
 
-    def _hold(self, place: Place, name: str, dtype: str, size: int, shape: tuple[int, ...], depth: int, piece: int = 1, uses: int = 0) -> _Held:
+    def _hold(self, place: Place, name: str, dtype: str, size: int, shape: tuple[int, ...], depth: int, piece: int = 1, uses: int = 0) -> Held:
         """`uses`: each buffer is filled once for so many times that it goes, and has locks of its own."""
         buffers = tuple(self._buffer(place, f"{name}_{n}", dtype, size, shape) for n in range(depth))
         if uses:
             empty = tuple(self._lock(place, f"{b}_empty", uses) for b in buffers)
-            return _Held(buffers=buffers, empty=empty, full=tuple(self._lock(place, f"{b}_full", 0) for b in buffers))
+            return Held(buffers=buffers, empty=empty, full=tuple(self._lock(place, f"{b}_full", 0) for b in buffers))
         empty = (self._lock(place, f"{name}_empty", depth * piece),) * depth
-        return _Held(buffers=buffers, empty=empty, full=(self._lock(place, f"{name}_full", 0),) * depth)
+        return Held(buffers=buffers, empty=empty, full=(self._lock(place, f"{name}_full", 0),) * depth)
 
     def _panel(self, core: Place, panel: Panel, name: str) -> str:
         shape = tuple(int(n.value) for n in panel.shape if isinstance(n, Const))
@@ -375,36 +376,6 @@ class _Layout:
         if argument.buffer is not None:
             return Argument(buffer=scalars if argument.buffer == SCALARS else local[argument.buffer])
         return argument
-
-
-def _line(lane: Lane, tiles: int = 1) -> tuple[Dimension, ...]:
-    return (Dimension(size=lane.elements * tiles, stride=1),)
-
-
-def _strip(lane: Lane) -> tuple[Dimension, ...]:
-    """What a core takes at a time."""
-    return (Dimension(size=lane.elements // lane.strips, stride=1),)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
-    """Buffers of a stream, and the locks of each (most have the same)."""
-
-    buffers: tuple[str, ...]
-    empty: tuple[str, ...]
-    full: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """What a descriptor moves: which of a stream's buffers, from where in it, how, and whether it is filled (else emptied); `count` of its locks."""
-
-    held: _Held
-    buffer: int
-    dimensions: tuple[Dimension, ...]
-    fills: bool
-    offset: int = 0
-    count: int = 1
 
 
 def _function(name: str, pointers: tuple[Panel, ...], numbers: tuple[str, ...], scalars: bool) -> Function:

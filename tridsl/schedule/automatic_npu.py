@@ -3,9 +3,9 @@
 1. Independent results are dealt to columns, then to the cores of a column, in contiguous parts; each core works through its part tile by tile, one
    tile moving while another is worked on.
 2. Results that need whole rows (softmax, norms) get tiles of whole rows.
-3. Results that read their neighbours get fifos of lines (`stencil_npu`), sums over windows too (`windows_npu`), and other filters
+3. Results that read their neighbours get fifos of lines (`stencil_npu`), sums over windows of few channels too (`windows_npu`), and other filters
    vectors along their number (`filters_npu`).
-4. Sums of products get tiles of the matrix instruction's blocks (`contraction_npu`).
+4. Sums of products get tiles of the matrix instruction's blocks (`contraction_npu`), those over windows of some channels as well (`convolution_npu`).
 How many cores of a column work follows from the channels that their tiles have. What is left has no steps, and the backend says why.
 """
 
