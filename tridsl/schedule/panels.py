@@ -155,8 +155,10 @@ class _Stager:
 
     def stage(self, phase: Phase) -> Phase:
         phase = replace(phase, body=one_place(phase.body))
-        once: dict[str, Expr] = {loop.var: index(0) for loop in self.path if loop.extent == index(1)}
-        phase = replace(phase, body=substitute(self._whole(phase.body), once))
+        names = {loop.var for loop in self.path}
+        body = self._whole(phase.body)
+        once: dict[str, Expr] = {n.var: index(0) for s in body for n in walk(s) if isinstance(n, For) and n.var in names and n.extent == index(1)}
+        phase = replace(phase, body=substitute(body, once))
         self.path = tuple(n for n in walk(phase) if isinstance(n, For) and n.var in {loop.var for loop in self.path})
         loops = tuple(n for n in walk(phase) if isinstance(n, For))
         self.ranges = loop_ranges(loops)
