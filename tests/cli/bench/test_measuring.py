@@ -286,6 +286,19 @@ def test_short_calls_find_their_data_where_they_left_them(seconds: float, calls:
     assert order[order.index("b") :].count("a") == calls  # the warm-up of "a" is over
 
 
+def test_very_short_calls_are_repeated_until_the_clock_is_theirs() -> None:
+    calls: list[int] = []
+
+    def waits(number: int) -> None:
+        calls.append(number)
+        time.sleep(0.0001)
+
+    other: list[int] = []
+    interleave({"a": waits, "b": lambda number: other.append(len(calls))}, 3)
+    before = max(n for n in set(other) if n < len(calls))  # the last sample of "a" has others between it and the one before
+    assert len(calls) - before > 3, "a sample of 0.3 ms, and some of the millisecond in front of it"
+
+
 def test_nobody_is_always_behind_the_same_one() -> None:
     """Every round has everybody once, in an order that another run would have, too."""
 

@@ -18,8 +18,10 @@ LEAST_NANOSECONDS = 300_000
 """A sample repeats its call until it lasts this long: some thousand times the clock's own cost, and a hundred times a timer's tick."""
 WARM_UP_NANOSECONDS = 20_000_000
 SHORT_NANOSECONDS = 3_000_000
-"""Calls up to this long are made once before their sample: to fill the caches of a core again (2 MiB at 15 GB/s: 0.14 ms) is a
+"""Calls up to this long are made before their sample, too: to fill the caches of a core again (2 MiB at 15 GB/s: 0.14 ms) is a
 noticeable part of them (i8 matmul 512, 1.5 MiB: 0.46 ms behind others, 0.38 ms behind itself)."""
+SETTLED_NANOSECONDS = 1_000_000
+"""Short calls are repeated this long before their sample: behind a stream through memory the clock of a core takes a part of it to come up."""
 
 Call = Callable[[int], object]
 """What is timed; the argument counts the calls of everybody, so that rotated buffers were used by nobody for a whole round."""
@@ -57,7 +59,7 @@ def interleave(calls: Mapping[str, Call], samples: int = SAMPLES, *, warm: bool 
     """One sample of each call in turn, `samples` times, so that a change of the machine's speed meets everybody alike. Each round has an order of
     its own (the same ones every time): what ran before leaves the clocks of the cores and of the mesh behind (on an Emerald Rapids the
     same product of 8 x 4096 x 4096 took 4.5 ms next to a probe of multiply-adds and 3.2 ms five calls later). `warm`: short
-    calls are made once before their sample, so that it does not pay for what the one before has put out of the cache.
+    calls are made before their sample, so that it does not pay for what the one before has put out of the cache, or for its clock.
 
     Where somebody else's program was given the core during a sample, the time that it ran is not the contestant's: such a sample counts
     the processor time of this process instead (on one core only; on several that is no duration).
@@ -72,8 +74,12 @@ def interleave(calls: Mapping[str, Call], samples: int = SAMPLES, *, warm: bool 
         nonlocal count
         call = calls[name]
         if warm and (times > 1 or short[name]):
-            call(count)
-            count += 1
+            settled = perf_counter_ns() + SETTLED_NANOSECONDS
+            while True:
+                call(count)
+                count += 1
+                if perf_counter_ns() >= settled:
+                    break
         switched, ran = getrusage(RUSAGE_SELF).ru_nivcsw, process_time_ns()
         start = perf_counter_ns()
         for number in range(count, count + times):
