@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,14 @@ GPU = DeviceSpec(
 )  # fmt: skip
 
 
-def product(m: int, n: int, k: int, answers: dict[str, Any], dtype: type = np.float32) -> tuple[Any, Build, dict[str, np.ndarray]]:
+def product(
+    m: int, n: int, k: int, answers: dict[str, Any], dtype: type = np.float32, spec: DeviceSpec = GPU
+) -> tuple[Any, Build, dict[str, np.ndarray]]:
     random = np.random.default_rng(m + n + k)
     a, b = (random.integers(-8, 8, shape).astype(dtype) for shape in ((m, k), (k, n)))
     op, given, sizes = prepared("matmul", (a, b), {}, {})
-    schedule = choose(op, GPU, sizes, {f"C.{name}": answer for name, answer in answers.items()})
-    return op, Build(spec=GPU, backend=BACKEND, schedule=schedule, facts=Specialisation(sizes=tuple(sizes.items()))), given
+    schedule = choose(op, spec, sizes, {f"C.{name}": answer for name, answer in answers.items()})
+    return op, Build(spec=spec, backend=BACKEND, schedule=schedule, facts=Specialisation(sizes=tuple(sizes.items()))), given
 
 
 def text(*product_of: Any, **more: Any) -> str:
@@ -42,7 +45,7 @@ def turned(schedule: Schedule) -> set[str]:
 
 def test_rows_along_the_sum_lie_the_other_way_round() -> None:
     """A lane reads neighbours of both factors, 16 bytes each, for one step of the sum; the panel is filled word by word."""
-    written = text(2048, 2048, 64, {})
+    written = text(2048, 2048, 64, {"rows": 128})
     _, build, _ = product(256, 256, 64, {})
     assert turned(build.schedule or ()) == {"A"}
     assert "shared uvec4 b_A_shared[1056];" in written  # 32 rows of 128, four words of room behind each
@@ -53,6 +56,22 @@ def test_rows_along_the_sum_lie_the_other_way_round() -> None:
 def test_as_they_lie_a_lane_holds_several_steps_of_the_sum() -> None:
     written = text(2048, 2048, 64, {"turned": False})
     assert "shared uvec4 b_A_shared[1024];" in written and re.search(r"float b_A_shared_r\w*\[32\];", written)
+
+
+def test_where_there_are_results_enough_a_lane_has_sixteen_by_eight() -> None:
+    written = text(4096, 2048, 64, {})
+    assert "float b_C_acc_sum[128];" in written and "shared uvec4 b_A_shared[1040];" in written  # 16 rows of 256
+    assert "float b_C_acc_sum[64];" in text(2048 - 128, 2048, 64, {})
+
+
+def test_a_tall_tile_means_the_product() -> None:
+    small = replace(GPU, cores=1)
+    op, build, given = product(256, 128, 32, {}, spec=small)
+    kernel = run(op, (*TO_KERNEL, *SCHEDULE, *LOWER), build)
+    for stage in BACKEND.lower:
+        kernel = stage.run(kernel, small)
+    assert "float b_C_acc_sum[128];" in text(256, 128, 32, {}, spec=small)
+    np.testing.assert_array_equal(evaluate_kernel(kernel, given, {})["C"], given["A"] @ given["B"])
 
 
 def test_narrow_elements_stay_as_they_are() -> None:
