@@ -54,60 +54,86 @@ class _Access:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Names:
-    """Buffers of a lane, and buffers of a workgroup; all others belong to the device."""
-
-    private: frozenset[str]
-    shared: frozenset[str]
-
-
 def barriers(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     """`Barrier`s between the parts of workgroups that share memory."""
     phases = []
     for phase in kernel.phases:
         if any(isinstance(node, For) and node.kind in TEAMS for node in walk(phase.body)):
             buffers = [node.buffer for node in walk(phase.body) if isinstance(node, Alloc)]
-            names = _Names(
+            work = _Phase(
                 private=frozenset(buffer.name for buffer in buffers if buffer.space != "shared"),
                 shared=frozenset(buffer.name for buffer in buffers if buffer.space == "shared"),
             )
-            body, _ = _block(phase.body, _Access(), names, False)
+            body, _ = work.block(phase.body, _Access(), False)
             phase = replace(phase, body=body)
         phases.append(phase)
     return replace(kernel, phases=tuple(phases))
 
 
-def _block(block: Block, before: _Access, names: _Names, in_lanes: bool) -> tuple[Block, _Access]:
-    """The block with barriers, given what has happened since the last one, and what has happened at its end."""
-    out: list[Stmt] = []
-    pending = before
-    for statement in block:
-        access = _access(statement, names, in_lanes)
-        if pending.conflicts(access):
-            out.append(Barrier())
-            pending = _Access()
-        if isinstance(statement, Barrier):
-            pending = _Access()
-        new, pending = _statement(statement, pending, names, in_lanes)
-        out.append(new)
-    return tuple(out), pending
+class _Phase:
+    """One phase: `private` are buffers of a lane, `shared` those of a workgroup; all others belong to the device.
 
+    What a statement touches, and what has happened at the end of a loop's body that nothing preceded, is asked once for each loop around
+    it: it is kept, so that the work grows with the depth of the loops and not with its power of two."""
 
-def _statement(statement: Stmt, pending: _Access, names: _Names, in_lanes: bool) -> tuple[Stmt, _Access]:
-    match statement:
-        case For(body=body):
-            inside = in_lanes or statement.kind == "lane"
-            _, at_end = _block(body, _Access(), names, inside)
-            again = at_end.without(_separate(statement, names.shared)) if statement.kind not in TEAMS else _Access()
-            new_body, at_end = _block(body, pending | again, names, inside)
-            after = pending | at_end | _access(statement, names, in_lanes)
-            return replace(statement, body=new_body), after
-        case If(then=then, otherwise=otherwise):
-            new_then, end_then = _block(then, pending, names, in_lanes)
-            new_otherwise, end_otherwise = _block(otherwise, pending, names, in_lanes)
-            return replace(statement, then=new_then, otherwise=new_otherwise), end_then | end_otherwise
-    return statement, pending | _access(statement, names, in_lanes)
+    def __init__(self, private: frozenset[str], shared: frozenset[str]) -> None:
+        self._private, self._shared = private, shared
+        self._touched: dict[tuple[Stmt, bool], _Access] = {}
+        self._ends: dict[tuple[For, bool], _Access] = {}
+
+    def block(self, block: Block, before: _Access, in_lanes: bool) -> tuple[Block, _Access]:
+        """The block with barriers, given what has happened since the last one, and what has happened at its end."""
+        out: list[Stmt] = []
+        pending = before
+        for statement in block:
+            access = self._access(statement, in_lanes)
+            if pending.conflicts(access):
+                out.append(Barrier())
+                pending = _Access()
+            if isinstance(statement, Barrier):
+                pending = _Access()
+            new, pending = self._statement(statement, pending, in_lanes)
+            out.append(new)
+        return tuple(out), pending
+
+    def _statement(self, statement: Stmt, pending: _Access, in_lanes: bool) -> tuple[Stmt, _Access]:
+        match statement:
+            case For(body=body):
+                inside = in_lanes or statement.kind == "lane"
+                again = self._carried(statement, inside) if statement.kind not in TEAMS else _Access()
+                new_body, at_end = self.block(body, pending | again, inside)
+                after = pending | at_end | self._access(statement, in_lanes)
+                return replace(statement, body=new_body), after
+            case If(then=then, otherwise=otherwise):
+                new_then, end_then = self.block(then, pending, in_lanes)
+                new_otherwise, end_otherwise = self.block(otherwise, pending, in_lanes)
+                return replace(statement, then=new_then, otherwise=new_otherwise), end_then | end_otherwise
+        return statement, pending | self._access(statement, in_lanes)
+
+    def _carried(self, loop: For, inside: bool) -> _Access:
+        """What an iteration leaves for the next one."""
+        key = loop, inside
+        if key not in self._ends:
+            _, at_end = self.block(loop.body, _Access(), inside)
+            self._ends[key] = at_end.without(_separate(loop, self._shared))
+        return self._ends[key]
+
+    def _access(self, statement: Stmt, in_lanes: bool) -> _Access:
+        """Inside loops over lanes only cooperative copies touch what other lanes own; outside, everything does."""
+        key = statement, in_lanes
+        if key not in self._touched:
+            self._touched[key] = self._accesses(statement, in_lanes)
+        return self._touched[key]
+
+    def _accesses(self, statement: Stmt, in_lanes: bool) -> _Access:
+        reads = frozenset(name for name, _ in read(statement)) - self._private
+        writes = frozenset(ref.tensor for ref in written(statement)) - self._private
+        if not in_lanes:
+            return _Access(reads=reads, writes=writes, foreign_reads=reads, foreign_writes=writes)
+        copies = [node for node in walk(statement) if isinstance(node, Copy) and node.cooperative]
+        foreign_reads = frozenset(copy.source.tensor for copy in copies) - self._private
+        foreign_writes = frozenset(copy.target.tensor for copy in copies) - self._private
+        return _Access(reads=reads, writes=writes, foreign_reads=foreign_reads, foreign_writes=foreign_writes)
 
 
 def _separate(loop: For, shared: frozenset[str]) -> frozenset[str]:
@@ -119,15 +145,3 @@ def _separate(loop: For, shared: frozenset[str]) -> frozenset[str]:
         return names - shared
     fixed = frozenset(ref.tensor for ref in writes if loop.var not in variables(ref))
     return names - reads - fixed
-
-
-def _access(statement: Stmt, names: _Names, in_lanes: bool) -> _Access:
-    """Inside loops over lanes only cooperative copies touch what other lanes own; outside, everything does."""
-    reads = frozenset(name for name, _ in read(statement)) - names.private
-    writes = frozenset(ref.tensor for ref in written(statement)) - names.private
-    if not in_lanes:
-        return _Access(reads=reads, writes=writes, foreign_reads=reads, foreign_writes=writes)
-    copies = [node for node in walk(statement) if isinstance(node, Copy) and node.cooperative]
-    foreign_reads = frozenset(copy.source.tensor for copy in copies) - names.private
-    foreign_writes = frozenset(copy.target.tensor for copy in copies) - names.private
-    return _Access(reads=reads, writes=writes, foreign_reads=foreign_reads, foreign_writes=foreign_writes)
