@@ -26,7 +26,8 @@ def fragments(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     """Accumulators of matrix instructions that the device has, inside its subgroups."""
     phases = []
     for phase in kernel.phases:
-        inside = [loop for loop in walk(phase.body) if isinstance(loop, For) and loop.kind == ("group" if is_grouped(phase) else "subgroup")]
+        kind = "group" if is_grouped(phase) else "subgroup"
+        inside = [loop for loop in walk(phase.body) if isinstance(loop, For) and loop.kind == kind]
         used = {n.target.tensor for loop in inside for n in walk(loop) if isinstance(n, Mma) and _has(n, spec)}
         whole = {name for name in used if _is_whole(phase.body, name)}
         phases.append(replace(phase, body=rewrite(phase.body, {Alloc: partial(_moved, whole)})) if whole else phase)

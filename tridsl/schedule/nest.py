@@ -38,9 +38,7 @@ def axis_of(variable: str) -> str:
 
 def loops_of(kernel: Kernel, stage: str) -> tuple[For, ...]:
     """The stage's loops, outer before inner."""
-    return tuple(
-        n for p in kernel.phases for n in walk(p) if isinstance(n, For) and stage_of(n.var) == stage
-    )
+    return tuple(loop for p in kernel.phases for loop, _ in nested_loops(p.body) if stage_of(loop.var) == stage)
 
 
 def stages(kernel: Kernel) -> tuple[str, ...]:
@@ -48,7 +46,7 @@ def stages(kernel: Kernel) -> tuple[str, ...]:
     seen: dict[str, None] = {}
     for phase in kernel.phases:
         seen[phase.name] = None
-        seen |= {stage_of(n.var): None for n in walk(phase) if isinstance(n, For)}
+        seen |= {stage_of(loop.var): None for loop, _ in nested_loops(phase.body)}
     return tuple(seen)
 
 
