@@ -121,6 +121,13 @@ def test_a_single_number_is_staged_without_a_loop() -> None:
     ]  # fmt: skip
 
 
+def test_rows_that_a_vector_walks_as_one_lie_one_behind_another() -> None:
+    """Whatever a row of its own would be padded to: here two of 16 halves."""
+    op = "op f(x: f32[R, N]) -> y: bf16[R, N] { y[r, n] = bf16(x[r, n]) }\n"
+    text = body(staged(op, "y.fuse(r, n)\n  y.split(r.n, 32)\n  y.vector(r.n.i)\n  y.store(l1, at=r.n.o)", R=43, N=16))
+    assert "y.l1: bf16[32]" in text and "y.l1[r.n.i] = x.l1[r.n.i]" in text
+
+
 def test_rows_have_room_for_vectors_that_begin_inside_of_them() -> None:
     """The second vector of 16 goes from 36 to 52."""
     text = body(staged("op f(x: f32[R, 40]) -> y: f32[R, 20] { y[r, m] = x[r, m] + x[r, m + 20] }\n", "y.vector(m)\n  y.split(r, 1)\n  y.store(l1, at=r.o)", R=3))

@@ -113,9 +113,12 @@ def _as_a_row(graph: Graph, vector: str, live: Sequence[str], spec: DeviceSpec, 
 def _one_number_steps(
     graph: Graph, root: str, live: Sequence[str], spec: DeviceSpec, array: ArraySpec, sizes: Mapping[str, int], decide: Decider
 ) -> list[Step]:
-    """Stages that make one number of one vector in several steps, as those of a matrix of one row."""
+    """Stages that make one number of one vector in several steps, as those of a matrix of one row that a core holds."""
     inputs = [t for t in graph.op.tensors if t.role != "output"]
     if len(live) < 2 or any(axes_of(graph.stages[name]) for name in live) or [len(t.shape) for t in inputs] != [1]:
+        return []
+    room = array.core_memory_bytes - array.core_stack_bytes - SLACK_BYTES
+    if evaluate_index(inputs[0].shape[0], sizes) * max(array.granule_bytes, inputs[0].dtype.storage_bytes) > room:
         return []
     lifted = lift(graph.op, (1,))
     steps = _row_steps(Graph(lifted), root, live, 1, spec, array, {**sizes, lifted.sizes[0]: 1}, decide)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from tridsl.ir.affine import Interval, fold_ranges, interval, normal_form, simplify_index
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Select, Var, binary, both, index
@@ -36,6 +37,13 @@ def accesses_of(block: Block, around: tuple[For, ...] = ()) -> Iterator[tuple[st
                 yield node.tensor, Access(node.index, around, False, statement)
             elif isinstance(node, Ref):
                 yield node.tensor, Access(node.index, around, True, statement)
+
+
+def is_fused(access: Access) -> bool:
+    """Whether a vector walks the rows of a tensor as one: `y[n // 16, n % 16]`."""
+    lanes = {loop.var for loop in access.around if loop.kind == "vector"}
+    parts = [{(n.op, n.a, n.b) for n in walk(i) if isinstance(n, Binary) and lanes & variables(n.a)} for i in access.place]
+    return any(("mod", a, b) in column for row, column in pairwise(parts) for op, a, b in row if op == "floordiv")
 
 
 def is_chosen(place: Expr) -> bool:

@@ -35,6 +35,7 @@ from tridsl.schedule.panel_accesses import (
     adds_zeros,
     goes_on,
     is_chosen,
+    is_fused,
     nothing_beyond,
     one_place,
     overrun,
@@ -230,7 +231,7 @@ class _Stager:
         path = self.path[:-1] if self.step.strips is not None and any(a.writes for a in accesses) else self.path  # results stay whole
         inner = [tuple(l for l in a.around if l not in path) for a in accesses]
         places = [a.place for a in accesses]
-        flat = not shape or not all(self._affine(i) for place in places for i in place)  # (a single number is a row of one)
+        flat = not shape or not all(self._affine(i) for place in places for i in place) or any(map(is_fused, accesses))  # (a single number is a row of one)
         if flat:
             places = [(simplify_index(linear(place, shape)),) for place in places]
             if not all(self._affine(i) for place in places for i in place):

@@ -139,7 +139,7 @@ def test_quotients_are_the_oracles_to_the_last_bit() -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("count", [70, 9001, pytest.param(1000003, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [70, 30001, pytest.param(1000003, marks=pytest.mark.full)])
 def test_what_becomes_of_one_number_is_a_launch_of_its_own(count: int, device: str) -> None:
     """The mean divides the sum; results of 16 bits are made of sums of 32."""
     x = normal(count) + 1
