@@ -57,7 +57,7 @@ def test_random_shapes(seed: int, dtype: Any, generation: str) -> None:
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-@pytest.mark.parametrize("columns", [1, 2, 4, 8])
+@pytest.mark.parametrize("columns", [2, 8, *(pytest.param(n, marks=pytest.mark.full) for n in (1, 4))])
 def test_every_number_of_columns(columns: int, generation: str) -> None:
     """Heads go to columns; where there are too few of them, blocks of rows do."""
     if columns > (chip(generation).columns or 0):
