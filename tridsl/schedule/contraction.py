@@ -126,7 +126,7 @@ def _tile(
 ) -> tuple[int, int]:
     """Rows and vectors of the register tile. `panels`: of packed elements as they are, whose copies are fastest where no tile is short (i8,
     64 cubed: 8 x 2 vectors take 0.6 of the time of 12 x 2). Four vectors in a row ask twice as much of L2 as two: 4 x 4 take 1.01 to
-    1.2 of the time of 8 x 2 (i8, 64 to 2048 cubed), 0.99 at 512 only."""
+    1.2 of the time of 8 x 2 (i8, 96 to 2048 cubed), 0.99 at 512 only."""
     tile, vector = extents.get(roles.tile or ""), extents[roles.vector]
     registers = spec.vector_registers or 16
     widest = 4 if vector is None else max(1, min(4, -(-vector // lanes)))
