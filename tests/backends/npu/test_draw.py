@@ -19,6 +19,11 @@ def product() -> Subject:
     return subject("matmul", a, b, generation="aie2", decisions={"C.sum.columns": 2})
 
 
+def attention() -> Subject:
+    rows, keys = np.zeros((4, 40, 16), ml_dtypes.bfloat16), np.zeros((2, 90, 16), ml_dtypes.bfloat16)
+    return subject("attention", rows, keys, keys, 0.25, True)
+
+
 def picture(given: Subject) -> ElementTree.Element:
     facts = chip(given.generation).array
     assert facts is not None
@@ -31,7 +36,7 @@ def of_class(root: ElementTree.Element, name: str) -> list[ElementTree.Element]:
     return [e for e in root.iter() if name in (e.get("class") or "").split()]
 
 
-@pytest.mark.parametrize("make", [product, lambda: subject("softmax", np.zeros((9, 77), np.float32), generation="aie2p"), lambda: subject("edges", np.zeros((9, 70, 4), np.uint8), 100)])
+@pytest.mark.parametrize("make", [product, lambda: subject("softmax", np.zeros((9, 77), np.float32), generation="aie2p"), lambda: subject("edges", np.zeros((9, 70, 4), np.uint8), 100), attention])
 def test_everything_is_drawn_once(make: object) -> None:
     given = make()  # type: ignore[operator]  # parameters of a test have no types of their own
     root, design = picture(given), given.design
