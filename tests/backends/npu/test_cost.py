@@ -104,7 +104,7 @@ def test_the_chosen_tiles_are_as_fast_as_the_published_ones(row: dict[str, Any])
 def test_tiles_that_leave_memory_are_faster(row: dict[str, Any]) -> None:
     """The host's memory has little to move, so tiles may be small and panels deep: on XDNA1 f32 sums of bf16 cost no more than the published kernels'
     rounded ones. XDNA2's bf16 (at its rate of shared exponents) needs tiles of 72 x 72 for its streams, of which no memory tile holds all of K; its
-    panels come in strips, which leaves room for deeper ones."""
+    panels come in strips, which leaves room for deeper ones. With sums that are rounded as the published ones no tiles of theirs are faster."""
     m, k, n = row["kernel"]
     rounded = tile_cost(row, DTYPES[row["types"][1]])
     floats = row["types"][1] == "bf16"
@@ -112,6 +112,8 @@ def test_tiles_that_leave_memory_are_faster(row: dict[str, Any]) -> None:
     kept = replace(exact, kept=True)
     strips = replace(exact, strips=True)
     best = min(cost.seconds(*tile_of(cost)) for cost in (exact, kept, strips))
+    alike = min(cost.seconds(*tile_of(cost)) for cost in (rounded, replace(rounded, kept=True), replace(rounded, strips=True)))
+    assert alike < 1.001 * rounded.seconds(m, n, k)
     ratio = best / rounded.seconds(m, n, k)
     assert kept.keeps(*tile_of(kept))
     assert ratio < (1.08 if floats and row["chip"] == "aie2p" else 1.01), ratio
