@@ -99,6 +99,7 @@ LEGAL = [
     (SUMS, "z.split(i, 8)\n z.sum.slide(z, i.o)\n z.sum.split(i, 64)", [{"M": 5, "N": 7}, {"M": 19, "N": 2}], CPU),
     (CHAIN, 'y.sum.split(i, 4).bind(i.i="lane.y")\n y.sum.split(j, 2)\n y.sum.order(i.o, i.i, j.o, l, j.i)\n p.store(shared, at=j.o)', [{"M": 5, "N": 3, "K": 2}], GPU),
     (PARTS, "s.at(y, b)\n y.split(b, 4)\n y.vector(b.i)", [{"M": 2, "B": 8, "K": 1}, {"M": 3, "B": 7, "K": 5}], CPU),
+    ("op f(x: f32[K], z: f32[M]) -> y: f32[M] {\n y[i in 0..M] = sum[k in 0..K](x[i + k; pad=edge])\n}", "y.pad(k, 8).split(k, 8)", [{"K": 5, "M": 3}, {"K": 16, "M": 2}], CPU),
     (GATHER, "ids.pack(at=n)\n t.pack(at=n)", [{"V": 5, "N": 7}], CPU),
 ]
 

@@ -212,6 +212,7 @@ ILLEGAL = [
     (SOFTMAX, "y.pad(n, 4)", "E0450"),
     (SOFTMAX, "y.sum.at(y, r)\n y.sum.pad(k, 4)", "E0450"),
     ("op f(A: f32[M, K], s: f32[M]) -> y: f32[M] {\n y[i] = sum[k](A[i, k] * s[i])\n}", "y.pad(k, 4)", "E0450"),
+    ("op f(x: f32[K], z: f32[M]) -> y: f32[M] {\n y[i in 0..M] = sum[k in 0..K](x[i + k; pad=3])\n}", "y.pad(k, 64)", "E0450"),
     (MATMUL, "C.parts(k, 0)", "E0403"),
     (BEST, "v.parts(n, 2)", "E0424"),
     (MATMUL, "C.parts(i, 4)", "E0424"),

@@ -22,7 +22,8 @@ def pad(kernel: Kernel, step: Pad, spec: DeviceSpec) -> Kernel:
     The loop runs over whole multiples of the factor, so that what is split off it later has no tail. What lies beyond is read as 0 and
     written nowhere: panels copied from the parameters (`A.store(shared, at=k.o)`) hold zeros there, and the question is asked once for
     each element that is copied, not in the innermost loop. Legal for the loops of a sum, before any other step on them; over a loop that
-    is reduced, where the sum is one of products of which every factor reads that axis (a product of zeros adds nothing).
+    is reduced, where the sum is one of products of which every factor reads that axis (a product of zeros adds nothing) and gives 0 outside
+    of its tensor.
     E0403: the factor is not a positive integer. E0404: the loop is no longer serial. E0450: not such a loop.
     """
     loop = find_loop(kernel, step.stage, step.axis, step.span)
@@ -44,6 +45,9 @@ def pad(kernel: Kernel, step: Pad, spec: DeviceSpec) -> Kernel:
         raise _refused(step, "a factor does not read that axis, and might be infinite where the others are 0")
     if isinstance(loop.extent, Const) and int(loop.extent.value) % step.factor == 0:
         return kernel
+    reads = [n for n in walk(sum_.values) if isinstance(n, Load) and loop.var in variables(n.index)]
+    if loop.reduce and any(load.other is not None and load.other != _zero(load.dtype) for load in reads):
+        raise _refused(step, "what it reads outside of a tensor is given, and is not 0")
     inside = binary("lt", Var(name=loop.var), loop.extent)
 
     def guarded(load: Load) -> Load:
