@@ -10,6 +10,7 @@ from tests.schedule.programs import BLUR, CPU, MATMUL, SOFTMAX, check_same, op_o
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError
 from tridsl.ir.printer import print_kernel
+from tridsl.schedule.automatic import automatic
 
 GPU = DeviceSpec(name="gpu", kind="gpu", subgroup_sizes=(32,), shared_bytes=1 << 15, max_group_lanes=1024)
 MIXED = """op mixed(x: i32[H, W]) -> y: i32[H, W] {
@@ -178,3 +179,36 @@ def test_constants_in_indices_are_indices() -> None:
     op = op_of(TABLES)
     assert replace(op, name="t") != op  # a const parameter is no size
     check_same(op, steps_of(op, "y.split(i, 4)", N=9), {"N": 9, "stride": 2})
+
+
+DIAGONAL = """op f(x: f32[N, N]) -> y: f32[N] {
+  t[i, j] = sqrt(x[i, j] * x[j, i] + 1) / (x[i, 0] * x[i, 0] + 1)
+  y[i]    = t[i, i] * 2
+}
+"""
+CARRIED = """monoid compose(p: f32, q: f32) -> f32 {
+  state a: f32 = 1, c: f32 = 0
+  lift {
+    a = p
+    c = q
+  }
+  merge x, y {
+    a = x.a * y.a
+    c = x.c * y.a + y.c
+  }
+  result c
+}
+op f(x: f32[N, M], z: f32[N]) -> y: f32[N, N] {
+  t[i, j, k]       = (x[i, k] + x[i, k]) * (x[j, k] + x[i, k]) + (x[i, k] - x[j, k]) * x[i, k]
+  y[i, j in 0..N]  = scan compose[i](z[N - 1 - i], t[i, i, 0; pad=1])
+}
+"""
+
+
+@pytest.mark.parametrize("text", [DIAGONAL, CARRIED], ids=["diagonal", "carried"])
+@pytest.mark.parametrize("known", [{"N": 5, "M": 3}, {"N": 40, "M": 40}, {"N": 1, "M": 0}], ids=str)
+def test_a_diagonal_of_what_is_made_before_is_read_by_default(text: str, known: dict[str, int]) -> None:
+    """It has no axis of its own for a vector, and a scan along the rows needs all of it."""
+    op = op_of(text)
+    sizes = {name: known[name] for name in op.sizes}
+    check_same(op, automatic(op, CPU, sizes), sizes, CPU)

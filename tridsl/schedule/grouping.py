@@ -285,7 +285,7 @@ def _common_depth(graph: Graph, root: str, group: list[str], inlined: list[str])
             ):
                 agree += 1
             depth = min(depth, agree)
-    if depth == len(axes) and all(isinstance(graph.stages[n], Map) for n in group):
+    if depth == len(axes) and all(isinstance(s := graph.stages[n], Map) and len(s.axes) == depth for n in group):
         return depth  # each value is made in a register, where it is used
     # at least the innermost axis stays with each stage, to be its vector
     longest = max(len(axes_of(graph.stages[n])) + len(over_of(graph.stages[n])) for n in group)
@@ -324,6 +324,8 @@ def _neighbours(graph: Graph, root: str, group: list[str], decide: Decider, ring
         return []
     outer = axes[0].name
     near = [n for n in group if _leading(graph.stages[n]) and not graph.before_update(n) and all(_near(r.load, outer) for r in graph.readers(n))]
+    while behind := [n for n in near if any(r.reader in group and r.reader not in near for r in graph.readers(n))]:
+        near = [n for n in near if n not in behind]  # what reads it stays behind, and needs all of it
     slid = ring(root, outer, near) if ring is not None and near else ()
     return _strip(root, outer, near, SLID_ROWS if slid else STRIP_ROWS, decide, slid)
 
