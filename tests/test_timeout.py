@@ -42,7 +42,7 @@ def test_an_environment_without_sense(text: str) -> None:
 def test_numbers_without_sense_change_nothing(seconds: object) -> None:
     set_timeout(7)
     with pytest.raises(TriError, match="is no number of seconds above 0") as caught:
-        set_timeout(seconds)  # type: ignore[arg-type]
+        set_timeout(seconds)  # type: ignore[arg-type]  # the wrong type is the test
     assert caught.value.code == "E0855" and timeout_seconds({}) == 7
 
 

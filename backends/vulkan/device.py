@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -24,7 +24,7 @@ from tridsl.backends.vulkan.facts import (
 )
 from tridsl.backends.vulkan.imports import EXTENSION as HOST_POINTERS
 from tridsl.backends.vulkan.imports import HostImports
-from tridsl.backends.vulkan.memory import Block, MemoryPool
+from tridsl.backends.vulkan.memory import DeviceArray, MemoryPool
 from tridsl.backends.vulkan.newer import enable_bfloat16, enable_flexible
 from tridsl.backends.vulkan.settings import VulkanSettings
 from tridsl.diagnostics import TriError, error
@@ -136,13 +136,14 @@ class LogicalDevice:
                 return True
         return False
 
-    def let_go(self, blocks: Sequence[Block], owners: Any) -> None:
-        """Give imported `blocks` back. `owners` of their memory are kept for good where the device may still be at work on it."""
+    def let_go(self, imported: Iterable[DeviceArray], owners: Any) -> None:
+        """Give the blocks of imported arrays back. `owners` of their memory are kept for good where the device may still be at work on it."""
+        blocks = tuple({array.block.serial: array.block for array in imported}.values())
         if not blocks:
             return
         assert self.imports is not None
         if self.failure or not self._reached():
-            self.left.append((tuple(blocks), owners))
+            self.left.append((blocks, owners))
         else:
             self.imports.release(blocks)
 

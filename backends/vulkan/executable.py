@@ -15,7 +15,7 @@ from tridsl.backends.vulkan.commands import record_barrier, record_copy
 from tridsl.backends.vulkan.container import unpack_modules
 from tridsl.backends.vulkan.device import LogicalDevice
 from tridsl.backends.vulkan.extent import evaluate_extent
-from tridsl.backends.vulkan.imports import Span
+from tridsl.backends.vulkan.imports import Span, span_of
 from tridsl.backends.vulkan.memory import DeviceArray, MemoryPool
 from tridsl.backends.vulkan.timing import timed_runs
 from tridsl.backends.vulkan.transfer import Transfer
@@ -186,7 +186,7 @@ class _Call:
             if isinstance(param, Tensor) and not isinstance(slot, DeviceArray)
         }
         if device.imports is not None:
-            self.imported = device.imports.take([_where(span) for _, span in spans.values()])
+            self.imported = device.imports.take([span_of(span) for _, span in spans.values()])
         words = [self._slot(param, slot, spans.get(n)) for n, (param, slot) in enumerate(zip(signature.params, self.slots))]
         words += [struct.pack("<q", int(size)) for size in self.slots[len(signature.params) :]]
         words += [_address(self._take(device.memory, size)) for size in executable.scratch_bytes(self.slots)]
@@ -209,7 +209,7 @@ class _Call:
         if not device.failure:
             for pool, array in reversed(self.taken):
                 pool.release(array)
-        device.let_go(list({array.block.serial: array.block for array in self.imported.values()}.values()), self.slots)
+        device.let_go(self.imported.values(), self.slots)
 
     def _slot(self, param: Tensor | Scalar, slot: Any, spanned: tuple[int, np.ndarray[Any, Any]] | None) -> bytes:
         if isinstance(param, Scalar):
@@ -223,7 +223,7 @@ class _Call:
 
     def _transfer(self, host: np.ndarray[Any, Any], upload: bool, download: bool) -> DeviceArray:
         device = self.executable.device
-        window = self.imported.get(_where(host)) if self.imported else None
+        window = self.imported.get(span_of(host)) if self.imported else None
         if window is not None and device.staging is None:
             return window
         array = self._take(device.memory, host.nbytes)
@@ -326,11 +326,6 @@ def _span(array: np.ndarray[Any, Any], writable: bool) -> tuple[int, np.ndarray[
     interface = {"version": 3, "shape": (below + above,), "typestr": "|u1", "data": (first, not writable)}
     holder = _Memory(interface, array)
     return below, np.asarray(holder)
-
-
-def _where(bytes_: np.ndarray[Any, Any]) -> Span:
-    low: int = bytes_.__array_interface__["data"][0]
-    return Span(low, low + bytes_.nbytes)
 
 
 class _Memory:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tridsl.backends.vulkan.api import Api, VulkanError
 from tridsl.backends.vulkan.instance import Instance
 from tridsl.backends.vulkan.memory import USAGE, Block, DeviceArray
@@ -25,6 +27,12 @@ class Span:
 
     low: int
     high: int
+
+
+def span_of(array: np.ndarray[Any, Any]) -> Span:
+    """The bytes of a contiguous array."""
+    low: int = array.__array_interface__["data"][0]
+    return Span(low, low + array.nbytes)
 
 
 def page_bytes(instance: Instance, handle: Any) -> int:

@@ -18,7 +18,7 @@ from tridsl.backend import Held, RecordedLaunch
 from tridsl.backends.vulkan.commands import record_barrier, record_bytes, record_copy, record_fill
 from tridsl.backends.vulkan.device import LogicalDevice
 from tridsl.backends.vulkan.executable import NO_FAILURE, VulkanExecutable, scalar_word
-from tridsl.backends.vulkan.imports import Span
+from tridsl.backends.vulkan.imports import Span, span_of
 from tridsl.backends.vulkan.memory import ALIGNMENT, DeviceArray, MemoryPool
 from tridsl.diagnostics import CheckFailed
 from tridsl.ir.op import Scalar
@@ -159,7 +159,7 @@ class _Call:
         self._own = self._take(device.memory, recording.layout.bytes)
         self.owners = tuple(slots)
         if device.imports is not None:
-            self.imported = device.imports.take([_span(slot) for slot in slots if not isinstance(slot, DeviceArray)])
+            self.imported = device.imports.take([span_of(slot) for slot in slots if not isinstance(slot, DeviceArray)])
         given = iter(slots)
         identity = [self.own.address, self.own.block.serial]
         for held in recording.arrays:
@@ -171,7 +171,7 @@ class _Call:
                 self.where.append(slot.address)
                 identity.append(slot.address)
                 continue
-            mine = self.imported.get(_span(slot)) if self.imported else None
+            mine = self.imported.get(span_of(slot)) if self.imported else None
             if mine is not None and device.staging is None:
                 self.where.append(mine.address)
                 identity.append(mine.address)
@@ -213,17 +213,12 @@ class _Call:
         if not device.failure:
             for pool, array in reversed(self.taken):
                 pool.release(array)
-        device.let_go(list({array.block.serial: array.block for array in self.imported.values()}.values()), self.owners)
+        device.let_go(self.imported.values(), self.owners)
 
     def _take(self, pool: MemoryPool, size: int) -> DeviceArray:
         array = pool.allocate(size)
         self.taken.append((pool, array))
         return array
-
-
-def _span(array: np.ndarray[Any, Any]) -> Span:
-    low: int = array.__array_interface__["data"][0]
-    return Span(low, low + array.nbytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ PANEL = "C.split(k, 256).split(j, 64).split(j.i, 32).order(j.o, k.o, i, j.i.o, k
 
 
 def hints(**facts: int) -> list[str]:
-    lines = body("expand_copies", MATMUL, PANEL, sizes={"M": 4, "K": 512, "N": 128}, spec=replace(CPU, **facts)).splitlines()  # type: ignore[arg-type]
+    lines = body("expand_copies", MATMUL, PANEL, sizes={"M": 4, "K": 512, "N": 128}, spec=replace(CPU, **facts)).splitlines()  # type: ignore[arg-type]  # fields by name
     return [line.strip() for line in lines if "prefetch" in line or ".ahead <" in line]
 
 

@@ -29,7 +29,7 @@ def test_few_bins_are_counted_together() -> None:
 
 @pytest.mark.parametrize(("kind", "spec"), [("f32", CPU), ("u8", SMALL)])
 def test_wide_elements_and_devices_without_masks_count_in_lanes(kind: str, spec: object) -> None:
-    steps = automatic(op_of(HISTOGRAM.format(kind, 16)), spec, {"N": 5000})  # type: ignore[arg-type]
+    steps = automatic(op_of(HISTOGRAM.format(kind, 16)), spec, {"N": 5000})  # type: ignore[arg-type]  # parameters of a test have no types of their own
     assert not any(isinstance(s, Unroll) for s in steps)
 
 
@@ -46,7 +46,7 @@ def test_exact(name: str, sizes: dict[str, int]) -> None:
         for p in op.params:
             if getattr(p, "role", "input") != "input":
                 continue
-            shape = tuple(one[n.name] for n in p.shape) if hasattr(p, "shape") else ()  # type: ignore[union-attr]
+            shape = tuple(one[n.name] for n in p.shape) if hasattr(p, "shape") else ()  # type: ignore[union-attr]  # sizes of tests are constants
             arguments.append(rng.integers(0, 100, shape).astype(kinds[str(p.dtype)])[()])
         np.testing.assert_array_equal(compiled(*arguments), compiled.reference(*arguments))
 

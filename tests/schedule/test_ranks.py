@@ -79,6 +79,6 @@ def test_the_automatic_steps_apply_whatever_is_kept(length: int, k: int) -> None
     bound = bind(parse(SourceFile(name="<test>", text=TOPK.format(t="f32", k=k))), lambda module, name: None)
     checked = check_op(bound, bound.operations["f"][0], {})
     naive = specialise(to_loops(checked), Specialisation(sizes=(("N", length),)))
-    steps = ranked_parts(checked.stages[0], MATRICES, {"N": length}, Decider())  # type: ignore[arg-type]
+    steps = ranked_parts(checked.stages[0], MATRICES, {"N": length}, Decider())  # type: ignore[arg-type]  # `typed` gave a top-k
     kernel = apply_schedule(naive, steps, MATRICES)
     assert kernel.phases[-1].name == "v" and (length < 5000 or kernel.phases[0].name == "v.best")

@@ -59,6 +59,6 @@ def test_runs(name: str, size: int) -> None:
     arguments = []
     for p in op_of(OPS[name]).params:
         if getattr(p, "role", "input") == "input":
-            shape = [int(n.value) if hasattr(n, "value") else size for n in p.shape]  # type: ignore[union-attr]
+            shape = [int(n.value) if hasattr(n, "value") else size for n in p.shape]  # type: ignore[union-attr]  # sizes of tests are constants
             arguments.append(rng.integers(0, 256, shape).astype(TYPES[str(p.dtype)]))
     np.testing.assert_array_equal(compiled(*arguments), compiled.reference(*arguments))

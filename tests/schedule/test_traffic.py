@@ -194,4 +194,4 @@ def test_maps_whose_traffic_fills_the_second_cache_go_around_it_sooner(rows: int
     op = op_of("op f(x: f32[M, N], s: f32[M]) -> y: f32[M, N] { y[i, j] = x[i, j] * s[i] }")
     sizes = {"M": rows, "N": 384}
     for facts, found in (({"stream_bytes": 4 * MIB}, streamed), ({}, False)):
-        assert (StoreIn(stage="y", space="stream") in automatic(op, replace(CPU, **facts), sizes)) is found  # type: ignore[arg-type]
+        assert (StoreIn(stage="y", space="stream") in automatic(op, replace(CPU, **facts), sizes)) is found  # type: ignore[arg-type]  # fields by name

@@ -29,7 +29,7 @@ KEEPS = """op keeps(x: f32[N], y: f32[N]) -> z: f32[..N] {
 
 def lowered(text: str, directives: str, **sizes: int) -> tuple[Kernel, dict[str, Any], dict[str, Any]]:
     op = op_of(text)
-    build = Build(spec=CPU, backend=None, schedule=steps_of(op, directives), facts=Specialisation(sizes=tuple(sizes.items())))  # type: ignore[arg-type]
+    build = Build(spec=CPU, backend=None, schedule=steps_of(op, directives), facts=Specialisation(sizes=tuple(sizes.items())))  # type: ignore[arg-type]  # stages are asked for, not built
     kernel = run(op, (*TO_KERNEL, *SCHEDULE), build)
     assert not verify(kernel, SCHEDULED), f"{describe(verify(kernel, SCHEDULED))}\n{print_kernel(kernel)}"
     kernel = run(kernel, LOWER, build)
@@ -68,6 +68,6 @@ def test_what_has_no_unit_axis(directives: str, code: str) -> None:
 
 def test_no_unit_axis_of_what_is_packed() -> None:
     op = op_of(KEEPS)
-    build = Build(spec=CPU, backend=None, schedule=steps_of(op, "x.unit(n)"), facts=Specialisation(sizes=(("N", 8),)))  # type: ignore[arg-type]
+    build = Build(spec=CPU, backend=None, schedule=steps_of(op, "x.unit(n)"), facts=Specialisation(sizes=(("N", 8),)))  # type: ignore[arg-type]  # stages are asked for, not built
     with pytest.raises(TriError, match="E0498"):
         run(op, (*TO_KERNEL, *SCHEDULE), build)

@@ -178,7 +178,7 @@ def _nest(
         return (For(var=name, extent=extent, bound=axis.bound, kind=kind, body=inner),)  # type: ignore[arg-type]
     extent = substitute(axis.extent, done)
     inner = _nest(copy, rest, vector, {**done, axis.var: Var(name=name)}, False, held, blocking, ahead)
-    loops: list[Stmt] = [For(var=name, extent=extent, bound=axis.bound, kind=kind, body=inner)]  # type: ignore[arg-type]
+    loops: list[Stmt] = [For(var=name, extent=extent, bound=axis.bound, kind=kind, body=inner)]  # type: ignore[arg-type]  # mypy widens the kinds to str
     if axis.bound is not None and copy.pad is not None and extent != index(axis.bound):
         tail = f"{axis.var}.pad"
         beyond = _nest(copy, [replace(a, var=a.var) for a in rest], vector, {**done, axis.var: add(extent, Var(name=tail))}, True, held)

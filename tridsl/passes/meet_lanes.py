@@ -124,7 +124,7 @@ def _apart(meeting: _Meeting, *, alone: bool) -> Block:
     for part in range(parts):
         at = (index(part), *(places[loop.var] for loop in axes[1:]))
         value = Load(tensor=buffer.name, index=at, dtype=buffer.dtype)
-        total = value if total is None else Binary(op=reducer.op, a=total, b=value, dtype=reducer.dtypes[0])  # type: ignore[arg-type]
+        total = value if total is None else Binary(op=reducer.op, a=total, b=value, dtype=reducer.dtypes[0])  # type: ignore[arg-type]  # `_meeting` asked for an operation
     assert total is not None
     target = substitute(accumulate.targets[0], places)
     mask = None if accumulate.mask is None else substitute(accumulate.mask, places)

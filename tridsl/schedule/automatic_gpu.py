@@ -20,11 +20,12 @@ from tridsl.ir.walk import variables, walk
 from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, values_of
 from tridsl.schedule.contraction_gpu import contraction_gpu
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.fuse import all_fused
 from tridsl.schedule.grouping import packed_together
 from tridsl.schedule.lanes import ACCESS_BYTES
 from tridsl.schedule.parts_gpu import reduced_parts, running_parts
 from tridsl.schedule.ranked_gpu import ranked_parts
-from tridsl.schedule.steps import At, Bind, Fuse, Inline, Schedule, Split, Step, StoreIn, Unroll, Vector
+from tridsl.schedule.steps import At, Bind, Inline, Schedule, Split, Step, StoreIn, Unroll, Vector
 from tridsl.structs import dataclass
 
 LANES = 256
@@ -154,10 +155,8 @@ def _row_steps(graph: Graph, row: _Row, spec: DeviceSpec, decide: Decider) -> li
     lanes = _row_lanes(row, spec, decide)
     for name, axis in (copies | dict(row.axes)).items():
         steps += _along_row(name, axis, row.width, lanes)
-    fused = row.leading[0]
-    for axis in row.leading[1:]:
-        steps.append(Fuse(stage=row.root, outer=fused, inner=axis))
-        fused = f"{fused}.{axis}"
+    fused, fusing = all_fused(row.root, row.leading)
+    steps += fusing
     return [*steps, Bind(stage=row.root, axes=((fused, "group.x"),))]
 
 
@@ -208,10 +207,8 @@ def _map_steps(stage: Map, graph: Graph, spec: DeviceSpec, sizes: Mapping[str, i
     if width > 1 and not flat:
         steps += [Split(stage=name, axis=axes[-1], factor=width), Vector(stage=name, axis=f"{axes[-1]}.i")]
         axes[-1] = f"{axes[-1]}.o"
-    fused = axes[0]
-    for axis in axes[1:]:
-        steps.append(Fuse(stage=name, outer=fused, inner=axis))
-        fused = f"{fused}.{axis}"
+    fused, fusing = all_fused(name, axes)
+    steps += fusing
     if width > 1 and flat:
         steps += [Split(stage=name, axis=fused, factor=width), Vector(stage=name, axis=f"{fused}.i")]
         fused = f"{fused}.o"

@@ -35,6 +35,7 @@ from tridsl.schedule.dealing_npu import (
 )
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.filters_npu import filters_npu
+from tridsl.schedule.fuse import all_fused
 from tridsl.schedule.heaps import HEAP
 from tridsl.schedule.lone_npu import lone_npu
 from tridsl.schedule.ranked_npu import ranked_npu
@@ -43,7 +44,6 @@ from tridsl.schedule.stencil_npu import stencil_npu
 from tridsl.schedule.steps import (
     At,
     Beside,
-    Fuse,
     Inline,
     Order,
     Parts,
@@ -150,10 +150,8 @@ def _flat_steps(
     share = -(-count // (columns * rows))
     tile = decide(f"{name}.tile", min(TILE_BYTES // widest, -(-share // unit) * unit), (256, 512, 1024), "elements of a tile")
     steps: list[Step] = []
-    fused = axes[0]
-    for axis in axes[1:]:
-        steps.append(Fuse(stage=name, outer=fused, inner=axis))
-        fused = f"{fused}.{axis}"
+    fused, fusing = all_fused(name, axes)
+    steps += fusing
     steps += [Split(stage=name, axis=fused, factor=tile), Vector(stage=name, axis=f"{fused}.i")]
     steps += dealt(name, f"{fused}.o", -(-count // tile), columns, rows)
     return [*steps, StoreIn(stage=name, space="l1", at=f"{fused}.o.i.i", buffers=2)]

@@ -19,12 +19,12 @@ from tridsl.schedule.blocked_monoid import Group, blocked_group
 from tridsl.schedule.blocked_parts import by_parts
 from tridsl.schedule.blocked_rows import Blocked
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.fuse import all_fused
 from tridsl.schedule.lanes import ACCESS_BYTES
 from tridsl.schedule.steps import (
     At,
     Bind,
     BlockBy,
-    Fuse,
     Inline,
     Intrin,
     Layout,
@@ -162,10 +162,8 @@ def _by_fragments(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping
         *(Unroll(stage=root, axis=axis) for axis in (tile, f"{e}.o")),
     ]  # fmt: skip
     groups = [(f"{q}.o", "group.y" if batch else "group.x")]  # those that start together have as many elements to see, under a mask too
-    fused = batch[0] if batch else ""
-    for axis in batch[1:]:
-        steps.append(Fuse(stage=root, outer=fused, inner=axis))
-        fused = f"{fused}.{axis}"
+    fused, fusing = all_fused(root, batch)
+    steps += fusing
     if fused:
         groups.append((fused, "group.x"))
     return [*steps, Bind(stage=root, axes=((own, "subgroup.x"), *groups))]

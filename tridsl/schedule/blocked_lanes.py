@@ -12,8 +12,9 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.schedule.analyse import extent_of
 from tridsl.schedule.blocked_monoid import Group
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.fuse import all_fused
 from tridsl.schedule.split import SHIFT
-from tridsl.schedule.steps import At, Bind, BlockBy, Fuse, Inline, Layout, Order, Split, Step, StoreIn, Unroll
+from tridsl.schedule.steps import At, Bind, BlockBy, Inline, Layout, Order, Split, Step, StoreIn, Unroll
 
 LANES = 16
 """Lanes along the rows, and along elements or columns."""
@@ -86,10 +87,8 @@ def by_lanes(group: Group, spec: DeviceSpec, sizes: Mapping[str, int], decide: D
     inner = f"{q}.i"
     steps += [*_tile(root, inner, e), Order(stage=root, axes=(f"{inner}.i", f"{e}.i", f"{inner}.o", f"{e}.o")), *_bound(root, inner, e)]
     groups = [(f"{q}.o", "group.y" if batch else "group.x")]
-    fused = batch[0] if batch else ""
-    for axis in batch[1:]:
-        steps.append(Fuse(stage=root, outer=fused, inner=axis))
-        fused = f"{fused}.{axis}"
+    fused, fusing = all_fused(root, batch)
+    steps += fusing
     return [*steps, Bind(stage=root, axes=(*groups, *(((fused, "group.x"),) if fused else ())))]
 
 

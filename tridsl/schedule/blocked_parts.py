@@ -13,9 +13,10 @@ from tridsl.ir.expr import Binary, Load
 from tridsl.schedule.analyse import extent_of, unit_stride_axis
 from tridsl.schedule.blocked_monoid import Group
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.fuse import all_fused
 from tridsl.schedule.lanes import ACCESS_BYTES
 from tridsl.schedule.rescaled_parts import BLOCK
-from tridsl.schedule.steps import At, Bind, Fuse, Inline, Order, Parts, Split, Step, Unroll, Vector
+from tridsl.schedule.steps import At, Bind, Inline, Order, Parts, Split, Step, Unroll, Vector
 
 LANES = 256
 """Lanes of a workgroup, and elements of a part."""
@@ -104,11 +105,7 @@ class _Lanes:
 
 
 def _grouped(stage: str, axes: Sequence[str]) -> list[Step]:
-    steps: list[Step] = []
-    fused = axes[0]
-    for axis in axes[1:]:
-        steps.append(Fuse(stage=stage, outer=fused, inner=axis))
-        fused = f"{fused}.{axis}"
+    fused, steps = all_fused(stage, axes)
     return [*steps, Bind(stage=stage, axes=((fused, "group.x"),))]
 
 

@@ -19,10 +19,10 @@ from tridsl.ir.op import Reduce
 from tridsl.schedule.analyse import Graph, extent_of, unit_stride_axis
 from tridsl.schedule.blocked_monoid import Group, Scores, blocked_group
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.fuse import all_fused
 from tridsl.schedule.steps import (
     At,
     BlockBy,
-    Fuse,
     Inline,
     Intrin,
     Layout,
@@ -121,7 +121,7 @@ def _rows_in_lanes(task: _Task) -> list[Step]:
         ]
     steps += [Vector(stage=group.part("scale"), axis=q), Vector(stage=f"{group.sum}.scale", axis=e)]
     steps += _sum_tiles(task, group, q, group.others, tall, VECTORS * task.lanes, widen=True)
-    fused, outer = _fused(root, (*group.others, f"{q}.o"))
+    fused, outer = all_fused(root, (*group.others, f"{q}.o"))
     steps += outer
     for scores in group.scores:
         if _known(task, scores):
@@ -149,7 +149,7 @@ def _rows_in_turn(task: _Task) -> list[Step]:
         *_blocks_in_turn(task, group, group.shared, group.grouped[0] if group.grouped else group.row),
     ]
     if outer:
-        fused, joined = _fused(root, tuple(outer))
+        fused, joined = all_fused(root, tuple(outer))
         steps += [*joined, Parallel(stage=root, axis=fused)]
     return [*steps, Vector(stage=root, axis=e)]
 
@@ -186,7 +186,7 @@ def _parts_in_turn(task: _Task, part: int, outer: list[str], inner: list[str]) -
         BlockBy(stage=own.merge.name, axis=f"{t}.i", factor=elements, at=f"{t}.o"),
         *_blocks_in_turn(task, own, tuple(inner), inner[0] if group.grouped else group.row),
     ]
-    fused, joined = _fused(own.merge.name, (*outer, f"{t}.o"))
+    fused, joined = all_fused(own.merge.name, (*outer, f"{t}.o"))
     return [*steps, *joined, Parallel(stage=own.merge.name, axis=fused), Vector(stage=merge, axis=e), Vector(stage=root, axis=e)]
 
 
@@ -216,16 +216,6 @@ def _blocks_in_turn(task: _Task, group: Group, shared: tuple[str, ...], row: str
         if decide(f"{merge}.prefetch.{tensor}", beyond, (False, True), f"whether the next block of {tensor} is prefetched"):
             steps.append(Pipeline(stage=tensor, depth=1, at=f"{t}.o", reader=merge))
     return steps
-
-
-def _fused(stage: str, axes: tuple[str, ...]) -> tuple[str, list[Step]]:
-    """The name of all `axes` as one loop, and the steps that make it."""
-    steps: list[Step] = []
-    fused = axes[0]
-    for axis in axes[1:]:
-        steps.append(Fuse(stage=stage, outer=fused, inner=axis))
-        fused = f"{fused}.{axis}"
-    return fused, steps
 
 
 def _paired(task: _Task, scores: Scores) -> Intrinsic | None:

@@ -15,9 +15,10 @@ from tridsl.ir.expr import Load, Var
 from tridsl.ir.op import Reduce
 from tridsl.schedule.analyse import extent_of, points, unit_stride_axis
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.fuse import all_fused
 from tridsl.schedule.lanes import ACCESS_BYTES
 from tridsl.schedule.roles import Factors, is_contraction, roles_of
-from tridsl.schedule.steps import Bind, Fuse, Intrin, Order, Pad, Pipeline, Split, Step, StoreIn, Unroll, Vector
+from tridsl.schedule.steps import Bind, Intrin, Order, Pad, Pipeline, Split, Step, StoreIn, Unroll, Vector
 from tridsl.structs import replace
 
 NEIGHBOURS = 4
@@ -112,10 +113,8 @@ def _groups(stage: Reduce, factors: Factors) -> tuple[list[Step], list[str], tup
     """Batch axes as one loop, and the binding of the loops over tiles."""
     batch = [axis.name for axis in stage.axes if axis.name not in (factors.tile, factors.vector)]
     steps: list[Step] = []
-    fused = batch[0] if batch else ""
-    for axis in batch[1:]:
-        steps.append(Fuse(stage=stage.name, outer=fused, inner=axis))
-        fused = f"{fused}.{axis}"
+    fused, fusing = all_fused(stage.name, batch)
+    steps += fusing
     bound = ((f"{factors.tile}.o", "group.y"), (f"{factors.vector}.o", "group.x"))
     return steps, [fused] if fused else [], (*(((fused, "group.z"),) if fused else ()), *bound)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.affine import simplify_index
@@ -9,7 +11,7 @@ from tridsl.ir.expr import Var, binary, mul
 from tridsl.ir.loop import For, Kernel
 from tridsl.ir.walk import substitute, variables
 from tridsl.schedule.nest import axis_of, find_loop, replace_loop, require_serial, stage_of, trip_bound
-from tridsl.schedule.steps import Fuse
+from tridsl.schedule.steps import Fuse, Step
 from tridsl.structs import replace
 
 
@@ -56,3 +58,13 @@ def fuse(kernel: Kernel, step: Fuse, spec: DeviceSpec) -> Kernel:
         body=substitute(inner.body, place),
     )
     return replace_loop(kernel, outer.var, lambda _: loop)
+
+
+def all_fused(stage: str, axes: Sequence[str]) -> tuple[str, list[Step]]:
+    """The name of all `axes` of a stage as one loop (none: no name), and the steps that make it."""
+    steps: list[Step] = []
+    fused = axes[0] if axes else ""
+    for axis in axes[1:]:
+        steps.append(Fuse(stage=stage, outer=fused, inner=axis))
+        fused = f"{fused}.{axis}"
+    return fused, steps

@@ -11,6 +11,7 @@ from tridsl.ir.walk import children, walk
 from tridsl.schedule.analyse import extent_of, unit_stride_axis
 from tridsl.schedule.copied import accesses, panels
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.fuse import all_fused
 from tridsl.schedule.reductions import Tile
 from tridsl.schedule.short_rows import short_row_steps, short_rows
 from tridsl.schedule.steps import Fuse, Order, Parallel, Split, Step, Unroll, Vector
@@ -49,10 +50,8 @@ def map_steps(
         return [Vector(stage=name, axis=axes[-1])]
     group = shared > 0
     if not group and len(axes) > 1 and is_flat(stage) and decide(f"{name}.flat", True, (False,), "whether all axes become one"):
-        fused = axes[0]
-        for axis in axes[1:]:
-            steps.append(Fuse(stage=name, outer=fused, inner=axis))
-            fused = f"{fused}.{axis}"
+        fused, fusing = all_fused(name, axes)
+        steps += fusing
         axes = [fused]
     if shared == len(stage.axes):
         shared -= 1  # what the stages before it make are single values: they lie in the lanes with the result

@@ -15,9 +15,10 @@ from tridsl.ir.packings import BYTES, ROWS
 from tridsl.schedule.analyse import Graph, extent_of, pointwise
 from tridsl.schedule.blocked_rows import Blocked
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.fuse import all_fused
 from tridsl.schedule.lanes import ACCESS_BYTES
 from tridsl.schedule.packed_sums import PackedSum, packed_sums
-from tridsl.schedule.steps import At, Bind, Fuse, Inline, Intrin, Order, Planes, Split, Step, Unroll
+from tridsl.schedule.steps import At, Bind, Inline, Intrin, Order, Planes, Split, Step, Unroll
 
 FEW = 4
 """Times fewer lanes than wanted from which on even parts of a row are not worth it."""
@@ -101,10 +102,8 @@ def _steps(
     steps.append(Bind(stage=home, axes=(rows,)))
     groups = [(f"{m}.o", "group.x")]
     if outer[:-1]:
-        fused = outer[0]
-        for axis in outer[1:-1]:
-            steps.append(Fuse(stage=home, outer=fused, inner=axis))
-            fused = f"{fused}.{axis}"
+        fused, fusing = all_fused(home, outer[:-1])
+        steps += fusing
         groups.append((fused, "group.y"))
     return [*steps, Bind(stage=home, axes=tuple(groups))]
 

@@ -368,7 +368,7 @@ def _best(kernel: Kernel, nest: _Nest, step: Parts) -> Made:
     if found is None:
         raise _refused(step, "it is no top-k, whose parts have a best element")
     lengths = (found.k, nest.loop.extent)
-    if not all(isinstance(n, Const) for n in lengths) or int(found.k.value) > -(-int(nest.loop.extent.value) // step.factor):  # type: ignore[union-attr]
+    if not all(isinstance(n, Const) for n in lengths) or int(found.k.value) > -(-int(nest.loop.extent.value) // step.factor):  # type: ignore[union-attr]  # asked for just before
         raise _refused(step, "it has fewer parts than elements are kept")
     made = best_parts(found, nest.loop, step.factor, nest.path)
     phases = tuple(_phase(nest, step, what, block) for what, block in ((BEST, made.best), ("part", made.part), ("order", made.order), ("left", made.left)))

@@ -17,8 +17,9 @@ from tridsl.ir.op import Axis, Compact, Reduce, Scan
 from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import axes_of, extent_of, points, unit_stride_axis, values_of
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.fuse import all_fused
 from tridsl.schedule.lanes import ACCESS_BYTES
-from tridsl.schedule.steps import Bind, Fuse, Parts, Split, Step, Vector
+from tridsl.schedule.steps import Bind, Parts, Split, Step, Vector
 
 LANES = 256
 """Lanes of a workgroup."""
@@ -91,10 +92,8 @@ def _shared(stage: str, outer: Sequence[str], parts: str | None, axis: str, widt
     around = [*outer, *((parts,) if parts else ())]
     if not around:
         return steps
-    fused = around[0]
-    for inner in around[1:]:
-        steps.append(Fuse(stage=stage, outer=fused, inner=inner))
-        fused = f"{fused}.{inner}"
+    fused, fusing = all_fused(stage, around)
+    steps += fusing
     return [*steps, Bind(stage=stage, axes=((fused, "group.x"),))]
 
 

@@ -83,7 +83,7 @@ class PartStates:
         new, kept, added = (Load(tensor=f"{self.stage}:{what}", index=(), dtype=dtype) for what in ("key", "kept", "added"))
         made: list[Stmt] = []
         for place, value in (
-            (new, Binary(op=found.op, a=old, b=own, dtype=dtype)),  # type: ignore[arg-type]
+            (new, Binary(op=found.op, a=old, b=own, dtype=dtype)),  # type: ignore[arg-type]  # `rescaled` finds max and min only
             (kept, self._factor(old, new)), (added, self._factor(own, new)),
         ):  # fmt: skip
             made += [Alloc(buffer=Buffer(name=place.tensor, dtype=dtype, shape=(), space="reg")), Store(target=Ref(tensor=place.tensor, index=()), value=value)]

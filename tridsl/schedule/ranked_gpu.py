@@ -16,8 +16,9 @@ from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import extent_of, points
 from tridsl.schedule.best_parts import BEST
 from tridsl.schedule.decisions import Decider
+from tridsl.schedule.fuse import all_fused
 from tridsl.schedule.ranks import RANKS
-from tridsl.schedule.steps import Bind, Fuse, Parts, Schedule, Split, Step, Vector
+from tridsl.schedule.steps import Bind, Parts, Schedule, Split, Step, Vector
 from tridsl.structs import dataclass
 
 START = 1 << 22
@@ -90,24 +91,15 @@ def _steps(stage: str, outer: list[str], axis: str, task: _Task, count: int, par
 
 def _each(stage: str, outer: Sequence[str], axis: str, lanes: int) -> list[Step]:
     """A lane for each element."""
-    steps, fused = _fused(stage, [*outer, axis])
+    fused, steps = all_fused(stage, [*outer, axis])
     return [*steps, Split(stage=stage, axis=fused, factor=lanes), Bind(stage=stage, axes=((f"{fused}.o", "group.x"), (f"{fused}.i", "lane.x")))]
 
 
 def _together(stage: str, outer: Sequence[str], axis: str, over: str, lanes: int, wide: int = TOGETHER) -> list[Step]:
     """Lanes along y for the elements of an axis, `wide` of them along x for what each runs over."""
     steps: list[Step] = [Split(stage=stage, axis=axis, factor=lanes // wide), Split(stage=stage, axis=over, factor=wide)]
-    fusing, fused = _fused(stage, [*outer, f"{axis}.o"])
+    fused, fusing = all_fused(stage, [*outer, f"{axis}.o"])
     return [*steps, *fusing, Bind(stage=stage, axes=((fused, "group.x"), (f"{axis}.i", "lane.y"), (f"{over}.i", "lane.x")))]
-
-
-def _fused(stage: str, axes: Sequence[str]) -> tuple[list[Step], str]:
-    steps: list[Step] = []
-    fused = axes[0]
-    for inner in axes[1:]:
-        steps.append(Fuse(stage=stage, outer=fused, inner=inner))
-        fused = f"{fused}.{inner}"
-    return steps, fused
 
 
 def _constant(stage: TopK, sizes: Mapping[str, int]) -> int | None:

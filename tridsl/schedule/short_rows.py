@@ -15,7 +15,8 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Load, Var
 from tridsl.ir.op import Map
 from tridsl.ir.walk import variables, walk
-from tridsl.schedule.steps import Fuse, Parallel, Split, Step, Vector
+from tridsl.schedule.fuse import all_fused
+from tridsl.schedule.steps import Parallel, Split, Step, Vector
 
 MOST_REGISTERS = 4
 """Registers after which a row begins at a register's first lane: the loop's body is written out for so many."""
@@ -43,12 +44,8 @@ def _in_order(load: Load, stage: Map) -> bool:
 
 
 def short_row_steps(stage: Map, period: int, *, threads: bool) -> list[Step]:
-    name, (first, *rest) = stage.name, [a.name for a in stage.axes]
-    steps: list[Step] = []
-    fused = first
-    for axis in rest:
-        steps.append(Fuse(stage=name, outer=fused, inner=axis))
-        fused = f"{fused}.{axis}"
+    name = stage.name
+    fused, steps = all_fused(name, [a.name for a in stage.axes])
     if threads:
         steps += [Split(stage=name, axis=fused, factor=BLOCK // period * period), Parallel(stage=name, axis=f"{fused}.o")]
         fused = f"{fused}.i"

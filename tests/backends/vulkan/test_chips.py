@@ -81,7 +81,7 @@ def test_automatic_schedules_compile(chip: str, device: Device) -> None:
 def test_radeons_multiply_by_matrices_of_32_lanes(chip: str, name: str, dtype: str) -> None:
     """Although their drivers may also give 64 lanes: whole subgroups of 32 are asked for, and the workgroup is made of them."""
     op, side = _side(name, chip, dtype, matrices=True)
-    code = lower(op, side)  # type: ignore[arg-type]
+    code = lower(op, side)  # type: ignore[arg-type]  # parameters of a test have no types of their own
     shader = next(part for part in split_phases(code.text) if "coopMatMulAdd" in part)
     lanes = re.search(r"local_size_x = (\d+), local_size_y = 1, local_size_z = 1", shader)
     subgroups = re.findall(r"gl_SubgroupID\) / (\d+) % (\d+)", shader)
@@ -95,7 +95,7 @@ def test_drivers_that_choose_the_size_of_subgroups_are_not_asked_for_matrices() 
     assert chosen.matrix_lanes is None
     for name in ("matmul", "attention"):
         op, side = _side(name, "radeon_780m", "f16", matrices=True)
-        assert "coopMat" not in lower(op, replace(side, spec=chosen)).text  # type: ignore[arg-type]
+        assert "coopMat" not in lower(op, replace(side, spec=chosen)).text  # type: ignore[arg-type]  # parameters of a test have no types of their own
     assert [replace(either, subgroup_sizes=sizes).matrix_lanes for sizes in ((8,), (8, 16, 32), (16, 64), (32, 64))] == [8, 32, 64, 32]
 
 

@@ -309,7 +309,7 @@ def test_nobody_is_always_behind_the_same_one() -> None:
             order.append(name)
             time.sleep(0.004)
 
-        interleave({name: lambda number, name=name: waits(name) for name in "abc"}, 6)  # type: ignore[misc]
+        interleave({name: lambda number, name=name: waits(name) for name in "abc"}, 6)  # type: ignore[misc]  # mypy has no types for defaults of a lambda
         return ["".join(order[n : n + 3]) for n in range(len(order) - 18, len(order), 3)]
 
     first = rounds()
