@@ -176,12 +176,24 @@ class Keeps(Driver, Protocol):
         """Give the memory back."""
 
 
+class Records(Protocol):
+    """What several builds have in common, by content key, kept beyond this process. What cannot be read is absent."""
+
+    def key(self, *parts: object) -> str:
+        """A name for `parts` (by `repr`) and the versions of everything that makes records."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def put(self, key: str, record: bytes) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
     """A backend's manifest.
 
     `lower`: target passes, run after the shared ones, or in their place where `shared` is False. `accepts` returns diagnostics for constructs that `emit` cannot take.
     `emit` is pure; `build` is the only place that calls a compiler; `driver` returns the one driver of the process.
+    `build_with` is `build` with records of what it compiled before for other kernels.
     `version` changes whenever the same kernel would give different code: it is part of every cache key.
     """
 
@@ -194,6 +206,7 @@ class Backend:
     build: Callable[[Code, DeviceSpec], Binary]
     driver: Callable[[], Driver]
     shared: bool = True
+    build_with: Callable[[Code, DeviceSpec, Records], Binary] | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():

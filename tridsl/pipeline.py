@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any, Protocol
 
-from tridsl.backend import Backend, Binary, Code
+from tridsl.backend import Backend, Binary, Code, Records
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError, error
 from tridsl.ir.op import Op
@@ -43,12 +43,13 @@ from tridsl.structs import dataclass, replace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """The side inputs of one compilation. `schedule` None asks for the automatic one."""
+    """The side inputs of one compilation. `schedule` None asks for the automatic one. `records` change no result, only how soon it is there."""
 
     spec: DeviceSpec
     backend: Backend
     schedule: Schedule | None = None
     facts: Specialisation = field(default_factory=Specialisation)
+    records: Records | None = field(default=None, compare=False)
 
 
 StageFunction = Callable[[Any, Build], Any]
@@ -106,7 +107,10 @@ def _emit(kernel: Any, build: Build) -> Code:
 
 
 def _build(code: Code, build: Build) -> Binary:
-    return build.backend.build(code, build.spec)
+    backend = build.backend
+    if build.records is None or backend.build_with is None:
+        return backend.build(code, build.spec)
+    return backend.build_with(code, build.spec, build.records)
 
 
 class OnStage(Protocol):

@@ -9,11 +9,12 @@ from tridsl.backends.vulkan.lower import LOWER
 
 BACKEND = Backend(
     name="vulkan",
-    version="3",
+    version="4",
     kind="gpu",
     lower=LOWER,
     accepts=accepts,
     emit=emit,
     build=build,
+    build_with=build,
     driver=process_driver,
 )

@@ -1,4 +1,8 @@
-"""GLSL → SPIR-V: libshaderc where it loads, else a `glslc` on PATH."""
+"""GLSL → SPIR-V: libshaderc where it loads, else a `glslc` on PATH.
+
+What is compiled is the template of a shader (`template.py`), once for all sizes: SPIR-V is kept in this process and, where the caller
+has a place for it, beyond.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from tridsl.backend import BackendUnavailable, Binary, Code
-from tridsl.backends.vulkan.container import pack_modules
+from tridsl.backend import BackendUnavailable, Binary, Code, Records
+from tridsl.backends.vulkan.container import Constant, Module, pack_modules
+from tridsl.backends.vulkan.template import split_template
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Diagnostic
 
@@ -28,17 +34,50 @@ PHASE_MARK = "// ---- phase "
 NEWER = {"GL_NV_cooperative_matrix2": 3}
 """Extensions whose shaders are for a Vulkan 1.x newer than 1.2."""
 
-Compiler = Callable[[str], bytes]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiler:
+    """From GLSL to SPIR-V bytes. `name`: the library or program."""
+
+    name: str
+    run: Callable[[str], bytes] = field(compare=False)
+
+    def __call__(self, source: str) -> bytes:
+        return self.run(source)
 
 
-def build(code: Code, spec: DeviceSpec) -> Binary:
-    """SPIR-V of every phase of `code`. BackendUnavailable E0708 without a GLSL compiler; RuntimeError with the numbered
-    source when the compiler refuses it, which is a fault of the emitter."""
+def build(code: Code, spec: DeviceSpec, records: Records | None = None) -> Binary:
+    """SPIR-V of every phase of `code`; a template that this process or `records` has is not compiled again. BackendUnavailable E0708 without
+    a GLSL compiler; RuntimeError with the numbered source when the compiler refuses it, which is a fault of the emitter."""
     compiler = find_compiler()
-    modules = [compiler(shader) for shader in split_phases(code.text)]
+    modules = [_module(compiler, shader, records) for shader in split_phases(code.text)]
     return Binary(
         backend="vulkan", entry=code.entry, blob=pack_modules(modules), signature=code.signature, facts=code.facts
     )
+
+
+_COMPILED: dict[tuple[str, str], bytes] = {}
+"""SPIR-V by the compiler's name and the template."""
+
+
+def _module(compiler: Compiler, shader: str, records: Records | None) -> Module:
+    template, sizes = split_template(shader)
+    spirv = _COMPILED.get((compiler.name, template))
+    if spirv is None:
+        spirv = _COMPILED[compiler.name, template] = _recorded(compiler, template, records)
+    return Module(spirv=spirv, constants=tuple(Constant(number=size.number, width=size.width, value=size.value) for size in sizes))
+
+
+def _recorded(compiler: Compiler, template: str, records: Records | None) -> bytes:
+    """SPIR-V of `template` from `records`, or made and put there."""
+    if records is None:
+        return compiler(template)
+    key = records.key("spirv", compiler.name, template)
+    spirv = records.get(key)
+    if spirv is None:
+        spirv = compiler(template)
+        records.put(key, spirv)
+    return spirv
 
 
 def split_phases(text: str) -> list[str]:
@@ -48,10 +87,10 @@ def split_phases(text: str) -> list[str]:
 
 
 def find_compiler(libraries: tuple[str, ...] = SHADERC, program: str = GLSLC) -> Compiler:
-    """A function from GLSL to SPIR-V bytes: the first library that loads, else the program."""
+    """The first library that loads, else the program."""
     library = _load_shaderc(libraries)
     if library is not None:
-        return lambda source: _compile_in_process(library, source)
+        return Compiler(name=str(library._name), run=lambda source: _compile_in_process(library, source))
     path = shutil.which(program)
     if path is None:
         raise BackendUnavailable(
@@ -61,7 +100,7 @@ def find_compiler(libraries: tuple[str, ...] = SHADERC, program: str = GLSLC) ->
                 help="install one: apt-get install glslc (or the Vulkan SDK)",
             )
         )
-    return lambda source: _compile_in_child(path, source)
+    return Compiler(name=path, run=lambda source: _compile_in_child(path, source))
 
 
 @cache

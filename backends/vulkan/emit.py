@@ -24,6 +24,7 @@ from tridsl.backends.vulkan.glsl_types import INT64, STORAGE_8, STORAGE_16
 from tridsl.backends.vulkan.group_shape import group_lanes, is_grouped, loops_of_kind, subgroup_axes
 from tridsl.backends.vulkan.ranges import INT64 as ANY
 from tridsl.backends.vulkan.ranges import Range, dtype_range
+from tridsl.backends.vulkan.template import name_sizes
 from tridsl.backends.vulkan.words import word_buffers
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import I64, DType
@@ -175,11 +176,12 @@ def _group_counts(frame: Frame) -> list[str]:
 
 
 def _shader(frame: Frame, slots: list[Slot], in_push: bool) -> str:
-    body = "\n".join(frame.lines)
+    body, sizes = name_sizes("\n".join(frame.lines))
     helpers = ordered_helpers(frame.helpers, frame.features)
     lines = ["#version 460"]
     lines += [f"#extension {name} : require" for name in sorted(frame.extensions | set(BASE_EXTENSIONS))]
     lines += _float_controls(frame)
+    lines += [size.declaration for size in sizes]
     lines += [f"layout(local_size_x = {frame.group_lanes}, local_size_y = 1, local_size_z = 1) in;", ""]
     for dtype in sorted(frame.pointers, key=str):
         element = frame.row(dtype).element

@@ -13,7 +13,7 @@ from tridsl.backends.vulkan.emit_places import declare_index, index_type, write_
 from tridsl.backends.vulkan.emit_wide import emit_wide
 from tridsl.backends.vulkan.ranges import Range, range_of
 from tridsl.dtypes import compute_type
-from tridsl.ir.expr import Binary, Cast, Expr, Load, Var, index, mul
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, index, mul
 from tridsl.ir.loop import Copy, CopyAxis, Mma
 
 MAX_UNROLLED = 16
@@ -46,7 +46,8 @@ def _loop(frame: Frame, axis: CopyAxis, most: int) -> AbstractContextManager[Non
     high = range_of(size, frame.ranges).high
     name = declare_index(frame, "i", axis.var, Range(0, max(0, high - 1)))
     kind = index_type(frame, axis.var)
-    limit = emit_value(frame, size).text
+    with frame.structure(high <= most and isinstance(size, Const)):
+        limit = emit_value(frame, size).text
     if high <= most:
         frame.extensions.add("GL_EXT_control_flow_attributes")
         frame.line("[[unroll]]")
@@ -63,14 +64,16 @@ def _copy_cooperative(frame: Frame, copy: Copy) -> None:
     name = declare_index(frame, "q", counter, Range(0, max(0, range_of(total, frame.ranges).high - 1)))
     kind = index_type(frame, counter)
     lanes = frame.group_lanes
-    limit = emit_value(frame, total).text
+    with frame.structure():
+        limit = emit_value(frame, total).text
     with frame.braces(f"for ({kind} {name} = {kind}(gl_LocalInvocationIndex); {name} < {limit}; {name} += {lanes})"):
         rest = name
         for position in range(len(copy.axes) - 1, -1, -1):
             axis, size = copy.axes[position], sizes[position]
             high = range_of(size, frame.ranges).high
             inner = declare_index(frame, "i", axis.var, Range(0, max(0, high - 1)))
-            extent = emit_value(frame, size).text
+            with frame.structure():
+                extent = emit_value(frame, size).text
             axis_kind = index_type(frame, axis.var)
             text = f"{rest} % {extent}" if position else rest
             frame.line(f"{axis_kind} {inner} = {axis_kind}({text});")

@@ -86,9 +86,21 @@ def _single(number: float) -> float | None:
 
 
 def _const(frame: Frame, node: Const) -> Value:
-    if node.dtype == I64 and INT32.low < int(node.value) <= INT32.high:
-        return Value(text=str(node.value) if node.value >= 0 else f"({node.value})", type="int")
+    if node.dtype == I64 and node.value != I64.low:
+        return _index_const(frame, node)
     return Value(text=constant_text(node.value, node.dtype), type=frame.row(node.dtype).value)
+
+
+def _index_const(frame: Frame, node: Const, *, limit: bool = False) -> Value:
+    kind = "int" if INT32.low < int(node.value) <= INT32.high else "int64_t"
+    return Value(text=frame.constant(int(node.value), kind, limit=limit), type=kind)
+
+
+def emit_limit(frame: Frame, expression: Expr) -> Value:
+    """`emit_value` of what an index stays below."""
+    if isinstance(expression, Const) and expression.dtype == I64 and expression.value != I64.low:
+        return _index_const(frame, expression, limit=True)
+    return emit_value(frame, expression)
 
 
 def _var(frame: Frame, node: Var) -> Value:
@@ -128,7 +140,8 @@ def element_text(frame: Frame, place: Place, at: tuple[Expr, ...]) -> str:
     offset: Expr = index(0)
     for position, stride in zip(at, place.strides):
         offset = add(offset, mul(position, stride))
-    where = emit_value(frame, offset)
+    with frame.structure(place.kind != "pointer"):
+        where = emit_value(frame, offset)
     if where.type == "int" and _all_narrow(frame, offset):
         return f"{place.name}.v[{where.text}]" if place.kind == "pointer" else f"{place.name}[{where.text}]"
     if place.kind != "pointer":
@@ -252,7 +265,8 @@ def _narrow_index(frame: Frame, node: Binary) -> Value | None:
     if not all(r.inside(INT32) for r in ranges) or (node.op not in COMPARE and _index_type(frame, node) != "int"):
         return None
     parts = (node.a, node.b) if node.op not in COMPARE else (_unwidened(node.a), _unwidened(node.b))
-    a, b = (emit_value(frame, part) for part in parts)
+    emit_part = emit_limit if node.op in COMPARE else emit_value
+    a, b = (emit_part(frame, part) for part in parts)
     if a.type != "int" or b.type != "int":
         return None
     if node.op in COMPARE:

@@ -11,6 +11,7 @@ from typing import Literal
 from tridsl.backends.vulkan.collective import Lanes
 from tridsl.backends.vulkan.glsl_types import ElementType, element_type
 from tridsl.backends.vulkan.ranges import Range
+from tridsl.backends.vulkan.template import size_text
 from tridsl.dtypes import DType
 from tridsl.ir.expr import Expr
 from tridsl.ir.loop import Stmt
@@ -50,7 +51,8 @@ class Frame:
     `local` are the group's lanes along x, y, z; `lanes` maps the loop variables that are bound to lanes to their axis;
     `active` names the bool that says whether this lane takes part (None: all do). `group_axes` are the grid axes that the
     phase uses anywhere, `bound_groups` those whose loop is open, `single_groups` those with one loop in all; `groups` collects
-    the extents that say how many workgroups to start.
+    the extents that say how many workgroups to start. `written_out`: numbers say here how the
+    code is built, so they stay in the text.
     """
 
     features: frozenset[str]
@@ -83,6 +85,7 @@ class Frame:
     fences_global: bool = False
     checks: bool = False
     depth: int = 1
+    written_out: bool = False
 
     @property
     def group_lanes(self) -> int:
@@ -113,6 +116,18 @@ class Frame:
         yield
         self.depth -= 1
         self.line("}")
+
+    @contextmanager
+    def structure(self, written_out: bool = True) -> Iterator[None]:
+        """What is emitted inside says how the code is built (extents of what is unrolled, places in registers), or, with False, is a
+        question of size again."""
+        before, self.written_out = self.written_out, written_out
+        yield
+        self.written_out = before
+
+    def constant(self, value: int, kind: str = "int", *, limit: bool = False) -> str:
+        """A number of GLSL type `kind`: a size, unless it is structure (`template.py`). `limit`: what an index stays below."""
+        return size_text(value, kind, limit=limit, written_out=self.written_out)
 
     def name(self, prefix: str, original: str) -> str:
         """A GLSL identifier for an IR name, the same at every call; unique, no keyword (all have the prefix)."""

@@ -83,7 +83,8 @@ def fragment_text(frame: Frame, tensor: str, at: tuple[Expr, ...]) -> str:
     offset: Expr = index(0)
     for position, stride in zip(at, place.strides):
         offset = add(offset, mul(position, stride))
-    return f"{place.name}[{emit_value(frame, offset).text}]"
+    with frame.structure():
+        return f"{place.name}[{emit_value(frame, offset).text}]"
 
 
 def emit_fragment_load(frame: Frame, copy: Copy) -> None:
@@ -98,7 +99,7 @@ def emit_fragment_load(frame: Frame, copy: Copy) -> None:
     start, stride, by_row = layout
     target = fragment_text(frame, copy.target.tensor, copy.target.index)
     memory, first = memory_of(frame, source, start, width)
-    frame.line(f"coopMatLoad({target}, {memory}, {first}, {stride // width}u, {LAYOUT_NAMES[by_row]});")
+    frame.line(f"coopMatLoad({target}, {memory}, {first}, {step_text(frame, source, stride // width)}, {LAYOUT_NAMES[by_row]});")
 
 
 def _load_tensor(frame: Frame, copy: Copy, source: Place) -> bool:
@@ -112,7 +113,7 @@ def _load_tensor(frame: Frame, copy: Copy, source: Place) -> bool:
     frame.aligned_pointers.add(source.dtype)
     where = emit_value(frame, mul(start, index(source.dtype.storage_bytes)))
     memory = f"Aligned_{source.dtype}(uint64_t({source.name}) + uint64_t(int64_t({where.text}))).v"
-    lies = f"setTensorLayoutStrideNV(setTensorLayoutDimensionNV(createTensorLayoutNV(2), {rows}u, {columns}u), {stride}u, 1u)"
+    lies = f"setTensorLayoutStrideNV(setTensorLayoutDimensionNV(createTensorLayoutNV(2), {rows}u, {columns}u), {step_text(frame, source, stride)}, 1u)"
     target, element = copy.target.tensor, FRAGMENT_ELEMENTS[source.dtype][0]
     whole = frame.fresh("whole")  # not into the array at once: glslang 15, in shaderc 2025.2, ends the process on such a target
     frame.line(f"coopmat<{element}, {SCOPES[True]}, {rows}, {columns}, gl_MatrixUse{frame.fragments[target]}> {whole};")
@@ -121,10 +122,17 @@ def _load_tensor(frame: Frame, copy: Copy, source: Place) -> bool:
     return True
 
 
+def step_text(frame: Frame, place: Place, step: int) -> str:
+    """How far it is from row to row of a matrix in `place`."""
+    with frame.structure(place.kind != "pointer"):
+        return frame.constant(step, "uint")
+
+
 def memory_of(frame: Frame, place: Place, start: Expr, width: int = 1) -> tuple[str, str]:
     """The array that a matrix in memory lies in, and its first element there, in units of `width` elements."""
     if place.kind == "shared":
-        first = emit_value(frame, start).text
+        with frame.structure():
+            first = emit_value(frame, start).text
         return place.name, f"uint({first} / {width})" if width > 1 else f"uint({first})"
     frame.extensions.add(INT64)
     where = emit_value(frame, mul(start, index(place.dtype.storage_bytes)))

@@ -13,7 +13,7 @@ from typing import Any
 from tridsl.backends.vulkan.collective import GROUP_AXES, LANE_AXES
 from tridsl.backends.vulkan.emit_accumulate import BARRIER_ALL, emit_accumulate, emit_append, emit_store
 from tridsl.backends.vulkan.emit_copy import emit_copy, emit_mma
-from tridsl.backends.vulkan.emit_expr import emit_condition, emit_value, is_varying
+from tridsl.backends.vulkan.emit_expr import emit_condition, emit_limit, is_varying
 from tridsl.backends.vulkan.emit_frame import AXES, Frame
 from tridsl.backends.vulkan.emit_places import declare_index, emit_alloc, index_type
 from tridsl.backends.vulkan.emit_scan import emit_scan, scan_at
@@ -71,9 +71,10 @@ def _extent(frame: Frame, loop: For) -> tuple[str, Range]:
     high = extent.high if loop.bound is None else min(extent.high, loop.bound)
     interval = Range(0, max(0, high - 1))
     declare_index(frame, "i", loop.var, interval)
-    value = emit_value(frame, loop.extent)
+    with frame.structure(loop.kind in ("unroll", "vector") and isinstance(loop.extent, Const)):
+        value = emit_limit(frame, loop.extent)
     if value.type == "int64_t" and index_type(frame, loop.var) == "int":
-        return f"int(min({value.text}, int64_t({high})))", interval
+        return f"int(min({value.text}, int64_t({frame.constant(high, limit=True)})))", interval
     return value.text, interval
 
 
@@ -95,7 +96,7 @@ def _serial(frame: Frame, loop: For) -> None:
         raise RuntimeError(
             f"loop {loop.var}: lanes leave it at different times, but it holds work for all lanes together"
         )
-    with frame.braces(f"for ({kind} {name} = 0; {name} < {loop.bound}; ++{name})"):
+    with frame.braces(f"for ({kind} {name} = 0; {name} < {frame.constant(loop.bound, limit=True)}; ++{name})"):
         _guarded(frame, f"{name} < {extent}", loop.body)
 
 

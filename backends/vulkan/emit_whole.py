@@ -8,7 +8,14 @@ from dataclasses import replace
 from tridsl.backends.vulkan.contiguous import MAX_BYTES, offset_of
 from tridsl.backends.vulkan.emit_expr import emit_as, emit_condition
 from tridsl.backends.vulkan.emit_frame import Frame, Place
-from tridsl.backends.vulkan.emit_matrix import FRAGMENT_ELEMENTS, LAYOUT_NAMES, SCOPES, fragment_text, memory_of
+from tridsl.backends.vulkan.emit_matrix import (
+    FRAGMENT_ELEMENTS,
+    LAYOUT_NAMES,
+    SCOPES,
+    fragment_text,
+    memory_of,
+    step_text,
+)
 from tridsl.backends.vulkan.emit_places import declare_index, write_place
 from tridsl.backends.vulkan.ranges import Range
 from tridsl.backends.vulkan.words import layout_of
@@ -109,7 +116,7 @@ def _store(frame: Frame, use: WholeUse, value: str, dtype: DType) -> None:
         frame.extensions.add(extension)
         value = f"{_kind(frame, use, element)}({value})"
     memory, first = memory_of(frame, place, start)
-    whole = f"coopMatStore({value}, {memory}, {first}, {stride}u, {LAYOUT_NAMES[by_row]});"
+    whole = f"coopMatStore({value}, {memory}, {first}, {step_text(frame, place, stride)}, {LAYOUT_NAMES[by_row]});"
     if use.mask is None:
         frame.line(whole)
         return

@@ -45,7 +45,8 @@ def emit_wide(frame: Frame, copy: Copy) -> bool:
     first = run_start(place, near.strides, axis.var, 1) if near.kind == "reg" and not near.words else None
     if first is None:
         return False
-    elements = [f"{near.name}[{emit_value(frame, add(first, constant(k))).text}]" for k in range(count)]
+    with frame.structure():
+        elements = [f"{near.name}[{emit_value(frame, add(first, constant(k))).text}]" for k in range(count)]
     if out_of is not None:
         _load(frame, source, out_of, elements)
     elif into is not None:
@@ -56,7 +57,8 @@ def emit_wide(frame: Frame, copy: Copy) -> bool:
 def _lone(frame: Frame, place: Place, at: tuple[Expr, ...]) -> str:
     """One word of a local buffer that holds them."""
     offset, words = simplify_index(offset_of(at, place.strides)), constant(MAX_BYTES // WORD_BYTES)
-    first, part = (emit_value(frame, simplify_index(binary(op, offset, words))).text for op in ("floordiv", "mod"))
+    with frame.structure():
+        first, part = (emit_value(frame, simplify_index(binary(op, offset, words))).text for op in ("floordiv", "mod"))
     return f"{place.name}[{first}][{part}]"
 
 
@@ -112,7 +114,8 @@ def _accesses(frame: Frame, far: Place, start: Expr, count: int) -> list[tuple[s
     size = far.dtype.storage_bytes
     left, position, found = count * size // WORD_BYTES, 0, []
     if far.words:
-        first = emit_value(frame, simplify_index(binary("floordiv", start, constant(MAX_BYTES // size)))).text
+        with frame.structure():
+            first = emit_value(frame, simplify_index(binary("floordiv", start, constant(MAX_BYTES // size)))).text
         return [(f"{far.name}[{first} + {k}]", MAX_BYTES // WORD_BYTES) for k in range(count * size // MAX_BYTES)]
     frame.extensions.add(INT64)
     where = emit_value(frame, mul(start, constant(size)))

@@ -6,13 +6,15 @@ import struct
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from tridsl.backend import Binary, Signature
+from tridsl.backends.vulkan.api import Api
 from tridsl.backends.vulkan.commands import record_barrier, record_copy
-from tridsl.backends.vulkan.container import unpack_modules
+from tridsl.backends.vulkan.container import Constant, Module, unpack_modules
 from tridsl.backends.vulkan.device import LogicalDevice
 from tridsl.backends.vulkan.extent import evaluate_extent
 from tridsl.backends.vulkan.imports import Span, span_of
@@ -286,12 +288,13 @@ def _unload(device: LogicalDevice, pipelines: tuple[Any, ...], layout: Any, comm
         device.free_commands(commands)
 
 
-def make_pipeline(device: LogicalDevice, layout: Any, spirv: bytes, *, whole: bool = False, lanes: int | None = None) -> Any:
+def make_pipeline(device: LogicalDevice, layout: Any, made: Module, *, whole: bool = False, lanes: int | None = None) -> Any:
     """`whole`: every lane of every subgroup is there, which shaders with matrices must ask for. `lanes` of a subgroup, where the driver is
     not to choose: kernels with matrices are made for one size (`DeviceSpec.matrix_lanes`)."""
     api, none = device.api, device.api.ffi.NULL
-    words = api.ffi.from_buffer("uint32_t[]", np.frombuffer(spirv, np.uint32).copy())
-    module_info = api.new("VkShaderModuleCreateInfo", codeSize=len(spirv), pCode=words)
+    words = api.ffi.from_buffer("uint32_t[]", np.frombuffer(made.spirv, np.uint32).copy())
+    module_info = api.new("VkShaderModuleCreateInfo", codeSize=len(made.spirv), pCode=words)
+    values = _specialisation(api, made.constants)  # lives until the pipeline is made
     module = api.create("vkCreateShaderModule", "VkShaderModule", device.handle, module_info, none)
     size = api.new("VkPipelineShaderStageRequiredSubgroupSizeCreateInfo", requiredSubgroupSize=lanes) if lanes else none
     try:
@@ -302,11 +305,22 @@ def make_pipeline(device: LogicalDevice, layout: Any, spirv: bytes, *, whole: bo
             stage=api.constant("VK_SHADER_STAGE_COMPUTE_BIT"),
             module=module,
             pName=b"main",
+            pSpecializationInfo=values,
         )
         info = api.new("VkComputePipelineCreateInfo", stage=stage, layout=layout)
         return api.create("vkCreateComputePipelines", "VkPipeline", device.handle, device.pipeline_cache, 1, info, none)
     finally:
         api.lib.vkDestroyShaderModule(device.handle, module, none)
+
+
+def _specialisation(api: Api, constants: Sequence[Constant]) -> Any:
+    """The `VkSpecializationInfo` of these values, NULL without any."""
+    if not constants:
+        return api.ffi.NULL
+    starts = accumulate((constant.width for constant in constants), initial=0)
+    entries = [{"constantID": c.number, "offset": start, "size": c.width} for c, start in zip(constants, starts)]
+    data = b"".join(constant.data for constant in constants)
+    return api.new("VkSpecializationInfo", mapEntryCount=len(entries), pMapEntries=entries, dataSize=len(data), pData=data)
 
 
 def scalar_word(param: Scalar, number: Any) -> bytes:

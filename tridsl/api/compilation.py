@@ -105,7 +105,8 @@ def text_steps(
 def _side(request: Request, target: Target, facts: Specialisation) -> pipeline.Build:
     spec = target.device.spec
     steps = text_steps(request.engine, request.call, request.resolved, spec, request.schedule)
-    return pipeline.Build(spec=spec, backend=target.backend, schedule=steps, facts=facts)
+    records = request.engine.services.realiser.store
+    return pipeline.Build(spec=spec, backend=target.backend, schedule=steps, facts=facts, records=records)
 
 
 def _specialised(request: Request) -> tuple[Op, Specialisation]:

@@ -194,7 +194,7 @@ def _kernel(node: Node, op: Op, target: Target, realiser: Realiser) -> Loaded:
     def build(served: Served) -> Binary:
         from tridsl import pipeline  # start-up time: a warm process never compiles
 
-        return pipeline.build(op, pipeline.Build(spec=target.device.spec, backend=target.backend, schedule=served.steps))
+        return pipeline.build(op, pipeline.Build(spec=target.device.spec, backend=target.backend, schedule=served.steps, records=realiser.store))
 
     return realiser.serve(served, lambda served: ("program", op, served.steps), target, build)
 

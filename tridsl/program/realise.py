@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from tridsl.backend import HOST_KINDS, Backend, Binary, Device, Executable
+from tridsl.backend import HOST_KINDS, Backend, Binary, Device, Executable, Records
 from tridsl.diagnostics import TriError
 from tridsl.structs import dataclass, replace
 
@@ -24,15 +24,8 @@ def default_threads(points: float) -> int:
     return 1 if points < SMALL_POINTS else len(os.sched_getaffinity(0))
 
 
-class Store(Protocol):
+class Store(Records, Protocol):
     """Records and binaries by content key, shared by processes. What cannot be read is absent."""
-
-    def key(self, *parts: object) -> str:
-        """A name for `parts` (by `repr`) and the versions of everything that makes records."""
-
-    def get(self, key: str) -> bytes | None: ...
-
-    def put(self, key: str, record: bytes) -> None: ...
 
     def get_binary(self, key: str) -> Binary | None: ...
 

@@ -20,7 +20,7 @@ from tridsl.backend import BackendUnavailable, Binary, Code, Device, Signature
 from tridsl.backends.vulkan import BACKEND
 from tridsl.backends.vulkan.build import build, find_compiler
 from tridsl.backends.vulkan.commands import download, upload
-from tridsl.backends.vulkan.container import pack_modules, unpack_modules
+from tridsl.backends.vulkan.container import Constant, Module, pack_modules, unpack_modules
 from tridsl.backends.vulkan.driver import VulkanDriver
 from tridsl.backends.vulkan.executable import VulkanExecutable, make_pipeline
 from tridsl.backends.vulkan.extent import encode_extent, evaluate_extent
@@ -114,10 +114,13 @@ def test_a_compiler_whose_optimiser_crashes_goes_without(tmp_path: Path) -> None
 
 
 def test_binaries_survive_packing_and_damage_is_seen() -> None:
-    modules = (b"abcd" * 3, b"", b"efgh")
+    sizes = (Constant(number=0, width=4, value=4096), Constant(number=7, width=8, value=-(1 << 40)))
+    modules = (Module(spirv=b"abcd" * 3, constants=sizes), Module(spirv=b""), Module(spirv=b"efgh", constants=sizes[:1]))
     blob = pack_modules(modules)
     assert unpack_modules(blob) == modules
-    for damaged in (blob[:-1], blob[:5], b"XXXX" + blob[4:], blob[:4] + b"\x09" + blob[5:]):
+    older, odd = blob[:4] + b"\x01" + blob[5:], blob.replace(b"\x07\0\0\0\x08", b"\x07\0\0\0\x05")
+    cut = tuple(blob[:length] for length in range(len(blob)))
+    for damaged in (*cut, b"XXXX" + blob[4:], blob[:4] + b"\x09" + blob[5:], older, odd, blob[:12] + b"\xff" * 8 + blob[20:]):
         with pytest.raises(ValueError, match="Vulkan binary"):
             unpack_modules(damaged)
 

@@ -33,6 +33,8 @@ def test_elementwise_in_full() -> None:
 #extension GL_EXT_buffer_reference2 : require
 #extension GL_EXT_scalar_block_layout : require
 #extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
+layout(constant_id = 0) const int k0 = 64;
+layout(constant_id = 1) const int k1 = 100;
 layout(local_size_x = 64, local_size_y = 1, local_size_z = 1) in;
 
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer Pointer_f32 { float v[]; };
@@ -45,8 +47,8 @@ void main() {
         int i_y_i_o = int(gl_WorkGroupID.x);
         {
             int i_y_i_i = int(gl_LocalInvocationID.x);
-            if (i_y_i_i < min(64, (100 - (i_y_i_o * 64)))) {
-                t_y.v[((i_y_i_o * 64) + i_y_i_i)] = (t_x0.v[((i_y_i_o * 64) + i_y_i_i)] + t_x0.v[((i_y_i_o * 64) + i_y_i_i)]);
+            if (i_y_i_i < min(k0, (k1 - (i_y_i_o * k0)))) {
+                t_y.v[((i_y_i_o * k0) + i_y_i_i)] = (t_x0.v[((i_y_i_o * k0) + i_y_i_i)] + t_x0.v[((i_y_i_o * k0) + i_y_i_i)]);
             }
         }
     }

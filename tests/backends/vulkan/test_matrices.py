@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.backends.vulkan.test_schedules import on_device, random
+from tests.backends.vulkan.texts import with_sizes
 from tests.stdlib.calling import call, prepared
 from tridsl.backend import Device
 from tridsl.backends.vulkan import BACKEND
@@ -188,7 +189,7 @@ def emitted(spec: DeviceSpec, m: int, n: int, k: int, decisions: dict[str, Any] 
     assert all(isinstance(p, Tensor) for p in op.inputs)
     schedule = choose(op, spec, sizes, decisions or {})
     side = Build(spec=spec, backend=BACKEND, schedule=schedule, facts=Specialisation(sizes=tuple(sizes.items())))
-    return str(lower(op, side, until="emit").text)
+    return with_sizes(lower(op, side, until="emit").text)
 
 
 @pytest.mark.parametrize("k", [8, 16, 48])

@@ -10,6 +10,7 @@ import pytest
 
 import tridsl
 from tests.backends.vulkan.test_schedules import bindings
+from tests.backends.vulkan.texts import with_sizes
 from tests.stdlib.calling import Trits, prepared
 from tridsl.backend import Code, Device
 from tridsl.backends.vulkan import BACKEND
@@ -53,7 +54,7 @@ def check(driver: VulkanDriver, device: Device, made: Build, op: Any, given: dic
 def text(made: Build, op: Any) -> str:
     code = lower(op, made, until="emit")
     assert isinstance(code, Code)
-    return code.text
+    return with_sizes(code.text)
 
 
 @pytest.mark.parametrize(("m", "k", "tokens"), [(32, 960, None), (33, 92, None), (1, 1, None), (17, 960, 6)], ids=str)

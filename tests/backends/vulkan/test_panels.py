@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.backends.vulkan.texts import with_sizes
 from tests.stdlib.calling import prepared
 from tridsl.backends.vulkan import BACKEND
 from tridsl.devices.spec import DeviceSpec
@@ -36,7 +37,7 @@ def product(
 
 def text(*product_of: Any, **more: Any) -> str:
     op, build, _ = product(*product_of, **more)
-    return str(lower(op, build, until="emit").text)
+    return with_sizes(lower(op, build, until="emit").text)
 
 
 def turned(schedule: Schedule) -> set[str]:
