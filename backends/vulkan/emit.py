@@ -6,6 +6,7 @@ push constants where they fit, else behind one address in the push constants (`f
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 from tridsl.backend import Code, Signature
@@ -59,8 +60,7 @@ def emit(kernel: Kernel, spec: DeviceSpec) -> Code:
     in_push = 8 * len(slots) <= (spec.max_push_bytes or MIN_PUSH_BYTES)
     facts: list[tuple[str, int | str]] = [("arguments", "push" if in_push else "buffer")]
     texts = []
-    for position, phase in enumerate(kernel.phases):
-        frame = _emit_phase(kernel, phase, spec, slots)
+    for position, (phase, frame) in enumerate(zip(kernel.phases, _frames(kernel, spec))):
         texts.append(f"{PHASE_MARK}{position} {phase.name}\n{_shader(frame, slots, in_push)}")
         facts.append((f"groups.{position}", ";".join(_group_counts(frame))))
         facts.append((f"matrices.{position}", int(MATRICES in frame.extensions)))
@@ -77,11 +77,28 @@ def emit(kernel: Kernel, spec: DeviceSpec) -> Code:
 
 def shared_bytes(kernel: Kernel, spec: DeviceSpec) -> int:
     """Shared memory that the neediest phase of `kernel` takes."""
-    frames = [_emit_phase(kernel, phase, spec, _slots(kernel)) for phase in kernel.phases]
     sizes = {"int64_t": 8, "double": 8}
-    return max(
-        (f.shared_bytes + sum(sizes.get(k, 4) * n for k, n in f.reduction_sizes.values()) for f in frames), default=0
-    )
+    return max((f.shared_bytes + sum(sizes.get(k, 4) * n for k, n in f.reduction_sizes.values()) for f in _frames(kernel, spec)), default=0)
+
+
+class _Latest(threading.local):
+    """What a thread emitted last: the stage before `emit` asks for shared memory, which only the emission knows."""
+
+    kernel: Kernel | None = None
+    spec: DeviceSpec | None = None
+    frames: tuple[Frame, ...] = ()
+
+
+_LATEST = _Latest()
+
+
+def _frames(kernel: Kernel, spec: DeviceSpec) -> tuple[Frame, ...]:
+    """The emission of all phases; the same values (not equal ones, which would take as long to tell) are emitted once."""
+    if _LATEST.kernel is not kernel or _LATEST.spec is not spec:
+        slots = _slots(kernel)
+        _LATEST.frames = tuple(_emit_phase(kernel, phase, spec, slots) for phase in kernel.phases)
+        _LATEST.kernel, _LATEST.spec = kernel, spec
+    return _LATEST.frames
 
 
 def _slots(kernel: Kernel) -> list[Slot]:
