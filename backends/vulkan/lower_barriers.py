@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from tridsl.backends.vulkan.lower_access import read, written
 from tridsl.devices.spec import DeviceSpec
+from tridsl.ir.expr import Expr
 from tridsl.ir.loop import Alloc, Barrier, Block, Copy, For, If, Kernel, Stmt
 from tridsl.ir.walk import variables, walk
 
@@ -126,6 +127,19 @@ class _Phase:
         return self._touched[key]
 
     def _accesses(self, statement: Stmt, in_lanes: bool) -> _Access:
+        match statement:
+            case For(extent=own, body=parts):
+                pass
+            case If(condition=own, then=then, otherwise=otherwise):
+                parts = (*then, *otherwise)
+            case _:
+                return self._touches(statement, in_lanes)
+        found = self._touches(own, in_lanes)
+        for part in parts:
+            found |= self._access(part, in_lanes)
+        return found
+
+    def _touches(self, statement: Stmt | Expr, in_lanes: bool) -> _Access:
         reads = frozenset(name for name, _ in read(statement)) - self._private
         writes = frozenset(ref.tensor for ref in written(statement)) - self._private
         if not in_lanes:

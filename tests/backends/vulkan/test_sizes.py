@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,11 @@ from tests.backends.vulkan.kernels import elementwise, var
 from tests.backends.vulkan.test_schedules import close, on_device, random
 from tests.backends.vulkan.texts import with_sizes
 from tests.stdlib.calling import call
+from tridsl import stdlib as library
+from tridsl.api.decorator import JitFunction
+from tridsl.api.engine import Services
+from tridsl.api.library import compile_text
+from tridsl.api.store import DiskStore
 from tridsl.backend import Code, Device
 from tridsl.backends.vulkan import BACKEND
 from tridsl.backends.vulkan.container import unpack_modules
@@ -21,6 +27,8 @@ from tridsl.backends.vulkan.template import LEAST_LIMIT, LEAST_SIZE, Size, name_
 from tridsl.dtypes import F32
 from tridsl.ir.expr import Binary, index
 from tridsl.ir.loop import Kernel
+from tridsl.program.realise import Realiser
+from tridsl.runtime.artifacts import Artifacts
 
 BUILD: Any = importlib.import_module("tridsl.backends.vulkan.build")  # the package's attribute of that name is the function
 
@@ -113,6 +121,18 @@ def test_records_serve_the_next_process(device: Device, compilations: list[str],
     assert len(compilations) == 1
     (first,), (second,) = unpack_modules(one.blob), unpack_modules(other.blob)
     assert first.spirv == second.spirv and [c.value for c in first.constants] != [c.value for c in second.constants]
+
+
+def test_the_users_cache_keeps_templates(gpu: str, compilations: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From process to process, for calls and for programs."""
+    for number, width in enumerate((1000, 1004, 1008)):
+        services = Services(realiser=Realiser(store=DiskStore(Artifacts(tmp_path))))
+        softmax = compile_text(library.source("softmax").text, library.source, services).softmax
+        x = random("f32", 40, width)
+        found = JitFunction(softmax, services, gpu, None, tune=False)(x) if number == 1 else softmax(x, device=gpu)
+        close(found, call("softmax", x))
+        assert len(compilations) == 1
+        monkeypatch.setattr(BUILD, "_COMPILED", {})
 
 
 def test_the_values_in_the_text_are_the_shader_without_constants(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
