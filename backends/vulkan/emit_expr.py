@@ -140,7 +140,7 @@ def element_text(frame: Frame, place: Place, at: tuple[Expr, ...]) -> str:
     offset: Expr = index(0)
     for position, stride in zip(at, place.strides):
         offset = add(offset, mul(position, stride))
-    with frame.structure(place.kind != "pointer"):
+    with frame.indexing(place):
         where = emit_value(frame, offset)
     if where.type == "int" and _all_narrow(frame, offset):
         return f"{place.name}.v[{where.text}]" if place.kind == "pointer" else f"{place.name}[{where.text}]"

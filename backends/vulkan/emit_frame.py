@@ -52,7 +52,7 @@ class Frame:
     `active` names the bool that says whether this lane takes part (None: all do). `group_axes` are the grid axes that the
     phase uses anywhere, `bound_groups` those whose loop is open, `single_groups` those with one loop in all; `groups` collects
     the extents that say how many workgroups to start. `written_out`: numbers say here how the
-    code is built, so they stay in the text.
+    code is built, so they stay in the text; `indexed` is the tensor that they say the place in.
     """
 
     features: frozenset[str]
@@ -86,6 +86,7 @@ class Frame:
     checks: bool = False
     depth: int = 1
     written_out: bool = False
+    indexed: str = ""
 
     @property
     def group_lanes(self) -> int:
@@ -119,15 +120,22 @@ class Frame:
 
     @contextmanager
     def structure(self, written_out: bool = True) -> Iterator[None]:
-        """What is emitted inside says how the code is built (extents of what is unrolled, places in registers), or, with False, is a
-        question of size again."""
+        """What is emitted inside says how the code is built (extents of what is unrolled, places in local memory)."""
         before, self.written_out = self.written_out, written_out
         yield
         self.written_out = before
 
+    @contextmanager
+    def indexing(self, place: Place) -> Iterator[None]:
+        """What is emitted inside says where in `place`: a question of size in global memory."""
+        before, self.indexed = self.indexed, place.name
+        with self.structure(place.kind != "pointer"):
+            yield
+        self.indexed = before
+
     def constant(self, value: int, kind: str = "int", *, limit: bool = False) -> str:
         """A number of GLSL type `kind`: a size, unless it is structure (`template.py`). `limit`: what an index stays below."""
-        return size_text(value, kind, limit=limit, written_out=self.written_out)
+        return size_text(value, kind, limit=limit, of="" if limit else self.indexed, written_out=self.written_out)
 
     def name(self, prefix: str, original: str) -> str:
         """A GLSL identifier for an IR name, the same at every call; unique, no keyword (all have the prefix)."""

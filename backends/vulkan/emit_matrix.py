@@ -83,7 +83,7 @@ def fragment_text(frame: Frame, tensor: str, at: tuple[Expr, ...]) -> str:
     offset: Expr = index(0)
     for position, stride in zip(at, place.strides):
         offset = add(offset, mul(position, stride))
-    with frame.structure():
+    with frame.indexing(place):
         return f"{place.name}[{emit_value(frame, offset).text}]"
 
 
@@ -111,7 +111,8 @@ def _load_tensor(frame: Frame, copy: Copy, source: Place) -> bool:
     rows, columns = (range_of(axis.extent, frame.ranges).high for axis in copy.axes[-2:])
     frame.extensions.update((TENSORS, INT64))
     frame.aligned_pointers.add(source.dtype)
-    where = emit_value(frame, mul(start, index(source.dtype.storage_bytes)))
+    with frame.indexing(source):
+        where = emit_value(frame, mul(start, index(source.dtype.storage_bytes)))
     memory = f"Aligned_{source.dtype}(uint64_t({source.name}) + uint64_t(int64_t({where.text}))).v"
     lies = f"setTensorLayoutStrideNV(setTensorLayoutDimensionNV(createTensorLayoutNV(2), {rows}u, {columns}u), {step_text(frame, source, stride)}, 1u)"
     target, element = copy.target.tensor, FRAGMENT_ELEMENTS[source.dtype][0]
@@ -124,18 +125,19 @@ def _load_tensor(frame: Frame, copy: Copy, source: Place) -> bool:
 
 def step_text(frame: Frame, place: Place, step: int) -> str:
     """How far it is from row to row of a matrix in `place`."""
-    with frame.structure(place.kind != "pointer"):
+    with frame.indexing(place):
         return frame.constant(step, "uint")
 
 
 def memory_of(frame: Frame, place: Place, start: Expr, width: int = 1) -> tuple[str, str]:
     """The array that a matrix in memory lies in, and its first element there, in units of `width` elements."""
     if place.kind == "shared":
-        with frame.structure():
+        with frame.indexing(place):
             first = emit_value(frame, start).text
         return place.name, f"uint({first} / {width})" if width > 1 else f"uint({first})"
     frame.extensions.add(INT64)
-    where = emit_value(frame, mul(start, index(place.dtype.storage_bytes)))
+    with frame.indexing(place):
+        where = emit_value(frame, mul(start, index(place.dtype.storage_bytes)))
     return f"{pointer_type(frame, place.dtype)}(uint64_t({place.name}) + uint64_t(int64_t({where.text}))).v", "0u"
 
 

@@ -45,7 +45,7 @@ def emit_wide(frame: Frame, copy: Copy) -> bool:
     first = run_start(place, near.strides, axis.var, 1) if near.kind == "reg" and not near.words else None
     if first is None:
         return False
-    with frame.structure():
+    with frame.indexing(near):
         elements = [f"{near.name}[{emit_value(frame, add(first, constant(k))).text}]" for k in range(count)]
     if out_of is not None:
         _load(frame, source, out_of, elements)
@@ -57,7 +57,7 @@ def emit_wide(frame: Frame, copy: Copy) -> bool:
 def _lone(frame: Frame, place: Place, at: tuple[Expr, ...]) -> str:
     """One word of a local buffer that holds them."""
     offset, words = simplify_index(offset_of(at, place.strides)), constant(MAX_BYTES // WORD_BYTES)
-    with frame.structure():
+    with frame.indexing(place):
         first, part = (emit_value(frame, simplify_index(binary(op, offset, words))).text for op in ("floordiv", "mod"))
     return f"{place.name}[{first}][{part}]"
 
@@ -114,11 +114,12 @@ def _accesses(frame: Frame, far: Place, start: Expr, count: int) -> list[tuple[s
     size = far.dtype.storage_bytes
     left, position, found = count * size // WORD_BYTES, 0, []
     if far.words:
-        with frame.structure():
+        with frame.indexing(far):
             first = emit_value(frame, simplify_index(binary("floordiv", start, constant(MAX_BYTES // size)))).text
         return [(f"{far.name}[{first} + {k}]", MAX_BYTES // WORD_BYTES) for k in range(count * size // MAX_BYTES)]
     frame.extensions.add(INT64)
-    where = emit_value(frame, mul(start, constant(size)))
+    with frame.indexing(far):
+        where = emit_value(frame, mul(start, constant(size)))
     base = frame.fresh("base")
     frame.line(f"uint64_t {base} = uint64_t({far.name}) + uint64_t(int64_t({where.text}));")
     while left:

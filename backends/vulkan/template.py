@@ -26,7 +26,7 @@ _WIDTHS = {"int": 4, "uint": 4, "int64_t": 8}
 _DEFAULT = "1"
 """The value in a template; any other would do."""
 
-_MARK = re.compile(rf"\b(?:size|limit)_({'|'.join(_SUFFIXES)})_(m?)(\d+)\b")
+_MARK = re.compile(rf"\b(?:size|limit)_({'|'.join(_SUFFIXES)})_(m?)(\d+)(?:_of_\w+)?\b")
 _DECLARATION = re.compile(rf"^(layout\(constant_id = (\d+)\) const ({'|'.join(_SUFFIXES)}) \w+ = )(-?\d+)([uL]?;)$", re.MULTILINE)
 
 
@@ -51,13 +51,13 @@ class Size:
         return _WIDTHS[self.kind]
 
 
-def size_text(value: int, kind: str, *, limit: bool, written_out: bool) -> str:
-    """The mark of a size of GLSL type `kind`; its literal where the number is small, or is to be `written_out`. A limit is never one constant
-    with a size that is no limit: that they are equal would be a coincidence of one shape."""
+def size_text(value: int, kind: str, *, limit: bool = False, of: str = "", written_out: bool = False) -> str:
+    """The mark of a size of GLSL type `kind`; its literal where the number is small, or is to be `written_out`. Limits and steps through
+    different tensors (`of`) are never one constant: that they are equal would be a coincidence of one shape."""
     if written_out or abs(value) < (LEAST_LIMIT if limit else LEAST_SIZE):
         literal = f"{value}{_SUFFIXES[kind]}"
         return literal if value >= 0 else f"({literal})"
-    return f"{'limit' if limit else 'size'}_{kind}_{'m' if value < 0 else ''}{abs(value)}"
+    return f"{'limit' if limit else 'size'}_{kind}_{'m' if value < 0 else ''}{abs(value)}{'_of_' if of else ''}{of}"
 
 
 def name_sizes(body: str) -> tuple[str, tuple[Size, ...]]:

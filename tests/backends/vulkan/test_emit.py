@@ -35,6 +35,8 @@ def test_elementwise_in_full() -> None:
 #extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
 layout(constant_id = 0) const int k0 = 64;
 layout(constant_id = 1) const int k1 = 100;
+layout(constant_id = 2) const int k2 = 64;
+layout(constant_id = 3) const int k3 = 64;
 layout(local_size_x = 64, local_size_y = 1, local_size_z = 1) in;
 
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer Pointer_f32 { float v[]; };
@@ -48,7 +50,7 @@ void main() {
         {
             int i_y_i_i = int(gl_LocalInvocationID.x);
             if (i_y_i_i < min(k0, (k1 - (i_y_i_o * k0)))) {
-                t_y.v[((i_y_i_o * k0) + i_y_i_i)] = (t_x0.v[((i_y_i_o * k0) + i_y_i_i)] + t_x0.v[((i_y_i_o * k0) + i_y_i_i)]);
+                t_y.v[((i_y_i_o * k2) + i_y_i_i)] = (t_x0.v[((i_y_i_o * k3) + i_y_i_i)] + t_x0.v[((i_y_i_o * k3) + i_y_i_i)]);
             }
         }
     }

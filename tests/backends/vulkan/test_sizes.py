@@ -147,26 +147,21 @@ def test_the_values_in_the_text_are_the_shader_without_constants(device: Device,
 
 
 def test_small_numbers_and_structure_stay_in_the_text() -> None:
-    def said(value: int, kind: str = "int", **how: bool) -> str:
-        return size_text(value, kind, **{"limit": False, "written_out": False, **how})
-
-    assert [said(value) for value in (0, LEAST_SIZE - 1, 1 - LEAST_SIZE)] == ["0", str(LEAST_SIZE - 1), f"({1 - LEAST_SIZE})"]
-    assert said(4096, written_out=True) == "4096" and said(-4096, written_out=True) == "(-4096)" and said(9, "uint") == "9u"
-    assert said(1 << 40, "int64_t", written_out=True) == f"{1 << 40}L"
-    assert said(LEAST_LIMIT - 1, limit=True) == str(LEAST_LIMIT - 1) and said(LEAST_LIMIT, limit=True) != str(LEAST_LIMIT)
+    assert [size_text(value, "int") for value in (0, LEAST_SIZE - 1, 1 - LEAST_SIZE)] == ["0", str(LEAST_SIZE - 1), f"({1 - LEAST_SIZE})"]
+    whole = [size_text(value, kind, written_out=True) for value, kind in ((4096, "int"), (-4096, "int"), (4096, "uint"), (1 << 40, "int64_t"))]
+    assert whole == ["4096", "(-4096)", "4096u", f"{1 << 40}L"]
+    assert size_text(LEAST_LIMIT - 1, "int", limit=True) == str(LEAST_LIMIT - 1)
+    assert name_sizes(size_text(LEAST_LIMIT, "int", limit=True))[0] == name_sizes(size_text(LEAST_SIZE, "int"))[0] == "k0"
 
 
 def test_sizes_are_named_as_the_text_uses_them() -> None:
-    """Equal ones once; a limit and a size of one value are two, and so are two types."""
-
-    def mark(value: int, kind: str = "int", limit: bool = False) -> str:
-        return size_text(value, kind, limit=limit, written_out=False)
-
-    marks = [mark(512), mark(64), mark(512), mark(512, limit=True), mark(512, "uint"), mark(-(1 << 40), "int64_t")]
+    """Equal ones once; limits, steps through different tensors, and types are told apart."""
+    marks = [size_text(512, "int"), size_text(64, "int"), size_text(512, "int"), size_text(512, "int", limit=True), size_text(512, "uint")]
+    marks += [size_text(-(1 << 40), "int64_t"), *(size_text(512, "int", of=name) for name in ("t_A", "t_B", "t_A"))]
     body, sizes = name_sizes(" + ".join(marks))
-    assert body == "k0 + k1 + k0 + k2 + k3 + k4"
+    assert body == "k0 + k1 + k0 + k2 + k3 + k4 + k5 + k6 + k5"
     assert [(s.number, s.kind, s.value, s.width) for s in sizes] == [
-        (0, "int", 512, 4), (1, "int", 64, 4), (2, "int", 512, 4), (3, "uint", 512, 4), (4, "int64_t", -(1 << 40), 8),
+        (0, "int", 512, 4), (1, "int", 64, 4), (2, "int", 512, 4), (3, "uint", 512, 4), (4, "int64_t", -(1 << 40), 8), (5, "int", 512, 4), (6, "int", 512, 4),
     ]  # fmt: skip
     shader = "\n".join(["#version 460", *(size.declaration for size in sizes), "void main() {}"])
     template, found = split_template(shader)
