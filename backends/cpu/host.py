@@ -21,7 +21,7 @@ import platformdirs
 
 from tridsl.backends.cpu.amx import usable
 from tridsl.devices import spec as facts_of_chips
-from tridsl.devices.spec import DeviceSpec, chip_names, chips_that_mention, load_chip
+from tridsl.devices.spec import DeviceSpec, chips_that_mention, load_chip
 
 _FORMAT = 2
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -148,7 +148,8 @@ def _matching_chip(cpu: str, machine: str, cpuid: tuple[str, int, int] | None = 
     named = next((c for c in here(chips_that_mention(cpu)) if c.target_cpu == cpu), None)  # start-up time: the others need not be parsed
     if named is not None or cpuid is None:
         return named
-    return next((c for c in here(chip_names()) if any(_describes(text, cpuid) for text in c.cpuid)), None)
+    family = chips_that_mention(f"{cpuid[0]} {cpuid[1]} ")  # as `_describes` has it
+    return next((c for c in here(family) if any(_describes(text, cpuid) for text in c.cpuid)), None)
 
 
 def _cpuid(lines: tuple[str, ...]) -> tuple[str, int, int] | None:
