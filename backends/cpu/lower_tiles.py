@@ -38,6 +38,8 @@ Rows = dict[str, tuple[DType, int | None]]
 def tiles(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     """Every accumulator of block instructions that fits the tile registers beside the blocks that are multiplied. E0491: a factor does
     not lie as it is loaded."""
+    if not any(isinstance(n, Mma) and is_block(n) for p in kernel.phases for n in walk(p)):
+        return kernel
     check_blocks(kernel)
     rows = {p.name: (p.dtype, contiguous_axis(p)) for p in kernel.params if isinstance(p, Tensor)}
     local = (n.buffer for p in kernel.phases for n in walk(p) if isinstance(n, Alloc))

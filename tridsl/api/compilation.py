@@ -16,16 +16,13 @@ from tridsl.api.engine import Engine, Request
 from tridsl.api.resolution import Call, Resolved, identify, resolve, whole_op
 from tridsl.backend import Binary, Code
 from tridsl.devices.spec import DeviceSpec
-from tridsl.ir.evaluate_op import evaluate_op
 from tridsl.ir.expr import index
 from tridsl.ir.loop import Kernel
 from tridsl.ir.op import Op, Scalar, Tensor
-from tridsl.ir.printer import print_kernel, print_op
 from tridsl.passes.specialise import Specialisation
 from tridsl.program.compose import with_constants
 from tridsl.program.realise import Target
 from tridsl.schedule.steps import Schedule
-from tridsl.schedule.text import text_schedule
 from tridsl.structs import replace
 
 if TYPE_CHECKING:
@@ -48,6 +45,8 @@ def lower(
     engine: Engine, args: tuple[Any, ...], keywords: Mapping[str, Any], until: str, schedule: Schedule | None
 ) -> str:
     """The text of stage `until` for these arguments; `op` is the checked op itself."""
+    from tridsl.ir.printer import print_op  # start-up time: a compilation prints nothing
+
     request, target = _request(engine, args, keywords, schedule)
     op, facts = _specialised(request)
     return print_op(op) if until == "op" else _text(pipeline.lower(op, _side(request, target, facts), until=until))
@@ -80,6 +79,8 @@ def _request(
 
 def reference(engine: Engine, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
     """What the oracle computes for these arguments: results, then `inout` arguments as they would be; nothing is changed."""
+    from tridsl.ir.evaluate_op import evaluate_op  # start-up time: a compilation does not interpret
+
     call, _ = identify(engine.module, engine.name, engine.families, args, keywords)
     resolved = resolve(call)
     calls.check_contracts(resolved.header, resolved.checks, {**resolved.sizes, **call.numbers})
@@ -98,8 +99,13 @@ def text_steps(
     """`chosen`, or the schedule text of the module that holds for this device and these sizes, or None for automatic."""
     if chosen is not None:
         return chosen
+    blocks = engine.module.bound.schedules.get(engine.name, ())
+    if not blocks:
+        return None
+    from tridsl.schedule.text import text_schedule  # start-up time: few ops have schedules of their own
+
     known = {**resolved.sizes, **{name: value for name, value in call.constants.items() if isinstance(value, int)}}
-    return text_schedule(engine.module.bound.schedules.get(engine.name, ()), whole_op(call, resolved), spec, known)
+    return text_schedule(blocks, whole_op(call, resolved), spec, known)
 
 
 def _side(request: Request, target: Target, facts: Specialisation) -> pipeline.Build:
@@ -121,6 +127,8 @@ def _specialised(request: Request) -> tuple[Op, Specialisation]:
 
 def _text(value: Any) -> str:
     """A stage's value as text."""
+    from tridsl.ir.printer import print_kernel  # start-up time, as above
+
     if isinstance(value, Code):
         return value.text
     if isinstance(value, Binary):

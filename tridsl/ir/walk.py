@@ -28,6 +28,17 @@ class _Fields(dict[type, "tuple[str, ...] | None"]):
 _FIELDS = _Fields()
 
 
+class _Backwards(dict[type, tuple[str, ...]]):
+    """The same fields from the last to the first, as a stack takes them; none for what is no node."""
+
+    def __missing__(self, kind: type) -> tuple[str, ...]:
+        self[kind] = names = (_FIELDS[kind] or ())[::-1]
+        return names
+
+
+_BACKWARDS = _Backwards()
+
+
 def children(node: Node) -> Iterator[Node]:
     """Direct child nodes, in field order, looking into tuples."""
     for name in _FIELDS[node.__class__] or ():
@@ -41,15 +52,19 @@ def children(node: Node) -> Iterator[Node]:
 def walk(node: Node | tuple[Node, ...]) -> Iterator[Node]:
     """Every node below and including `node`, parents before children."""
     stack: list[Any] = list(reversed(node)) if isinstance(node, tuple) else [node]
+    pop, push, fields, backwards = stack.pop, stack.append, _FIELDS, _BACKWARDS  # as locals: this loop is a third of lowering
     while stack:
-        current = stack.pop()
+        current = pop()
         yield current
-        for name in (_FIELDS[current.__class__] or ())[::-1]:
+        for name in backwards[current.__class__]:
             value = getattr(current, name)
-            if value.__class__ is tuple:
-                stack += [item for item in value[::-1] if _FIELDS[item.__class__] is not None]
-            elif _FIELDS[value.__class__] is not None:
-                stack.append(value)
+            kind = value.__class__
+            if kind is tuple:
+                for item in value[::-1]:
+                    if fields[item.__class__] is not None:
+                        push(item)
+            elif fields[kind] is not None:
+                push(value)
 
 
 def map_children(node: N, function: Callable[[Any], Any]) -> N:
@@ -89,8 +104,8 @@ def rewrite(node: N, rules: Mapping[type, Callable[[Any], Any]]) -> N:
     """
 
     def visit(current: Any) -> Any:
-        new = map_children(current, visit)
-        rule = rules.get(type(new))
+        new = map_children(current, visit) if _FIELDS[current.__class__] else current
+        rule = rules.get(new.__class__)
         return rule(new) if rule else new
 
     if isinstance(node, tuple):
@@ -105,4 +120,6 @@ def substitute(node: N, values: Mapping[str, Expr]) -> N:
 
 def variables(node: Node | tuple[Node, ...]) -> frozenset[str]:
     """Names of all `Var`s read in `node`."""
+    if node.__class__ is Var:
+        return frozenset((node.name,))  # what most are asked of
     return frozenset(n.name for n in walk(node) if isinstance(n, Var))

@@ -1,32 +1,15 @@
-"""Apply a schedule: a table from step type to the function of its file."""
+"""Apply a schedule: a table from step type to the file that has its function."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.loop import Kernel
-from tridsl.schedule.at import NotYet, at
-from tridsl.schedule.beside import beside
-from tridsl.schedule.bind import bind
-from tridsl.schedule.block import block
-from tridsl.schedule.fuse import fuse
-from tridsl.schedule.grid import grid
-from tridsl.schedule.inline import inline
-from tridsl.schedule.intrin import intrin
-from tridsl.schedule.layout import layout
-from tridsl.schedule.lines import lines
-from tridsl.schedule.order import order
-from tridsl.schedule.pack import pack
-from tridsl.schedule.pad import pad
-from tridsl.schedule.parallel import parallel
-from tridsl.schedule.parts import parts
-from tridsl.schedule.pipeline import pipeline
-from tridsl.schedule.planes import planes
-from tridsl.schedule.slide import slide
-from tridsl.schedule.split import split
+from tridsl.schedule.at import NotYet
 from tridsl.schedule.steps import (
     At,
     Beside,
@@ -54,38 +37,42 @@ from tridsl.schedule.steps import (
     Unroll,
     Vector,
 )
-from tridsl.schedule.store import store
-from tridsl.schedule.tile import tile
-from tridsl.schedule.unit import unit
-from tridsl.schedule.unroll import unroll
-from tridsl.schedule.vector import vector
 
-STEPS: dict[type, Callable[[Kernel, Any, DeviceSpec], Kernel]] = {
-    Tile: tile,
-    Split: split,
-    Pad: pad,
-    Parts: parts,
-    Fuse: fuse,
-    Order: order,
-    Parallel: parallel,
-    Vector: vector,
-    Unroll: unroll,
-    Bind: bind,
-    At: at,
-    Slide: slide,
-    Lines: lines,
-    Beside: beside,
-    Inline: inline,
-    StoreIn: store,
-    Pack: pack,
-    Planes: planes,
-    Unit: unit,
-    Intrin: intrin,
-    Pipeline: pipeline,
-    BlockBy: block,
-    Layout: layout,
-    Grid: grid,
+STEPS: dict[type, str] = {
+    Tile: "tile",
+    Split: "split",
+    Pad: "pad",
+    Parts: "parts",
+    Fuse: "fuse",
+    Order: "order",
+    Parallel: "parallel",
+    Vector: "vector",
+    Unroll: "unroll",
+    Bind: "bind",
+    At: "at",
+    Slide: "slide",
+    Lines: "lines",
+    Beside: "beside",
+    Inline: "inline",
+    StoreIn: "store",
+    Pack: "pack",
+    Planes: "planes",
+    Unit: "unit",
+    Intrin: "intrin",
+    Pipeline: "pipeline",
+    BlockBy: "block",
+    Layout: "layout",
+    Grid: "grid",
 }
+"""By step: the file of its function, and the function. It is imported by the first schedule that has the step: most schedules have
+few of them, and all of them would be 5 ms of every first compilation."""
+
+
+def function_of(kind: type) -> Callable[[Kernel, Any, DeviceSpec], Kernel]:
+    """What applies steps of this type."""
+    name = STEPS[kind]
+    function: Callable[[Kernel, Any, DeviceSpec], Kernel] = getattr(import_module(f"tridsl.schedule.{name}"), name)
+    return function
 
 
 def apply_schedule(kernel: Kernel, schedule: Schedule, spec: DeviceSpec) -> Kernel:
@@ -100,7 +87,7 @@ def apply_schedule(kernel: Kernel, schedule: Schedule, spec: DeviceSpec) -> Kern
     def attempt(step: Any) -> bool:
         nonlocal kernel, reason
         try:
-            kernel = STEPS[type(step)](kernel, step, spec)
+            kernel = function_of(type(step))(kernel, step, spec)
         except NotYet as late:
             reason = str(late)
             return False
