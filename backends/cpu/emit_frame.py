@@ -5,7 +5,7 @@ The kernel's values are frozen; a `Frame` is the writer's desk and changes as th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field
 from functools import cached_property
@@ -92,6 +92,7 @@ class Frame:
     `scanned`: running values of a scan, one a lane, while what stores them is written; `spread`: lanes that the scans of the
     function have, by the register that they run in.
     `tiles`: the registers of buffers that are AMX tiles; `has_tiles`: whether the function configures them.
+    `made`: sums, products and addresses by the block that has them (`once`), with what they were made of.
     `streams`: some stores went around the caches. `entry` writes into the function's first block: everything that must exist once, not once an iteration.
     """
 
@@ -120,6 +121,7 @@ class Frame:
     ranges: dict[str, Interval] = field(default_factory=dict)
     polynomials: dict[int, tuple[Any, Polynomial]] = field(default_factory=dict)
     numbering: Iterator[int] = field(default_factory=count)
+    made: dict[Hashable, tuple[Value, ...]] = field(default_factory=dict)
 
     def evaluate(self, expression: Expr) -> Value:
         """The LLVM value of an expression, in the held form of its dtype."""
@@ -148,6 +150,17 @@ class Frame:
     def contraction(self) -> tuple[str, ...]:
         """Flags of float arithmetic: fusing into FMA is allowed, except where the order of operations is promised."""
         return () if self.ordered else ("contract",)
+
+
+def once(frame: Frame, kind: Hashable, operands: tuple[Value, ...], make: Callable[..., Value]) -> Value:
+    """`make(*operands)`, or what the block at hand has of that kind and those operands: accesses next to each other share most of their
+    positions, and what is written once is printed, parsed and simplified once."""
+    number = tuple(o.constant if isinstance(o, ir.Constant) and isinstance(o.constant, int) else o for o in operands)
+    key = (id(frame.builder.block), kind, *(n if isinstance(n, int) else (id(n),) for n in number))
+    found = frame.made.get(key)
+    if found is None:
+        found = frame.made[key] = (make(*operands), *operands)  # operands live on: their ids stay theirs
+    return found[0]
 
 
 @contextmanager

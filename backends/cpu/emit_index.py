@@ -7,9 +7,10 @@ the terms of outer loops first, so that each inner loop adds only what changes i
 
 from __future__ import annotations
 
+from functools import partial
 from math import gcd
 
-from tridsl.backends.cpu.emit_frame import Frame, Place
+from tridsl.backends.cpu.emit_frame import Frame, Place, once
 from tridsl.backends.cpu.emit_llvm import (
     INDEX_TYPE,
     STORED,
@@ -194,15 +195,15 @@ def emit_polynomial(frame: Frame, terms: tuple[tuple[Monomial, int], ...]) -> Va
         value = frame.evaluate(monomial[0])
         for atom in monomial[1:]:
             value, other = together(builder, value, frame.evaluate(atom))
-            value = builder.mul(value, other, flags=flags)
+            value = once(frame, ("mul", flags), (value, other), partial(builder.mul, flags=flags))
         if factor != 1:
             value, scale = together(builder, value, index_constant(factor))
-            value = builder.mul(value, scale, flags=flags)
+            value = once(frame, ("mul", flags), (value, scale), partial(builder.mul, flags=flags))
         if total is None:
             total = value
         else:
             total, value = together(builder, total, value)
-            total = builder.add(total, value, flags=flags)
+            total = once(frame, ("add", flags), (total, value), partial(builder.add, flags=flags))
     return total
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tridsl.backends.cpu.emit_cast import from_stored, to_stored
-from tridsl.backends.cpu.emit_frame import Frame, Lane, Place, allocate_on_stack, emit_if
+from tridsl.backends.cpu.emit_frame import Frame, Lane, Place, allocate_on_stack, emit_if, once
 from tridsl.backends.cpu.emit_group import channel_of, first_group, load_channel
 from tridsl.backends.cpu.emit_index import STORED_BYTES, Access, access_of
 from tridsl.backends.cpu.emit_llvm import (
@@ -133,12 +133,16 @@ def _fits(place: Place, position: Expr, axis: int, lane: Lane) -> bool:
 
 def address(frame: Frame, place: Place, access: Access, offset: int = 0) -> Value:
     """The pointer to the access's first element plus `offset` elements."""
-    kind, builder = STORED[place.dtype], frame.builder
+    kind = STORED[place.dtype]
+
+    def moved(pointer: Value, elements: Value) -> Value:
+        return frame.builder.gep(pointer, [elements], source_etype=kind)
+
     pointer = place.pointer
     if access.base is not None:
-        pointer = builder.gep(pointer, [access.base], source_etype=kind)
-    moved = access.constant + offset
-    return builder.gep(pointer, [index_constant(moved)], source_etype=kind) if moved else pointer
+        pointer = once(frame, kind, (pointer, access.base), moved)
+    rest = access.constant + offset
+    return once(frame, kind, (pointer, index_constant(rest)), moved) if rest else pointer
 
 
 def _load_scalar(frame: Frame, place: Place, access: Access, own: Value | None, other: Value | None, node: Load) -> Value:
