@@ -17,7 +17,7 @@ from typing import Any
 
 import tridsl.devices  # noqa: F401  # the package, before the function of that name below hides it
 from tridsl import stdlib
-from tridsl.api import decorator, library, memory
+from tridsl.api import library, memory
 from tridsl.api.devices import devices
 from tridsl.api.library import Readable
 from tridsl.api.ops import Namespace
@@ -58,6 +58,8 @@ def jit(function: Callable[..., Any] | None = None, *, device: str = "auto", thr
     what runs where. `tune`: better schedules are looked for in the background after the first call, and used once they are found.
     A function whose docstring is `.tri` text becomes the op of that text. Errors: E0535-E0537.
     """
+    from tridsl.api import decorator  # start-up time: the parts that make programs
+
     return decorator.jit(function, compile, library.default_services(), device, threads, tune)
 
 

@@ -5,9 +5,10 @@ Imports nothing of tridsl but `diagnostics`' neighbours below it: every layer ma
 
 from __future__ import annotations
 
-from typing import Literal
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
-import ml_dtypes
 import numpy as np
 
 from tridsl.structs import dataclass
@@ -74,7 +75,36 @@ DTYPES: dict[str, DType] = {
     t.name: t for t in (BOOL, I8, U8, I16, U16, I32, U32, I64, F16, BF16, F32, F64, TRIT, I4, U4)
 }
 
-NUMPY_TYPES: dict[DType, np.dtype] = {
+
+
+class _NumpyTypes(Mapping[DType, "np.dtype[Any]"]):
+    """By element type. Those that NumPy lacks are of ml_dtypes, which is imported when one of them is first asked for: it takes 4 ms
+    of start-up time, and few programs have arrays of them."""
+
+    def __init__(self, own: dict[DType, np.dtype[Any]]) -> None:
+        self._known = own
+
+    def __getitem__(self, dtype: DType) -> np.dtype[Any]:
+        found = self._known.get(dtype)
+        if found is None:
+            import ml_dtypes  # start-up time
+
+            self._known |= {
+                BF16: np.dtype(ml_dtypes.bfloat16),
+                I4: np.dtype(ml_dtypes.int4),
+                U4: np.dtype(ml_dtypes.uint4),
+            }
+            found = self._known[dtype]
+        return found
+
+    def __iter__(self) -> Iterator[DType]:
+        return iter(DTYPES.values())
+
+    def __len__(self) -> int:
+        return len(DTYPES)
+
+
+NUMPY_TYPES: Mapping[DType, np.dtype[Any]] = _NumpyTypes({
     BOOL: np.dtype(np.bool_),
     I8: np.dtype(np.int8),
     U8: np.dtype(np.uint8),
@@ -84,14 +114,25 @@ NUMPY_TYPES: dict[DType, np.dtype] = {
     U32: np.dtype(np.uint32),
     I64: np.dtype(np.int64),
     F16: np.dtype(np.float16),
-    BF16: np.dtype(ml_dtypes.bfloat16),
     F32: np.dtype(np.float32),
     F64: np.dtype(np.float64),
     TRIT: np.dtype(np.int8),
-    I4: np.dtype(ml_dtypes.int4),
-    U4: np.dtype(ml_dtypes.uint4),
-}
+})  # fmt: skip
 """What a NumPy array of each type holds. `trit` is int8 with values -1, 0, 1, checked at the call."""
+
+
+def element_type(kind: np.dtype[Any]) -> DType | None:
+    """The element type of a NumPy array's; int8 is `i8`, and serves a `trit` parameter too. None where there is none."""
+    found = _ELEMENT_TYPES.get(kind)
+    if found is None and "ml_dtypes" in sys.modules:  # else there is no such array
+        _ELEMENT_TYPES.update((NUMPY_TYPES[dtype], dtype) for dtype in (BF16, I4, U4))
+        found = _ELEMENT_TYPES.get(kind)
+    return found
+
+
+_ELEMENT_TYPES: dict[np.dtype[Any], DType] = {
+    NUMPY_TYPES[dtype]: dtype for dtype in (BOOL, I8, U8, I16, U16, I32, U32, I64, F16, F32, F64)
+}
 
 COMPUTE: dict[DType, DType] = {F16: F32, BF16: F32, TRIT: I8, I4: I8, U4: U8}
 """The type arithmetic is carried out in, where it is not the element type itself (language.md, Floating point)."""

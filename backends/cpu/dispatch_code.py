@@ -11,9 +11,6 @@ before this code is used. LLVM removes the stack traffic that keeps this text re
 
 from __future__ import annotations
 
-from tridsl.backends.cpu.dispatch_ir_arguments import ARGUMENTS, FITS
-from tridsl.backends.cpu.dispatch_ir_run import RUN
-from tridsl.backends.cpu.dispatch_ir_values import HELD, SCALAR, TENSOR
 from tridsl.backends.cpu.dispatch_limits import MAX_ARGUMENTS, MAX_SLOTS
 
 ENTRY = "tridsl_dispatch"
@@ -181,6 +178,13 @@ def dispatch_ir(tuple_items: int) -> str:
 
     It has no target: `dispatch_build` sets this machine's.
     """
+    from tridsl.backends.cpu.dispatch_ir_arguments import (  # start-up time: the first call is dispatched by Python
+        ARGUMENTS,
+        FITS,
+    )
+    from tridsl.backends.cpu.dispatch_ir_run import RUN
+    from tridsl.backends.cpu.dispatch_ir_values import HELD, SCALAR, TENSOR
+
     objects = "\n".join(f"@{name} = external global ptr" for name in (*EXTERNAL_OBJECTS, *NUMPY_OBJECTS))
     parts = (_TYPES, objects, _DECLARATIONS, SCALAR, TENSOR, HELD, ARGUMENTS, FITS, RUN, _ENTRY)
     return "\n".join(parts).replace("TUPLE_ITEMS", str(tuple_items))

@@ -9,7 +9,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from tridsl.backend import Binary, Device, Signature
@@ -30,7 +29,7 @@ _PACK_SCALAR: dict[DType, Callable[[Any], bytes]] = {
     F64: struct.Struct("<d").pack,
     F32: lambda value: np.float32(value).tobytes(),
     F16: lambda value: np.float16(value).tobytes(),
-    BF16: lambda value: np.asarray(value, ml_dtypes.bfloat16).tobytes(),
+    BF16: lambda value: np.asarray(value, NUMPY_TYPES[BF16]).tobytes(),
 }
 
 

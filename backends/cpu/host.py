@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import os
 import platform
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import platformdirs
 from tridsl.backends.cpu.amx import usable
 from tridsl.devices import spec as facts_of_chips
 from tridsl.devices.spec import DeviceSpec, chips_that_mention, load_chip
+from tridsl.whole_files import write_whole
 
 _FORMAT = 2
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -108,14 +108,9 @@ def _write(file: Path, answer: _Answer) -> None:
     """Atomically: another process reads the old file, none, or the whole new one."""
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".tmp-", delete=False) as stream:
-            stream.write(msgspec.json.encode(answer))
+        write_whole(file, msgspec.json.encode(answer))
     except OSError:
         return
-    try:
-        os.replace(stream.name, file)
-    except OSError:
-        os.unlink(stream.name)
 
 
 def _ask_llvm(machine: str) -> _Answer:

@@ -122,7 +122,8 @@ def _steps(schedule: Schedule | ScheduleBuilder | None) -> Schedule | None:
 @cache
 def _op_class() -> type[OpObject]:
     """`OpObject` with room for a native dispatcher, where this interpreter allows one."""
-    from tridsl.backends.cpu.dispatch import abi_problem, callable_type  # start-up time: no op, no dispatcher
+    from tridsl.backends.cpu.dispatch_build import abi_problem  # start-up time: no op, no dispatcher
+    from tridsl.backends.cpu.dispatch_type import callable_type
 
     if abi_problem() is not None:
         return OpObject

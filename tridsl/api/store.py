@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hashlib
 import os
 from functools import cache
@@ -22,10 +22,10 @@ class DiskStore:
 
     def get(self, key: str) -> bytes | None:
         note = self.artifacts.read_note(key.encode())
-        return base64.b64decode(note) if isinstance(note, str) else None
+        return binascii.a2b_base64(note) if isinstance(note, str) else None
 
     def put(self, key: str, record: bytes) -> None:
-        self.artifacts.write_note(key.encode(), base64.b64encode(record).decode())
+        self.artifacts.write_note(key.encode(), binascii.b2a_base64(record, newline=False).decode())
 
     def get_binary(self, key: str) -> Binary | None:
         return self.artifacts.read(key.encode())

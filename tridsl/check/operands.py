@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import isfinite
 
-import ml_dtypes
+import numpy as np
 
 from tridsl.check.names import cast, written
 from tridsl.check.prove import Prover, bounds_of
 from tridsl.check.scope import Place, Scope
 from tridsl.check.values import Value, constant, floating, index_of, integer, operand_type, typed
 from tridsl.diagnostics import Label, TriError, error
-from tridsl.dtypes import BOOL, F32, F64, INDEX, NUMPY_TYPES, DType, compute_type
+from tridsl.dtypes import BF16, BOOL, F32, F64, INDEX, NUMPY_TYPES, DType, compute_type
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Select, Unary, binary, index
 from tridsl.ir.walk import walk
 from tridsl.syntax.nodes import Conditional, Infix, Number, Syntax
@@ -174,6 +174,11 @@ def literal(value: float, dtype: DType, node: Syntax) -> Expr:
 
 def _finite(dtype: DType) -> tuple[float, float]:
     """The least and the greatest finite value of a float type."""
+    if dtype != BF16:
+        limits = np.finfo(NUMPY_TYPES[dtype])
+        return float(limits.min), float(limits.max)
+    import ml_dtypes  # start-up time, as in `dtypes`
+
     info = ml_dtypes.finfo(NUMPY_TYPES[dtype])  # type: ignore[no-untyped-call]
     return float(info.min), float(info.max)
 

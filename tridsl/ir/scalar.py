@@ -14,10 +14,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from tridsl.dtypes import BF16, BOOL, F16, F32, F64, I4, I8, I16, I32, I64, TRIT, U4, U8, U16, U32, DType
+from tridsl.dtypes import BF16, BOOL, F16, F32, F64, I4, I8, I16, I32, I64, NUMPY_TYPES, TRIT, U4, U8, U16, U32, DType
 from tridsl.ir.expr import Const
 
 Array = np.ndarray[Any, Any]
@@ -78,8 +77,7 @@ def narrow(value: Array, dtype: DType) -> Array:
 def round_to(value: Array, dtype: DType) -> Array:
     """A float held in f32 (or f64) rounded to `dtype`'s values, still held as f32 (f64)."""
     if dtype in (F16, BF16):
-        small = np.float16 if dtype == F16 else ml_dtypes.bfloat16
-        return np.asarray(value).astype(np.float32).astype(small).astype(np.float32)
+        return np.asarray(value).astype(np.float32).astype(NUMPY_TYPES[dtype]).astype(np.float32)
     return np.asarray(value).astype(HELD[dtype])
 
 

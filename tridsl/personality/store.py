@@ -18,7 +18,6 @@ import errno
 import hashlib
 import os
 import stat
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +35,7 @@ from tridsl.personality.evidence import Forget, Key, Pin, Record, Trial, identit
 from tridsl.personality.fingerprint import Fingerprint, Hashes
 from tridsl.personality.journal import PATIENCE_SECONDS, Journal, append, better, stamp_of
 from tridsl.personality.lines import Skipped, write
+from tridsl.whole_files import write_whole
 
 _SHORT_PATIENCE_SECONDS = 0.05
 """Once a write has failed, later ones do not hold up the tuning."""
@@ -338,13 +338,6 @@ def _remember(note: Path, found: _Remembered) -> None:
     """Atomically. Not being able to costs the time to rank again."""
     try:
         note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=note.parent, prefix=".tmp-", delete=False) as stream:
-            try:
-                stream.write(msgspec.json.encode(found.checked()))
-                stream.flush()
-                os.replace(stream.name, note)
-            except BaseException:
-                os.unlink(stream.name)
-                raise
+        write_whole(note, msgspec.json.encode(found.checked()))
     except OSError:
         return

@@ -13,9 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import struct
-import tempfile
 import threading
 import time
 import warnings
@@ -31,6 +29,7 @@ from tridsl.diagnostics import Diagnostic
 from tridsl.ir.expr import Node
 from tridsl.ir.op import Param, Scalar, Tensor
 from tridsl.ir.serial import from_json, to_json
+from tridsl.whole_files import UNFINISHED, write_whole
 
 MAGIC = b"tridsl\x00\x01"
 """Six letters, a zero, and the version of the format."""
@@ -157,6 +156,8 @@ class Artifacts:
 
     def clear(self) -> int:
         """Delete every artifact; how many there were. Processes that run them are not disturbed."""
+        import shutil  # 2 ms of start-up time, and few programs clear
+
         count = sum(len(self._files(kind)) for kind in ("binaries", "notes"))
         for kind in ("binaries", "notes"):
             shutil.rmtree(self.folder / kind, ignore_errors=True)
@@ -210,14 +211,7 @@ class Artifacts:
         try:
             for folder in (self.folder, path.parent.parent, path.parent):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as stream:
-                try:
-                    stream.write(content)
-                    stream.flush()
-                    os.replace(stream.name, path)
-                except BaseException:
-                    os.unlink(stream.name)
-                    raise
+            write_whole(path, content)
         except OSError:
             return  # full or read-only: the artifact serves this process only
         self._account(len(content))
@@ -257,7 +251,7 @@ class Artifacts:
             for entry in entries:
                 try:
                     facts = entry.stat(follow_symlinks=False)
-                    if entry.name.startswith(".tmp-"):
+                    if entry.name.startswith(UNFINISHED):
                         if time.time() - facts.st_mtime > _STALE_SECONDS:
                             os.unlink(entry.path)
                         continue

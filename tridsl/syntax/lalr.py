@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from lark.grammar import Rule
 from lark.lexer import TerminalDef
 
 from tridsl import grammar
+from tridsl.whole_files import write_whole
 
 __all__ = ["UnexpectedInput", "parser"]
 
@@ -78,10 +77,7 @@ def _read(path: Path, key: str) -> Lark | None:
 def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, path)  # atomic: a reader sees the old file, the new one or none
+        write_whole(path, text.encode())
     except OSError:
         return
 
