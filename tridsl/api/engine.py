@@ -19,7 +19,6 @@ from tridsl.api.resolution import Call, Options, Resolved, host_arrays, identify
 from tridsl.api.signatures import OpSummary
 from tridsl.backend import Binary
 from tridsl.check.sizes import Number
-from tridsl.collector import paused
 from tridsl.ir.op import Op, Scalar, Tensor
 from tridsl.ir.walk import variables
 from tridsl.program.compose import with_constants
@@ -107,8 +106,7 @@ class Engine:
         key = _key(call, options)
         ready = self._ready.get(key)
         if ready is None:
-            with paused():
-                ready = self._prepare(call, options)
+            ready = self._prepare(call, options)
             if len(self._ready) >= READY_LIMIT:
                 self._ready.clear()
             self._ready[key] = ready

@@ -9,7 +9,6 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tridsl.backend import HOST_KINDS, Backend, Binary, Device, Executable, Records
-from tridsl.collector import paused
 from tridsl.diagnostics import TriError
 from tridsl.structs import dataclass, replace
 
@@ -88,8 +87,7 @@ class Realiser:
             if key not in self._loaded:
                 binary = self.store.get_binary(key)
                 if binary is None:
-                    with paused():
-                        binary = build()
+                    binary = build()
                     self.store.put_binary(key, binary)
                 self._loaded[key] = Loaded(
                     binary=binary, executable=target.backend.driver().load(binary, target.device)
