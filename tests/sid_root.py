@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from tridsl import places
+import platformdirs
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -55,5 +55,5 @@ class SidRoot:
 
 def find() -> SidRoot | None:
     """The root, where there is one: `TRIDSL_SID`, else the user's cache, as `.ci/sid-root` has it."""
-    folder = Path(os.environ.get("TRIDSL_SID") or places.user_cache() / "sid")
+    folder = Path(os.environ.get("TRIDSL_SID") or Path(platformdirs.user_cache_dir("tridsl")) / "sid")
     return SidRoot(folder=folder) if (folder / "enter").exists() else None

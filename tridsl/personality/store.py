@@ -25,8 +25,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
+import platformdirs
 
-from tridsl import places
 from tridsl.diagnostics import Diagnostic
 from tridsl.personality import belief
 from tridsl.personality.belief import Winner
@@ -43,7 +43,7 @@ _SHORT_PATIENCE_SECONDS = 0.05
 
 def default_folder() -> Path:
     """The user's data directory for the personality: it cannot be made again like a cache."""
-    return places.user_data() / "personality"
+    return platformdirs.user_data_path("tridsl") / "personality"
 
 
 def warn(diagnostic: Diagnostic) -> None:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import platformdirs
 
-from tridsl import places
 from tridsl.backend import Binary, Signature
 from tridsl.diagnostics import Diagnostic
 from tridsl.ir.expr import Node
@@ -69,7 +69,7 @@ class _Damaged(Exception):
 
 def default_folder() -> Path:
     """The user's cache directory for tridsl."""
-    return places.user_cache()
+    return platformdirs.user_cache_path("tridsl")
 
 
 def warn_of_damage(diagnostic: Diagnostic) -> None:
