@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import count
 from typing import Any
 
-from tridsl.backends.cpu.emit_llvm import BIT, INDEX_TYPE, VOID, WORD, Value, constant, ir, stack_slot
+from tridsl.backends.cpu.emit_llvm import BIT, INDEX_TYPE, VOID, WORD, Value, constant, ir, stack_slot, unroll_count
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType
 from tridsl.ir.affine import Interval, Polynomial, interval
@@ -172,8 +172,8 @@ def known_numbers(frame: Frame, values: Iterable[tuple[str, int]]) -> Iterator[N
     frame.known = known
 
 
-def emit_loop(frame: Frame, begin: Value, end: Value, body: Callable[[Value], None]) -> None:
-    """`for counter in begin..end: body(counter)`, tested at the bottom and guarded unless it surely runs."""
+def emit_loop(frame: Frame, begin: Value, end: Value, body: Callable[[Value], None], unrolled: int = 1) -> None:
+    """`for counter in begin..end: body(counter)`, tested at the bottom and guarded unless it surely runs; `unrolled` iterations are one turn."""
     builder = frame.builder
     sure = all(isinstance(v, ir.Constant) for v in (begin, end)) and begin.constant < end.constant
     if not sure and all(isinstance(v, ir.Constant) for v in (begin, end)):
@@ -190,7 +190,9 @@ def emit_loop(frame: Frame, begin: Value, end: Value, body: Callable[[Value], No
     body(counter)
     following = builder.add(counter, ir.Constant(INDEX_TYPE, 1), flags=("nuw", "nsw"))
     counter.add_incoming(following, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following, end), inside, after)
+    again = builder.cbranch(builder.icmp_signed("<", following, end), inside, after)
+    if unrolled != 1:
+        again.set_metadata("llvm.loop", unroll_count(builder.module, unrolled))
     builder.position_at_end(after)
 
 

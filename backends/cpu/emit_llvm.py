@@ -193,6 +193,14 @@ def lane(builder: Any, value: Value, number: int) -> Value:
     return builder.extract_element(value, ir.Constant(WORD, number)) if lanes_of(value) else value
 
 
+def unroll_count(module: Any, turns: int) -> Any:
+    """What the branch back of a loop says to have so many iterations made in one turn. LLVM knows a loop's own node by its first operand, the node itself."""
+    count = module.add_metadata(["llvm.loop.unroll.count", constant(WORD, turns)])
+    own = _llvm.MDValue(module, (), name=str(len(module.metadata)))
+    own.operands = (own, count)
+    return own
+
+
 def any_lane(builder: Any, mask: Value) -> Value:
     """Whether a scalar i1 is true, or a vector of i1 is true in any lane."""
     return intrinsic(builder, "vector.reduce.or", BIT, [mask], [mask.type]) if lanes_of(mask) else mask

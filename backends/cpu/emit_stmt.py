@@ -47,7 +47,7 @@ def emit_serial(frame: Frame, loop: For) -> None:
             else:
                 frame.run(loop.body)
 
-        emit_loop(frame, index_constant(0), _longest(frame, extent) if lanes_of(extent) else extent, body)
+        emit_loop(frame, index_constant(0), _longest(frame, extent) if lanes_of(extent) else extent, body, loop.unrolled)
 
 
 def _longest(frame: Frame, extents: Value) -> Value:

@@ -119,6 +119,10 @@ def _order(n: _Nests, stage: str, loops: list[str]) -> Draft:
     return (Order(stage=stage, axes=tuple(n.random.sample(loops, n.random.randint(2, len(loops))))),)
 
 
+def _turns(n: _Nests, stage: str, loops: list[str]) -> Draft:
+    return (Unroll(stage=stage, axis=n.random.choice(loops), factor=n.random.choice((2, 3, 4, 8))),)
+
+
 def _one(kind: type[Parallel | Vector | Unroll]) -> Callable[[_Nests, str, list[str]], Draft]:
     def draft(n: _Nests, stage: str, loops: list[str]) -> Draft:
         return (kind(stage=stage, axis=n.random.choice(loops)),)
@@ -246,7 +250,7 @@ _SHAPES: tuple[tuple[Maker, int], ...] = ((_tile, 2), (_split, 4), (_parts, 3), 
 _COPIES: tuple[tuple[Maker, int], ...] = ((_pack, 2), (_store_copy, 1), (_pipeline, 1), (_prefetch, 1))
 VERBS: dict[str, tuple[tuple[Maker, int], ...]] = {
     "cpu": (
-        *_SHAPES, *_COPIES, (_one(Parallel), 2), (_one(Vector), 3), (_one(Unroll), 1), (_split_and_vector, 3),
+        *_SHAPES, *_COPIES, (_one(Parallel), 2), (_one(Vector), 3), (_one(Unroll), 1), (_turns, 1), (_split_and_vector, 3),
         (_split_and_unroll, 2), (_intrin, 2),
     ),
     "gpu": (*_SHAPES, *_COPIES, (_store_shared, 2), (_bind, 4), (_split_and_bind, 3), (_split_and_unroll, 1), (_grid, 1)),
@@ -355,7 +359,7 @@ _TEXTS: dict[type, Callable[[Step], str]] = {
     Order: lambda s: f"order({', '.join(s.axes)})",
     Parallel: lambda s: f"parallel({s.axis})",
     Vector: lambda s: f"vector({s.axis})",
-    Unroll: lambda s: f"unroll({s.axis})",
+    Unroll: lambda s: f"unroll({s.axis}{f', {s.factor}' if s.factor else ''})",
     Bind: lambda s: f"bind({_pairs(s.axes)})",
     At: lambda s: f"at({s.consumer}, {s.axis})",
     Lines: lambda s: f"lines({s.consumer}, {s.axis})",

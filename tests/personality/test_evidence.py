@@ -61,7 +61,7 @@ STEPS: tuple[st.SearchStrategy[Any], ...] = (
     st.builds(Order, stage=names, axes=st.lists(names, max_size=4).map(tuple)),
     st.builds(Parallel, stage=names, axis=names),
     st.builds(Vector, stage=names, axis=names),
-    st.builds(Unroll, stage=names, axis=names),
+    st.builds(Unroll, stage=names, axis=names, factor=st.none() | wholes),
     st.builds(Bind, stage=names, axes=named),
     st.builds(At, stage=names, consumer=names, axis=names),
     st.builds(Slide, stage=names, consumer=names, axis=names),

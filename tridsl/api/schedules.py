@@ -83,8 +83,8 @@ class ScheduleBuilder:
     def vector(self, *axes: str) -> ScheduleBuilder:
         return self._then(*(Vector(stage=self.stage, axis=axis) for axis in axes))
 
-    def unroll(self, *axes: str) -> ScheduleBuilder:
-        return self._then(*(Unroll(stage=self.stage, axis=axis) for axis in axes))
+    def unroll(self, *axes: str, factor: int | None = None) -> ScheduleBuilder:
+        return self._then(*(Unroll(stage=self.stage, axis=axis, factor=factor) for axis in axes))
 
     def bind(self, axes: Mapping[str, str] | None = None, /, **more: str) -> ScheduleBuilder:
         return self._then(Bind(stage=self.stage, axes=(*(axes or {}).items(), *more.items())))

@@ -55,6 +55,7 @@ class For(Node):
     so); unroll; group/subgroup/lane (GPU, `binding` = `group.x`, `lane.x`, …); column/row (NPU).
     `reduce`: the variable is reduced over by the stage's `Accumulate`. `carried`: iterations depend on earlier ones and keep
     their order (scan, compaction, top-k, ordered reduction).
+    `unrolled`: iterations of a serial loop that one turn of it should make; a hint, whatever the extent is.
     """
 
     var: str
@@ -65,6 +66,7 @@ class For(Node):
     binding: str | None = None
     reduce: bool = False
     carried: bool = False
+    unrolled: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

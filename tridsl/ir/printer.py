@@ -201,7 +201,7 @@ def _for(s: loop.For, names: Names) -> list[str]:
         and Const(value=s.bound or 0, dtype=INDEX) in (s.extent.a, s.extent.b)
     )
     bound = f" bound {s.bound}" if s.bound is not None and not visible else ""
-    flags = (" reduce" if s.reduce else "") + (" carried" if s.carried else "")
+    flags = (" reduce" if s.reduce else "") + (" carried" if s.carried else "") + (f", {s.unrolled} a turn" if s.unrolled != 1 else "")
     return [f"{word} {names[s.var]} < {print_inner(s.extent, 5, names)}{bound}{flags}", *_nested(s.body, names)]
 
 

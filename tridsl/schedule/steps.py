@@ -88,7 +88,10 @@ class Vector(StepBase):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unroll(StepBase):
+    """`unroll(i.i)`: every iteration a copy of the body; `unroll(k, 4)`: four in one turn of the loop. Halide: unroll."""
+
     axis: str
+    factor: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -171,7 +171,7 @@ class Reader:
 
 EXAMPLES: dict[str, str] = {
     "tile": "`.tile(i=12, j=32)`", "split": "`.split(k, 256)`", "pad": "`.pad(i, 128)`", "parts": "`.parts(k, 4096)`", "fuse": "`.fuse(i, j)`", "order": "`.order(j, i, k)`",
-    "parallel": "`.parallel(i)`", "vector": "`.vector(j)`", "unroll": "`.unroll(i.i)`", "bind": '`.bind(i.o="group.x")`',
+    "parallel": "`.parallel(i)`", "vector": "`.vector(j)`", "unroll": "`.unroll(i.i)` or `.unroll(k, 4)`", "bind": '`.bind(i.o="group.x")`',
     "at": "`.at(y, r)`", "slide": "`.slide(y, r)`", "lines": "`.lines(y, r)`", "beside": "`.beside(y, i)`", "inline": "`.inline()`", "store": "`.store(l1)`", "pack": "`.pack(at=k.o)`",
     "planes": "`.planes(4)`", "unit": "`.unit(n)`", "intrin": '`.intrin("vpdpbusd")`', "pipeline": "`.pipeline(1)`", "grid": "`.grid(columns=4)`",
     "block": "`.block(t, 64)`", "layout": "`.layout(t, q)`",
@@ -237,7 +237,14 @@ def _order(stage: str, call: VerbCall, read: Reader) -> Step:
     return Order(stage=stage, axes=tuple(read.axis(n) for n in range(len(call.args))), span=call.span)
 
 
-def _axis_verb(kind: type[Parallel | Vector | Unroll]) -> Callable[[str, VerbCall, Reader], Step]:
+def _unroll(stage: str, call: VerbCall, read: Reader) -> Step:
+    read.count(1, 2)
+    read.only()
+    factor = read.integer(call.args[1]) if len(call.args) == 2 else None
+    return Unroll(stage=stage, axis=read.axis(0), factor=factor, span=call.span)
+
+
+def _axis_verb(kind: type[Parallel | Vector]) -> Callable[[str, VerbCall, Reader], Step]:
     def make(stage: str, call: VerbCall, read: Reader) -> Step:
         read.count(1, 1)
         read.only()
@@ -365,7 +372,7 @@ VERBS: dict[str, Callable[[str, VerbCall, Reader], Step]] = {
     "order": _order,
     "parallel": _axis_verb(Parallel),
     "vector": _axis_verb(Vector),
-    "unroll": _axis_verb(Unroll),
+    "unroll": _unroll,
     "bind": _bind,
     "at": _at,
     "slide": _slide,

@@ -29,6 +29,7 @@ from tridsl.dtypes import BOOL, DTYPES, F32, F64, I8, I32, I64, U8, DType
 from tridsl.ir.expr import Binary, Cast, Expr, Select, Var, add, ceildiv, minimum, mul, sub
 from tridsl.ir.loop import Accumulate, Append, Buffer, Check, For, If, Kernel, Stmt
 from tridsl.ir.op import Reducer
+from tridsl.structs import replace
 
 N = Var(name="N")
 SUM = reducer("add", F32, 0.0)
@@ -287,6 +288,13 @@ def test_unrolled_loops_with_a_symbolic_extent() -> None:
     body = loop("u", minimum(const(5), N), store("y", "u", value=load("x", F32, "u")), kind="unroll", bound=5)
     for length in range(6):
         what = kernel("unroll", [tensor("x", F32, "N"), tensor("y", F32, "N", role="output")], body, sizes=("N",))
+        agrees(what, {"x": values(F32, length)}, {"N": length})
+
+
+def test_turns_of_several_iterations_with_a_symbolic_extent() -> None:
+    body = replace(loop("u", N, store("y", "u", value=load("x", F32, "u"))), unrolled=4)
+    for length in range(10):
+        what = kernel("turns", [tensor("x", F32, "N"), tensor("y", F32, "N", role="output")], body, sizes=("N",))
         agrees(what, {"x": values(F32, length)}, {"N": length})
 
 

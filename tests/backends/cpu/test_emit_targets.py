@@ -37,6 +37,8 @@ from tridsl.dtypes import BF16, F16, F32, I8, I32, I64, NUMPY_TYPES, U8, DType
 from tridsl.ir.expr import Call, Cast, Expr, Var, add, ceildiv, minimum, mul, sub
 from tridsl.ir.loop import Append, Check, Kernel, Mma, Stmt
 from tridsl.ir.walk import substitute
+from tridsl.passes.register_tiles import register_tiles
+from tridsl.structs import replace
 
 ZEN4, AVX2, NEON = (load_chip(n) for n in ("zen4", "x86_64_v3", "cortex_a76"))
 CHIPS = pytest.mark.parametrize("spec", [ZEN4, AVX2, NEON], ids=lambda s: s.name)
@@ -87,6 +89,21 @@ def test_register_tile_stays_in_registers(spec: DeviceSpec, rows: int, columns: 
     assert len(products) == tile and all(register in line for line in products)
     stack = [line for line in block if re.search(r"\(%rsp|\[sp", line)]
     assert not stack, stack
+
+
+@pytest.mark.parametrize("deep", [K, Var(name="K")], ids=str)
+def test_turns_of_a_register_tile(deep: int | Var) -> None:
+    """The tile's sums stay in registers from one iteration of a turn to the next; a longer turn is not made of a loop that asks for none."""
+    products = []
+    for turn in (1, 4):
+        sums = accumulate(ref("C", "i", "j"), SUM, op("mul", load("A", F32, "k", "i"), load("B", F32, "k", "j")))
+        inner = replace(loop("k", deep, loop("i", 6, loop("j", 32, sums, kind="vector"), kind="unroll"), reduce=True), unrolled=turn)
+        params = [tensor("A", F32, deep, 6), tensor("B", F32, deep, 32), tensor("C", F32, 6, 32, role="inout")]
+        what = register_tiles(kernel("turns<f32>", params, inner, sizes=("K",) if deep == Var(name="K") else ()))
+        block = inner_loop(assembly(emit(what, ZEN4), ZEN4), "vfmadd")
+        products.append(sum(line.startswith("vfmadd") for line in block))
+        assert not [line for line in block if "%rsp" in line]
+    assert products == [12, 48]
 
 
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (12, 32), (25, 70), (13, 31), (0, 5)])
