@@ -235,6 +235,12 @@ def allocate_on_stack(frame: Frame, element: Any, count: int, align: int) -> Val
     return stack_slot(frame.entry, ir.ArrayType(element, count), align)
 
 
+TUNINGS = {"avx512vnni": "+fast-dpwssd"}
+"""What LLVM is told about a processor that has a feature. vpdpwssd is to stay one instruction: in a chain of two it would be taken apart into a
+multiplication and an addition, which wait less for each other, but are two where many chains fill the units (measured on a Golden Cove,
+products of i16, two terms a turn of the loop: 1.6 times as long)."""
+
+
 def new_function(module: Any, name: str, arguments: list[Any], spec: DeviceSpec, returns: Any = VOID) -> Any:
     """An empty function with the attributes that make LLVM use the whole vector unit."""
     function = ir.Function(module, ir.FunctionType(returns, arguments), name)
@@ -242,8 +248,9 @@ def new_function(module: Any, name: str, arguments: list[Any], spec: DeviceSpec,
     set.add(function.attributes, f'"prefer-vector-width"="{spec.vector_bits or 128}"')
     if spec.target_cpu:
         set.add(function.attributes, f'"target-cpu"="{spec.target_cpu}"')
-    if spec.target_features:
-        set.add(function.attributes, f'"target-features"="{spec.target_features}"')
+    features = [spec.target_features, *(tuning for feature, tuning in TUNINGS.items() if feature in spec.features)]
+    if any(features):
+        set.add(function.attributes, f'"target-features"="{",".join(filter(None, features))}"')
     function.attributes.add("nounwind")
     return function
 

@@ -182,7 +182,8 @@ def _pack(n: _Nests, stage: str, loops: list[str]) -> Draft:
     if found is None:
         return ()
     tensor, loop = found
-    return (Pack(stage=tensor, at=axis_of(loop.var), reader=stage_of(loop.var) if n.random.random() < 0.8 else None),)
+    reader = stage_of(loop.var) if n.random.random() < 0.8 else None
+    return (Pack(stage=tensor, at=axis_of(loop.var), reader=reader, rows=n.random.random() < 0.3),)
 
 
 def _store_copy(n: _Nests, stage: str, loops: list[str]) -> Draft:
@@ -347,7 +348,7 @@ def _packed(s: Pack) -> str:
     reader = f", reader={s.reader}" if s.reader else ""
     place = "" if s.place is None else f", place={s.place}"
     group = f", interleave={s.interleave}" if s.interleave != 1 else ""
-    return f"pack(at={s.at}{reader}{place}{f', type={s.type}' if s.type else ''}{group})"
+    return f"pack(at={s.at}{reader}{place}{f', type={s.type}' if s.type else ''}{group}{', rows=true' if s.rows else ''})"
 
 
 _TEXTS: dict[type, Callable[[Step], str]] = {

@@ -16,6 +16,8 @@ WORDS = (
     " A.pack(at=i.o)\n B.pack(at=k.o)\n C.intrin(\"vpdpbusd\")"
 )
 
+ROWS = WORDS.replace("A.pack(at=i.o)", "A.pack(at=i.o, rows=true)")
+
 
 def test_blocks_and_what_is_over() -> None:
     text = body("finish", MATMUL, PACKED, sizes={"M": 24, "N": 32, "K": 40})
@@ -49,6 +51,12 @@ def test_groups_stay_together() -> None:
     assert len(blocks) == 2 and all(line.count(" < ") == 3 and " < 4, transposed" in line for line in blocks), text
 
 
+def test_rows_that_stay_rows_move_a_register_at_a_time() -> None:
+    text = body("expand_copies", DOTS, ROWS, sizes={"M": 8, "N": 16, "K": 128}, spec=VNNI)
+    (copy,) = [line for line in text.splitlines() if line.strip().startswith("copy A") and line.endswith("transposed")]
+    assert "A.pack.i.i.t < 1, A.pack.k.i.o.t < 16, A.pack.k.i.i.t < 4" in copy, text
+
+
 def test_small_blocks_and_other_devices_keep_their_loops() -> None:
     small = PACKED.replace("i=12", "i=2").replace("(k, 40)", "(k, 8)")
     assert "transposed" not in body("expand_copies", MATMUL, small, sizes={"M": 24, "N": 32, "K": 40})
@@ -62,6 +70,8 @@ def test_small_blocks_and_other_devices_keep_their_loops() -> None:
         (MATMUL, PACKED, CPU, {"M": 30, "N": 33, "K": 85}),
         (DOTS, WORDS, VNNI, {"M": 11, "N": 19, "K": 203}),
         (DOTS, WORDS, VNNI, {"M": 1, "N": 1, "K": 1}),
+        (DOTS, ROWS, VNNI, {"M": 11, "N": 19, "K": 203}),
+        (DOTS, ROWS, VNNI, {"M": 4, "N": 16, "K": 63}),
     ],
 )  # fmt: skip
 def test_means_the_same(text: str, steps: str, spec: DeviceSpec, sizes: dict[str, int]) -> None:

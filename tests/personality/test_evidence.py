@@ -74,7 +74,7 @@ STEPS: tuple[st.SearchStrategy[Any], ...] = (
     ),
     st.builds(
         Pack, stage=names, at=names, reader=st.none() | names, place=st.none() | wholes, type=st.none() | st.sampled_from((F32, BF16)),
-        interleave=wholes,
+        interleave=wholes, rows=st.booleans(),
     ),
     st.builds(Planes, stage=names, parts=wholes),
     st.builds(Unit, stage=names, axis=names),

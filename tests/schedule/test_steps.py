@@ -151,6 +151,7 @@ LEGAL = [
     (MATMUL, 'C.split(i, 4).bind(i.o="group.x", j="group.y")'),
     (MATMUL, 'C.split(j, 16).order(i, j.o, j.i, k).bind(i="group.y", j.o="group.x", j.i="lane.x")'),
     (MATMUL, "C.split(k, 4).split(j, 8).order(i, j.o, k.o, j.i, k.i)\n B.pack(at=k.o, interleave=2)"),
+    (MATMUL, "C.tile(i=4, j=16).split(k, 8).split(k.i, 2).order(j.o, k.o, i.o, k.i.o, i.i, j.i, k.i.i)\n A.pack(at=i.o, rows=true)\n B.pack(at=k.o, rows=true)"),
     (MATMUL, "C.tile(i=4, j=16).split(k, 8).order(j.o, k.o, i.o, i.i, j.i, k.i).vector(j.i)\n A.pack(at=i.o)\n B.pack(at=k.o, interleave=4)"),
     (MATMUL, "C.split(k, 4)\n A.store(l1, at=k.o)"),
     (MATMUL, "C.split(k, 4)\n A.store(l1, at=k.o)\n C.pipeline(2)"),
@@ -206,6 +207,7 @@ def test_pack_on_narrow_vectors() -> None:
 ILLEGAL = [
     (MATMUL, "C.split(k, 6).split(j, 8).order(i, j.o, k.o, j.i, k.i)\n B.pack(at=k.o, interleave=4)", "E0490"),
     (MATMUL, "C.split(k, 4)\n A.pack(at=k.o, interleave=2)", "E0490"),
+    (MATMUL, "C.split(k, 4).split(j, 8).order(i, j.o, k.o, j.i, k.i)\n B.pack(at=k.o, interleave=2, rows=true)", "E0490"),
     (MATMUL, "C.split(k, 4).split(j, 8).order(i, j.o, k.o, j.i, k.i)\n B.pack(at=k.o, interleave=0)", "E0490"),
     (MATMUL, "C.pad(i, 0)", "E0403"),
     (MATMUL, "C.vector(j).pad(j, 4)", "E0404"),

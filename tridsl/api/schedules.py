@@ -111,8 +111,10 @@ class ScheduleBuilder:
         step = StoreIn(stage=self.stage, space=space, at=at, buffers=buffers, pad=pad, type=type, piece=piece, kept=kept, turned=turned, strips=strips)
         return self._then(step)
 
-    def pack(self, *, at: str, reader: str | None = None, type: DType | None = None, place: int | None = None, interleave: int = 1) -> ScheduleBuilder:
-        return self._then(Pack(stage=self.stage, at=at, reader=reader, type=type, place=place, interleave=interleave))
+    def pack(
+        self, *, at: str, reader: str | None = None, type: DType | None = None, place: int | None = None, interleave: int = 1, rows: bool = False
+    ) -> ScheduleBuilder:  # fmt: skip
+        return self._then(Pack(stage=self.stage, at=at, reader=reader, type=type, place=place, interleave=interleave, rows=rows))
 
     def planes(self, parts: int) -> ScheduleBuilder:
         return self._then(Planes(stage=self.stage, parts=parts))

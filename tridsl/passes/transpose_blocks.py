@@ -4,7 +4,8 @@
                                                                     for i < 12: for k < 4: A.pack[k + 496, i] = A[i, k + 496]
 
 One register is loaded for each i and stored for each k, instead of 192 elements one by one. Where the elements next to each other belong
-together in the panel (four bytes for one dot-product instruction) whole groups change places.
+together in the panel (four bytes for one dot-product instruction) whole groups change places; where groups are neighbours in both, each register
+is stored as it was loaded.
 """
 
 from __future__ import annotations
@@ -68,10 +69,12 @@ def blocking_of(copy: Copy, contiguous: str, dtype: DType, spec: DeviceSpec) -> 
     if last[1] == contiguous:
         group, along, width = axes[last[1]], axes[last[0]], _size(axes[last[1]])
         position = next(n for n, i in enumerate(copy.source.index) if contiguous in variables(i))
-        found = [a for a in copy.axes if a.var not in last and normal_form(copy.source.index[position]).coefficient(a.var) == width]
+        found = [a for a in copy.axes if a.var != contiguous and normal_form(copy.source.index[position]).coefficient(a.var) == width]
         if not width or width * dtype.storage_bits > WIDEST_GROUP or len(found) != 1 or _elsewhere(copy, position, found[0].var):
             return None
         across = found[0]
+        if across == along:
+            return _rows(copy, across, group, width, dtype, spec)
     else:
         width, along, across = 1, axes[last[1]], axes[contiguous]
     size, rows = _span(across), _span(along)
@@ -87,6 +90,15 @@ def blocking_of(copy: Copy, contiguous: str, dtype: DType, spec: DeviceSpec) -> 
         return None
     masked = spec.has_masks and group is None and copy.pad is None and not copy.flipped
     return Blocking(across=across, along=along, group=group, lanes=lanes, rows=rows, masked=masked)
+
+
+def _rows(copy: Copy, across: CopyAxis, group: CopyAxis, width: int, dtype: DType, spec: DeviceSpec) -> Blocking | None:
+    """Groups that lie side by side in both: blocks of one row, which a register moves as they are."""
+    rows = [a for a in copy.axes if a not in (across, group)]
+    lanes, size = (spec.vector_bits or 0) // (width * dtype.storage_bits), _span(across)
+    if not rows or size is None or size < lanes or _span(rows[-1]) is None or not _independent(rows[-1], across, group):
+        return None
+    return Blocking(across=across, along=rows[-1], group=group, lanes=lanes, rows=1, masked=False)
 
 
 def _size(axis: CopyAxis) -> int | None:

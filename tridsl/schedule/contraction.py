@@ -264,7 +264,8 @@ def _packed(
         steps.append(Parallel(stage=name, axis=decide(f"{name}.parallel", shared[0], shared, "the loop that threads share")))
     steps += [Unroll(stage=name, axis=f"{i}.i"), Vector(stage=name, axis=f"{j}.i.i")]
     kinds = (_panel_type(roles.a.dtype, row), _panel_type(roles.b.dtype, row))
-    steps += panel_steps(stage, roles, f"{i}.o" if packs_rows else None, f"{k}.o", kinds)
+    lying = row is not None and unit_stride_axis(roles.a) == k  # one broadcast reads the terms of an instruction, wherever rows begin
+    steps += panel_steps(stage, roles, f"{i}.o" if packs_rows else None, f"{k}.o", kinds, lying=lying)
     if packs_rows:
         steps += fetched_rows(name, roles, rows, extents[i], f"{i}.o", name, decide)
     return steps if row is None else [*steps, Intrin(stage=name, name=row.name)]

@@ -18,16 +18,16 @@ APART = 128
 
 def panel_steps(
     stage: Reduce, roles: Factors, rows: str | None, columns: str, kinds: tuple[DType | None, DType | None] = (None, None), interleave: int = 1,
-    reader: str | None = None,
+    reader: str | None = None, lying: bool = False,
 ) -> list[Step]:  # fmt: skip
     """Panels of the left factor at the loop `rows` (None: it is read where it is) and of the right one at `columns`, which are loops of
-    `reader` (None: of the stage)."""
+    `reader` (None: of the stage). `lying`: rows of the left one stay rows."""
     twice = roles.a.tensor == roles.b.tensor  # A times A transposed: each panel takes one of the two places
     first = None if not twice else 0 if factors_of(stage.values[0]) == (roles.a, roles.b) else 1
     other = None if first is None or rows is not None else 1 - first
     steps: list[Step] = []
     if rows is not None:
-        steps.append(Pack(stage=roles.a.tensor, at=rows, reader=reader or stage.name, place=first, type=kinds[0]))
+        steps.append(Pack(stage=roles.a.tensor, at=rows, reader=reader or stage.name, place=first, type=kinds[0], rows=lying))
     return [*steps, Pack(stage=roles.b.tensor, at=columns, reader=reader or stage.name, place=other, type=kinds[1], interleave=interleave)]
 
 

@@ -20,10 +20,12 @@ def interleave(kernel: Kernel, panel: str, step: Pack) -> Kernel:
 
     The innermost axis is cut into groups that stay together, and the one before it walks from group to group: rows of the panel hold
     four terms of the sum for each column, which is how instructions for blocks (AMX) want the right factor. E0490: the panel has one
-    axis only, or the innermost is no multiple of the group.
+    axis only, or the innermost is no multiple of the group; or its axes lie as the tensor's (`rows`).
     """
     buffer = next(n.buffer for n in _allocations(kernel) if n.buffer.name == panel)
     group = step.interleave
+    if step.rows:
+        raise _refused(step, "its axes lie as the tensor's")
     width = constant(buffer.shape[-1]) if buffer.shape else None
     if group < 1 or len(buffer.shape) < 2 or width is None or width % group:
         raise _refused(step, f"its innermost axis has {width or 'no'} elements" if len(buffer.shape) > 1 else "it has fewer than two axes")

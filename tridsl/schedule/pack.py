@@ -61,20 +61,22 @@ def pack(kernel: Kernel, step: Pack, spec: DeviceSpec) -> Kernel:
     `place=0`: the first of several places at which the tensor is read there (both factors of A times A transposed).
 
     `type`: the panel's elements. A wider one holds every value; a narrower one rounds, which is legal where each element read is
-    multiplied by an element of that very type, whose products then are what an instruction for the type computes (E0429). `interleave`: how the elements of the two innermost axes take turns (`schedule.interleave`).
+    multiplied by an element of that very type, whose products then are what an instruction for the type computes (E0429). `rows`: its axes lie as
+    the tensor's do, `A.pack[i.i, k.i]`. `interleave`: how the elements of the two innermost axes take turns (`schedule.interleave`).
     """
-    filled = stage_copy(kernel, step.stage, step.reader, step.at, "l2", step.span, kind=step.type, place=step.place)
+    filled = stage_copy(kernel, step.stage, step.reader, step.at, "l2", step.span, kind=step.type, place=step.place, rows=step.rows)
     return filled if step.interleave == 1 else interleave(filled, _free_name(kernel, f"{step.stage}.pack"), step)
 
 
 def stage_copy(
     kernel: Kernel, tensor: str, reader: str | None, axis: str, space: Space, span: Span | None, *,
-    cooperative: bool = False, buffers: int = 1, pad: int = 0, kind: DType | None = None, place: int | None = None, turned: bool = False,
+    cooperative: bool = False, buffers: int = 1, pad: int = 0, kind: DType | None = None, place: int | None = None, turned: bool = False, rows: bool = False,
 ) -> Kernel:  # fmt: skip
     """Copy what the loop `axis` reads of parameter (or stage) `tensor` into `space`, in traversal order.
 
     A cooperative copy inside lanes is one panel for all of them: it has an axis for each lane loop that the access mentions,
-    its storage stands around the lanes, and they wait for each other before it is filled again. `turned`: its axes lie the other way round.
+    its storage stands around the lanes, and they wait for each other before it is filled again. `turned`: its axes lie the other way round;
+    `rows`: as those of the tensor.
     """
     source = _element_type(kernel, tensor)
     if source is None:
@@ -112,8 +114,9 @@ def stage_copy(
     used = [loop for loop in (*lanes, *around) if loop.var in variables(load)]
     bounds = [_bound(loop, lanes, around, used, tensor, span) for loop in used]
     name = _free_name(kernel, f"{tensor}.{space if cooperative else 'pack'}")
-    rows = bounds[::-1] if turned else bounds
-    shape = [*rows[:-1], rows[-1] + pad] if rows else []
+    laid = _laid_out(used, load, turned=turned, rows=rows)
+    lengths = [bounds[used.index(loop)] for loop in laid]
+    shape = [*lengths[:-1], lengths[-1] + pad] if lengths else []
     axes = [axis_of(loop.var) for loop in used]
     prefix = f"{stage}:{name}."
     renamed = {
@@ -125,7 +128,7 @@ def stage_copy(
             CopyAxis(var=renamed[loop.var].name, extent=substitute(loop.extent, renamed), bound=bound)
             for loop, bound in zip(used, bounds)
         ),
-        target=Ref(tensor=name, index=tuple(renamed[loop.var] for loop in (used[::-1] if turned else used))),
+        target=Ref(tensor=name, index=tuple(renamed[loop.var] for loop in laid)),
         source=substitute(load, renamed),
         pad=Const(value=_nothing(dtype), dtype=dtype) if combines else None,
         cooperative=cooperative,
@@ -148,7 +151,7 @@ def stage_copy(
 
     def read(node: Node) -> Node:
         if isinstance(node, Load) and node.tensor == tensor and (node.index, node.mask, node.other) == here:
-            load = Load(tensor=name, index=tuple(Var(name=l.var) for l in (used[::-1] if turned else used)), dtype=dtype, span=node.span)
+            load = Load(tensor=name, index=tuple(Var(name=l.var) for l in laid), dtype=dtype, span=node.span)
             return load if dtype == source or dtype == compute_type(source) else Cast(a=load, dtype=compute_type(source))
         if isinstance(node, Copy):
             return node  # other panels are filled from where they were
@@ -167,6 +170,13 @@ def stage_copy(
 
     filled = replace_loop(kernel, target.var, placed)
     return replace_loop(filled, lanes[0].var, lambda loop: (alloc, loop)) if lanes else filled
+
+
+def _laid_out(used: list[For], load: Load, *, turned: bool, rows: bool) -> list[For]:
+    """The loops whose axes the panel has, in the order in which they lie."""
+    if rows:
+        return sorted(used, key=lambda loop: next(n for n, place in enumerate(load.index) if loop.var in variables(place)))
+    return used[::-1] if turned else used
 
 
 def _element_type(kernel: Kernel, tensor: str) -> DType | None:

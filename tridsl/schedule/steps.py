@@ -164,13 +164,14 @@ class Pack(StepBase):
     """`A.pack(at=i.o)`: copy the part of parameter (or local stage) `A` that the loops inside `at` read into one contiguous panel, laid
     out in the order in which those loops walk it; `reader` is the stage that reads it (when several do), `type` that of the panel's
     elements, where it is another, `place` the number of the access, when it reads at several places. `interleave=4`: elements of the innermost
-    axis that stay together while the axis before it walks on. TVM: cache_read."""
+    axis that stay together while the axis before it walks on. `rows=true`: its axes lie as the tensor's. TVM: cache_read."""
 
     at: str
     reader: str | None = None
     type: DType | None = None
     place: int | None = None
     interleave: int = 1
+    rows: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

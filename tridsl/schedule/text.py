@@ -315,8 +315,8 @@ def _store(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _pack(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(0, 0)
-    read.only("at", "reader", "type", "place", "interleave")
-    reader, kind, place, group = (read.keyword(n) for n in ("reader", "type", "place", "interleave"))
+    read.only("at", "reader", "type", "place", "interleave", "rows")
+    reader, kind, place, group, rows = (read.keyword(n) for n in ("reader", "type", "place", "interleave", "rows"))
     return Pack(
         stage=stage,
         at=read.path(read.keyword("at")),
@@ -324,6 +324,7 @@ def _pack(stage: str, call: VerbCall, read: Reader) -> Step:
         type=None if kind is None else read.dtype(kind),
         place=None if place is None else read.integer(place),
         interleave=1 if group is None else read.integer(group),
+        rows=rows is not None and read.flag(rows),
         span=call.span,
     )
 
