@@ -196,7 +196,7 @@ def lane(builder: Any, value: Value, number: int) -> Value:
 def unroll_count(module: Any, turns: int) -> Any:
     """What the branch back of a loop says to have so many iterations made in one turn. LLVM knows a loop's own node by its first operand, the node itself."""
     count = module.add_metadata(["llvm.loop.unroll.count", constant(WORD, turns)])
-    own = _llvm.MDValue(module, (), name=str(len(module.metadata)))
+    own = ir.MDValue(module, (), name=str(len(module.metadata)))
     own.operands = (own, count)
     return own
 
