@@ -39,12 +39,20 @@ SHALLOW = 128
 TURNED = (4_000, 16, 16)
 """The same where no factor is read in vectors as it lies: it is one dot product after the other, each of which adds up its lanes, or panels
 that registers transpose (measured: rows of 16 to 200 elements take a third of the time); few rows do not pay for panels of a deep sum."""
+L2_PART = 4
+"""A block of B for such an instruction takes one in so many of L2. It reads 16 bytes of it a cycle, far more than comes from beyond, and pages of
+4 KiB (which those of 2 MiB of a virtual machine may be to the host) share the sets of L2 as luck has it: a block of half of L2 is as fast
+at best and much slower at worst (measured on a Golden Cove, i8 of 2048 cubed in fresh processes, median, worst quarter and worst, % of the
+instruction's rate: blocks of 1 MiB 92.8 to 93.6, 88.5, 79 to 81; 512 KiB 92.2, 92, 90.5. 1024 cubed: 92.5, 91.0, 89.5 and 93.9, 93.2, 93.0)."""
+SWEPT_PART = 8
+"""The same for few rows, which read each block once or twice."""
 DEEPEST, NARROW = 2048, 256
 """Terms of a panel beyond which C is hardly ever read again; columns of a block below which rows of A come from far too often."""
 L1_PART = 3
 """A tile's part of a block of B, for an instruction that adds several products, takes one in so many of L1: longer sums read it from L2
 while the next tile's is fetched, shorter ones load and store C more often (measured on a Golden Cove, i8 of 1024 cubed and i16 of
-2048: 16 KiB take 0.97 and 0.95 of the time of 32 KiB and of 45, with half as many columns 0.98)."""
+2048: 16 KiB take 0.97 and 0.95 of the time of 32 KiB and of 45, with half as many columns 0.98). A sum that two such parts hold is taken at once:
+its results are stored once and never read again (i8 of 1024 cubed: 0.99)."""
 TURN = 4
 """Instructions' terms of a sum in one turn of a tile's loop. A tile of an instruction that adds several products goes round so seldom (128 times in
 about a thousand cycles) that a branch guessed wrong at its end shows, and so often that no core foresees it (measured on a Golden Cove, i8 and i16
@@ -235,12 +243,13 @@ def _packed(
     size = (_panel_type(roles.b.dtype, row) or roles.b.dtype).storage_bytes
     plain = row is None and _panel_type(roles.a.dtype, row) is None and unit_stride_axis(roles.a) == k
     packs_rows = decide(f"{name}.pack_rows", not plain, (True, False) if plain else (), "whether the rows of A are copied too")
-    block = (spec.l2_bytes or 1 << 20) // 2 // size
-    near = (spec.l1_bytes or 32768) // 4 // (rows * size) if packs_rows else min(DEEPEST, block // min(extents[j] or NARROW, NARROW))
-    near = near if row is None else min(near, (spec.l1_bytes or 32768) // L1_PART // (width * size))
     step = 16 * (row.k if row else 1) if packs_rows else 1  # whole blocks of a transposing copy
-    if is_swept(stage, roles, spec, extents):
-        near, block = SHALLOW, block // 4
+    swept = is_swept(stage, roles, spec, extents)
+    block = (spec.l2_bytes or 1 << 20) // (SWEPT_PART if swept else L2_PART if row else 2) // size
+    near = (spec.l1_bytes or 32768) // 4 // (rows * size) if packs_rows else min(DEEPEST, block // min(extents[j] or NARROW, NARROW))
+    near = near if row is None else min(near, _tile_depth((spec.l1_bytes or 32768) // (width * size), extents[k], step))
+    if swept:
+        near = SHALLOW
     depth = block_of(near, extents[k], step, DEEPEST)
     depth = decide(f"{name}.depth", depth, blocks_of(DEPTHS, extents[k], step), "terms of the sum per panel")
     columns = block_of(block // depth, extents[j], width, 4096)
@@ -269,6 +278,12 @@ def _packed(
     if packs_rows:
         steps += fetched_rows(name, roles, rows, extents[i], f"{i}.o", name, decide)
     return steps if row is None else [*steps, Intrin(stage=name, name=row.name)]
+
+
+def _tile_depth(lines: int, extent: int | None, step: int) -> int:
+    """Terms of a tile's part of a block, where L1 holds `lines` of them: all of the sum (in steps) where twice the part holds it."""
+    part, whole = lines // L1_PART, -(-(extent or 0) // step) * step
+    return whole if 0 < whole <= 2 * part else part
 
 
 def _panel_type(dtype: DType, row: Intrinsic | None) -> DType | None:
