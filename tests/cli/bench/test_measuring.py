@@ -273,7 +273,7 @@ def test_everybody_shares_one_count() -> None:
     assert seen == list(range(len(seen)))
 
 
-@pytest.mark.parametrize(("seconds", "calls"), [(0.001, 6), (0.004, 3)])
+@pytest.mark.parametrize(("seconds", "calls"), [(0.001, 6), (0.004, 6), (0.032, 3)])
 def test_short_calls_find_their_data_where_they_left_them(seconds: float, calls: int) -> None:
     """Once before each of three samples, behind what others put into the caches; a long call would hardly notice."""
     order: list[str] = []

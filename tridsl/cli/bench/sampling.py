@@ -17,9 +17,10 @@ SAMPLES = 30
 LEAST_NANOSECONDS = 300_000
 """A sample repeats its call until it lasts this long: some thousand times the clock's own cost, and a hundred times a timer's tick."""
 WARM_UP_NANOSECONDS = 20_000_000
-SHORT_NANOSECONDS = 3_000_000
+SHORT_NANOSECONDS = 30_000_000
 """Calls up to this long are made before their sample, too: to fill the caches of a core again (2 MiB at 15 GB/s: 0.14 ms) is a
-noticeable part of them (i8 matmul 512, 1.5 MiB: 0.46 ms behind others, 0.38 ms behind itself)."""
+noticeable part of them (i8 matmul 512, 1.5 MiB: 0.46 ms behind others, 0.38 ms behind itself; 1024, which takes 3 ms: 1.04 times as long behind
+others, so that a limit near it would decide the reading)."""
 SETTLED_NANOSECONDS = 1_000_000
 """Short calls are repeated this long before their sample: behind a stream through memory the clock of a core takes a part of it to come up."""
 
