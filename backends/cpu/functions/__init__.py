@@ -1,6 +1,6 @@
 """Vector mathematics for generated CPU code: every function of `ir.expr.FUNCTIONS` as straight-line instructions.
 
-No tables, no external calls, no branches but one, in an internal function that huge angles enter: any lane count, any
+No tables in memory, no external calls, no branches but one, in an internal function that huge angles enter: any lane count, any
 target with fused multiply-add. At most 2 ulp (f64: the tests hold it to the same). Accuracy, special values and sources
 stand with each formula; tests/backends/cpu/test_functions.py holds them to it.
 """
@@ -33,7 +33,8 @@ def emit_function(builder: Any, name: str, args: Sequence[Any], features: frozen
 
     `args`: `llvmlite.ir` floats or doubles, or vectors of them, all of one type. The result has that type; for isnan and
     isinf it is i1 or a vector of i1. `features` are `DeviceSpec.features`: with `avx512dq`, `avx512f` and `avx512vl` the code is
-    shorter, without them portable; the results are the same bits. The builder stays in its block.
+    shorter, without them portable; the results are the same bits, but for f32 tanh, which is made by pieces where registers are looked
+    up. The builder stays in its block.
     """
     of = args[0].type
     lanes = of.count if isinstance(of, ir.VectorType) else None

@@ -54,6 +54,9 @@ class Target(Protocol):
     def bound(self, kind: Kind, a: Any, limit: float) -> Any | None:
         """`a` where |a| <= limit, else +limit or -limit; NaN becomes limit. None where no one instruction does it."""
 
+    def lookup(self, table: Sequence[float], index: Any) -> Any | None:
+        """The f32 of `table` (32 of them) that the low bits of each i32 name. None where no one instruction does it."""
+
     def negated(self, a: Any) -> Any | None:
         """What `a` was made from by flipping its sign; None where it was made otherwise, or nobody knows."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from tridsl.backends.cpu.functions import coefficients as table
+from tridsl.backends.cpu.functions import pieces
 from tridsl.backends.cpu.functions.arithmetic import (
     BIAS,
     FLOATS,
@@ -21,6 +22,7 @@ from tridsl.backends.cpu.functions.arithmetic import (
     select,
 )
 from tridsl.backends.cpu.functions.constants import LN2, LOG2_E
+from tridsl.backends.cpu.functions.piecewise import odd
 
 _EXP_RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
 """exp is 0 below (less than half the smallest denormal) and inf above."""
@@ -147,6 +149,9 @@ def cosh(x: Value) -> Value:
 
 
 def tanh(x: Value) -> Value:
+    looked_up = odd(x, pieces.TANH) if x.kind == "f32" else None
+    if looked_up is not None:
+        return looked_up
     return (_tanh_f32 if x.kind == "f32" else _tanh_f64)(x, x.abs().clamp(high=_TANH_LIMIT[x.kind]))
 
 

@@ -20,6 +20,8 @@ _ELEMENTS = {
     "i64": ir.IntType(64),
     "i1": ir.IntType(1),
 }
+_ENTRIES = 16
+"""f32 of a register of 512 bits."""
 _LETTERS = {"f32": ("ps", 32), "f64": ("pd", 64)}
 Form = Callable[[str, int, list[Any]], tuple[str, list[Any]]]
 """The intrinsic and its operands, from the type's letters, the register's bits and what goes in."""
@@ -75,6 +77,27 @@ class LLVMTarget:
     def bound(self, kind: Kind, a: Any, limit: float) -> Any | None:
         """AVX-512's vrange, which takes the operand of less magnitude, with the first one's sign."""
         return self._by_register(kind, (a, self.constant(kind, limit)), frozenset({"avx512dq", "avx512vl"}), _range)
+
+    def lookup(self, table: Sequence[float], index: Any) -> Any | None:
+        """AVX-512's vpermi2ps, of two registers, for as many registers of places as there are; lanes that fill none are filled up, so that
+        every number of lanes looks up the same table."""
+        if "avx512f" not in self.features:
+            return None
+        builder, lanes = self.builder, self.lanes or 1
+        if self.lanes is None:
+            index = builder.insert_element(ir.Constant(ir.VectorType(_ELEMENTS["i32"], 1), ir.Undefined), index, ir.Constant(_ELEMENTS["i32"], 0))
+        count = 1 << max(0, -(-lanes // _ENTRIES) - 1).bit_length()
+        index = index if lanes == count * _ENTRIES else self._shuffle(index, index, [min(lane, lanes - 1) for lane in range(count * _ENTRIES)])
+        halves = [ir.Constant(ir.VectorType(_ELEMENTS["f32"], _ENTRIES), [ir.Constant(_ELEMENTS["f32"], v) for v in half]) for half in (table[:_ENTRIES], table[_ENTRIES:])]
+        parts = []
+        for part in range(count):
+            places = index if count == 1 else self._shuffle(index, index, range(part * _ENTRIES, (part + 1) * _ENTRIES))
+            parts.append(self._call("llvm.x86.avx512.vpermi2var.ps.512", halves[0].type, [halves[0], places, halves[1]]))
+        while len(parts) > 1:
+            parts = [self._join(low, high) for low, high in zip(parts[::2], parts[1::2], strict=True)]
+        if self.lanes is None:
+            return builder.extract_element(parts[0], ir.Constant(_ELEMENTS["i32"], 0))
+        return parts[0] if lanes == count * _ENTRIES else self._shuffle(parts[0], parts[0], range(lanes))
 
     def negated(self, a: Any) -> Any | None:
         return a.operands[0] if getattr(a, "opname", "") == "fneg" else None

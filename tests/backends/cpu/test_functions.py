@@ -13,6 +13,7 @@ import pytest
 from llvmlite import binding, ir
 
 from tridsl.backends.cpu.functions import EMITTERS, emit_function
+from tridsl.backends.cpu.functions import pieces as tables
 from tridsl.ir.expr import FUNCTIONS
 
 binding.initialize_all_targets()
@@ -193,6 +194,39 @@ def test_accuracy(name: str, kind: str) -> None:
         x = x[::5]  # the reference is slow, and has 1 ulp of f64 itself
     got = compiled(name, kind, LANES[kind], host_features())(x)
     check(name, kind, got, (x,), 0 if name in EXACT else 0.5 if name == "sqrt" else 2.0)
+
+
+BY_PIECES = ["tanh"]
+
+
+@pytest.mark.parametrize("name", BY_PIECES)
+def test_accuracy_where_no_registers_are_looked_up(name: str) -> None:
+    x = points("f32", np.random.default_rng(7))
+    check(name, "f32", compiled(name, "f32", 16, frozenset())(x), (x,), 2.0)
+
+
+@pytest.mark.parametrize("name", BY_PIECES)
+def test_every_piece(name: str) -> None:
+    """Both ends of each, what lies between, and that no piece passes 1."""
+    pieces = getattr(tables, name.upper())
+    first, last = (int(np.float32(a + pieces.offset).view(np.int32)) >> pieces.shift for a in (0.0, pieces.limit))
+    bounds = (np.arange(first, last + 2, dtype=np.int32) << pieces.shift).view(np.float32) - np.float32(pieces.offset)
+    assert last - first < 32 and bounds[-1] > pieces.limit
+    near = (bounds.view(np.int32)[:, None] + np.arange(-50, 51)).astype(np.int32).view(np.float32).ravel()
+    between = np.linspace(0, pieces.limit + 1, 400_000, dtype=np.float32)
+    x = np.concatenate([near[np.isfinite(near)], between])
+    got = compiled(name, "f32", 16, host_features())(x)
+    check(name, "f32", got, (x,), 2.0)
+    assert np.abs(got).max() == 1
+
+
+@pytest.mark.parametrize("name", BY_PIECES)
+def test_pieces_are_looked_up_in_registers(name: str) -> None:
+    target = binding.Target.from_triple("x86_64-unknown-linux-gnu").create_target_machine(cpu="sapphirerapids", opt=2)
+    for lanes, registers in ((16, 1), (64, 4), (8, 1), (None, 1)):
+        text = target.emit_assembly(optimised(kernel(name, "f32", lanes, AVX512), target))
+        assert len(re.findall("vperm[it]2ps", text)) == registers * len(getattr(tables, name.upper()).coefficients)
+        assert "vdiv" not in text
 
 
 @pytest.mark.parametrize("kind", ["f32", "f64"])
