@@ -28,13 +28,17 @@ EMITTERS: dict[str, Callable[..., Value]] = {
 }  # fmt: skip
 
 
-def emit_function(builder: Any, name: str, args: Sequence[Any], features: frozenset[str] = frozenset()) -> Any:
+OF_ROUNDED: dict[str, Callable[..., Value]] = {"exp": exponential.exp_of_rounded}
+"""Functions that are shorter where their argument carries the error of a rounding of its own."""
+
+
+def emit_function(builder: Any, name: str, args: Sequence[Any], features: frozenset[str] = frozenset(), *, rounded: bool = False) -> Any:
     """Instructions for `name(*args)` of `ir.expr.FUNCTIONS` at the place of `builder`, a `llvmlite.ir.IRBuilder`.
 
     `args`: `llvmlite.ir` floats or doubles, or vectors of them, all of one type. The result has that type; for isnan and
     isinf it is i1 or a vector of i1. `features` are `DeviceSpec.features`: with `avx512dq`, `avx512f` and `avx512vl` the code is
     shorter, without them portable; the results are the same bits, but for f32 tanh, which is made by pieces where registers are looked
-    up. The builder stays in its block.
+    up. `rounded`: the arguments are results of operations that round. The builder stays in its block.
     """
     of = args[0].type
     lanes = of.count if isinstance(of, ir.VectorType) else None
@@ -43,5 +47,6 @@ def emit_function(builder: Any, name: str, args: Sequence[Any], features: frozen
     if type(element) not in kinds:
         raise TypeError(f"{name} of {of}: only float and double have vector functions")
     target = LLVMTarget(builder=builder, lanes=lanes, features=features)
-    result = EMITTERS[name](*(Value(target=target, kind=kinds[type(element)], raw=arg) for arg in args))
+    emitter = (rounded and OF_ROUNDED.get(name)) or EMITTERS[name]
+    result = emitter(*(Value(target=target, kind=kinds[type(element)], raw=arg) for arg in args))
     return result.raw

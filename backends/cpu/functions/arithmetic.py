@@ -54,6 +54,9 @@ class Target(Protocol):
     def bound(self, kind: Kind, a: Any, limit: float) -> Any | None:
         """`a` where |a| <= limit, else +limit or -limit; NaN becomes limit. None where no one instruction does it."""
 
+    def fraction(self, kind: Kind, a: Any) -> Any | None:
+        """`a` less the nearest whole number (ties to even), exactly; 0 of infinities. None where no one instruction does it."""
+
     def lookup(self, table: Sequence[float], index: Any) -> Any | None:
         """The f32 of `table` (32 of them) that the low bits of each i32 name. None where no one instruction does it."""
 

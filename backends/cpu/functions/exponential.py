@@ -114,9 +114,35 @@ def exp(x: Value) -> Value:
 
 
 def exp2(x: Value) -> Value:
+    """Limits only where no one instruction takes the whole number away: without them infinities would leave NaN."""
+    unlimited = _exp2_unlimited(x)
+    if unlimited is not None:
+        return unlimited
     x = x.clamp(*_EXP2_RANGE[x.kind])
     n = x.round()
-    return scale(polynomial(x - n, (1.0, *table.EXP2[x.bits])), n)
+    return scale(_exp2_reduced(x - n), n)
+
+
+def _exp2_reduced(r: Value) -> Value:
+    return polynomial(r, (1.0, *(table.EXP2_SHORT[32] if r.kind == "f32" else table.EXP2[64])))
+
+
+def _exp2_unlimited(x: Value) -> Value | None:
+    raw = x.target.fraction(x.kind, x.raw)
+    if raw is None:
+        return None
+    r = x.of(raw)
+    return scale(_exp2_reduced(r), x - r)
+
+
+def exp_of_rounded(x: Value) -> Value:
+    """exp of a number that was rounded itself, as differences and products are: f32 is 2**(x log2(e)), whose product is rounded once more. That
+    adds |x| 2**-24 of the result, about what the argument's own rounding may, and spares two of eleven instructions."""
+    if x.kind == "f64":
+        return exp(x)
+    raw = x.target.negated(x.raw)
+    result = _exp2_unlimited(x * LOG2_E[x.kind][0] if raw is None else x.of(raw) * -LOG2_E[x.kind][0])
+    return exp(x) if result is None else result
 
 
 def _expm1_reduced(r: Value) -> Value:

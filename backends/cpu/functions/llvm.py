@@ -78,6 +78,10 @@ class LLVMTarget:
         """AVX-512's vrange, which takes the operand of less magnitude, with the first one's sign."""
         return self._by_register(kind, (a, self.constant(kind, limit)), frozenset({"avx512dq", "avx512vl"}), _range)
 
+    def fraction(self, kind: Kind, a: Any) -> Any | None:
+        """AVX-512's vreduce, to no bits behind the point. (Downwards it would round the difference downwards, too: 1 - 2**-24 of the least below 0.)"""
+        return self._by_register(kind, (a,), frozenset({"avx512dq", "avx512vl"}), _reduce)
+
     def lookup(self, table: Sequence[float], index: Any) -> Any | None:
         """AVX-512's vpermi2ps, of two registers, for as many registers of places as there are; lanes that fill none are filled up, so that
         every number of lanes looks up the same table."""
@@ -203,6 +207,13 @@ def _range(letters: str, width: int, operands: list[Any]) -> tuple[str, list[Any
     control = ir.Constant(ir.IntType(32), 0b0010)  # the lesser magnitude, the first operand's sign
     rounding = [ir.Constant(ir.IntType(32), 4)] if width == 512 else []
     return f"llvm.x86.avx512.mask.range.{letters}.{width}", [a, limit, control, *_unmasked(a), *rounding]
+
+
+def _reduce(letters: str, width: int, operands: list[Any]) -> tuple[str, list[Any]]:
+    (a,) = operands
+    control = ir.Constant(ir.IntType(32), 0)  # to nearest, ties to even
+    rounding = [ir.Constant(ir.IntType(32), 4)] if width == 512 else []
+    return f"llvm.x86.avx512.mask.reduce.{letters}.{width}", [a, control, *_unmasked(a), *rounding]
 
 
 def _unmasked(a: Any) -> list[Any]:

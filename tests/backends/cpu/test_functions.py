@@ -29,7 +29,7 @@ SAMPLES = 250_000
 _ENGINES: list[Any] = []  # compiled code lives as long as its engine
 
 
-def kernel(name: str, kind: str, lanes: int | None, features: frozenset[str], *, negate: bool = False) -> str:
+def kernel(name: str, kind: str, lanes: int | None, features: frozenset[str], *, negate: bool = False, rounded: bool = False) -> str:
     """IR of `kernel(count, inputs..., output)`: the function over arrays (or over what has the other sign), `lanes` elements a step."""
     element = ir.FloatType() if kind == "f32" else ir.DoubleType()
     result = ir.IntType(8) if name in PREDICATES else element
@@ -44,7 +44,7 @@ def kernel(name: str, kind: str, lanes: int | None, features: frozenset[str], *,
     i.add_incoming(ir.Constant(i64, 0), entry)
     step = ir.VectorType(element, lanes) if lanes else element
     args = [builder.load(builder.bitcast(builder.gep(p, [i]), step.as_pointer()), align=4) for p in function.args[1:-1]]
-    value = emit_function(builder, name, [builder.fneg(a) for a in args] if negate else args, features)
+    value = emit_function(builder, name, [builder.fneg(a) for a in args] if negate else args, features, rounded=rounded)
     if name in PREDICATES:
         value = builder.zext(value, ir.VectorType(result, lanes) if lanes else result)
     builder.store(value, builder.bitcast(builder.gep(function.args[-1], [i]), value.type.as_pointer()), align=1)
@@ -70,11 +70,11 @@ def host_features() -> frozenset[str]:
     return frozenset(name for name in AVX512 if have.get(name))
 
 
-def compiled(name: str, kind: str, lanes: int | None, features: frozenset[str], *, negate: bool = False) -> Callable[..., np.ndarray]:
+def compiled(name: str, kind: str, lanes: int | None, features: frozenset[str], *, negate: bool = False, rounded: bool = False) -> Callable[..., np.ndarray]:
     target = binding.Target.from_triple(binding.get_process_triple())
     host = binding.get_host_cpu_features().flatten()
     machine = target.create_target_machine(cpu=binding.get_host_cpu_name(), features=host, opt=2)
-    engine = binding.create_mcjit_compiler(optimised(kernel(name, kind, lanes, features, negate=negate), machine), machine)
+    engine = binding.create_mcjit_compiler(optimised(kernel(name, kind, lanes, features, negate=negate, rounded=rounded), machine), machine)
     engine.finalize_object()
     _ENGINES.append(engine)
     address = engine.get_function_address("kernel")
@@ -180,6 +180,21 @@ def test_a_sign_flipped_before_exp_costs_nothing_and_changes_nothing(kind: str) 
     target = binding.Target.from_triple("x86_64-unknown-linux-gnu").create_target_machine(cpu="sapphirerapids", opt=2)
     texts = [target.emit_assembly(optimised(kernel("exp", kind, LANES[kind], AVX512, negate=n), target)) for n in (False, True)]
     assert texts[0].count("vxor") == texts[1].count("vxor")  # multiply-adds flip it
+
+
+@pytest.mark.parametrize("features", [host_features(), frozenset()], ids=["host", "portable"])
+@pytest.mark.parametrize("negate", [False, True])
+def test_exp_of_what_was_rounded_adds_no_more_than_that(negate: bool, features: frozenset[str]) -> None:
+    """2 units in the last place, and 1.5 |x| 2**-24 of the result. Ends (but for a hair below the greatest number), infinities and NaN are exact."""
+    x = points("f32", np.random.default_rng(11))
+    got = compiled("exp", "f32", 16, features, negate=negate, rounded=True)(-x if negate else x)
+    inside = (x > -104) & (x < 88.72)
+    true = np.exp(x[inside].astype(np.float64))
+    unit = np.ldexp(1.0, np.maximum(np.frexp(true)[1], -125) - 24)
+    excess = np.abs(got[inside] - true) - 1.5 * np.abs(x[inside]) * 2.0**-24 * true
+    assert (excess / unit).max() <= 2
+    assert np.all(got[x > 88.73] == np.inf) and np.all(got[x <= -104] == 0) and np.all(got[x == 0] == 1)
+    assert np.array_equal(np.isnan(got), np.isnan(x))
 
 
 def test_every_function_of_the_language_has_an_emitter() -> None:
