@@ -7,8 +7,10 @@ from itertools import pairwise
 from tridsl.check.reducers import BUILTINS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
+from tridsl.dtypes import BOOL
 from tridsl.ir.expr import Binary, Call, Const, Expr, Load, Select, Var, add, binary, index, minimum, mul, sub
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, Kernel, Ref, Stmt, Store
+from tridsl.ir.op import Reducer
 from tridsl.ir.walk import substitute, variables, walk
 from tridsl.schedule.hidden import HIDING, hidden_arms, visible_blocks
 from tridsl.schedule.nest import (
@@ -82,12 +84,26 @@ def block(kernel: Kernel, step: BlockBy, spec: DeviceSpec) -> Kernel:
             "E0411", f"how many elements `{step.axis}` of `{step.stage}` has depends on `{axis_of(deciding.var)}`, which the blocks would be outside of",
             step.span, help=f"keep it around them: `.block({step.axis}, {step.factor}, at={axis_of(deciding.var)})`",
         )  # fmt: skip
-    nest = _Nest(stage=step.stage, around=around, found=found)
+    nest = _Nest(stage=step.stage, around=around, found=found, key=_key(kernel, loop, found, spec))
     extent = _visible(step, loop, before, around)
     blocks = replace(merged, extent=extent, body=nest.parts(elements))
     if not around:
         return replace_loop(kernel, loop.var, lambda _: blocks)
     return replace_loop(kernel, around[0].var, lambda _: (*nest.starts(before), blocks))
+
+
+def _key(kernel: Kernel, loop: For, found: Rescaled, spec: DeviceSpec) -> Reducer:
+    """What the key of a block is reduced by. A NaN among the bases makes every sum NaN, whatever the key is: where nothing else reads the key,
+    it need not carry it on, which takes x86 a comparison and a blend for each element (as in `passes.partials`)."""
+    dtype = found.start.dtype
+    plain = replace(BUILTINS[found.op].make(dtype), identity=(found.start,))
+    reads = sum(1 for phase in kernel.phases for n in walk(phase) if isinstance(n, Load) and n.tensor == found.key.tensor)
+    if not spec.has_masks or not found.sums or reads != sum(1 for n in walk(loop) if isinstance(n, Load) and n.tensor == found.key.tensor):
+        return plain
+    (state,) = plain.states
+    a, b = Var(name=f"a.{state}", dtype=dtype), Var(name=f"b.{state}", dtype=dtype)
+    further = Binary(op="gt" if found.op == "max" else "lt", a=b, b=a, dtype=BOOL)
+    return replace(plain, name=f"{plain.name}_number", merge=(Select(condition=further, a=b, b=a, dtype=dtype),), op=None)
 
 
 def _around(kernel: Kernel, loop: For, step: BlockBy) -> tuple[For, ...]:
@@ -143,6 +159,7 @@ class _Nest:
     stage: str
     around: tuple[For, ...]
     found: Rescaled
+    key: Reducer
 
     def parts(self, elements: For) -> Block:
         """One block: `elements` is the loop over its elements, with the one merge of `found` as its body."""
@@ -157,8 +174,7 @@ class _Nest:
         rescale += [Store(target=s.place, value=_times(_read(s.place, dtype), scaled)) for s in narrow]
         weigh: list[Stmt] = [Store(target=Ref(tensor=weight, index=weighted.index), value=self._weight(found.base, old))]
         weigh += [self._sum(s, weighted) for s in narrow]
-        reducer = replace(BUILTINS[found.op].make(dtype), identity=(found.start,))
-        extreme = Accumulate(targets=(Ref(tensor=key, index=shared),), reducer=reducer, values=(found.candidate,), init=True)
+        extreme = Accumulate(targets=(Ref(tensor=key, index=shared),), reducer=self.key, values=(found.candidate,), init=True)
         blocks: list[Stmt] = [
             self._allocated(key, ()), self._allocated(scale, ()), self._allocated(weight, (elements,)),
             *self.over(".key", (extreme,), (_reduced(elements),)),
