@@ -20,6 +20,7 @@ from tridsl.passes.decode_packings import decode_packings
 from tridsl.passes.expand_copies import expand_copies
 from tridsl.passes.form_mma import form_mma
 from tridsl.passes.hoist_rows import hoist_rows
+from tridsl.passes.join_updates import join_updates
 from tridsl.passes.later_places import later_places
 from tridsl.passes.meet_lanes import meet_lanes
 from tridsl.passes.narrow_integers import narrow_integers
@@ -68,6 +69,7 @@ LOWER: Stages = (
     ("unread_tiles", lambda kernel, build: unread_tiles(kernel)),  # sees whole nests; what it skips has no start and no end
     ("later_places", lambda kernel, build: later_places(kernel)),  # sees all loops of a reduction, and where it starts
     ("register_tiles", lambda kernel, build: register_tiles(kernel)),
+    ("join_updates", lambda kernel, build: join_updates(kernel)),  # sees where tiles are added to what is in memory
     ("meet_lanes", lambda kernel, build: meet_lanes(kernel)),  # sees the tiles that lanes share, and where they start
     ("place_init", lambda kernel, build: place_init(kernel)),  # what register_tiles left in memory
     ("pad_tiles", lambda kernel, build: pad_tiles(kernel)),  # sees the register tiles

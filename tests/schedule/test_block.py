@@ -14,6 +14,7 @@ from tridsl.ir.evaluate import evaluate_kernel, evaluate_op
 from tridsl.ir.loop import For
 from tridsl.ir.printer import print_kernel
 from tridsl.ir.walk import walk
+from tridsl.structs import replace
 
 _spec = importlib.util.spec_from_file_location("schedule_programs", Path(__file__).with_name("programs.py"))
 assert _spec and _spec.loader
@@ -246,3 +247,12 @@ def test_panels_that_may_not_be(text: str, directives: str, code: str) -> None:
     with pytest.raises(TriError) as caught:
         programs.scheduled(op, programs.steps_of(op, directives))
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(("result", "masks", "reducer"), [("o / l", True, "max_number="), ("o / l + 0 * m", True, "max="), ("o / l", False, "max=")])
+def test_a_key_that_nobody_else_reads_need_not_carry_a_nan(result: str, masks: bool, reducer: str) -> None:
+    """Every sum is NaN then, and so is every result."""
+    text = SOFTMAX.replace("if l == 0 then 0 else o / l", result) + ONE
+    op = programs.op_of(text)
+    kernel = programs.scheduled(op, programs.steps_of(op, "O.wsum.block(t, 4)"), spec=replace(programs.CPU, has_masks=masks))
+    assert f"O.wsum.key[] {reducer}" in print_kernel(kernel)
