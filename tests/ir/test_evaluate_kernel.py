@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.ir import handmade as h
+from tests.schedule.programs import op_of
 from tridsl.dtypes import F16, F32, I8, I32, I64
 from tridsl.ir import loop
 from tridsl.ir.evaluate import KernelFault, evaluate_kernel, evaluate_op, infer_sizes
@@ -26,6 +27,7 @@ from tridsl.ir.expr import (
     sub,
 )
 from tridsl.ir.op import Param, Tensor
+from tridsl.passes.to_loops import to_loops
 
 
 def kernel(body: loop.Block, params: tuple[Param, ...], sizes: str = "", **more: object) -> loop.Kernel:
@@ -362,3 +364,29 @@ def test_naive_kernels_of_the_real_pass_agree_with_the_op_oracle() -> None:
         got, want = evaluate_kernel(to_loops(op), arguments, sizes), evaluate_op(op, arguments, sizes)
         for name in want:
             np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-6)
+
+
+WIDE_STATES = """monoid spread(x: i64) -> i64 {
+  state low: i64 = 0, high: i64 = 0
+  lift {
+    low  = x
+    high = x * 3
+  }
+  merge a, b {
+    low  = a.low + b.low
+    high = a.high + b.high
+  }
+  result low // 7 + high // 7
+}
+op f(x: i64[N]) -> y: i64 { y = spread[n](x[n]) }
+"""
+
+
+def test_states_of_a_monoid_wrap() -> None:
+    """They are numbers of i64, not indices, which never leave it."""
+    op = op_of(WIDE_STATES)
+    given = {"x": np.full(5, (1 << 62) + 12345, np.int64)}
+    with np.errstate(over="ignore"):
+        want = given["x"].sum() // 7 + (given["x"] * 3).sum() // 7
+    assert evaluate_op(op, given, {"N": 5})["y"] == want
+    assert evaluate_kernel(to_loops(op), given, {"N": 5})["y"] == want

@@ -57,6 +57,11 @@ def test_rows_that_stay_rows_move_a_register_at_a_time() -> None:
     assert "A.pack.i.i.t < 1, A.pack.k.i.o.t < 16, A.pack.k.i.i.t < 4" in copy, text
 
 
+def test_a_panel_without_rows_has_no_blocks() -> None:
+    for n, k in ((0, 40), (32, 0), (0, 0)):
+        assert "transposed" not in body("expand_copies", MATMUL, "B.pack(at=i)", sizes={"M": 4, "N": n, "K": k})
+
+
 def test_small_blocks_and_other_devices_keep_their_loops() -> None:
     small = PACKED.replace("i=12", "i=2").replace("(k, 40)", "(k, 8)")
     assert "transposed" not in body("expand_copies", MATMUL, small, sizes={"M": 24, "N": 32, "K": 40})

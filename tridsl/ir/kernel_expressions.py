@@ -42,7 +42,7 @@ def _plain_index(w: Writer, e: Expr) -> bool:
     """Made of loop variables, sizes and small constants only: cannot leave i64."""
     match e:
         case Var():
-            return e.dtype == INDEX and not any(isinstance(p, Scalar) and p.name == e.name for p in w.kernel.params)
+            return e.name in w.kernel.sizes or ":" in e.name  # parameters and states of a monoid are any numbers of their type
         case Const():
             return e.dtype == INDEX and abs(int(e.value)) < 1 << 31
         case Binary():

@@ -78,7 +78,7 @@ def blocking_of(copy: Copy, contiguous: str, dtype: DType, spec: DeviceSpec) -> 
     else:
         width, along, across = 1, axes[last[1]], axes[contiguous]
     size, rows = _span(across), _span(along)
-    if size is None or rows is None or not _independent(along, across, group):
+    if not size or not rows or not _independent(along, across, group):  # unknown, or nothing to copy
         return None
     lanes = 1
     while 2 * lanes <= min(size, spec.vector_bits // (width * dtype.storage_bits)):

@@ -26,8 +26,8 @@ def apart(loop: For) -> Block | None:
     own = {a.buffer.name for a in allocs}
     if bound is None or not isinstance(inner, For) or not allocs or len(allocs) + len(starts) < len(before) or loop.carried or loop.kind != "serial":
         return None
-    if any(s.target.tensor not in own or s.mask is not None for s in starts):
-        return None
+    if any(s.target.tensor not in own or s.mask is not None for s in starts) or any(a.buffer.space == "shared" for a in allocs):
+        return None  # what lanes share is one panel, filled again for each iteration
     variable = Var(name=loop.var)
 
     def each(block: Block) -> Block:

@@ -16,11 +16,14 @@ from tridsl.structs import replace
 BINDINGS: dict[str, LoopKind] = {
     **{f"group.{d}": "group" for d in "xyz"},
     **{f"lane.{d}": "lane" for d in "xyz"},
-    "subgroup": "subgroup",
     **{f"subgroup.{d}": "subgroup" for d in "xyz"},
     "column": "column",
     "row": "row",
 }
+
+
+SHORT = {"subgroup": "subgroup.x"}
+"""Names for the first of several axes."""
 
 
 def bind(kernel: Kernel, step: Bind, spec: DeviceSpec) -> Kernel:
@@ -30,11 +33,12 @@ def bind(kernel: Kernel, step: Bind, spec: DeviceSpec) -> Kernel:
 
     Group, column and row loops must be independent (E0408); a lane or subgroup loop may be reduced over: its lanes hold partial
     results. Lanes may also run over a scan or compaction (alone, or with the loop over each lane's own neighbours inside): they combine
-    among themselves what goes from one to the next, in order. Lane loops need a constant bound (E0403). Two nested loops cannot have one hardware axis, and workgroups cannot
+    among themselves what goes from one to the next, in order. Lane and subgroup loops need a constant bound (E0403). Two nested loops cannot have one hardware axis, and workgroups cannot
     stand inside lanes (E0405). A panel that all
     lanes share is made once its lanes are known (E0412). E0413: no such axis.
     """
-    for axis, binding in step.axes:
+    for axis, named in step.axes:
+        binding = SHORT.get(named, named)
         kind = BINDINGS.get(binding)
         if kind is None:
             raise error("E0413", f"there is no hardware axis `{binding}`", step.span, help=f"use one of {', '.join(BINDINGS)}")
@@ -46,8 +50,8 @@ def bind(kernel: Kernel, step: Bind, spec: DeviceSpec) -> Kernel:
                 "E0408", f"`{axis}` cannot be bound to {binding}: its iterations depend on one another", step.span,
                 help="bind an axis of the stage's result, or a reduced axis to lanes",
             )  # fmt: skip
-        if kind == "lane" and trip_bound(loop) is None:
-            raise error("E0403", f"`{axis}` has no constant number of lanes", step.span, help=f"`.split({axis}, 64)` and bind `{axis}.i`")
+        if kind in LANES and trip_bound(loop) is None:
+            raise error("E0403", f"`{axis}` has no constant number of {kind}s", step.span, help=f"`.split({axis}, 64)` and bind `{axis}.i`")
         if kind in LANES and any(isinstance(n, Copy) and n.cooperative for n in walk(loop)):
             raise error(
                 "E0412", f"the loops inside `{axis}` already share a panel, which the lanes of `{axis}` would each have made alone",

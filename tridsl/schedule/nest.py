@@ -152,10 +152,10 @@ def crossed_kinds(outer: tuple[For, ...], inner: Block) -> tuple[For, For] | Non
 
 
 CROSSED: dict[LoopKind, tuple[LoopKind, ...]] = {
-    "vector": ("vector", "parallel", "group", "lane", "subgroup"),
+    "vector": ("vector", "parallel", "group", "lane", "subgroup", "column", "row"),
     "parallel": ("parallel",),
-    "lane": ("parallel", "group"),
-    "subgroup": ("parallel", "group"),
+    "lane": ("parallel", "group", "column", "row"),
+    "subgroup": ("parallel", "group", "column", "row"),
 }
 
 

@@ -7,7 +7,7 @@ from tridsl.diagnostics import error
 from tridsl.ir.loop import Block, For, Kernel
 from tridsl.ir.walk import variables
 from tridsl.schedule.apart import apart
-from tridsl.schedule.nest import axis_of, find_loop, replace_loop
+from tridsl.schedule.nest import CROSSED, axis_of, find_loop, replace_loop
 from tridsl.schedule.steps import Order
 from tridsl.structs import replace
 
@@ -76,8 +76,8 @@ def _contains(loop: For, variable: str) -> bool:
 
 def _check(arranged: list[For], step: Order) -> None:
     for position, loop in enumerate(arranged):
-        lanes = next((outer for outer in arranged[:position] if outer.kind in ("vector", "lane", "subgroup")), None)
-        if lanes is not None and loop.kind in ("parallel", "group"):
+        lanes = next((outer for outer in arranged[:position] if loop.kind in CROSSED.get(outer.kind, ())), None)
+        if lanes is not None:
             raise error(
                 "E0405",
                 f"the {loop.kind} loop `{axis_of(loop.var)}` cannot stand inside the {lanes.kind} loop `{axis_of(lanes.var)}`",
