@@ -186,6 +186,8 @@ ILLEGAL = [
     (MEAN, "O.mean.parts(t, 4).parts(t.o, 2)", "E0424"),
     (UNSCALED + ROWS, "O.wsum.parts(t, 4)", "E0424"),
     (SOFTMAX + ROWS, "O.wsum.parts(q, 4)", "E0424"),
+    (SOFTMAX + ROWS, "O.wsum.split(e, 3).parts(t, 4)", "E0424"),
+    (SOFTMAX + ROWS, "O.wsum.split(e, 3).parts(t, 4, into=block)", "E0424"),
     (SOFTMAX + ROWS, "O.wsum.block(t, 4).parts(t.o, 4)", "E0424"),
     (SOFTMAX + ROWS, "O.wsum.block(t, 4)\n O.wsum.at(O, h)", "E0411"),
     (SOFTMAX + ROWS, "O.wsum.block(t, 4).parallel(t.o)", "E0408"),

@@ -62,6 +62,8 @@ def parts(kernel: Kernel, step: Parts, spec: DeviceSpec) -> Kernel:
     if made is None:
         raise _refused(step, "nothing is reduced, scanned, compacted or ranked over it")
     scratch, phases = made
+    if any(":" in name for buffer in scratch for extent in buffer.shape for name in variables(extent)):
+        raise _refused(step, "other steps have split the loops that its parts have values for")
     taken = {b.name for b in kernel.scratch} | {n.buffer.name for p in kernel.phases for n in walk(p) if isinstance(n, Alloc)}
     if taken & {b.name for b in scratch}:
         raise _refused(step, f"`{step.stage}` is divided already")
