@@ -19,10 +19,14 @@ from tridsl.backends.vulkan.emit_places import declare_index, emit_alloc, index_
 from tridsl.backends.vulkan.emit_scan import emit_scan, scan_at
 from tridsl.backends.vulkan.emit_whole import emit_whole_use
 from tridsl.backends.vulkan.emit_wide import emit_zeros
+from tridsl.backends.vulkan.lane_extremes import furthest
 from tridsl.backends.vulkan.ranges import Range, range_of
+from tridsl.diagnostics import error
+from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Const, Expr, Load, index
 from tridsl.ir.loop import Accumulate, Alloc, Append, Barrier, Block, Check, Copy, For, If, Mma, Prefetch, Stmt, Store
 from tridsl.ir.walk import substitute, walk
+from tridsl.schedule.nest import axis_of, stage_of
 
 MAX_GROUPS = 65535
 """Workgroups along an axis that every Vulkan device can start at once."""
@@ -92,12 +96,22 @@ def _serial(frame: Frame, loop: For) -> None:
         with frame.braces(f"for ({kind} {name} = 0; {name} < {extent}; ++{name})"):
             emit_block(frame, loop.body)
         return
-    if loop.bound is None:
-        raise RuntimeError(
-            f"loop {loop.var}: lanes leave it at different times, but it holds work for all lanes together"
-        )
-    with frame.braces(f"for ({kind} {name} = 0; {name} < {frame.constant(loop.bound, limit=True)}; ++{name})"):
+    with frame.braces(f"for ({kind} {name} = 0; {name} < {_all_of_it(frame, loop)}; ++{name})"):
         _guarded(frame, f"{name} < {extent}", loop.body)
+
+
+def _all_of_it(frame: Frame, loop: For) -> str:
+    """Iterations after which every lane is through with `loop`. TriError E0707 where only the lanes know."""
+    if loop.bound is not None:
+        return frame.constant(loop.bound, limit=True)
+    varying = {name: frame.ranges[name] for name in (*frame.lanes, *frame.subgroups)}
+    most = furthest(loop.extent, varying)
+    if most is None:
+        raise error(
+            "E0707", f"the Vulkan backend has no GLSL for the loop `{axis_of(loop.var)}` of `{stage_of(loop.var)}`: its lanes leave it at "
+            "different times, but do work together in it", loop.span, help=f"split `{axis_of(loop.var)}` by a constant, or bind no lanes around it",
+        )  # fmt: skip
+    return emit_limit(frame, simplify_index(most)).text
 
 
 def _guarded(frame: Frame, condition: str, body: Block) -> None:

@@ -10,7 +10,8 @@ The last form (a workgroup for each point of the outer loops) is taken where a l
 then read neighbours, which lanes of different rows would not.
 Each statement of such a phase becomes a phase of its own, because workgroups meet nowhere else (stores of single values, which one lane
 does, stay together); buffers between them become scratch. A loop is taken when it is marked parallel, or when it is neither reduced nor carried and everything that its body
-writes is the iteration's own. What has no such loop runs in one lane: right, and slow.
+writes is the iteration's own. What has no such loop, or what a schedule keeps in shared memory without binding lanes around it, runs in
+one lane: right, and slow.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import replace
 from tridsl.backends.vulkan.lower_access import allocated, is_bound, read, written
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Const, Expr, Var, add, binary, ceildiv, index, minimum, mul, sub
-from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, Kernel, Phase, Stmt, Store
+from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, Copy, For, Kernel, Phase, Stmt, Store
 from tridsl.ir.walk import substitute, variables, walk
 
 LANES = 256
@@ -60,9 +61,17 @@ def _bind_nest(statement: Stmt, lanes: int) -> Stmt:
         return statement
     chain = _parallel_chain(statement)
     if chain:
-        rows = any(isinstance(s, For) and _is_reduction(s) and _runs_along_memory(s) for s in chain[-1].body)
-        return _spread_rows(chain, lanes) if rows else _spread(chain, lanes)
-    return _spread_lanes(statement, lanes) if _is_reduction(statement) else statement
+        inner = chain[-1].body
+        rows = any(isinstance(s, For) and _is_reduction(s) and _runs_along_memory(s) for s in inner)
+        if rows and not _is_shared(tuple(s for s in inner if not isinstance(s, Alloc))):
+            return _spread_groups(chain, tuple(_share(s, lanes) for s in inner))
+        return _spread_groups(chain, inner) if _is_shared(inner) else _spread(chain, lanes)
+    return _spread_lanes(statement, lanes) if _is_reduction(statement) and not _is_shared(statement.body) else statement
+
+
+def _is_shared(block: Block) -> bool:
+    """Whether a schedule put something in it into memory that lanes share: lanes around it would share what each has for itself."""
+    return any((isinstance(n, Copy) and n.cooperative) or (isinstance(n, Alloc) and n.buffer.space == "shared") for s in block for n in walk(s))
 
 
 def _parallel_chain(loop: For) -> list[For]:
@@ -126,18 +135,18 @@ def _places(chain: Sequence[For], point: Expr) -> dict[str, Expr]:
     return places
 
 
-def _spread_rows(chain: Sequence[For], lanes: int) -> For:
-    """A workgroup for every point of `chain`; its lanes share each reduction and each independent loop inside."""
+def _spread_groups(chain: Sequence[For], body: Block) -> For:
+    """A workgroup for every point of `chain`."""
     total: Expr = index(1)
     for loop in chain:
         total = mul(total, loop.extent)
     group = Var(name=f"{chain[0].var}.group")
-    body = tuple(_share(statement, lanes) for statement in chain[-1].body)
     body = substitute(body, _places(chain, group))
     return For(var=group.name, extent=total, body=body, kind="group", binding="group.x")
 
 
 def _share(statement: Stmt, lanes: int) -> Stmt:
+    """A reduction or an independent loop, shared by the lanes of a workgroup."""
     if isinstance(statement, For) and (_is_reduction(statement) or is_parallel(statement)):
         return _spread_lanes(statement, lanes)
     return statement

@@ -10,7 +10,6 @@ from tridsl.ir import kernel_values as kv
 from tridsl.ir import scalar
 from tridsl.ir.expr import COMPARE, Binary, Call, Cast, Const, Expr, Lead, Load, Select, Unary, Var
 from tridsl.ir.kernel_writer import Place, Writer
-from tridsl.ir.op import Scalar
 
 _MAX_DEPTH = 30  # CPython refuses more than 200 nested parentheses
 

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from tests.backends.vulkan.kernels import call, elementwise, matmul, softmax, var
+import pytest
+
+from tests.backends.vulkan.kernels import (
+    SUM,
+    accumulate,
+    call,
+    elementwise,
+    kernel,
+    lane,
+    load,
+    matmul,
+    serial,
+    softmax,
+    tensor,
+    var,
+)
 from tridsl.backends.vulkan import BACKEND
 from tridsl.backends.vulkan.build import split_phases
 from tridsl.backends.vulkan.emit_expr import constant_text
+from tridsl.backends.vulkan.lane_extremes import furthest
 from tridsl.backends.vulkan.ranges import INT64, Range, range_of
 from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import TriError
 from tridsl.dtypes import BF16, F16, F32, F64, I32, I64, U32
-from tridsl.ir.expr import Binary, Const, add, binary, index, minimum, mul, sub
+from tridsl.ir.affine import simplify_index
+from tridsl.ir.expr import Binary, Const, Expr, Load, Var, add, binary, index, minimum, mul, sub
 from tridsl.ir.loop import Kernel
 
 SPEC = DeviceSpec(
@@ -113,3 +131,33 @@ def test_ranges_of_index_arithmetic() -> None:
     assert range_of(binary("mod", n, index(7)), ranges) == Range(0, 6)
     assert range_of(mul(n, n), ranges) == INT64
     assert range_of(Const(value=3, dtype=I32), ranges) == Range(3, 3)
+
+
+N, LANE = Var(name="N"), Var(name="l")
+FURTHEST = [
+    (N, N, N),
+    (LANE, index(31), index(0)),
+    (sub(N, mul(LANE, index(4))), N, sub(N, index(124))),
+    (binary("floordiv", sub(N, LANE), index(8)), binary("floordiv", N, index(8)), binary("floordiv", sub(N, index(31)), index(8))),
+    (binary("max", LANE, N), binary("max", index(31), N), binary("max", index(0), N)),
+    (mul(LANE, N), None, None),
+    (binary("mod", LANE, index(4)), None, None),
+    (Load(tensor="ends", index=(N,), dtype=I64), None, None),
+]
+
+
+@pytest.mark.parametrize(("expression", "most", "least"), FURTHEST, ids=[str(n) for n in range(len(FURTHEST))])
+def test_the_furthest_of_the_lanes(expression: Expr, most: Expr | None, least: Expr | None) -> None:
+    lanes = {"l": Range(0, 31)}
+    found = (furthest(expression, lanes), furthest(expression, lanes, up=False))
+    assert tuple(e and simplify_index(e) for e in found) == tuple(e and simplify_index(e) for e in (most, least))
+
+
+def test_lanes_that_work_together_as_long_as_each_likes() -> None:
+    """How long nothing but the data says."""
+    combine = accumulate("y", SUM, load("x", F32, LANE, var("y:k")), index(0))
+    loop = serial("y:k", load("ends", I64, LANE), combine, reduce=True)
+    made = kernel("f", (tensor("x", F32, 32, 64), tensor("ends", I64, 32), tensor("y", F32, 1, role="output")), lane("l", index(32), loop))
+    with pytest.raises(TriError, match="leave it at different times") as caught:
+        BACKEND.emit(made, SPEC)  # lowered, each lane would have a sum of its own
+    assert caught.value.code == "E0707"

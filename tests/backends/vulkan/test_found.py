@@ -36,6 +36,34 @@ def test_scans_and_compactions_run_in_parts(gpu: str) -> None:
     assert [len(a) for a in stdlib.above(np.zeros(0, np.float32), 3.0, device=gpu)] == [0, 0]
 
 
+TOTAL = "op f(dyn N, x: i32[N]) -> y: i32 {\n  y = sum[i](x[i])\n}\n"
+ROWS = """op f(dyn R, dyn N, x: i32[R, N]) -> y: i32[R, N] where N > 0 {
+  m[r]    = max[i](x[r, i])
+  s[r]    = sum[i](x[r, i] ^ m[r])
+  y[r, n] = x[r, n] * s[r] - m[r]
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        (TOTAL, "y.split(i, 3).unroll(i.i)"),
+        (TOTAL, "y.split(i, 2).split(i.o, 4).unroll(i.o.i)"),
+        (TOTAL, "x.store(shared, at=i)"),
+        (ROWS, "s.split(i, 4).unroll(i.i)\n m.split(i, 5)"),
+        (ROWS, "y.split(n, 8)\n x.store(shared, at=n.o, pad=1)"),
+    ],
+    ids=lambda text: text if "\n" not in text[:40] else "",
+)
+@pytest.mark.parametrize("length", [3, 300])
+def test_a_schedule_that_binds_nothing(gpu: str, text: str, steps: str, length: int) -> None:
+    """Loops that lanes leave at different times still combine lanes, and what is kept in shared memory is not shared by lanes bound later."""
+    ops = tridsl.compile(f"{text}schedule f for gpu {{\n {steps}\n}}\n")
+    x = np.random.default_rng(length).integers(-99, 99, (length,) if text == TOTAL else (5, length)).astype(np.int32)
+    np.testing.assert_array_equal(ops.f(x, device=gpu), ops.f.reference(x))
+
+
 @pytest.mark.usefixtures("software")
 def test_symbolic_loops_check_themselves(gpu: str) -> None:
     ops = tridsl.compile("op f(dyn N, x: f32[N]) -> y: f32 {\n  y = sum[i; order=seq](x[i])\n}\n")
