@@ -175,7 +175,7 @@ class _Reader:
                 flush()
                 writes = _out(statement, self.tensors())
                 name = statement.source.tensor if writes else statement.target.tensor
-                self.moved.append(Moved(copy=statement, buffer=self.buffers[name], loops=loops, writes=writes))
+                self.moved.append(Moved(copy=statement, buffer=self._tile(name), loops=loops, writes=writes))
                 steps.append(Release(port=name) if writes else Acquire(port=name))
                 if not writes:
                     held.append(name)
@@ -194,6 +194,13 @@ class _Reader:
         for number in range(line.held):
             name = f"{line.row.name}{ROW}{number}"
             self.buffers[name] = replace(line.row, name=name)
+
+    def _tile(self, name: str) -> Buffer:
+        """A buffer in a core's memory. Raises E0770 for one that has no place there."""
+        if name not in self.buffers:
+            kept = next(n.buffer for phase in self.kernel.phases for n in walk(phase) if isinstance(n, Alloc) and n.buffer.name == name)
+            raise refuse(self.kernel, f"`{name}` holds {kept.dtype}, and cores have such values in registers only")
+        return self.buffers[name]
 
     def tensors(self) -> set[str]:
         """What lies in the host's memory."""

@@ -133,6 +133,14 @@ def extent_of(axis: Axis, sizes: Mapping[str, int]) -> int | None:
         return None
 
 
+def known_index(expression: Expr, sizes: Mapping[str, int]) -> int | None:
+    """The value of an index expression, when the sizes and `const` parameters in it are known."""
+    try:
+        return evaluate_index(expression, sizes)
+    except (KeyError, TypeError):
+        return None
+
+
 def points(axes: tuple[Axis, ...], sizes: Mapping[str, int]) -> int | None:
     total = 1
     for axis in axes:

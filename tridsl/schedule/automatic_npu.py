@@ -16,11 +16,10 @@ from collections.abc import Mapping, Sequence
 from tridsl.check.lift import lift
 from tridsl.devices.spec import ArraySpec, DeviceSpec
 from tridsl.dtypes import DType, compute_type
-from tridsl.ir.affine import evaluate_index
 from tridsl.ir.expr import Binary, Load, Var, index
 from tridsl.ir.op import Compact, Map, Reduce, Scan, Stage, TopK
 from tridsl.ir.walk import walk
-from tridsl.schedule.analyse import Graph, axes_of, extent_of, over_of, points, values_of
+from tridsl.schedule.analyse import Graph, axes_of, extent_of, known_index, over_of, points, values_of
 from tridsl.schedule.chosen_npu import chooses, chosen_npu
 from tridsl.schedule.contraction_npu import contraction_npu
 from tridsl.schedule.convolution_npu import convolution_npu
@@ -118,7 +117,8 @@ def _one_number_steps(
     if len(live) < 2 or any(axes_of(graph.stages[name]) for name in live) or [len(t.shape) for t in inputs] != [1]:
         return []
     room = array.core_memory_bytes - array.core_stack_bytes - SLACK_BYTES
-    if evaluate_index(inputs[0].shape[0], sizes) * max(array.granule_bytes, inputs[0].dtype.storage_bytes) > room:
+    length = known_index(inputs[0].shape[0], sizes)
+    if length is None or length * max(array.granule_bytes, inputs[0].dtype.storage_bytes) > room:
         return []
     lifted = lift(graph.op, (1,))
     steps = _row_steps(Graph(lifted), root, live, 1, spec, array, {**sizes, lifted.sizes[0]: 1}, decide)
@@ -260,7 +260,7 @@ def _period(graph: Graph, root: str, rows: _Rows, sizes: Mapping[str, int]) -> i
     found: set[int] = set()
     for node in (n for v in values_of(graph.stages[root]) for n in walk(v)):
         if isinstance(node, Binary) and node.op == "mod" and node.a == Var(name=rows.inner[root]):
-            found.add(evaluate_index(node.b, sizes))
+            found.add(known_index(node.b, sizes) or 0)
     length = found.pop() if len(found) == 1 else 0
     return length if length and rows.length % length == 0 and 1 < rows.length // length <= PERIODS else None
 

@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from tridsl.devices.spec import DeviceSpec
-from tridsl.ir.affine import evaluate_index
 from tridsl.ir.expr import Load
 from tridsl.ir.op import TopK
 from tridsl.ir.walk import walk
-from tridsl.schedule.analyse import extent_of, points
+from tridsl.schedule.analyse import extent_of, known_index, points
 from tridsl.schedule.best_parts import BEST
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.fuse import all_fused
@@ -42,7 +41,7 @@ FEW = 1 << 13
 
 def ranked_parts(stage: TopK, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> Schedule:
     """Steps for a top-k of a known k along an axis of known length."""
-    count, kept, rows = extent_of(stage.along, sizes), _constant(stage, sizes), points(stage.axes, sizes)
+    count, kept, rows = extent_of(stage.along, sizes), known_index(stage.k, sizes), points(stage.axes, sizes)
     if count is None or not kept or any(isinstance(n, Load) for bound in (stage.along.lo, stage.along.hi) for n in walk(bound)):
         return ()
     part = _cheapest(count, kept, rows or 1)[1]
@@ -100,10 +99,3 @@ def _together(stage: str, outer: Sequence[str], axis: str, over: str, lanes: int
     steps: list[Step] = [Split(stage=stage, axis=axis, factor=lanes // wide), Split(stage=stage, axis=over, factor=wide)]
     fused, fusing = all_fused(stage, [*outer, f"{axis}.o"])
     return [*steps, *fusing, Bind(stage=stage, axes=((fused, "group.x"), (f"{axis}.i", "lane.y"), (f"{over}.i", "lane.x")))]
-
-
-def _constant(stage: TopK, sizes: Mapping[str, int]) -> int | None:
-    try:
-        return evaluate_index(stage.k, sizes)
-    except (KeyError, TypeError):
-        return None

@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tridsl.devices.spec import ArraySpec, DeviceSpec
-from tridsl.ir.affine import evaluate_index
 from tridsl.ir.expr import Load
 from tridsl.ir.op import TopK
 from tridsl.ir.walk import walk
-from tridsl.schedule.analyse import Graph, extent_of, targets_of, values_of
+from tridsl.schedule.analyse import Graph, extent_of, known_index, targets_of, values_of
 from tridsl.schedule.dealing_npu import ROW_BYTES, SLACK_BYTES, columns_of, cores_of_a_column, dealt
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import Order, Parts, Split, Step, StoreIn, Vector
@@ -31,7 +30,7 @@ def ranked_npu(
     read = {n.tensor for name in (root, *inlined) for v in values_of(graph.stages[name]) for n in walk(v) if isinstance(n, Load)}
     inputs = [t.dtype.storage_bytes for n, t in tensors.items() if n in read and t.role != "output"]
     results = [tensors[name].dtype.storage_bytes for name in targets_of(stage) if name in tensors] or [4, 4]
-    kept, length = evaluate_index(stage.k, sizes), extent_of(stage.along, sizes)
+    kept, length = known_index(stage.k, sizes), extent_of(stage.along, sizes)
     counts = {axis.name: extent_of(axis, sizes) or 0 for axis in stage.axes}
     if not kept or not length or not all(counts.values()):
         return []

@@ -10,6 +10,12 @@ import numpy as np
 import pytest
 
 from tests.backends.npu.designs import GENERATIONS, agree, subject
+from tests.stdlib.calling import module
+from tridsl import pipeline, stdlib
+from tridsl.backend import load_backend
+from tridsl.check.signature import type_choices
+from tridsl.check.types import check_op
+from tridsl.devices.spec import load_chip
 from tridsl.diagnostics import TriError
 
 BF16 = ml_dtypes.bfloat16
@@ -183,3 +189,18 @@ def test_what_no_rule_schedules_is_refused_with_the_reason() -> None:
         subject("cumsum", normal(40))
     with pytest.raises(TriError, match="E0770.*no step of its schedule stages"):
         subject("matmul", normal(8, 8, dtype=np.float64), normal(8, 8, dtype=np.float64))
+
+
+@pytest.mark.parametrize("call", [lambda d: stdlib.sum(np.arange(96), device=d), lambda d: stdlib.reverse(np.arange(48), device=d)])
+def test_tiles_of_what_cores_keep_in_registers_are_refused(call: Callable[[str], Any]) -> None:
+    with pytest.raises(TriError, match="E0770.*holds i64"):
+        call("npu:sim")
+
+
+@pytest.mark.parametrize("op", ["layernorm", "topk", "softmax", "argmax"])
+def test_sizes_that_nobody_knows_are_a_diagnostic(op: str) -> None:
+    """The rules of the schedule ask for sizes, too."""
+    bound = module(op)
+    checked = check_op(bound, bound.operations[op][0], next(iter(type_choices(bound.operations[op][0].operation))))
+    with pytest.raises(TriError, match="E0770"):
+        pipeline.lower(checked, pipeline.Build(spec=load_chip("aie2p"), backend=load_backend("npu")), until="emit")
