@@ -14,9 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
-
 from tridsl.diagnostics import TriError
+from tridsl.environment import personality_folder
 
 if TYPE_CHECKING:
     from tridsl.autotune.request import Result
@@ -41,7 +40,7 @@ class Serving:
     """On the evidence in `folder` (None: the user's). Safe to use from several threads."""
 
     def __init__(self, folder: Path | None = None, *, budget_seconds: float = BACKGROUND_SECONDS) -> None:
-        self._folder = folder or platformdirs.user_data_path("tridsl") / "personality"
+        self._folder = folder or personality_folder()
         self._evidence = str(self._folder / "evidence")
         self._budget = budget_seconds
         self._lock = threading.Lock()

@@ -14,6 +14,8 @@ from tests.sid_root import SidRoot, find
 
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="tridsl-tests-")  # what this machine was tuned to must not decide what tests run
 atexit.register(shutil.rmtree, os.environ["XDG_DATA_HOME"], ignore_errors=True)
+for variable in ("TRIDSL_CACHE", "TRIDSL_PERSONALITY", "TRIDSL_TIMEOUT", "PEANO_INSTALL_DIR"):
+    os.environ.pop(variable, None)
 
 SID = find()
 """Before tests give the user's cache other places."""

@@ -6,13 +6,13 @@ A time-out changes no result. It takes a device that hangs out of use (E0705), s
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 
 from tridsl.diagnostics import error
+from tridsl.environment import TIMEOUT as VARIABLE
+from tridsl.environment import timeout_text
 
 DEFAULT_SECONDS = 10.0
-VARIABLE = "TRIDSL_TIMEOUT"
 
 _chosen: list[float] = []
 
@@ -32,11 +32,11 @@ def set_timeout(seconds: float | None) -> None:
     _chosen[:] = [_positive(number, f"set_timeout({seconds!r})")]
 
 
-def timeout_seconds(environment: Mapping[str, str] = os.environ) -> float:
-    """The time-out that holds. Raises E0855 where the environment's makes no sense."""
+def timeout_seconds(environment: Mapping[str, str] | None = None) -> float:
+    """The time-out that holds; `environment` is for tests. Raises E0855 where the environment's makes no sense."""
     if _chosen:
         return _chosen[0]
-    text = environment.get(VARIABLE, "").strip()
+    text = timeout_text() if environment is None else timeout_text(environment)
     if not text:
         return DEFAULT_SECONDS
     try:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import platformdirs
 
 from tridsl.backends.cpu.amx import usable
 from tridsl.devices import spec as facts_of_chips
 from tridsl.devices.spec import DeviceSpec, chips_that_mention, load_chip
+from tridsl.environment import cache_folder
 from tridsl.whole_files import write_whole
 
 _FORMAT = 2
@@ -49,7 +49,7 @@ def host_spec(cache: Path | None = None) -> DeviceSpec:
     A cache that cannot be read or written only costs the time to ask again.
     """
     machine = platform.machine()
-    folder = (cache or platformdirs.user_cache_path("tridsl")) / "host"
+    folder = (cache or cache_folder()) / "host"
     file = folder / f"{_identity(machine)}.json"
     answer = _read(file)
     if answer is None:

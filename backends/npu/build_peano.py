@@ -5,7 +5,6 @@ Written from the tools' documentation; neither has been run by this project.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +19,7 @@ from tridsl.backends.npu.package import AIECC_TENSORS, cdo_files, find_packager,
 from tridsl.backends.npu.program_memory import check_object
 from tridsl.devices.spec import load_chip
 from tridsl.diagnostics import Diagnostic
+from tridsl.environment import peano_folder
 
 XCLBIN, INSTS = "design.xclbin", "insts.bin"
 TIMEOUT_SECONDS = 1800.0
@@ -41,7 +41,7 @@ class Toolchain:
 
 def find_toolchain(peano: Path | None = None, path: str | None = None) -> Toolchain:
     """`peano`: where it is installed, otherwise `PEANO_INSTALL_DIR`. BackendUnavailable E0773 names the part that is missing."""
-    folder = peano or (Path(os.environ["PEANO_INSTALL_DIR"]) if os.environ.get("PEANO_INSTALL_DIR") else None)
+    folder = peano or peano_folder()
     if folder is None or not (folder / "bin" / "clang++").exists():
         raise _missing("Peano (AMD's clang++ for AI Engine cores)", "install llvm-aie and name its folder in PEANO_INSTALL_DIR")
     program = shutil.which("aiecc", path=path) or shutil.which("aiecc.py", path=path)

@@ -1,7 +1,7 @@
 """The command line: `tridsl --help`.
 
 `app` is the whole command line on one page. Each command is a function of a module of its own, from arguments to a `Report`;
-`output` prints reports and errors. `settings` is the only place of tridsl that reads the environment.
+`output` prints reports and errors. `settings` is what the environment says.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The environment, read once, here and nowhere else."""
+"""What the environment says to a command, read once (`tridsl.environment` reads what Python calls ask for, too)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tridsl.diagnostics import error
+from tridsl.environment import CACHE, PEANO, PERSONALITY, folder
 from tridsl.structs import dataclass
 from tridsl.timeout import DEFAULT_SECONDS, timeout_seconds
 
@@ -35,18 +36,14 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """Raises E0804, and E0855 of the time-out, for a variable whose value makes no sense."""
     terminal = sys.stderr.isatty() and environment.get("TERM") != "dumb"
     return Settings(
-        cache=_folder(environment, "TRIDSL_CACHE"),
-        personality=_folder(environment, "TRIDSL_PERSONALITY"),
+        cache=folder(CACHE, environment),
+        personality=folder(PERSONALITY, environment),
         threads=_count(environment, "OMP_NUM_THREADS"),
         colour=terminal and not environment.get("NO_COLOR"),
         width=_count(environment, "COLUMNS"),
         timeout=timeout_seconds(environment),
-        peano=_folder(environment, "PEANO_INSTALL_DIR"),
+        peano=folder(PEANO, environment),
     )
-
-
-def _folder(environment: Mapping[str, str], name: str) -> Path | None:
-    return Path(environment[name]).expanduser() if environment.get(name) else None
 
 
 def _count(environment: Mapping[str, str], name: str) -> int | None:

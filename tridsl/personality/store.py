@@ -25,9 +25,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
-import platformdirs
 
 from tridsl.diagnostics import Diagnostic
+from tridsl.environment import personality_folder
 from tridsl.personality import belief
 from tridsl.personality.belief import Winner
 from tridsl.personality.candidate import Candidate
@@ -39,11 +39,6 @@ from tridsl.whole_files import write_whole
 
 _SHORT_PATIENCE_SECONDS = 0.05
 """Once a write has failed, later ones do not hold up the tuning."""
-
-
-def default_folder() -> Path:
-    """The user's data directory for the personality: it cannot be made again like a cache."""
-    return platformdirs.user_data_path("tridsl") / "personality"
 
 
 def warn(diagnostic: Diagnostic) -> None:
@@ -82,7 +77,7 @@ class Store:
         report: Callable[[Diagnostic], None] = warn,
         patience: float = PATIENCE_SECONDS,
     ) -> None:
-        self.folder = folder or default_folder()
+        self.folder = folder or personality_folder()
         self._report = report
         self._patience = patience
         self._lock = threading.RLock()

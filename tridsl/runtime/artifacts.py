@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import platformdirs
 
 from tridsl.backend import Binary, Signature
 from tridsl.diagnostics import Diagnostic
+from tridsl.environment import cache_folder
 from tridsl.ir.expr import Node
 from tridsl.ir.op import Param, Scalar, Tensor
 from tridsl.ir.serial import from_json, to_json
@@ -67,11 +67,6 @@ class _Damaged(Exception):
     """A file is not what was written; the text says in which way."""
 
 
-def default_folder() -> Path:
-    """The user's cache directory for tridsl."""
-    return platformdirs.user_cache_path("tridsl")
-
-
 def warn_of_damage(diagnostic: Diagnostic) -> None:
     """The default report: a RuntimeWarning."""
     warnings.warn(diagnostic.render(), RuntimeWarning, stacklevel=4)
@@ -92,7 +87,7 @@ class Artifacts:
         limit_bytes: int = DEFAULT_LIMIT_BYTES,
         report: Callable[[Diagnostic], None] = warn_of_damage,
     ) -> None:
-        self.folder = folder or default_folder()
+        self.folder = folder or cache_folder()
         self.limit_bytes = limit_bytes
         self._report = report
         self._reported = False
