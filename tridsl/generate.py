@@ -14,7 +14,7 @@ from tridsl.syntax.parse import parse
 
 
 def tables() -> str:
-    """What `grammar/tables.json` should hold (up to the order of sets in it)."""
+    """What `grammar/tables.json` should hold."""
     return lalr.serialise(lalr.construct())
 
 

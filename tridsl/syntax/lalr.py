@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,42 @@ def construct() -> Lark:
 
 
 def serialise(made: Lark) -> str:
-    """Key, checksum and tables of a parser, as `parser` reads them; what `grammar/tables.json` holds."""
+    """Key, checksum and tables of a parser, as `parser` reads them; what `grammar/tables.json` holds. The same text for the same grammar."""
     data, memo = made.memo_serialize([TerminalDef, Rule])
+    data["parser"]["parser"] = _numbered(data["parser"]["parser"])
     body = json.dumps({"data": data, "memo": memo}, separators=(",", ":"), default=sorted)  # sets become lists
     return f"{_key()} {hashlib.sha256(body.encode()).hexdigest()}\n{body}\n"
+
+
+def _numbered(table: dict[str, Any]) -> dict[str, Any]:
+    """The parse table with its tokens numbered by name, and its states as a parser comes to them: Lark's numbers follow the order of sets, which
+    is another in each process."""
+    names: dict[int, str] = table["tokens"]
+    tokens = {name: number for number, name in enumerate(sorted(names.values()))}
+    states: dict[int, int] = {}
+    rows: dict[int, dict[int, Any]] = {}
+    waiting = deque(table["start_states"].values())
+    while waiting:
+        state = waiting.popleft()
+        if state in states:
+            continue
+        states[state] = len(states)
+        row = sorted((tokens[names[token]], action) for token, action in table["states"][state].items())
+        rows[state] = dict(row)
+        waiting += [target for _, (reduces, target) in row if not reduces]
+
+    def renamed(ends: dict[str, int]) -> dict[str, int]:
+        return {rule: states[state] for rule, state in ends.items()}
+
+    return {
+        "tokens": {number: name for name, number in tokens.items()},
+        "states": {
+            states[state]: {token: (reduces, target if reduces else states[target]) for token, (reduces, target) in row.items()}
+            for state, row in rows.items()
+        },
+        "start_states": renamed(table["start_states"]),
+        "end_states": renamed(table["end_states"]),
+    }
 
 
 def _load(text: str, key: str) -> Lark | None:
