@@ -13,7 +13,7 @@ from tridsl.backends.vulkan.emit_cast import convert
 from tridsl.backends.vulkan.emit_frame import Frame, Place, Value
 from tridsl.backends.vulkan.emit_functions import DOUBLE_CALLS, FUNCTION_CALLS
 from tridsl.backends.vulkan.glsl_types import INT64
-from tridsl.backends.vulkan.ranges import INT32, range_of
+from tridsl.backends.vulkan.ranges import INT32, Range, range_of
 from tridsl.dtypes import F64, I64, NUMPY_TYPES, DType, compute_type
 from tridsl.ir.expr import COMPARE, Binary, Call, Cast, Const, Expr, Load, Select, Unary, Var, add, index, mul
 from tridsl.ir.walk import walk
@@ -137,9 +137,7 @@ def element_text(frame: Frame, place: Place, at: tuple[Expr, ...]) -> str:
     """The lvalue of `place[at]`."""
     if place.kind != "pointer" and not place.strides:
         return place.name
-    offset: Expr = index(0)
-    for position, stride in zip(at, place.strides):
-        offset = add(offset, mul(position, stride))
+    offset = _offset(place, at)
     with frame.indexing(place):
         where = emit_value(frame, offset)
     if where.type == "int" and _all_narrow(frame, offset):
@@ -149,6 +147,13 @@ def element_text(frame: Frame, place: Place, at: tuple[Expr, ...]) -> str:
     size = place.dtype.storage_bytes
     kind = pointer_type(frame, place.dtype)
     return f"{kind}(uint64_t({place.name}) + uint64_t(int64_t({where.text}) * {size}L)).v[0]"
+
+
+def _offset(place: Place, at: tuple[Expr, ...]) -> Expr:
+    offset: Expr = index(0)
+    for position, stride in zip(at, place.strides):
+        offset = add(offset, mul(position, stride))
+    return offset
 
 
 def pointer_type(frame: Frame, dtype: DType) -> str:
@@ -306,7 +311,29 @@ def _select(frame: Frame, node: Select) -> Value:
     if a.type != b.type:
         a = Value(text=emit_as(frame, node.a), type=frame.row(node.dtype).value)
         b = Value(text=emit_as(frame, node.b), type=a.type)
+    if a.type in SELECTED and all(_is_free(frame, arm) for arm in (node.a, node.b)):
+        return Value(text=f"mix({b.text}, {a.text}, {condition})", type=a.type)
     return Value(text=f"({condition} ? {a.text} : {b.text})", type=a.type)
+
+
+SELECTED = ("float", "int", "uint")
+"""Value types that `mix` chooses among."""
+FREE = 64
+"""Nodes of an arm that is computed whether or not it is wanted: GLSL's own choice is a branch wherever an arm is more than a name, and lanes that
+branch wait for one another, with whatever each of them has under way."""
+
+
+def _is_free(frame: Frame, arm: Expr) -> bool:
+    """Whether lanes that do not want the arm may compute it: a few operations, and no element that may be beyond the end."""
+    nodes = list(walk(arm))
+    return len(nodes) <= FREE and all(_is_inside(frame, node) for node in nodes if isinstance(node, Load))
+
+
+def _is_inside(frame: Frame, load: Load) -> bool:
+    place = frame.places[load.tensor]
+    if place.count is None or load.mask is not None:
+        return False
+    return not place.strides or range_of(_offset(place, load.index), frame.ranges).inside(Range(0, place.count - 1))
 
 
 def _cast(frame: Frame, node: Cast) -> Value:

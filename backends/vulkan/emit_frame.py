@@ -23,7 +23,7 @@ AXES = ("x", "y", "z")
 class Place:
     """Where a tensor or buffer lives. `strides` in elements. Elements (not values) lie behind `pointer`s, and in `shared`
     where the device can keep them there (`holds_elements`). `varying`: each lane has its own. `aligned`: the first
-    element is at a multiple of 16 bytes. `words`: an array of `uvec4` (`words.py`)."""
+    element is at a multiple of 16 bytes. `words`: an array of `uvec4` (`words.py`). `count`: of its elements, where that is known."""
 
     name: str
     dtype: DType
@@ -34,6 +34,7 @@ class Place:
     varying: bool = False
     aligned: bool = False
     words: bool = False
+    count: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

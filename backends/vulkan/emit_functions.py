@@ -50,19 +50,19 @@ _BITS = {
         " return is_nan(x) ? (b >> 16) | 0x40u : (b + 0x7fffu + ((b >> 16) & 1u)) >> 16; }\n",
         ("is_nan",),
     ),
-    "f16_bits": Helper(
+    "f16_bits": Helper(  # without branches, in which lanes would wait for one another
         """uint f16_bits(float x) {
     uint b = floatBitsToUint(x), s = (b >> 16) & 0x8000u, a = b & 0x7fffffffu;
-    if (a > 0x7f800000u) return s | 0x7e00u;
-    if (a >= 0x477ff000u) return s | 0x7c00u;                       // 65520 and above: inf
-    if (a >= 0x38800000u) return s | ((a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13);
-    if (a < 0x33000000u) return s;                                  // below half the least denormal
-    uint shift = 126u - (a >> 23), m = (a & 0x7fffffu) | 0x800000u; // denormal: 14 to 24 bits go
-    uint q = m >> shift, rest = m & ((1u << shift) - 1u), middle = 1u << (shift - 1u);
-    return s | (q + ((rest > middle || (rest == middle && (q & 1u) == 1u)) ? 1u : 0u));
+    precise float low = uintBitsToFloat(a) + 0.5;                    // one unit of its last place is the least denormal
+    uint tiny = floatBitsToUint(low) - 0x3f000000u, large = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
+    uint r = a < 0x38800000u ? tiny : large;
+    r = a < 0x477ff000u ? r : 0x7c00u;                              // 65520 and above: inf
+    r = a > 0x7f800000u ? 0x7e00u : r;
+    return s | r;
 }
 """
     ),
+    "f16_pair": Helper("uint f16_pair(float a, float b) { return f16_bits(a) | (f16_bits(b) << 16); }\n", ("f16_bits",)),
     "round_half": Helper(  # without branches: to 11 bits, or to multiples of 2^-24 (one unit of the last place of 0.75)
         """float round_half(float x) {
     uint b = floatBitsToUint(x), s = b & 0x80000000u, a = b & 0x7fffffffu;

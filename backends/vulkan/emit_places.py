@@ -65,6 +65,7 @@ def emit_alloc(frame: Frame, statement: Alloc) -> None:
         holds_elements=elements,
         varying=not shared and bool(frame.lanes or frame.subgroups),
         words=words,
+        count=count,
     )
 
 

@@ -172,8 +172,8 @@ def _joined(values: Sequence[str], bits: int) -> list[str]:
 
 def _halves(frame: Frame, values: Sequence[str]) -> list[str]:
     if frame.row(F16) is HALF_BY_BITS or "float16" not in frame.features:
-        frame.helpers.add("f16_bits")
-        return _joined([f"f16_bits({value})" for value in values], 16)
+        frame.helpers.add("f16_pair")
+        return [f"f16_pair({a}, {b})" for a, b in zip(values[::2], values[1::2])]
     frame.extensions.add("GL_EXT_shader_explicit_arithmetic_types_float16")
     return [f"packFloat2x16(f16vec2({a}, {b}))" for a, b in zip(values[::2], values[1::2])]
 

@@ -76,10 +76,10 @@ DRIVER_FEATURES: dict[int, frozenset[str]] = {
     1: frozenset({"exp2_2ulp"}),  # AMD proprietary
     2: frozenset({"exp2_2ulp"}),  # AMD open source
     3: frozenset({"exp2_2ulp"}),  # Mesa RADV
-    4: frozenset({"exp2_2ulp"}),  # NVIDIA proprietary
+    4: frozenset({"exp2_2ulp", "half_round_even"}),  # NVIDIA proprietary
 }
 """What drivers do better than Vulkan asks, by VkDriverId. AMD, "RDNA 3 Instruction Set Architecture": V_EXP_F32 has 1 ulp. NVIDIA, "PTX
-ISA": ex2.approx.f32 has a relative error of at most 2^-22."""
+ISA": ex2.approx.f32 has a relative error of at most 2^-22; its conversions to halves (cvt.rn) keep denormals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 `exp2_2ulp`: the driver's `exp2` is within 2 ulp over all of f32, where Vulkan asks for 3 + 2|x| only (`facts.DRIVER_FEATURES`). e^x is
 then 2^t, t = x log2 e rounded, times 2^(what the rounding lost), of which two terms are enough: 0.6 ulp more.
+`half_round_even`: `packHalf2x16` rounds to nearest even, keeps denormals, infinities and NaN, where Vulkan leaves the rounding open.
 `integer_dot_product`: four products of bytes and their sum are one instruction (SPV_KHR_integer_dot_product, for which GLSL of old
 compilers has no name).
 `nan_preserve32`: NaN is kept as it is (SPV_KHR_float_controls), so that asking for it means something.
@@ -28,6 +29,11 @@ _EXP2 = {
     "exp2": Helper("float exp2_(float x) { return exp2(x); }\n"),
 }
 
+_HALF = {
+    "f16_bits": Helper("uint f16_bits(float x) { return packHalf2x16(vec2(x, 0.0)); }\n"),
+    "f16_pair": Helper("uint f16_pair(float a, float b) { return packHalf2x16(vec2(a, b)); }\n"),
+}
+
 _DOT = {
     # SPIR-V: DotProductInput4x8BitPacked and DotProduct; OpSDotKHR; packed format 4x8Bit
     "dot4": Helper(
@@ -40,6 +46,7 @@ int dot4(uint a, uint b) { return dot4_(a, b, 0); }
 
 NATIVE: dict[str, dict[str, Helper]] = {
     "exp2_2ulp": _EXP2,
+    "half_round_even": _HALF,
     "integer_dot_product": _DOT,
     "nan_preserve32": {"is_nan": Helper("bool is_nan(float x) { return isnan(x); }\n")},
 }
