@@ -94,6 +94,15 @@ def pointwise(read: Load, producer: Stage, reader: Stage) -> bool:
     return len(names) == len(read.index) == len(set(names)) and set(names) <= mine and read.boundary is None
 
 
+def lone_reader(graph: Graph, stage: Reduce) -> Map | None:
+    """The map that reads the sum at its own point, when nothing else reads it."""
+    reads = graph.readers(stage.name)
+    reader = graph.stages.get(reads[0].reader) if reads and len({r.reader for r in reads}) == 1 else None
+    if graph.is_result(stage.name) or not isinstance(reader, Map) or not all(pointwise(r.load, stage, reader) for r in reads):
+        return None
+    return reader if {a.name for a in reader.axes} == {a.name for a in stage.axes} else None
+
+
 def covers(read: Load, reader: Stage) -> bool:
     """Whether `read` mentions every axis that the reader iterates over, so a value is used once."""
     names = {n.name for n in read.index if isinstance(n, Var)}

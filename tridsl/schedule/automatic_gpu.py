@@ -56,7 +56,9 @@ def automatic_gpu(
         if name not in done and isinstance(stage, Map) and stage.axes:
             steps += _map_steps(stage, graph, spec, sizes, decide)
         elif name not in done and isinstance(stage, Reduce):
-            steps += contraction_gpu(stage, spec, sizes, decide) or reduced_parts(stage, spec, sizes, decide)
+            found = contraction_gpu(graph, stage, spec, sizes, decide)
+            steps += found.steps or reduced_parts(stage, spec, sizes, decide)
+            done |= {found.reader} if found.reader else set()
         elif name not in done and isinstance(stage, Scan | Compact):
             steps += running_parts(stage, spec, sizes, decide)
         elif name not in done and isinstance(stage, TopK):

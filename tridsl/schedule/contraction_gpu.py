@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Load, Var
-from tridsl.ir.op import Reduce
-from tridsl.schedule.analyse import extent_of, points, unit_stride_axis
+from tridsl.ir.op import Map, Reduce
+from tridsl.ir.walk import walk
+from tridsl.schedule.analyse import Graph, extent_of, lone_reader, points, unit_stride_axis
+from tridsl.schedule.blocked_lanes import shifted
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.fuse import all_fused
 from tridsl.schedule.lanes import ACCESS_BYTES
 from tridsl.schedule.roles import Factors, is_contraction, roles_of
-from tridsl.schedule.steps import Bind, Intrin, Order, Pad, Pipeline, Split, Step, StoreIn, Unroll, Vector
-from tridsl.structs import replace
+from tridsl.schedule.steps import At, Bind, Intrin, Order, Pad, Pipeline, Split, Step, StoreIn, Unroll, Vector
+from tridsl.structs import dataclass, replace
 
 NEIGHBOURS = 4
 """Elements of the register tile that lie side by side."""
@@ -45,28 +47,40 @@ WASTE = 1.15
 """Padded over wanted points, up to which a larger tile is the better one: half as wide a tile reads each panel twice as often."""
 
 
-def contraction_gpu(stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> list[Step]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contracted:
+    """Steps for a contraction, and for the `reader` that is computed with it, tile by tile, from sums that never go to memory."""
+
+    steps: tuple[Step, ...] = ()
+    reader: str | None = None
+
+
+def contraction_gpu(graph: Graph, stage: Reduce, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> Contracted:
     """Steps for one contraction; none where it is no product of two whole matrices (times a batch), or one too narrow for tiles."""
     if not is_contraction(stage) or len(stage.over) != 1:
-        return []
+        return Contracted()
     factors = roles_of(stage)
     if factors is None or factors.tile is None or not all(_plain(load) for load in (factors.a, factors.b)):
-        return []
+        return Contracted()
     extents = {axis.name: extent_of(axis, sizes) for axis in (*stage.axes, *stage.over)}
     m, n, k = extents[factors.tile], extents[factors.vector], extents[stage.over[0].name]
     if not m or not n or not k or factors.a.tensor == factors.b.tensor:
-        return []
+        return Contracted()
     together = _instruction(stage, factors, spec, flexible=True, grouped=True)
     fitting = together is not None and together.fits([_largest(extent, 128, 64, 32) or 0 for extent in (m, n, k)])
     if fitting and decide(f"{stage.name}.together", False, (True,), "whether a workgroup's tile is one matrix, which the driver divides and reads"):
         assert together is not None
-        return _by_groups(stage, factors, together, (m, n, k), decide)
+        return Contracted(steps=tuple(_by_groups(stage, factors, together, (m, n, k), decide)))
     row = _instruction(stage, factors, spec, flexible=False)
-    if row is not None:
-        steps = _by_fragments(stage, factors, row, spec, (m, n, k), decide)
-        if steps:
-            return steps
-    return _by_lanes(stage, factors, spec, (m, n, k), sizes, decide)
+    found = _by_fragments(stage, factors, row, spec, (m, n, k), _converting(graph, stage), decide) if row is not None else Contracted()
+    return found if found.steps else Contracted(steps=tuple(_by_lanes(stage, factors, spec, (m, n, k), sizes, decide)))
+
+
+def _converting(graph: Graph, stage: Reduce) -> Map | None:
+    """The map that makes each result of its own sum and of nothing else with axes: fragments are computed as wholes, wherever in them an element
+    is."""
+    reader = lone_reader(graph, stage)
+    return reader if reader is not None and all(n.tensor == stage.name or not n.index for n in walk(reader.value) if isinstance(n, Load)) else None
 
 
 def _plain(load: Load) -> bool:
@@ -109,14 +123,15 @@ def _workgroups(m: int, n: int, rows: int, columns: int) -> int:
     return -(-m // rows) * -(-n // columns)
 
 
-def _groups(stage: Reduce, factors: Factors) -> tuple[list[Step], list[str], tuple[tuple[str, str], ...]]:
+def _groups(stage: str, factors: Factors, batch: Sequence[str]) -> tuple[list[Step], list[str], tuple[tuple[str, str], ...]]:
     """Batch axes as one loop, and the binding of the loops over tiles."""
-    batch = [axis.name for axis in stage.axes if axis.name not in (factors.tile, factors.vector)]
-    steps: list[Step] = []
-    fused, fusing = all_fused(stage.name, batch)
-    steps += fusing
+    fused, fusing = all_fused(stage, batch)
     bound = ((f"{factors.tile}.o", "group.y"), (f"{factors.vector}.o", "group.x"))
-    return steps, [fused] if fused else [], (*(((fused, "group.z"),) if fused else ()), *bound)
+    return list(fusing), [fused] if fused else [], (*(((fused, "group.z"),) if fused else ()), *bound)
+
+
+def _batch(stage: Reduce, factors: Factors) -> list[str]:
+    return [axis.name for axis in stage.axes if axis.name not in (factors.tile, factors.vector)]
 
 
 def _by_lanes(
@@ -154,7 +169,7 @@ def _by_lanes(
         depth = decide(f"{name}.depth", depth, [d for d in (8, 16, 32) if k % d == 0], "depth of the panels in shared memory")
     ahead = decide(f"{name}.ahead", True, (False,), "whether the next panels are fetched ahead")
     lanes_y, lanes_x = min(16, rows // NEIGHBOURS), min(16, columns // NEIGHBOURS)
-    steps, batches, groups = _groups(stage, factors)
+    steps, batches, groups = _groups(name, factors, _batch(stage, factors))
     steps = _padding(name, ((i, m, rows), (j, n, columns), (over, k, depth))) + steps
     for axis, size, lanes in ((i, rows, lanes_y), (j, columns, lanes_x)):
         steps += [
@@ -182,16 +197,16 @@ def _by_lanes(
 
 
 def _by_fragments(
-    stage: Reduce, factors: Factors, row: Intrinsic, spec: DeviceSpec, extents: tuple[int, int, int], decide: Decider
-) -> list[Step]:
+    stage: Reduce, factors: Factors, row: Intrinsic, spec: DeviceSpec, extents: tuple[int, int, int], reader: Map | None, decide: Decider
+) -> Contracted:  # fmt: skip
     """128 x 128 results for four subgroups, four by four fragments of 16 x 16 each; smaller where that wastes less. What no tile divides is
-    padded with zeros."""
+    padded with zeros; where a `reader` makes the results of the sums, tiles that would end outside begin early."""
     name, i, j, over = stage.name, factors.tile or "", factors.vector, stage.over[0].name
     m, n, k = extents
     access = ACCESS_BYTES // row.a.storage_bytes
     divided = m % row.m == n % row.n == k % row.k == 0
     if m < row.m or n < row.n or k < row.k or spec.matrix_lanes is None or not (divided or n % access == k % access == 0):
-        return []  # rows that begin anywhere are fetched element by element, for which lanes are the faster way
+        return Contracted()  # rows that begin anywhere are fetched element by element, for which lanes are the faster way
     rows, columns = _tile(m, *SIDES, 16, row.m), _tile(n, *SIDES, 16, row.n)
     rows = decide(f"{name}.rows", rows, [s for s in (64, 128, 256) if m % s == 0], "rows of a workgroup's tile")
     columns = decide(f"{name}.columns", columns, [s for s in (64, 128, 256) if n % s == 0], "columns of a workgroup's tile")
@@ -206,25 +221,83 @@ def _by_fragments(
     if one is not None and not one.fits((high, broad, depth)):
         one = None
     if one is not None and decide(f"{name}.whole", False, (True,), "whether a subgroup's tile is one matrix, which the driver divides"):
-        row = replace(one, m=high, n=broad, k=depth)
-    steps, batch, groups = _groups(stage, factors)
+        row, reader = replace(one, m=high, n=broad, k=depth), None
+    tiles = ((i, m, rows, high, row.m), (j, n, columns, broad, row.n))
+    if reader is not None and m >= rows and n >= columns and decide(f"{name}.with", True, (False,), f"whether `{reader.name}` is computed with the sums"):
+        return Contracted(steps=tuple(_with_reader(stage, reader, factors, row, tiles, (k, depth), flat, pad, ahead)), reader=reader.name)
+    steps, batch, groups = _groups(name, factors, _batch(stage, factors))
     steps = _padding(name, ((i, m, rows), (j, n, columns), (over, k, depth))) + steps
-    for axis, size, own, fragment in ((i, rows, high, row.m), (j, columns, broad, row.n)):
-        steps += [
-            Split(stage=name, axis=axis, factor=size),
-            Split(stage=name, axis=f"{axis}.i", factor=own),
-            Split(stage=name, axis=f"{axis}.i.i", factor=fragment),
-        ]
-    steps += [Split(stage=name, axis=over, factor=depth), Split(stage=name, axis=f"{over}.i", factor=row.k)]
-    subgroups, tile = (f"{i}.i.o", f"{j}.i.o"), (f"{i}.i.i.o", f"{j}.i.i.o")
-    instruction = (f"{i}.i.i.i", f"{j}.i.i.i", f"{over}.i.i")
+    steps += [Split(stage=name, axis=axis, factor=size) for axis, _, size, _, _ in tiles]
+    within = _Fragments(stage=name, rows=f"{i}.i", columns=f"{j}.i", over=over, depth=depth, row=row)
     steps += [
-        Order(stage=name, axes=(*batch, f"{i}.o", f"{j}.o", *subgroups, f"{over}.o", f"{over}.i.o", *tile, *instruction)),
-        Bind(stage=name, axes=(*groups, (subgroups[0], "subgroup.y"), (subgroups[1], "subgroup.x"))),
-        *(Unroll(stage=name, axis=axis) for axis in ((f"{over}.i.o", *tile) if flat else tile)),
-        Intrin(stage=name, name=row.name),
-    ]
-    return [*steps, *_panels(stage, factors, pad, ahead)]
+        *within.split(high, broad), Order(stage=name, axes=(*batch, f"{i}.o", f"{j}.o", *within.order)),
+        Bind(stage=name, axes=(*groups, *within.bound)), *within.instruction(flat),
+    ]  # fmt: skip
+    return Contracted(steps=(*steps, *_panels(stage, factors, pad, ahead)))
+
+
+def _with_reader(
+    stage: Reduce, reader: Map, factors: Factors, row: Intrinsic, tiles: Sequence[tuple[str, int, int, int, int]], depths: tuple[int, int],
+    flat: bool, pad: int, ahead: bool,
+) -> list[Step]:  # fmt: skip
+    """The sums of a tile stay in fragments, of which the reader makes the results: nothing is written but these."""
+    name, root, (i, j), over, (k, depth) = stage.name, reader.name, (factors.tile or "", factors.vector), stage.over[0].name, depths
+    batch = _batch(stage, factors)
+    inside = _Fragments(stage=name, rows=i, columns=j, over=over, depth=depth, row=row)
+    result = _Fragments(stage=root, rows=f"{i}.i", columns=f"{j}.i", over=None, depth=0, row=row)
+    high, broad = (own for *_, own, _ in tiles)
+    steps = _padding(name, ((over, k, depth),))
+    steps += [Split(stage=root, axis=axis, factor=size, tail=shifted(extent, size)) for axis, extent, size, _, _ in tiles]
+    steps += [
+        Order(stage=root, axes=(*batch, f"{i}.o", f"{j}.o", f"{i}.i", f"{j}.i")),
+        At(stage=name, consumer=root, axis=f"{j}.o"), StoreIn(stage=name, space="fragment"),
+        *inside.split(high, broad), Order(stage=name, axes=(*batch, *inside.order)), Bind(stage=name, axes=inside.bound), *inside.instruction(flat),
+        *_panels(stage, factors, pad, ahead),
+        *result.split(high, broad), Order(stage=root, axes=result.order), *result.written_out(),
+    ]  # fmt: skip
+    fusing, _, groups = _groups(root, factors, batch)
+    return [*steps, *fusing, Bind(stage=root, axes=(*groups, *result.bound))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fragments:
+    """Loops over the fragments of a workgroup's tile: those of the subgroups, of a subgroup's fragments, of the elements of one. `rows` and
+    `columns` are the loops over the tile; `over`: the sum, in panels of `depth`, where it is made here."""
+
+    stage: str
+    rows: str
+    columns: str
+    over: str | None
+    depth: int
+    row: Intrinsic
+
+    @property
+    def bound(self) -> tuple[tuple[str, str], ...]:
+        return ((f"{self.rows}.o", "subgroup.y"), (f"{self.columns}.o", "subgroup.x"))
+
+    @property
+    def tile(self) -> tuple[str, ...]:
+        return (f"{self.rows}.i.o", f"{self.columns}.i.o")
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        panel = (f"{self.over}.o", f"{self.over}.i.o") if self.over else ()
+        terms = (f"{self.over}.i.i",) if self.over else ()
+        return (f"{self.rows}.o", f"{self.columns}.o", *panel, *self.tile, f"{self.rows}.i.i", f"{self.columns}.i.i", *terms)
+
+    def split(self, high: int, broad: int) -> list[Step]:
+        steps: list[Step] = []
+        for axis, own, fragment in ((self.rows, high, self.row.m), (self.columns, broad, self.row.n)):
+            steps += [Split(stage=self.stage, axis=axis, factor=own), Split(stage=self.stage, axis=f"{axis}.i", factor=fragment)]
+        if self.over:
+            steps += [Split(stage=self.stage, axis=self.over, factor=self.depth), Split(stage=self.stage, axis=f"{self.over}.i", factor=self.row.k)]
+        return steps
+
+    def written_out(self, *outer: str) -> list[Step]:
+        return [Unroll(stage=self.stage, axis=axis) for axis in (*outer, *self.tile)]
+
+    def instruction(self, flat: bool) -> list[Step]:
+        return [*self.written_out(*([f"{self.over}.i.o"] if flat else [])), Intrin(stage=self.stage, name=self.row.name)]
 
 
 def _by_groups(stage: Reduce, factors: Factors, row: Intrinsic, extents: tuple[int, int, int], decide: Decider) -> list[Step]:
@@ -235,7 +308,7 @@ def _by_groups(stage: Reduce, factors: Factors, row: Intrinsic, extents: tuple[i
     rows = decide(f"{name}.rows", rows, [s for s in (64, 128, 256) if m % s == 0], "rows of a workgroup's tile")
     columns = decide(f"{name}.columns", columns, [s for s in (64, 128, 256) if n % s == 0], "columns of a workgroup's tile")
     depth = decide(f"{name}.depth", depth, [d for d in (row.k, 32, 64, 128) if k % d == 0], "terms of the sum that are read at a time")
-    steps, batch, groups = _groups(stage, factors)
+    steps, batch, groups = _groups(name, factors, _batch(stage, factors))
     for axis, size in ((i, rows), (j, columns)):
         steps += [Split(stage=name, axis=axis, factor=size), Split(stage=name, axis=f"{axis}.i", factor=size)]
     tile = (f"{i}.i.o", f"{j}.i.o")  # one matrix is a tile of one

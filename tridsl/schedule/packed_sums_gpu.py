@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.op import Map, Reduce
 from tridsl.ir.packings import BYTES, ROWS
-from tridsl.schedule.analyse import Graph, extent_of, pointwise
+from tridsl.schedule.analyse import Graph, extent_of, lone_reader
 from tridsl.schedule.blocked_rows import Blocked
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.fuse import all_fused
@@ -41,19 +41,10 @@ def packed_sums_gpu(graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], de
         extents = {a.name: extent_of(a, sizes) for a in (*stage.axes, *stage.over)}
         if any(n is None or n < 1 for n in extents.values()):
             continue
-        root = _reader(graph, stage)
+        root = lone_reader(graph, stage)
         members = frozenset({name, *([root.name] if root else [])})
         found.append(Blocked(members=members, steps=tuple(_steps(stage, packed, root, extents, spec, decide))))
     return tuple(found)
-
-
-def _reader(graph: Graph, stage: Reduce) -> Map | None:
-    """The map that reads the sum at its own point, when nothing else reads it."""
-    reads = graph.readers(stage.name)
-    reader = graph.stages.get(reads[0].reader) if reads and len({r.reader for r in reads}) == 1 else None
-    if graph.is_result(stage.name) or not isinstance(reader, Map) or not all(pointwise(r.load, stage, reader) for r in reads):
-        return None
-    return reader if {a.name for a in reader.axes} == {a.name for a in stage.axes} else None
 
 
 def _steps(
