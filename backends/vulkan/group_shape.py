@@ -21,12 +21,14 @@ GROUPED_LANES = 256
 
 
 def group_lanes(phase: Phase, spec: DeviceSpec) -> tuple[int, int, int]:
-    """Lanes along x, y, z: whole subgroups in a row where loops are bound to subgroups, else what loops over lanes ask for."""
+    """Lanes along x, y, z: what loops over lanes ask for; where loops are bound to subgroups, as many as these have, along x what is left of them."""
     if is_grouped(phase):
         return GROUPED_LANES, 1, 1
     subgroups = subgroup_axes(phase)
     if subgroups:
-        return prod(subgroups.values()) * subgroup_lanes(spec), 1, 1
+        lanes = prod(subgroups.values()) * subgroup_lanes(spec)
+        _, y, z = group_shape(phase, lanes)
+        return (lanes // (y * z), y, z) if lanes % (y * z) == 0 else (lanes, 1, 1)
     return group_shape(phase, spec.max_group_lanes or 128, max(spec.subgroup_sizes, default=1))
 
 

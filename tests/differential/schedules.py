@@ -105,7 +105,7 @@ def _parts(n: _Nests, stage: str, loops: list[str]) -> Draft:
 
 
 def _pad(n: _Nests, stage: str, loops: list[str]) -> Draft:
-    return (Pad(stage=stage, axis=n.random.choice(loops), factor=n.random.choice(FACTORS)),)
+    return (Pad(stage=stage, axis=n.random.choice(loops), factor=n.random.choice(FACTORS), kept=n.random.random() < 0.5),)
 
 
 def _fuse(n: _Nests, stage: str, loops: list[str]) -> Draft:
@@ -354,8 +354,8 @@ def _packed(s: Pack) -> str:
 _TEXTS: dict[type, Callable[[Step], str]] = {
     Tile: lambda s: f"tile({_pairs(s.sizes)})",
     Split: lambda s: f"split({s.axis}, {s.factor}{f', tail={s.tail}' if s.tail else ''})",
-    Pad: lambda s: f"pad({s.axis}, {s.factor})",
-    Parts: lambda s: f"parts({s.axis}, {s.factor}{f', into={s.into}' if s.into else ''})",
+    Pad: lambda s: f"pad({s.axis}, {s.factor}{', kept=true' if s.kept else ''})",
+    Parts: lambda s: f"parts({s.axis}, {s.factor}{f', into={s.into}' if s.into else ''}{f', inside={s.inside}' if s.inside else ''})",
     Fuse: lambda s: f"fuse({s.outer}, {s.inner})",
     Order: lambda s: f"order({', '.join(s.axes)})",
     Parallel: lambda s: f"parallel({s.axis})",

@@ -54,8 +54,8 @@ named = st.lists(st.tuples(names, names), max_size=4).map(tuple)
 
 STEPS: tuple[st.SearchStrategy[Any], ...] = (
     st.builds(Tile, stage=names, sizes=sized),
-    st.builds(Pad, stage=names, axis=names, factor=wholes),
-    st.builds(Parts, stage=names, axis=names, factor=wholes, into=st.none() | names),
+    st.builds(Pad, stage=names, axis=names, factor=wholes, kept=st.booleans()),
+    st.builds(Parts, stage=names, axis=names, factor=wholes, into=st.none() | names, inside=st.none() | names),
     st.builds(Split, stage=names, axis=names, factor=wholes, tail=st.none() | names),
     st.builds(Fuse, stage=names, outer=names, inner=names),
     st.builds(Order, stage=names, axes=st.lists(names, max_size=4).map(tuple)),

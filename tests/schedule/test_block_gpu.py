@@ -98,10 +98,29 @@ def test_what_no_tile_divides_is_shared_by_workgroups(shape: tuple[int, ...], dt
     assert not any(isinstance(step, BlockBy) for step in steps) and any(isinstance(step, Parts) and step.into == "block" for step in steps)
 
 
-def test_every_answer_of_the_tuner_is_legal() -> None:
-    op, given, sizes = attention((1, 1, 128, 64, 32, 32))
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", [(2, 1, 5, 128, 16, 32), (1, 1, 32, 256, 32, 64)], ids=["padded", "whole"])
+def test_some_rows_share_parts_of_many_elements(shape: tuple[int, ...], causal: bool) -> None:
+    op, given, sizes = attention(shape, causal=causal)
+    schedule = automatic(op, MATRICES, sizes)
+    assert any(isinstance(step, Parts) and step.inside for step in schedule)
+    build = build_of(op, given, sizes, schedule)
+    kernel: Kernel = run(op, (*TO_KERNEL, *SCHEDULE, *LOWER), build)
+    assert not verify(kernel, LOWERED), describe(verify(kernel, LOWERED))
+    wanted, found = evaluate_op(op, given, sizes)["O"], evaluate_kernel(kernel, given, {})["O"]
+    np.testing.assert_allclose(found.astype(np.float64), wanted.astype(np.float64), rtol=TOLERANCE, atol=TOLERANCE)
+    first = lower(op, build, until="emit").text.split("// ---- phase")[1]
+    assert first.count("coopMatMulAdd(") == 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "names"),
+    [((1, 1, 128, 64, 32, 32), ("blocks", "block_rows", "block", "high", "ahead")), ((1, 1, 8, 512, 32, 32), ("blocks", "shared", "part"))], ids=["many", "some"],
+)  # fmt: skip
+def test_every_answer_of_the_tuner_is_legal(shape: tuple[int, ...], names: tuple[str, ...]) -> None:
+    op, given, sizes = attention(shape)
     asked = choices(op, MATRICES, sizes, {})
-    assert {f"O.softmax_wsum.{name}" for name in ("blocks", "block_rows", "block", "high", "ahead")} <= {choice.name for choice in asked}
+    assert {f"O.softmax_wsum.{name}" for name in names} <= {choice.name for choice in asked}
     for choice in asked:
         for value in choice.values:
             lower(op, build_of(op, given, sizes, choose(op, MATRICES, sizes, {choice.name: value})), until="accepts")

@@ -13,8 +13,10 @@ from tests.stdlib.calling import prepared
 from tridsl.backends.vulkan import BACKEND
 from tridsl.diagnostics import TriError
 from tridsl.ir.evaluate import evaluate_kernel, evaluate_op
+from tridsl.ir.loop import For
 from tridsl.ir.op import Scalar
 from tridsl.ir.verify import SCHEDULED, describe, verify
+from tridsl.ir.walk import walk
 from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import SCHEDULE, TO_KERNEL, Build, run
 from tridsl.schedule.steps import At, Inline, Parts, Schedule
@@ -35,6 +37,7 @@ def attention(shape: tuple[int, ...], steps: Schedule, *, causal: bool = False, 
 
 
 PARTS = Parts(stage="O.softmax_wsum", axis="t", factor=16, into="block")
+SHARED = Parts(stage="O.softmax_wsum", axis="t", factor=16, into="block", inside="q")
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -50,9 +53,21 @@ def test_scores_are_made_where_their_part_is() -> None:
     assert "s.sum" not in {b.name for b in kernel.scratch}
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", [(2, 1, 8, 64, 8, 4), (2, 2, 3, 37, 5, 3), (1, 1, 2, 1, 3, 2)], ids=str)
+def test_rows_that_share_a_part(shape: tuple[int, ...], causal: bool) -> None:
+    kernel = attention(shape, (Inline(stage="s"), Inline(stage="w"), SHARED, At(stage="s.sum", consumer="O.softmax_wsum.part", axis="t.o")), causal=causal)
+    (part,) = (p for p in kernel.phases if p.name == "O.softmax_wsum.part")
+    loops = {n.var.rpartition(":")[0] for n in walk(part) if isinstance(n, For) and n.var.endswith(":q")}
+    stages = {f"O.softmax_wsum.part.{name}" for name in ("key", "key.kept", "weight", "l", "l.kept", "o")}
+    assert stages <= loops or shape[2] == 1
+
+
 @pytest.mark.parametrize(
     ("op", "directives", "why"),
     [
+        ("op f(x: f32[N]) -> y: f32 { y = sum[i](x[i]) }\n", "y.parts(i, 64, inside=j)", "blocks"),
+        ("op f(x: f32[N]) -> y: f32 { y = sum[i](x[i]) }\n", "y.parts(i, 64, into=block, inside=j)", "`j` is no loop"),
         ("op f(x: f32[N]) -> y: f32 { y = sum[i](x[i]) }\n", "y.parts(i, 64, into=block)", "rescaled"),
         ("op f(x: f32[N]) -> y: f32[N] { y[i] = scan max[i](x[i]) }\n", "y.parts(i, 64, into=block)", "rescaled"),
     ],

@@ -18,6 +18,7 @@ from tridsl.schedule.blocked_lanes import by_lanes, shifted, tile_of
 from tridsl.schedule.blocked_monoid import Group, blocked_group
 from tridsl.schedule.blocked_parts import by_parts
 from tridsl.schedule.blocked_rows import Blocked
+from tridsl.schedule.blocked_shared import by_shared_parts
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.fuse import all_fused
 from tridsl.schedule.lanes import ACCESS_BYTES
@@ -60,7 +61,10 @@ def blocked_gpu(graph: Graph, spec: DeviceSpec, sizes: Mapping[str, int], decide
         if group is None or not decide(f"{stage.name}.blocks", True, (False,), "whether elements are merged a block at a time"):
             continue
         row = _instruction(group, spec)
-        steps = (_by_fragments(group, row, spec, sizes, decide) if row is not None else []) or by_lanes(group, spec, sizes, decide) or by_parts(group, spec, sizes, decide)
+        steps: list[Step] = []
+        if row is not None:
+            steps = by_shared_parts(group, row, spec, sizes, decide) or _by_fragments(group, row, spec, sizes, decide)
+        steps = steps or by_lanes(group, spec, sizes, decide) or by_parts(group, spec, sizes, decide)
         if steps:
             found.append(Blocked(members=group.members, steps=tuple(steps)))
     return tuple(found)

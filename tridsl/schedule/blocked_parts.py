@@ -17,6 +17,7 @@ from tridsl.schedule.fuse import all_fused
 from tridsl.schedule.lanes import ACCESS_BYTES
 from tridsl.schedule.rescaled_parts import BLOCK
 from tridsl.schedule.steps import At, Bind, Inline, Order, Parts, Split, Step, Unroll, Vector
+from tridsl.structs import dataclass
 
 LANES = 256
 """Lanes of a workgroup, and elements of a part."""
@@ -32,43 +33,62 @@ def by_parts(group: Group, spec: DeviceSpec, sizes: Mapping[str, int], decide: D
     known = {a.name: extent_of(a, sizes) for a in (*group.merge.axes, *group.merge.over)}
     if any(extent is None for extent in known.values()) or len(group.scores) != 1 or len(group.scores[0].terms) != 1:
         return []
-    merge, root, (scores,) = group.merge.name, group.root.name, group.scores
+    merge, (scores,) = group.merge.name, group.scores
     part, score, (d,) = f"{merge}.part", scores.stage.name, scores.terms
     lanes = min(LANES, spec.max_group_lanes or 128)
     length = decide(f"{part}", lanes, [n for n in (64, 128, 256, 512, 1024) if n != lanes], "elements that a workgroup merges")
-    width = _width(group.values, e, known[e] or 1)
-    columns = 1
-    while columns < COLUMNS and columns * width < (known[e] or 1):
-        columns *= 2
-    shape = _Lanes(columns=columns, rows=lanes // columns)
-    narrow = [t_.name.rpartition(".")[2] for t_, m in zip(group.merge.targets, group.merge.reducer.merge) if len(t_.axes) == len(group.shared) and not _is_key(m)]
-    wide = group.wide.rpartition(".")[2]
+    width = access_width(group.values, e, known[e] or 1)
+    shape = lanes_of(lanes, known[e] or 1, width)
     steps: list[Step] = [
         *(Inline(stage=name) for name in group.between),
         Parts(stage=merge, axis=t, factor=length, into=BLOCK),
         At(stage=score, consumer=part, axis=f"{t}.o"),
     ]
     terms = extent_of(scores.stage.over[0], sizes) or 1
-    deep = _width((scores.elements,), d, terms)
+    deep = access_width((scores.elements,), d, terms)
     axes = [d]
     if deep > 1:
         steps += [Split(stage=score, axis=d, factor=deep), Vector(stage=score, axis=f"{d}.i")]
         axes = [f"{d}.o", f"{d}.i"]
         steps += [Unroll(stage=score, axis=f"{d}.o")] if terms // deep <= WRITTEN_OUT else []
     steps += shape.elements(score, t, length, before=[a.name for a in scores.stage.axes if a.name != t], after=axes)
-    for stage, axis, count in ((part, f"{t}.i", length), (merge, f"{t}.o", -(-(known[t] or 1) // length))):
-        for name in ("key", "weight", *narrow):
-            steps += shape.elements(f"{stage}.{name}", axis, count)
-        steps += shape.sums(f"{stage}.{wide}", e, axis, known[e] or 1, width)
-        steps += _grouped(stage, [*group.shared, *([f"{t}.o"] if stage == part else [])])
-    return [*steps, *shape.result(root, group.shared, e, known[e] or 1, width)]
+    steps += shape.block(part, group, f"{t}.i", length, known[e] or 1, width)
+    steps += grouped(part, [*group.shared, f"{t}.o"])
+    return [*steps, *put_together(group, shape, -(-(known[t] or 1) // length), known[e] or 1, width)]
 
 
-class _Lanes:
+def put_together(group: Group, shape: Lanes, parts: int, extent: int, width: int) -> list[Step]:
+    """What the parts of each row came to is merged as one block, and the result is made of it."""
+    merge, e = group.merge.name, group.own.name
+    steps = [*shape.block(merge, group, f"{group.elements}.o", parts, extent, width), *grouped(merge, group.shared)]
+    return [*steps, *shape.result(group.root.name, group.shared, e, extent, width)]
+
+
+def lanes_of(lanes: int, extent: int, width: int) -> Lanes:
+    """So many lanes along the columns as there are accesses of `width` to them, the others along the elements."""
+    columns = 1
+    while columns < COLUMNS and columns * width < extent:
+        columns *= 2
+    return Lanes(columns=columns, rows=lanes // columns)
+
+
+def narrow_sums(group: Group) -> list[str]:
+    """The sums that have no axis of their own, by the names of their stages in a block."""
+    states = zip(group.merge.targets, group.merge.reducer.merge)
+    return [target.name.rpartition(".")[2] for target, merge in states if len(target.axes) == len(group.shared) and not _is_key(merge)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lanes:
     """Lanes of a workgroup: `columns` along x, `rows` along y."""
 
-    def __init__(self, columns: int, rows: int) -> None:
-        self.columns, self.rows = columns, rows
+    columns: int
+    rows: int
+
+    def block(self, stage: str, group: Group, axis: str, count: int, extent: int, width: int) -> list[Step]:
+        """The stages of one block of `count` elements."""
+        steps = [step for name in ("key", "weight", *narrow_sums(group)) for step in self.elements(f"{stage}.{name}", axis, count)]
+        return [*steps, *self.sums(f"{stage}.{group.wide.rpartition('.')[2]}", group.own.name, axis, extent, width)]
 
     def elements(self, stage: str, axis: str, count: int, before: Sequence[str] = (), after: Sequence[str] = ()) -> list[Step]:
         """An element for each lane."""
@@ -91,7 +111,7 @@ class _Lanes:
     def result(self, stage: str, shared: Sequence[str], column: str, count: int, width: int) -> list[Step]:
         steps, outer, axis, inner = self._columns(stage, column, count, width)
         steps.append(Order(stage=stage, axes=(*shared, *outer, axis, *inner)))
-        return [*steps, Bind(stage=stage, axes=((axis, "lane.x"),)), *_grouped(stage, shared)]
+        return [*steps, Bind(stage=stage, axes=((axis, "lane.x"),)), *grouped(stage, shared)]
 
     def _columns(self, stage: str, column: str, count: int, width: int) -> tuple[list[Step], list[str], str, list[str]]:
         """Steps, loops outside, the loop over lanes, loops inside."""
@@ -104,7 +124,7 @@ class _Lanes:
         return steps, [f"{column}.o"], f"{column}.i", inner
 
 
-def _grouped(stage: str, axes: Sequence[str]) -> list[Step]:
+def grouped(stage: str, axes: Sequence[str]) -> list[Step]:
     fused, steps = all_fused(stage, axes)
     return [*steps, Bind(stage=stage, axes=((fused, "group.x"),))]
 
@@ -114,7 +134,7 @@ def _is_key(merge: object) -> bool:
     return isinstance(merge, Binary) and merge.op in ("max", "min")
 
 
-def _width(loads: Sequence[Load], axis: str, extent: int) -> int:
+def access_width(loads: Sequence[Load], axis: str, extent: int) -> int:
     """Elements of one access along the axis."""
     if any(unit_stride_axis(load) != axis or load.boundary is not None or load.mask is not None for load in loads):
         return 1

@@ -10,6 +10,7 @@ from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, binary, both, c
 from tridsl.ir.loop import Accumulate, For, Kernel
 from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, replace_loop, require_serial
+from tridsl.schedule.pad_kept import pad_kept
 from tridsl.schedule.steps import Pad
 from tridsl.structs import replace
 
@@ -23,13 +24,15 @@ def pad(kernel: Kernel, step: Pad, spec: DeviceSpec) -> Kernel:
     written nowhere: panels copied from the parameters (`A.store(shared, at=k.o)`) hold zeros there, and the question is asked once for
     each element that is copied, not in the innermost loop. Legal for the loops of a sum, before any other step on them; over a loop that
     is reduced, where the sum is one of products of which every factor reads that axis (a product of zeros adds nothing) and gives 0 outside
-    of its tensor.
+    of its tensor. `kept`: what lies beyond is written, too, to storage that grows for it (`schedule.pad_kept`).
     E0403: the factor is not a positive integer. E0404: the loop is no longer serial. E0450: not such a loop.
     """
     loop = find_loop(kernel, step.stage, step.axis, step.span)
     require_serial(loop, "pad", step.span)
     if step.factor < 1:
         raise error("E0403", f"cannot pad `{step.axis}` to a multiple of {step.factor}", step.span, help="a factor is a positive integer")
+    if step.kept:
+        return pad_kept(kernel, step)
     phase = next((p for p in kernel.phases if p.name == step.stage), None)
     nest = [n for n in walk(loop) if isinstance(n, For)]
     found = [n for n in walk(loop) if isinstance(n, Accumulate)]

@@ -17,10 +17,9 @@ from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.schedule.best_parts import BEST, best_parts
 from tridsl.schedule.heaps import HEAP, MOST, heaps
 from tridsl.schedule.nest import axis_of, find_loop, require_serial, stage_of
-from tridsl.schedule.parts_monoid import PartStates, parted_monoid
+from tridsl.schedule.parts_monoid import parted_monoid
 from tridsl.schedule.ranks import RANKS, ranked
-from tridsl.schedule.rescaled import rescaled
-from tridsl.schedule.rescaled_parts import BLOCK, of_part, of_parts, one_block
+from tridsl.schedule.rescaled_parts import BLOCK, merged_blocks
 from tridsl.schedule.split import divide
 from tridsl.schedule.steps import Parts
 from tridsl.structs import dataclass, replace
@@ -38,7 +37,8 @@ def parts(kernel: Kernel, step: Parts, spec: DeviceSpec) -> Kernel:
     part of a compaction by itself (`schedule.heaps`); `into=ranks` counts for each element of a part of a top-k how many come before it
     (`schedule.ranks`), and what is left to merge can be divided again (`y.part2`, …), at last into one part, which is the stage itself;
     `into=best` leaves out the parts that cannot hold any of the greatest (`schedule.best_parts`);
-    `into=block` merges the parts of a rescaled monoid each as one block, and what they came to as another (`schedule.rescaled_parts`). The loops
+    `into=block` merges the parts of a rescaled monoid each as one block, and what they came to as another (`schedule.rescaled_parts`); with
+    `inside=q` every stage of a part has the loop over `q` itself, so that one part serves all of these rows. The loops
     over parts are `i.o` of all these stages, the loops inside them `i.i`; `y.carry` is a scan that can be divided again. The
     parts depend on the factor alone, so results repeat bit for bit on any number of threads.
     Legal for the outermost loop over the axis in a nest that no other step has reached into, of an extent that is known before
@@ -55,6 +55,8 @@ def parts(kernel: Kernel, step: Parts, spec: DeviceSpec) -> Kernel:
     for around in (*nest.path, loop):
         if any(isinstance(n, Load) for n in walk(around.extent)) or any(":" in name for name in variables(around.extent)):
             raise _refused(step, f"the length of `{axis_of(around.var)}` is known at run time only")
+    if step.inside is not None and step.into != BLOCK:
+        raise _refused(step, "only parts that are merged as blocks have loops `inside`")
     how = _INTO.get(step.into) if step.into else _in_parts
     if how is None:
         raise _refused(step, f"there is no `{step.into}` to put its parts in")
@@ -349,19 +351,14 @@ def _ranks(kernel: Kernel, nest: _Nest, step: Parts) -> Made | None:
 
 def _blocks(kernel: Kernel, nest: _Nest, step: Parts) -> Made:
     """Every part merged as one block, and what the parts came to as another."""
-    found = rescaled(step.stage, nest.before, nest.loop.body) if nest.loop.carried and not nest.after else None
-    places = (found.key, *(s.place for s in found.sums)) if found is not None else ()
-    if found is None or any(ref.index[: len(nest.path)] != nest.point for ref in places):
+    rows = tuple(loop for loop in nest.path if axis_of(loop.var) == step.inside)
+    if step.inside is not None and not rows:
+        raise _refused(step, f"`{step.inside}` is no loop around it that could go into its parts")
+    made = None if nest.after else merged_blocks(nest.path, rows, nest.before, nest.loop, step)
+    if made is None:
         raise _refused(step, "its states are not sums rescaled by a running max or min")
-    outer = divide(nest.loop, step.factor)
-    (inside,) = outer.body
-    assert isinstance(inside, For)
-    part, over = Var(name=outer.var), replace(outer, body=(), reduce=False, carried=False)
-    states = PartStates(found=found, stage=step.stage, depth=len(nest.path), part=part)
-    here = {nest.loop.var: add(mul(part, index(step.factor)), Var(name=inside.var))}
-    first = one_block(f"{step.stage}.part", of_part(states, here), inside, step.factor)
-    whole = one_block(step.stage, of_parts(states), over, int(over.extent.value) if isinstance(over.extent, Const) else None)
-    return states.buffers((*(l.extent for l in nest.path), outer.extent), step.span), (_phase(nest, step, "part", (replace(over, body=first),)), Phase(name=step.stage, body=nest.around(whole)))
+    outer = replace(nest, path=tuple(loop for loop in nest.path if loop not in rows))
+    return made.buffers, (_phase(outer, step, "part", (made.part,)), Phase(name=step.stage, body=nest.around(made.whole)))
 
 
 def _best(kernel: Kernel, nest: _Nest, step: Parts) -> Made:

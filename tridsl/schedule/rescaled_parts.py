@@ -5,23 +5,53 @@ Dao et al. 2023, "Flash-Decoding for long-context inference": few rows and many 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from tridsl.check.reducers import BUILTINS
 from tridsl.dtypes import DType
-from tridsl.ir.expr import Binary, Call, Const, Expr, Load, Select, Var, index
+from tridsl.ir.expr import Binary, Call, Const, Expr, Load, Select, Var, add, index, mul
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, Ref, Stmt, Store
 from tridsl.ir.walk import substitute
 from tridsl.schedule.hidden import hidden_arms
 from tridsl.schedule.nest import axis_of
 from tridsl.schedule.parts_monoid import PartStates
-from tridsl.schedule.rescaled import Rescaled, Sum
-from tridsl.structs import replace
+from tridsl.schedule.rescaled import Rescaled, Sum, rescaled
+from tridsl.schedule.split import divide
+from tridsl.schedule.steps import Parts
+from tridsl.structs import dataclass, replace
 
 BLOCK = "block"
 
 
-def one_block(stage: str, found: Rescaled, elements: For, bound: int | None) -> Block:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedBlocks:
+    """`buffers`: the states of every part; `part`: the loop over parts, each merged as one block; `whole`: the merge of what they came to."""
+
+    buffers: tuple[Buffer, ...]
+    part: For
+    whole: Block
+
+
+def merged_blocks(path: tuple[For, ...], rows: tuple[For, ...], before: Block, loop: For, step: Parts) -> MergedBlocks | None:
+    """`loop` over the elements inside `path` in parts; `rows` are loops of the path that each stage of a part has for itself. None for states that are
+    not sums rescaled by a running extreme."""
+    found = rescaled(step.stage, before, loop.body) if loop.carried else None
+    point = tuple(Var(name=l.var) for l in path)
+    places = (found.key, *(s.place for s in found.sums)) if found is not None else ()
+    if found is None or any(ref.index[: len(path)] != point for ref in places):
+        return None
+    outer = divide(loop, step.factor)
+    (inside,) = outer.body
+    assert isinstance(inside, For)
+    part, over = Var(name=outer.var), replace(outer, body=(), reduce=False, carried=False)
+    states = PartStates(found=found, stage=step.stage, depth=len(path), part=part)
+    here = {loop.var: add(mul(part, index(step.factor)), Var(name=inside.var))}
+    first = one_block(f"{step.stage}.part", of_part(states, here), inside, step.factor, rows)
+    whole = one_block(step.stage, of_parts(states), over, int(over.extent.value) if isinstance(over.extent, Const) else None)
+    return MergedBlocks(buffers=states.buffers((*(l.extent for l in path), outer.extent), step.span), part=replace(over, body=first), whole=whole)
+
+
+def one_block(stage: str, found: Rescaled, elements: For, bound: int | None, rows: tuple[For, ...] = ()) -> Block:
     """
     before:  m, l, o[e] = lowest, 0, 0
              for t < L: n = max(m, s[t]); l = l*exp(m - n) + exp(s[t] - n); for e: o[e] = o[e]*exp(m - n) + exp(s[t] - n)*v[t, e]; m = n
@@ -33,56 +63,54 @@ def one_block(stage: str, found: Rescaled, elements: For, bound: int | None) -> 
              for e: for t < L: o[e] += weight[t]*v[t, e]
 
     `elements` is the loop over t, its length at most `bound`. The parts are the stages `….key`, `….weight`, and one for each sum, named like
-    its tensor. The elements of a sum are added in another order, as the language allows inside reducers.
+    its tensor. The elements of a sum are added in another order, as the language allows inside reducers. `rows`: loops around all of it that
+    each of these stages gets for itself, and so do `….key.kept` and `….l.kept`, which put the states in their places.
     """
-    dtype = found.start.dtype
+    dtype, own = found.start.dtype, tuple(Var(name=l.var) for l in rows)
     key, weight = f"{stage}.key", f"{stage}.weight"
-    best = Load(tensor=key, index=(), dtype=dtype)
+    best = Load(tensor=key, index=own, dtype=dtype)
     reducer = replace(BUILTINS[found.op].make(dtype), identity=(found.start,))
-    extreme = Accumulate(targets=(Ref(tensor=key, index=()),), reducer=reducer, values=(found.candidate,), init=True)
+    extreme = Accumulate(targets=(Ref(tensor=key, index=own),), reducer=reducer, values=(found.candidate,), init=True)
     length = elements.extent if bound is None else index(bound)
+    shape, padded = tuple(l.extent for l in rows), (False,) * len(rows)
+    weighed = Store(target=Ref(tensor=weight, index=(*own, Var(name=elements.var))), value=_weight(found, best))
     body: list[Stmt] = [
-        Alloc(buffer=Buffer(name=key, dtype=dtype, shape=(), space="l1")),
-        Alloc(buffer=Buffer(name=weight, dtype=dtype, shape=(length,), space="l1", padded=(bound is not None,))),
-        _over(key, elements, (), lambda at: (substitute(extreme, at),), reduce=True),
-        Store(target=found.key, value=best),
-        _over(weight, elements, (), lambda at: (Store(target=Ref(tensor=weight, index=(at[elements.var],)), value=substitute(_weight(found, best), at)),), reduce=False),
+        Alloc(buffer=Buffer(name=key, dtype=dtype, shape=shape, space="l1")),
+        Alloc(buffer=Buffer(name=weight, dtype=dtype, shape=(*shape, length), space="l1", padded=(*padded, bound is not None))),
+        *_loops(key, rows, elements, (extreme,), reduce=True),
+        *_loops(f"{key}.kept", rows, None, (Store(target=found.key, value=best),)),
+        *_loops(weight, rows, elements, (weighed,)),
     ]
     for one in found.sums:
-        body += _sum(f"{stage}.{one.place.tensor.rpartition('.')[2]}", one, weight, elements, dtype)
+        body += _sum(f"{stage}.{one.place.tensor.rpartition('.')[2]}", one, weight, elements, rows, dtype)
     return tuple(body)
 
 
-def _sum(name: str, one: Sum, weight: str, elements: For, dtype: DType) -> Block:
+def _sum(name: str, one: Sum, weight: str, elements: For, rows: tuple[For, ...], dtype: DType) -> Block:
     """A sum of weights times what stands beside them; one without axes of its own is made aside first."""
-
-    def added(at: dict[str, Expr], target: Ref) -> Block:
-        amount: Expr = Load(tensor=weight, index=(at[elements.var],), dtype=dtype)
-        if one.factor is not None and not (isinstance(one.factor, Const) and one.factor.value == 1):
-            amount = Binary(op="mul", a=amount, b=substitute(one.factor, at), dtype=dtype)
-        return (Accumulate(targets=(target,), reducer=BUILTINS["sum"].make(dtype), values=(amount,), init=True),)
-
+    own = tuple(Var(name=l.var) for l in rows)
+    amount: Expr = Load(tensor=weight, index=(*own, Var(name=elements.var)), dtype=dtype)
+    if one.factor is not None and not (isinstance(one.factor, Const) and one.factor.value == 1):
+        amount = Binary(op="mul", a=amount, b=one.factor, dtype=dtype)
+    here = one.place if one.own else Ref(tensor=f"{name}.sum", index=own)
+    added = Accumulate(targets=(here,), reducer=BUILTINS["sum"].make(dtype), values=(amount,), init=True)
     if one.own:
-        return (_over(name, elements, one.own, lambda at: added(at, substitute(one.place, at)), reduce=True),)
-    here = Ref(tensor=f"{name}.sum", index=())
+        return _loops(name, (*rows, *one.own), elements, (added,), reduce=True)
     return (
-        Alloc(buffer=Buffer(name=here.tensor, dtype=dtype, shape=(), space="l1")),
-        _over(name, elements, (), lambda at: added(at, here), reduce=True),
-        Store(target=one.place, value=Load(tensor=here.tensor, index=(), dtype=dtype)),
+        Alloc(buffer=Buffer(name=here.tensor, dtype=dtype, shape=tuple(l.extent for l in rows), space="l1")),
+        *_loops(name, rows, elements, (added,), reduce=True),
+        *_loops(f"{name}.kept", rows, None, (Store(target=one.place, value=Load(tensor=here.tensor, index=own, dtype=dtype)),)),
     )
 
 
-def _over(stage: str, elements: For, own: tuple[For, ...], body: Callable[[dict[str, Expr]], Block], *, reduce: bool) -> For:
-    """The loops `own` and the one over the elements, as those of `stage`, around what `body` makes of their variables."""
-    loops = (*own, elements)
+def _loops(stage: str, own: tuple[For, ...], elements: For | None, body: Block, *, reduce: bool = False) -> Block:
+    """The loops `own` and the one over the elements, as those of `stage`, around `body`."""
+    loops = (*own, *((elements,) if elements is not None else ()))
     at: dict[str, Expr] = {l.var: Var(name=f"{stage}:{axis_of(l.var)}") for l in loops}
-    inside = body(at)
+    body = tuple(substitute(s, at) for s in body)
     for loop in reversed(loops):
-        variable = at[loop.var]
-        assert isinstance(variable, Var)
-        made = For(var=variable.name, extent=substitute(loop.extent, at), bound=loop.bound, body=inside, reduce=reduce and loop is elements, span=loop.span)
-        inside = (made,)
-    return made
+        body = (For(var=f"{stage}:{axis_of(loop.var)}", extent=substitute(loop.extent, at), bound=loop.bound, body=body, reduce=reduce and loop is elements, span=loop.span),)
+    return body
 
 
 def _weight(found: Rescaled, key: Expr) -> Expr:

@@ -40,10 +40,12 @@ class Split(StepBase):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pad(StepBase):
-    """`pad(i, 128)`: loop `i` of a sum runs over whole multiples of 128; beyond the end zeros are read and nothing is written."""
+    """`pad(i, 128)`: loop `i` of a sum runs over whole multiples of 128; beyond the end zeros are read and nothing is written.
+    `kept`: what is made there is written, too, where a stage that is no result has room for it."""
 
     axis: str
     factor: int
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +53,13 @@ class Parts(StepBase):
     """`parts(i, 4096)`: what is reduced, scanned or compacted over `i` becomes independent parts, put together afterwards.
     `into=heap`: each part of a compaction goes to a place of its own, with its count, and a second pass puts them together; `into=ranks`:
     the greatest of each part of a top-k are found by counting what comes before each; `into=best`: parts whose best element is not
-    among the greatest are left out; `into=block`: each part of a softmax is one block.
+    among the greatest are left out; `into=block`: each part of a softmax is one block; `inside=q`: of all rows `q` together.
     Halide: rfactor."""
 
     axis: str
     factor: int
     into: str | None = None
+    inside: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -196,8 +196,9 @@ def _word(read: Reader, keyword: str) -> str | None:
 
 def _pad(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(2, 2)
-    read.only()
-    return Pad(stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), span=call.span)
+    read.only("kept")
+    kept = read.keyword("kept")
+    return Pad(stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), kept=kept is not None and read.flag(kept), span=call.span)
 
 
 def _block(stage: str, call: VerbCall, read: Reader) -> Step:
@@ -218,10 +219,9 @@ def _layout(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _parts(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(2, 2)
-    read.only("into")
-    into = read.keyword("into")
+    read.only("into", "inside")
     return Parts(
-        stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), into=None if into is None else read.path(into), span=call.span
+        stage=stage, axis=read.axis(0), factor=read.integer(call.args[1]), into=_word(read, "into"), inside=_word(read, "inside"), span=call.span
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from tridsl.ir.walk import walk
 from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import Build, lower
 from tridsl.schedule.automatic import choose
-from tridsl.schedule.steps import Intrin, Order, Pad, Schedule, Split
+from tridsl.schedule.steps import Intrin, Order, Pad, Parts, Schedule, Split
 
 SUBGROUPS_OF_8 = DeviceSpec(
     name="subgroups of eight", kind="gpu", features=frozenset({"cooperative_matrix_i8_8x8x8", "int8", "int64"}), subgroup_sizes=(8,),
@@ -101,6 +101,17 @@ def test_a_batch_of_products(driver: VulkanDriver, device: Device, dtype: str) -
     schedule, (c,) = on_device(driver, device, "matmul", a, b)
     assert by(schedule) == {row.name}
     same(c, call("matmul", a, b))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 2, 128, 16, 32), (1, 1, 16, 128, 32, 16), (1, 1, 21, 256, 16, 64)], ids=str)
+def test_some_rows_share_parts_of_many_elements(driver: VulkanDriver, device: Device, shape: tuple[int, ...]) -> None:
+    """Rows that are padded to whole fragments, and rows that are whole fragments."""
+    row = instruction(device, "f16")
+    heads, groups, rows, keys, width, own = shape
+    arrays = random("f16", heads, rows, width), random("f16", groups, keys, width), random("f16", groups, keys, own)
+    schedule, (found,) = on_device(driver, device, "attention", *arrays, np.float32(0.25))
+    assert by(schedule) == {row.name} and any(isinstance(step, Parts) and step.inside for step in schedule)
+    same(found, call("attention", *arrays, np.float32(0.25)))
 
 
 @pytest.mark.parametrize("dtype", ["f16", "i8"])
