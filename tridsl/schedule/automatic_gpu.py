@@ -22,7 +22,7 @@ from tridsl.schedule.contraction_gpu import contraction_gpu
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.fuse import all_fused
 from tridsl.schedule.grouping import packed_together
-from tridsl.schedule.lanes import ACCESS_BYTES
+from tridsl.schedule.lanes import access_width
 from tridsl.schedule.parts_gpu import reduced_parts, running_parts
 from tridsl.schedule.ranked_gpu import ranked_parts
 from tridsl.schedule.steps import At, Bind, Inline, Schedule, Split, Step, StoreIn, Unroll, Vector
@@ -133,11 +133,7 @@ def _width(stages: Sequence[Stage], graph: Graph, length: int) -> int:
     results = {p.name: p.dtype for p in graph.op.params if p in graph.op.tensors}
     names = {n.tensor for stage in stages for value in values_of(stage) for n in walk(value) if isinstance(n, Load)}
     names |= {stage.name for stage in stages}
-    sizes = [results[name].storage_bytes for name in names if name in results]
-    width = ACCESS_BYTES // min(sizes, default=4)
-    while length % width:
-        width //= 2
-    return width
+    return access_width((results[name] for name in names if name in results), length, narrowest=True)
 
 
 def _most_lanes(spec: DeviceSpec) -> int:

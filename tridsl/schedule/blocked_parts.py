@@ -14,7 +14,7 @@ from tridsl.schedule.analyse import extent_of, unit_stride_axis
 from tridsl.schedule.blocked_monoid import Group
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.fuse import all_fused
-from tridsl.schedule.lanes import ACCESS_BYTES
+from tridsl.schedule.lanes import ACCESS_BYTES, access_width
 from tridsl.schedule.rescaled_parts import BLOCK
 from tridsl.schedule.steps import At, Bind, Inline, Order, Parts, Split, Step, Unroll, Vector
 from tridsl.structs import dataclass
@@ -37,7 +37,7 @@ def by_parts(group: Group, spec: DeviceSpec, sizes: Mapping[str, int], decide: D
     part, score, (d,) = f"{merge}.part", scores.stage.name, scores.terms
     lanes = min(LANES, spec.max_group_lanes or 128)
     length = decide(f"{part}", lanes, [n for n in (64, 128, 256, 512, 1024) if n != lanes], "elements that a workgroup merges")
-    width = access_width(group.values, e, known[e] or 1)
+    width = along(group.values, e, known[e] or 1)
     shape = lanes_of(lanes, known[e] or 1, width)
     steps: list[Step] = [
         *(Inline(stage=name) for name in group.between),
@@ -45,7 +45,7 @@ def by_parts(group: Group, spec: DeviceSpec, sizes: Mapping[str, int], decide: D
         At(stage=score, consumer=part, axis=f"{t}.o"),
     ]
     terms = extent_of(scores.stage.over[0], sizes) or 1
-    deep = access_width((scores.elements,), d, terms)
+    deep = along((scores.elements,), d, terms)
     axes = [d]
     if deep > 1:
         steps += [Split(stage=score, axis=d, factor=deep), Vector(stage=score, axis=f"{d}.i")]
@@ -134,11 +134,8 @@ def _is_key(merge: object) -> bool:
     return isinstance(merge, Binary) and merge.op in ("max", "min")
 
 
-def access_width(loads: Sequence[Load], axis: str, extent: int) -> int:
-    """Elements of one access along the axis."""
+def along(loads: Sequence[Load], axis: str, extent: int) -> int:
+    """Elements of one access along the axis; 1 where one of the loads does not go along it."""
     if any(unit_stride_axis(load) != axis or load.boundary is not None or load.mask is not None for load in loads):
         return 1
-    width = ACCESS_BYTES // max((load.dtype.storage_bytes for load in loads), default=ACCESS_BYTES)
-    while extent % width:
-        width //= 2
-    return width
+    return access_width((load.dtype for load in loads), extent, without=ACCESS_BYTES)

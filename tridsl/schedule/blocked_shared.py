@@ -14,7 +14,7 @@ from tridsl.devices.intrinsics import Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.schedule.analyse import extent_of
 from tridsl.schedule.blocked_monoid import Group
-from tridsl.schedule.blocked_parts import access_width, grouped, lanes_of, narrow_sums, put_together
+from tridsl.schedule.blocked_parts import along, grouped, lanes_of, narrow_sums, put_together
 from tridsl.schedule.contraction_gpu import PROCESSORS
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.lanes import ACCESS_BYTES
@@ -42,12 +42,12 @@ SPARE_BANKS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shape:
-    """`rows`, padded; elements of a `part`; `subgroups` of a workgroup, and lanes of each along the elements of a row."""
+    """`rows`, padded; elements of a `part`; `subgroups` of a workgroup, and how many of its `lanes` go along the elements of a row."""
 
     rows: int
     part: int
     subgroups: int
-    along: int
+    lanes: int
 
 
 def by_shared_parts(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider) -> list[Step]:
@@ -59,7 +59,7 @@ def by_shared_parts(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mappi
     workgroups = prod(known[a] for a in group.others) * -(-rows // ROWS)
     if not FEWEST <= rows <= ROWS or any(known[a] < size or known[a] % size for a in (d, e)) or workgroups >= (spec.cores or PROCESSORS):
         return []
-    if access_width((scores.elements,), d, known[d]) * row.a.storage_bytes < ACCESS_BYTES or access_width(group.values, e, known[e]) * row.a.storage_bytes < ACCESS_BYTES:
+    if any(along(loads, axis, known[axis]) * row.a.storage_bytes < ACCESS_BYTES for loads, axis in (((scores.elements,), d), (group.values, e))):
         return []
     shapes = {n: shape for n in PARTS if known[t] % n == 0 and known[t] >= 2 * n and (shape := _shape(row, spec, -(-rows // size) * size, known[e], known[d], n)) is not None}
     if not shapes or not decide(f"{group.merge.name}.shared", True, (False,), "whether a part of the elements serves all rows"):
@@ -82,7 +82,7 @@ def by_shared_parts(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mappi
         *_sums(f"{part}.{group.wide.rpartition('.')[2]}", (q, e, f"{t}.i"), shape, row, known[e]),
         *grouped(part, [*group.others, f"{t}.o"]),
     ]  # fmt: skip
-    width = access_width(group.values, e, known[e])
+    width = along(group.values, e, known[e])
     lanes = lanes_of(shape.subgroups * (spec.matrix_lanes or 1), known[e], width)
     return [*steps, *put_together(group, lanes, known[t] // shape.part, known[e], width)]
 
@@ -94,10 +94,10 @@ def _shape(row: Intrinsic, spec: DeviceSpec, rows: int, columns: int, terms: int
     possible = [n for n in range(SUBGROUPS, 0, -1) if columns % (n * size) == 0 == part % (n * size) and high * max(columns, part) <= FRAGMENTS * n * size]
     held = rows * ((part + SPARE_BANKS + lanes) * row.acc.storage_bytes + (part + terms + ACCESS_BYTES) * row.a.storage_bytes)
     subgroups = next(iter(possible), 0)
-    along = subgroups * lanes // size
-    if not along or part % along or held > (spec.shared_bytes or 0) or subgroups * lanes > (spec.max_group_lanes or 0):
+    each = subgroups * lanes // size
+    if not each or part % each or held > (spec.shared_bytes or 0) or subgroups * lanes > (spec.max_group_lanes or 0):
         return None
-    return _Shape(rows=rows, part=part, subgroups=subgroups, along=along)
+    return _Shape(rows=rows, part=part, subgroups=subgroups, lanes=each)
 
 
 def _scores(stage: str, axes: tuple[str, str, str], batch: list[str], shape: _Shape, row: Intrinsic, terms: int) -> list[Step]:
@@ -119,7 +119,7 @@ def _weights(part: str, axes: tuple[str, str], stages: tuple[str, ...], shape: _
     for name in stages:
         stage = f"{part}.{name}"
         steps += [
-            Split(stage=stage, axis=q, factor=size), Split(stage=stage, axis=t, factor=shape.along),
+            Split(stage=stage, axis=q, factor=size), Split(stage=stage, axis=t, factor=shape.lanes),
             Order(stage=stage, axes=(f"{q}.o", f"{q}.i", f"{t}.o", f"{t}.i")),
             Unroll(stage=stage, axis=f"{t}.o"), Bind(stage=stage, axes=((f"{q}.i", "lane.y"), (f"{t}.i", "lane.x"))),
         ]  # fmt: skip

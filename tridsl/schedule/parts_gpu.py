@@ -18,7 +18,7 @@ from tridsl.ir.walk import walk
 from tridsl.schedule.analyse import axes_of, extent_of, points, unit_stride_axis, values_of
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.fuse import all_fused
-from tridsl.schedule.lanes import ACCESS_BYTES
+from tridsl.schedule.lanes import access_width
 from tridsl.schedule.steps import Bind, Parts, Split, Step, Vector
 
 LANES = 256
@@ -125,14 +125,13 @@ def _in_registers(stage: Scan) -> bool:
 
 def _width(values: Sequence[Expr], results: Sequence[DType]) -> int:
     """Elements of one access: 16 bytes of the widest type that is read or written."""
-    types = [n.dtype for value in values for n in walk(value) if isinstance(n, Load)]
-    return ACCESS_BYTES // max((t.storage_bytes for t in (*types, *results)), default=4)
+    return access_width((*(n.dtype for value in values for n in walk(value) if isinstance(n, Load)), *results))
 
 
 def _carried(stage: Scan | Compact) -> int:
     """Neighbours among what the parts came to."""
     states = stage.reducer.dtypes if isinstance(stage, Scan) else ()
-    return ACCESS_BYTES // max((compute_type(t).storage_bytes for t in states), default=8)
+    return access_width((compute_type(t) for t in states), without=8)
 
 
 def _most(spec: DeviceSpec) -> int:
