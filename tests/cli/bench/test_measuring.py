@@ -273,9 +273,10 @@ def test_everybody_shares_one_count() -> None:
     assert seen == list(range(len(seen)))
 
 
-@pytest.mark.parametrize(("seconds", "calls"), [(0.001, 6), (0.004, 6), (0.032, 3)])
-def test_short_calls_find_their_data_where_they_left_them(seconds: float, calls: int) -> None:
-    """Once before each of three samples, behind what others put into the caches; a long call would hardly notice."""
+@pytest.mark.parametrize(("seconds", "least", "most"), [(0.0006, 6, 9), (0.004, 9, 18), (0.016, 6, 9), (0.032, 3, 3)])
+def test_short_calls_find_their_data_where_they_left_them(seconds: float, least: int, most: int) -> None:
+    """Before each of three samples, behind what others put into the caches: once or twice for a core's own, again and again for the last
+    one, which one pass does not bring back; a long call would hardly notice."""
     order: list[str] = []
 
     def waits(number: int) -> None:
@@ -283,7 +284,7 @@ def test_short_calls_find_their_data_where_they_left_them(seconds: float, calls:
         time.sleep(seconds)
 
     interleave({"a": waits, "b": lambda number: order.append("b")}, 3)
-    assert order[order.index("b") :].count("a") == calls  # the warm-up of "a" is over
+    assert least <= order[order.index("b") :].count("a") <= most  # the warm-up of "a" is over
 
 
 def test_very_short_calls_are_repeated_until_the_clock_is_theirs() -> None:
@@ -307,7 +308,7 @@ def test_nobody_is_always_behind_the_same_one() -> None:
 
         def waits(name: str) -> None:
             order.append(name)
-            time.sleep(0.004)
+            time.sleep(0.031)  # too long to be made before its sample
 
         interleave({name: lambda number, name=name: waits(name) for name in "abc"}, 6)  # type: ignore[misc]  # mypy has no types for defaults of a lambda
         return ["".join(order[n : n + 3]) for n in range(len(order) - 18, len(order), 3)]

@@ -17,12 +17,15 @@ SAMPLES = 30
 LEAST_NANOSECONDS = 300_000
 """A sample repeats its call until it lasts this long: some thousand times the clock's own cost, and a hundred times a timer's tick."""
 WARM_UP_NANOSECONDS = 20_000_000
-SHORT_NANOSECONDS = 30_000_000
+WARMED_NANOSECONDS = 30_000_000
 """Calls up to this long are made before their sample, too: to fill the caches of a core again (2 MiB at 15 GB/s: 0.14 ms) is a
 noticeable part of them (i8 matmul 512, 1.5 MiB: 0.46 ms behind others, 0.38 ms behind itself; 1024, which takes 3 ms: 1.04 times as long behind
 others, so that a limit near it would decide the reading)."""
 SETTLED_NANOSECONDS = 1_000_000
-"""Short calls are repeated this long before their sample: behind a stream through memory the clock of a core takes a part of it to come up."""
+"""How long short calls are repeated before their sample: behind a stream through memory the clock of a core takes a part of it to come up."""
+REFILLED_NANOSECONDS = 20_000_000
+"""How long those are that last longer than that. What they move lies in the last cache or nowhere, and one pass does not bring it back
+there (64 MiB read on an Emerald Rapids, behind other programs' products: 5.2, 5.1, 4.8, 4.2, 3.4, 3.2, then 2.4 ms): what ran before would decide."""
 
 Call = Callable[[int], object]
 """What is timed; the argument counts the calls of everybody, so that rotated buffers were used by nobody for a whole round."""
@@ -58,9 +61,10 @@ def once(call: Callable[[], object]) -> float:
 
 def interleave(calls: Mapping[str, Call], samples: int = SAMPLES, *, warm: bool = True) -> dict[str, Reading]:
     """One sample of each call in turn, `samples` times, so that a change of the machine's speed meets everybody alike. Each round has an order of
-    its own (the same ones every time): what ran before leaves the clocks of the cores and of the mesh behind (on an Emerald Rapids the
-    same product of 8 x 4096 x 4096 took 4.5 ms next to a probe of multiply-adds and 3.2 ms five calls later). `warm`: short
-    calls are made before their sample, so that it does not pay for what the one before has put out of the cache, or for its clock.
+    its own (the same ones every time): what ran before leaves the clocks of the cores and of the mesh behind. `warm`: all but long calls
+    are made before their sample, so that it does not pay for what the one before has put out of the cache, or for its clock (on an Emerald
+    Rapids the same product of 8 x 4096 x 4096 took 4.4 ms behind others, as from memory, and 3.1 ms behind itself, beside a probe of
+    reading that was in the cache both times).
 
     Where somebody else's program was given the core during a sample, the time that it ran is not the contestant's: such a sample counts
     the processor time of this process instead (on one core only; on several that is no duration).
@@ -69,13 +73,13 @@ def interleave(calls: Mapping[str, Call], samples: int = SAMPLES, *, warm: bool 
     alone = len(os.sched_getaffinity(0)) == 1
     disturbed = dict.fromkeys(calls, 0)
     repeats: dict[str, int] = {}
-    short = dict.fromkeys(calls, False)
+    refill = dict.fromkeys(calls, 0)
 
     def sample(name: str, times: int) -> int:
         nonlocal count
         call = calls[name]
-        if warm and (times > 1 or short[name]):
-            settled = perf_counter_ns() + SETTLED_NANOSECONDS
+        if warm and refill[name]:
+            settled = perf_counter_ns() + refill[name]
             while True:
                 call(count)
                 count += 1
@@ -100,7 +104,8 @@ def interleave(calls: Mapping[str, Call], samples: int = SAMPLES, *, warm: bool 
             spent += one
             best = min(best or one, one)
         repeats[name] = max(1, -(-LEAST_NANOSECONDS // max(1, best)))
-        short[name] = best <= SHORT_NANOSECONDS
+        if best <= WARMED_NANOSECONDS:
+            refill[name] = SETTLED_NANOSECONDS if best < SETTLED_NANOSECONDS else REFILLED_NANOSECONDS
     taken: dict[str, list[float]] = {name: [] for name in calls}
     disturbed.update(dict.fromkeys(calls, 0))  # those of the warm-up do not count
     drawn = Random(0)
