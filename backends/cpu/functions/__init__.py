@@ -37,8 +37,8 @@ def emit_function(builder: Any, name: str, args: Sequence[Any], features: frozen
 
     `args`: `llvmlite.ir` floats or doubles, or vectors of them, all of one type. The result has that type; for isnan and
     isinf it is i1 or a vector of i1. `features` are `DeviceSpec.features`: with `avx512dq`, `avx512f` and `avx512vl` the code is
-    shorter, without them portable; the results are the same bits, but for f32 tanh, which is made by pieces where registers are looked
-    up. `rounded`: the arguments are results of operations that round. The builder stays in its block.
+    shorter, without them portable; the results are the same bits, but for f32 tanh and erf, which are made by pieces where registers are
+    looked up. `rounded`: the arguments are results of operations that round. The builder stays in its block.
     """
     of = args[0].type
     lanes = of.count if isinstance(of, ir.VectorType) else None

@@ -208,7 +208,10 @@ def _tanh_f64(x: Value, a: Value) -> Value:
 
 
 def erf(x: Value) -> Value:
-    """x + x P(x**2) up to 1; then 1 - exp(Q(|x| - 1)), where Q approximates log(erfc)."""
+    """By pieces, or x + x P(x**2) up to 1, then 1 - exp(Q(|x| - 1)), where Q approximates log(erfc)."""
+    looked_up = odd(x, pieces.ERF) if x.kind == "f32" else None
+    if looked_up is not None:
+        return looked_up
     a = x.abs()
     z = a * a
     small = fma(a, polynomial(z, table.ERF[x.bits]), a)
