@@ -165,8 +165,9 @@ def _by_lanes(
         if rows == SIDES[0] == columns and turned and m % TALL == 0:
             enough = _workgroups(m, n, TALL, columns) * batch >= (spec.cores or PROCESSORS)
             rows = decide(f"{name}.rows", TALL if enough else rows, (rows, TALL), "rows of a workgroup's tile")
-        depth = min(depth, TALL_DEPTH) if rows == TALL else depth
-        depth = decide(f"{name}.depth", depth, [d for d in (8, 16, 32) if k % d == 0], "depth of the panels in shared memory")
+        fit = [d for d in (8, 16, 32) if spec.shared_bytes is None or d * acc.storage_bytes * (rows + columns + NEIGHBOURS * len(turned)) <= spec.shared_bytes]
+        depth = min(depth, TALL_DEPTH if rows == TALL else depth, fit[-1] if fit else 8)
+        depth = decide(f"{name}.depth", depth, [d for d in fit if k % d == 0], "depth of the panels in shared memory")
     ahead = decide(f"{name}.ahead", True, (False,), "whether the next panels are fetched ahead")
     lanes_y, lanes_x = min(16, rows // NEIGHBOURS), min(16, columns // NEIGHBOURS)
     steps, batches, groups = _groups(name, factors, _batch(stage, factors))

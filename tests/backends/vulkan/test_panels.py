@@ -16,7 +16,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.evaluate import evaluate_kernel
 from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import LOWER, SCHEDULE, TO_KERNEL, Build, lower, run
-from tridsl.schedule.automatic import choose
+from tridsl.schedule.automatic import choices, choose
 from tridsl.schedule.steps import Schedule, StoreIn
 
 GPU = DeviceSpec(
@@ -63,6 +63,19 @@ def test_where_there_are_results_enough_a_lane_has_sixteen_by_eight() -> None:
     written = text(4096, 2048, 64, {})
     assert "float b_C_acc_sum[128];" in written and "shared uvec4 b_A_shared[1040];" in written  # 16 rows of 256
     assert "float b_C_acc_sum[64];" in text(2048 - 128, 2048, 64, {})
+
+
+@pytest.mark.parametrize("shared", [16384, 32768, 49152])
+def test_panels_fit_the_shared_memory_that_is_there(shared: int) -> None:
+    """With the room behind the rows of one that lies the other way round, and whichever depth a search asks for."""
+    small = replace(GPU, shared_bytes=shared)
+    op, build, _ = product(1536, 1536, 1536, {}, spec=small)
+    lower(op, build, until="accepts")
+    for choice in choices(op, small, dict(build.facts.sizes), {}):
+        if choice.name == "C.depth":
+            assert choice.values
+            for depth in choice.values:
+                lower(*product(1536, 1536, 1536, {"depth": depth}, spec=small)[:2], until="accepts")
 
 
 def test_a_tall_tile_means_the_product() -> None:
