@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import gcd
 
 from tridsl.dtypes import DType
-from tridsl.ir.affine import normal_form, to_expression
-from tridsl.ir.expr import Expr, add, index, mul
+from tridsl.ir.affine import Polynomial, normal_form, to_expression
+from tridsl.ir.expr import Binary, Expr, add, index, mul
 from tridsl.ir.loop import Kernel
 from tridsl.ir.op import Tensor
 
@@ -51,9 +52,17 @@ def run_start(at: Sequence[Expr], strides: Strides, variable: str, count: int) -
     if polynomial.coefficient(variable) != 1:
         return None
     rest = polynomial.without([variable])
-    if rest.constant % count or any(factor % count for _, factor in rest.terms):
-        return None
-    return to_expression(rest)
+    return to_expression(rest) if is_multiple(rest, count) else None
+
+
+def is_multiple(form: Polynomial, count: int) -> bool:
+    """Whether the factors say that every value is a multiple of `count`; the lesser or greater of two multiples (a tile that begins early) is one."""
+    return form.constant % count == 0 and all(_is_multiple(monomial, count // gcd(factor, count)) for monomial, factor in form.terms)
+
+
+def _is_multiple(monomial: Sequence[Expr], count: int) -> bool:
+    clamps = (atom for atom in monomial if isinstance(atom, Binary) and atom.op in ("min", "max"))
+    return count == 1 or any(all(is_multiple(normal_form(side), count) for side in (atom.a, atom.b)) for atom in clamps)
 
 
 def fits_words(dtype: DType, count: int) -> bool:

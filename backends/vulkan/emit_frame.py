@@ -13,7 +13,7 @@ from tridsl.backends.vulkan.glsl_types import ElementType, element_type
 from tridsl.backends.vulkan.ranges import Range
 from tridsl.backends.vulkan.template import size_text
 from tridsl.dtypes import DType
-from tridsl.ir.expr import Expr
+from tridsl.ir.expr import Expr, Load
 from tridsl.ir.loop import Stmt
 
 AXES = ("x", "y", "z")
@@ -53,7 +53,8 @@ class Frame:
     `active` names the bool that says whether this lane takes part (None: all do). `group_axes` are the grid axes that the
     phase uses anywhere, `bound_groups` those whose loop is open, `single_groups` those with one loop in all; `groups` collects
     the extents that say how many workgroups to start. `written_out`: numbers say here how the
-    code is built, so they stay in the text; `indexed` is the tensor that they say the place in.
+    code is built, so they stay in the text; `indexed` is the tensor that they say the place in. `vectors`: fragments of equal rows or columns
+    that are loaded already.
     """
 
     features: frozenset[str]
@@ -76,6 +77,7 @@ class Frame:
     words: set[int] = field(default_factory=set)
     word_buffers: frozenset[str] = frozenset()
     fragments: Mapping[str, str] = field(default_factory=dict)
+    vectors: dict[tuple[Load, bool], str] = field(default_factory=dict)
     grouped: bool = False
     aligned_pointers: set[DType] = field(default_factory=set)
     subgroup_axes: Mapping[str, int] = field(default_factory=dict)

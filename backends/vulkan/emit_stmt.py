@@ -17,7 +17,7 @@ from tridsl.backends.vulkan.emit_expr import emit_condition, emit_limit, is_vary
 from tridsl.backends.vulkan.emit_frame import AXES, Frame
 from tridsl.backends.vulkan.emit_places import declare_index, emit_alloc, index_type
 from tridsl.backends.vulkan.emit_scan import emit_scan, scan_at
-from tridsl.backends.vulkan.emit_whole import emit_whole_use
+from tridsl.backends.vulkan.emit_whole import emit_whole_use, vectors_ahead
 from tridsl.backends.vulkan.emit_wide import emit_zeros
 from tridsl.backends.vulkan.lane_extremes import furthest
 from tridsl.backends.vulkan.ranges import Range, range_of
@@ -89,13 +89,13 @@ def _serial(frame: Frame, loop: For) -> None:
     varying = is_varying(frame, loop.extent)
     extent, _ = _extent(frame, loop)
     kind, name = index_type(frame, loop.var), frame.names[loop.var]
-    if loop.kind == "unroll":
-        frame.extensions.add("GL_EXT_control_flow_attributes")
-        frame.line("[[unroll]]")
     if not (collective and varying):
-        with frame.braces(f"for ({kind} {name} = 0; {name} < {extent}; ++{name})"):
-            emit_block(frame, loop.body)
+        with vectors_ahead(frame, loop):
+            _note_unrolled(frame, loop)
+            with frame.braces(f"for ({kind} {name} = 0; {name} < {extent}; ++{name})"):
+                emit_block(frame, loop.body)
         return
+    _note_unrolled(frame, loop)
     with frame.braces(f"for ({kind} {name} = 0; {name} < {_all_of_it(frame, loop)}; ++{name})"):
         _guarded(frame, f"{name} < {extent}", loop.body)
 
@@ -112,6 +112,12 @@ def _all_of_it(frame: Frame, loop: For) -> str:
             "different times, but do work together in it", loop.span, help=f"split `{axis_of(loop.var)}` by a constant, or bind no lanes around it",
         )  # fmt: skip
     return emit_limit(frame, simplify_index(most)).text
+
+
+def _note_unrolled(frame: Frame, loop: For) -> None:
+    if loop.kind == "unroll":
+        frame.extensions.add("GL_EXT_control_flow_attributes")
+        frame.line("[[unroll]]")
 
 
 def _guarded(frame: Frame, condition: str, body: Block) -> None:

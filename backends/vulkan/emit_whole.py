@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from tridsl.backends.vulkan.contiguous import MAX_BYTES, offset_of
@@ -21,7 +22,7 @@ from tridsl.backends.vulkan.ranges import Range
 from tridsl.backends.vulkan.words import layout_of
 from tridsl.dtypes import F32, DType
 from tridsl.ir.affine import normal_form, to_expression
-from tridsl.ir.expr import Binary, Const, Expr, Load, index
+from tridsl.ir.expr import Binary, Const, Expr, Load, Var, index
 from tridsl.ir.loop import For
 from tridsl.ir.walk import rewrite, substitute, variables
 from tridsl.passes.whole_fragments import WholeUse, whole_use
@@ -56,17 +57,7 @@ def _kind(frame: Frame, use: WholeUse, element: str) -> str:
 def _compute(frame: Frame, use: WholeUse, target: str) -> None:
     """By the operators of whole fragments, or element by element: those of fragments of one shape are in the same lanes in the same order. A vector becomes a fragment of
     equal columns (or rows) when it is loaded with a stride of 0."""
-    names: dict[Load, str] = {}
-    for vector in use.vectors:
-        place = frame.places[vector.tensor]
-        polynomial = normal_form(offset_of(vector.index, place.strides))
-        moving = use.rows if use.rows in variables(vector) else use.columns
-        if polynomial.coefficient(moving) != 1 or place.kind != "shared" or place.dtype != F32:
-            raise RuntimeError(f"{vector.tensor} is no vector of f32 in shared memory")
-        memory, first = memory_of(frame, place, to_expression(polynomial.without([moving])))
-        names[vector] = frame.fresh("vector")
-        frame.line(f"{_kind(frame, use, 'float')} {names[vector]};")
-        frame.line(f"coopMatLoad({names[vector]}, {memory}, {first}, 0u, {LAYOUT_NAMES[moving == use.columns]});")
+    names = {vector: frame.vectors.get(_vector_key(use, vector)) or _load_vector(frame, use, vector) for vector in use.vectors}
     for matrix in use.matrices:
         names[matrix] = fragment_text(frame, matrix.tensor, matrix.index)
     whole = _by_operators(use.value, names)
@@ -88,6 +79,38 @@ def _compute(frame: Frame, use: WholeUse, target: str) -> None:
     with frame.braces(f"for (int {position} = 0; {position} < {made}.length(); ++{position})"):
         frame.line(f"{made}[{position}] = {emit_as(frame, value)};")
     frame.line(f"{target} = {made};")
+
+
+def _vector_key(use: WholeUse, vector: Load) -> tuple[Load, bool]:
+    """What it is, whatever the loops over the fragment are called."""
+    alike: dict[str, Expr] = {use.rows: Var(name="<row>"), use.columns: Var(name="<column>")}
+    return substitute(vector, alike), use.rows in variables(vector)
+
+
+def _load_vector(frame: Frame, use: WholeUse, vector: Load) -> str:
+    place = frame.places[vector.tensor]
+    polynomial = normal_form(offset_of(vector.index, place.strides))
+    moving = use.rows if use.rows in variables(vector) else use.columns
+    if polynomial.coefficient(moving) != 1 or place.kind != "shared" or place.dtype != F32:
+        raise RuntimeError(f"{vector.tensor} is no vector of f32 in shared memory")
+    memory, first = memory_of(frame, place, to_expression(polynomial.without([moving])))
+    name = frame.fresh("vector")
+    frame.line(f"{_kind(frame, use, 'float')} {name};")
+    frame.line(f"coopMatLoad({name}, {memory}, {first}, 0u, {LAYOUT_NAMES[moving == use.columns]});")
+    return name
+
+
+@contextmanager
+def vectors_ahead(frame: Frame, loop: For) -> Iterator[None]:
+    """Around a loop over fragments: the vectors that are the same for all of them are loaded once, in front of it."""
+    inner = loop.body[0] if len(loop.body) == 1 else None
+    use = whole_use(inner) if isinstance(inner, For) else None
+    same = [v for v in use.vectors if loop.var not in variables(v)] if use is not None and frame.places[use.tensor].kind in ("fragment", "pointer") else []
+    made = {_vector_key(use, v): _load_vector(frame, use, v) for v in same if use is not None}
+    frame.vectors.update(made)
+    yield
+    for key in made:
+        del frame.vectors[key]
 
 
 def _by_operators(value: Expr, names: Mapping[Load, str]) -> str | None:

@@ -4,6 +4,8 @@ copy A → A.s cooperative                   barrier                      # the 
 copy B → B.s cooperative             →     copy A → A.s;  copy B → B.s
 acc += A.s[…] * B.s[…]                     barrier
                                            acc += A.s[…] * B.s[…]
+
+None is needed between `lane q < 128: l[q] = …` and `lane p < 128: … l[p]`: each lane meets what it wrote itself.
 """
 
 from __future__ import annotations
@@ -12,22 +14,31 @@ from dataclasses import dataclass, replace
 
 from tridsl.backends.vulkan.lower_access import read, written
 from tridsl.devices.spec import DeviceSpec
-from tridsl.ir.expr import Expr
+from tridsl.ir.affine import normal_form, to_expression
+from tridsl.ir.expr import Expr, Var
 from tridsl.ir.loop import Alloc, Barrier, Block, Copy, For, If, Kernel, Stmt
-from tridsl.ir.walk import variables, walk
+from tridsl.ir.walk import substitute, variables, walk
 
+LANE = Var(name="<lane>")
+"""Of any loop over lanes, the place."""
 TEAMS = ("lane", "subgroup")
 """Loops whose iterations are carried out together, by the lanes of a workgroup."""
 
 
+Owner = tuple[int, Expr] | None
+"""An axis of a tensor, and the place along it that a lane has for itself; None: any lane touches any element."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Access:
-    """Tensors touched since the last barrier. Those in `foreign_…` are touched by other lanes than the one that owns the point."""
+    """Tensors touched since the last barrier. Those in `foreign_…` are touched by other lanes than the one that owns the point; `owners`: how each
+    tensor's elements belong to lanes, for everything that touched it."""
 
     reads: frozenset[str] = frozenset()
     writes: frozenset[str] = frozenset()
     foreign_reads: frozenset[str] = frozenset()
     foreign_writes: frozenset[str] = frozenset()
+    owners: frozenset[tuple[str, Owner]] = frozenset()
 
     def __or__(self, other: _Access) -> _Access:
         return _Access(
@@ -35,6 +46,7 @@ class _Access:
             writes=self.writes | other.writes,
             foreign_reads=self.foreign_reads | other.foreign_reads,
             foreign_writes=self.foreign_writes | other.foreign_writes,
+            owners=self.owners | other.owners,
         )
 
     def without(self, names: frozenset[str]) -> _Access:
@@ -43,16 +55,25 @@ class _Access:
             writes=self.writes - names,
             foreign_reads=self.foreign_reads - names,
             foreign_writes=self.foreign_writes - names,
+            owners=frozenset(one for one in self.owners if one[0] not in names),
         )
+
+    def owned_alike(self, later: _Access) -> frozenset[str]:
+        """Tensors whose elements belong to the same lanes in both."""
+        owners: dict[str, set[Owner]] = {}
+        for name, owner in self.owners | later.owners:
+            owners.setdefault(name, set()).add(owner)
+        return frozenset(name for name, found in owners.items() if len(found) == 1 and None not in found)
 
     def conflicts(self, later: _Access) -> bool:
         """Whether some lane could see the wrong value of a tensor without a barrier in between."""
-        return bool(
+        met = (
             self.foreign_writes & (later.reads | later.writes)
-            or self.writes & (later.foreign_reads | later.foreign_writes)
-            or self.foreign_reads & later.writes
-            or self.reads & later.foreign_writes
+            | self.writes & (later.foreign_reads | later.foreign_writes)
+            | self.foreign_reads & later.writes
+            | self.reads & later.foreign_writes
         )
+        return bool(met) and not met <= self.owned_alike(later)
 
 
 def barriers(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -64,6 +85,7 @@ def barriers(kernel: Kernel, spec: DeviceSpec) -> Kernel:
             work = _Phase(
                 private=frozenset(buffer.name for buffer in buffers if buffer.space != "shared"),
                 shared=frozenset(buffer.name for buffer in buffers if buffer.space == "shared"),
+                row=len({node.binding for node in walk(phase.body) if isinstance(node, For) and node.kind == "lane"}) == 1,
             )
             body, _ = work.block(phase.body, _Access(), False)
             phase = replace(phase, body=body)
@@ -72,13 +94,14 @@ def barriers(kernel: Kernel, spec: DeviceSpec) -> Kernel:
 
 
 class _Phase:
-    """One phase: `private` are buffers of a lane, `shared` those of a workgroup; all others belong to the device.
+    """One phase: `private` are buffers of a lane, `shared` those of a workgroup; all others belong to the device. `row`: all loops over lanes go along
+    the same axis, so that none has several lanes in one place.
 
     What a statement touches, and what has happened at the end of a loop's body that nothing preceded, is asked once for each loop around
     it: it is kept, so that the work grows with the depth of the loops and not with its power of two."""
 
-    def __init__(self, private: frozenset[str], shared: frozenset[str]) -> None:
-        self._private, self._shared = private, shared
+    def __init__(self, private: frozenset[str], shared: frozenset[str], row: bool) -> None:
+        self._private, self._shared, self._row = private, shared, row
         self._touched: dict[tuple[Stmt, bool], _Access] = {}
         self._ends: dict[tuple[For, bool], _Access] = {}
 
@@ -102,7 +125,8 @@ class _Phase:
             case For(body=body):
                 inside = in_lanes or statement.kind == "lane"
                 again = self._carried(statement, inside) if statement.kind not in TEAMS else _Access()
-                new_body, at_end = self.block(body, pending | again, inside)
+                alike = pending.owned_alike(self._access(statement, in_lanes)) if inside and not in_lanes else frozenset()
+                new_body, at_end = self.block(body, pending.without(alike) | again, inside)
                 after = pending | at_end | self._access(statement, in_lanes)
                 return replace(statement, body=new_body), after
             case If(then=then, otherwise=otherwise):
@@ -143,11 +167,27 @@ class _Phase:
         reads = frozenset(name for name, _ in read(statement)) - self._private
         writes = frozenset(ref.tensor for ref in written(statement)) - self._private
         if not in_lanes:
-            return _Access(reads=reads, writes=writes, foreign_reads=reads, foreign_writes=writes)
+            owners = frozenset((name, self._owner(statement, name)) for name in reads | writes)
+            return _Access(reads=reads, writes=writes, foreign_reads=reads, foreign_writes=writes, owners=owners)
         copies = [node for node in walk(statement) if isinstance(node, Copy) and node.cooperative]
         foreign_reads = frozenset(copy.source.tensor for copy in copies) - self._private
         foreign_writes = frozenset(copy.target.tensor for copy in copies) - self._private
-        return _Access(reads=reads, writes=writes, foreign_reads=foreign_reads, foreign_writes=foreign_writes)
+        owners = frozenset((name, None) for name in foreign_reads | foreign_writes)
+        return _Access(reads=reads, writes=writes, foreign_reads=foreign_reads, foreign_writes=foreign_writes, owners=owners)
+
+    def _owner(self, statement: Stmt | Expr, name: str) -> Owner:
+        """The place that each lane of a loop over lanes has for itself in the tensor, if all the loop does with it is there."""
+        if not self._row or not isinstance(statement, For) or statement.kind != "lane" or any(isinstance(n, Copy) for n in walk(statement)):
+            return None
+        if any(isinstance(n, For) and n.kind in TEAMS for n in walk(statement.body)):
+            return None
+        places = [at for tensor, at in read(statement) if tensor == name] + [ref.index for ref in written(statement) if ref.tensor == name]
+        for axis in range(min(len(at) for at in places)):
+            forms = {normal_form(substitute(at[axis], {statement.var: LANE})) for at in places}
+            form = min(forms, key=str)
+            if len(forms) == 1 and form.coefficient(LANE.name) and not variables(to_expression(form.without([LANE.name]))):
+                return axis, to_expression(form)
+        return None
 
 
 def _separate(loop: For, shared: frozenset[str]) -> frozenset[str]:

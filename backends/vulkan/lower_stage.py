@@ -20,7 +20,15 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from tridsl.backends.vulkan.collective import LANE_AXES
-from tridsl.backends.vulkan.contiguous import MAX_BYTES, WORD_BYTES, Strides, plain_tensors, row_major, run_start
+from tridsl.backends.vulkan.contiguous import (
+    MAX_BYTES,
+    WORD_BYTES,
+    Strides,
+    is_multiple,
+    plain_tensors,
+    row_major,
+    run_start,
+)
 from tridsl.backends.vulkan.group_shape import group_lanes, subgroup_lanes
 from tridsl.backends.vulkan.lower_access import is_bound, written
 from tridsl.backends.vulkan.lower_panels import is_turned
@@ -38,8 +46,11 @@ MOST = 32
 
 def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     """Cooperative copies that stand in a serial loop inside lanes or subgroups, or around them."""
-    tensors, around = plain_tensors(kernel), 0
+    tensors, around, row = plain_tensors(kernel), 0, True
     subgroup = subgroup_lanes(spec)
+
+    def size(team: tuple[For, ...]) -> int | None:
+        return _team_size(team, subgroup) if row or _in_lanes(team) else None
 
     def visit(block: Block, team: tuple[For, ...], buffers: Mapping[str, Buffer]) -> Block:
         out: list[Stmt] = []
@@ -49,9 +60,9 @@ def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
             if isinstance(statement, For):
                 inner = (*team, statement) if statement.kind in ("lane", "subgroup") else team
                 body = visit(statement.body, inner, buffers)
-                body = _at_once(body, inner, _team_size(inner, subgroup), tensors, buffers) if inner is not team else body
+                body = _at_once(body, inner, size(inner), tensors, buffers) if inner is not team else body
                 statement = replace(statement, body=body)
-                width = _team_size(team, subgroup) if team else around
+                width = size(team) if team else around
                 out += _staged(statement, team, width, tensors, buffers) if width and statement.kind == "serial" else (statement,)
             elif isinstance(statement, If):
                 then, otherwise = visit(statement.then, team, buffers), visit(statement.otherwise, team, buffers)
@@ -62,7 +73,9 @@ def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
 
     phases = []
     for phase in kernel.phases:
-        around = prod(group_lanes(phase, spec)) if is_bound(phase.body) else 0  # for loops around those over lanes
+        lanes = group_lanes(phase, spec)
+        row = lanes[1:] == (1, 1)  # what lanes in a plane keep around their loops has no place in `lower_registers`
+        around = prod(lanes) if row and is_bound(phase.body) else 0  # for loops around those over lanes
         phases.append(replace(phase, body=visit(phase.body, (), {})))
     return replace(kernel, phases=tuple(phases))
 
@@ -148,7 +161,7 @@ def _whole(condition: Expr, last: str, width: int) -> bool:
         return False
     start = normal_form(condition.a)
     rest = start.without([last])
-    return start.coefficient(last) == 1 and rest.constant % width == 0 and all(factor % width == 0 for _, factor in rest.terms)
+    return start.coefficient(last) == 1 and is_multiple(rest, width)
 
 
 def _staged(loop: For, team: tuple[For, ...], lanes: int, tensors: Mapping[str, tuple[DType, Strides]], buffers: Mapping[str, Buffer]) -> Block:

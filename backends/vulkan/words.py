@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tridsl.backends.vulkan.contiguous import MAX_BYTES, WORD_BYTES, Strides, offset_of, row_major, run_start
+from tridsl.backends.vulkan.contiguous import (
+    MAX_BYTES,
+    WORD_BYTES,
+    Strides,
+    is_multiple,
+    offset_of,
+    row_major,
+    run_start,
+)
 from tridsl.backends.vulkan.emit_packed import is_packed_product
 from tridsl.backends.vulkan.zeros import zero_fill
 from tridsl.dtypes import DType
@@ -100,7 +108,7 @@ def layout_of(at: tuple[Expr, ...], strides: Strides, rows: str, columns: str, w
     polynomial = normal_form(offset_of(at, strides))
     steps = polynomial.coefficient(rows), polynomial.coefficient(columns)
     rest = polynomial.without([rows, columns])
-    if 1 not in steps or None in steps or rest.constant % width or any(c % width for _, c in rest.terms):
+    if 1 not in steps or None in steps or not is_multiple(rest, width):
         return None
     by_row = steps[1] == 1
     stride = (steps[0] if by_row else steps[1]) or 0

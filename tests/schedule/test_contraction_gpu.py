@@ -49,6 +49,12 @@ def test_every_stage_is_the_product(op: str, shape: tuple[int, int, int]) -> Non
     assert "coopMatStore(coopmat<float16_t, " in text and text.count("coopMatMulAdd(") == 1
 
 
+def test_tiles_that_begin_early_are_read_in_whole_words() -> None:
+    op, given, sizes = prepared("matmul", (halves(72, 40), halves(40, 136)), {}, {})
+    text = lower(op, build_of(op, given, sizes, automatic(op, MATRICES, sizes)), until="emit").text
+    assert "min(" in text and "shared uvec4 b_A_shared" in text and "shared uvec4 b_B_shared" in text
+
+
 def test_a_batch_is_one_kernel_too() -> None:
     op, given, sizes = prepared("matmul", (halves(3, 32, 16), halves(3, 16, 32)), {}, {})
     build = build_of(op, given, sizes, automatic(op, MATRICES, sizes))
