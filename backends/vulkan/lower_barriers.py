@@ -161,13 +161,15 @@ class _Phase:
         found = self._touches(own, in_lanes)
         for part in parts:
             found |= self._access(part, in_lanes)
+        if isinstance(statement, For) and statement.kind == "lane" and not in_lanes and self._row:
+            return replace(found, owners=frozenset((name, self._owner(statement, name)) for name in found.reads | found.writes))
         return found
 
     def _touches(self, statement: Stmt | Expr, in_lanes: bool) -> _Access:
         reads = frozenset(name for name, _ in read(statement)) - self._private
         writes = frozenset(ref.tensor for ref in written(statement)) - self._private
         if not in_lanes:
-            owners = frozenset((name, self._owner(statement, name)) for name in reads | writes)
+            owners = frozenset((name, None) for name in reads | writes)
             return _Access(reads=reads, writes=writes, foreign_reads=reads, foreign_writes=writes, owners=owners)
         copies = [node for node in walk(statement) if isinstance(node, Copy) and node.cooperative]
         foreign_reads = frozenset(copy.source.tensor for copy in copies) - self._private
@@ -175,15 +177,13 @@ class _Phase:
         owners = frozenset((name, None) for name in foreign_reads | foreign_writes)
         return _Access(reads=reads, writes=writes, foreign_reads=foreign_reads, foreign_writes=foreign_writes, owners=owners)
 
-    def _owner(self, statement: Stmt | Expr, name: str) -> Owner:
-        """The place that each lane of a loop over lanes has for itself in the tensor, if all the loop does with it is there."""
-        if not self._row or not isinstance(statement, For) or statement.kind != "lane" or any(isinstance(n, Copy) for n in walk(statement)):
+    def _owner(self, loop: For, name: str) -> Owner:
+        """The place that each lane of `loop` has for itself in the tensor, if all the loop does with it is there."""
+        if any(isinstance(n, Copy) or (isinstance(n, For) and n.kind in TEAMS) for n in walk(loop.body)):
             return None
-        if any(isinstance(n, For) and n.kind in TEAMS for n in walk(statement.body)):
-            return None
-        places = [at for tensor, at in read(statement) if tensor == name] + [ref.index for ref in written(statement) if ref.tensor == name]
+        places = [at for tensor, at in read(loop) if tensor == name] + [ref.index for ref in written(loop) if ref.tensor == name]
         for axis in range(min(len(at) for at in places)):
-            forms = {normal_form(substitute(at[axis], {statement.var: LANE})) for at in places}
+            forms = {normal_form(substitute(at[axis], {loop.var: LANE})) for at in places}
             form = min(forms, key=str)
             if len(forms) == 1 and form.coefficient(LANE.name) and not variables(to_expression(form.without([LANE.name]))):
                 return axis, to_expression(form)
