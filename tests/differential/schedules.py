@@ -209,7 +209,9 @@ def _prefetch(n: _Nests, stage: str, loops: list[str]) -> Draft:
     if found is None:
         return ()
     tensor, loop = found
-    return (Pipeline(stage=tensor, depth=n.random.randint(1, 3), at=axis_of(loop.var), reader=stage_of(loop.var)),)
+    others = [None, *(axis_of(other.var) for other in loops_of(n.kernel, stage_of(loop.var)))]
+    around, stagger = n.random.choice(others), n.random.choice(others)
+    return (Pipeline(stage=tensor, depth=n.random.randint(1, 3), at=axis_of(loop.var), reader=stage_of(loop.var), around=around, stagger=stagger),)
 
 
 def _intrin(n: _Nests, stage: str, loops: list[str]) -> Draft:
@@ -370,7 +372,7 @@ _TEXTS: dict[type, Callable[[Step], str]] = {
     StoreIn: _stored,
     Pack: _packed,
     Intrin: lambda s: f'intrin("{s.name}")',
-    Pipeline: lambda s: f"pipeline({s.depth}{f', at={s.at}' if s.at else ''}{f', reader={s.reader}' if s.reader else ''})",
+    Pipeline: lambda s: f"pipeline({s.depth}{''.join(f', {n}={v}' for n in ('at', 'reader', 'around', 'stagger') if (v := getattr(s, n)))})",
     Grid: lambda s: f"grid({_pairs(s.axes)})",
     BlockBy: lambda s: f"block({s.axis}, {s.factor}{f', at={s.at}' if s.at else ''}{f', tail={s.tail}' if s.tail else ''})",
     Layout: lambda s: f"layout({', '.join(s.axes)})",

@@ -81,7 +81,7 @@ STEPS: tuple[st.SearchStrategy[Any], ...] = (
     st.builds(BlockBy, stage=names, axis=names, factor=wholes, at=st.none() | names, tail=st.none() | names),
     st.builds(Layout, stage=names, axes=st.lists(names, max_size=4).map(tuple)),
     st.builds(Intrin, stage=names, name=names),
-    st.builds(Pipeline, stage=names, depth=wholes),
+    st.builds(Pipeline, stage=names, depth=wholes, at=st.none() | names, reader=st.none() | names, around=st.none() | names, stagger=st.none() | names),
     st.builds(Grid, stage=names, axes=sized),
 )
 schedules = st.lists(st.one_of(*STEPS), max_size=6).map(tuple)

@@ -11,6 +11,8 @@ import tridsl
 from tests.differential.schedules import schedule_text
 from tests.schedule.programs import CPU, MATMUL, check_same, op_of, scheduled, steps_of
 from tridsl.devices.spec import DeviceSpec, load_chip
+from tridsl.diagnostics import TriError
+from tridsl.ir.affine import evaluate_index
 from tridsl.ir.loop import For, Prefetch
 from tridsl.ir.print_expressions import print_expr
 from tridsl.ir.walk import walk
@@ -129,6 +131,47 @@ def test_hints_for_the_next_panel_are_dealt_out_to_the_loop_behind_the_copy() ->
     assert found(16, 1) == [f"{row}3, C:k.o*16"]
     assert found(48, 2) == [f"{row}6, C:j.o*16 + C:k.o*48"]  # three lines, three turns
     assert found(128, 1) == [f"{row}3, min(C:A.pack.k.i.ahead + C:j.o*3, 7)*16 + C:k.o*128"]  # eight lines: three, three and two
+
+
+SWEEP = "C.split(k, 4).split(j, 16).order(k.o, j.o, k.i, i, j.i).unroll(i).vector(j.i)\n"
+
+
+@pytest.mark.parametrize("columns", [64, 70, 16])
+def test_what_is_fetched_in_a_sweep_is_what_comes_next_also_in_the_next_sweep(columns: int) -> None:
+    """Every hint beside the read of so many iterations later, each row one further ahead than the row before."""
+    op = op_of(MATMUL)
+    kernel = scheduled(op, steps_of(op, SWEEP + "B.pipeline(2, at=j.o, around=k.o, stagger=k.i)"), {"M": 2, "K": 20, "N": columns})
+    (hint,) = (n for p in kernel.phases for n in walk(p) if isinstance(n, Prefetch))
+    tiles = -(-columns // 16)
+    for sweep in range(5):
+        for tile in range(tiles):
+            for row in range(4):
+                found = tuple(evaluate_index(n, {"C:k.o": sweep, "C:j.o": tile, "C:k.i": row, "C:j.i.ahead": 0}) for n in hint.index)
+                passed = int(tile + 2 + row >= tiles)  # one sweep at most
+                assert found == ((sweep + passed) * 4 + row, (tile + 2 + row - passed * tiles) * 16)
+    check_same(op, steps_of(op, SWEEP + "B.pipeline(2, at=j.o, around=k.o, stagger=k.i)"), {"M": 2, "K": 20, "N": columns})
+
+
+def test_rows_may_be_staggered_within_a_sweep_alone() -> None:
+    assert hints("B.pipeline(3, at=j.o, stagger=k)") == [("C:k", "C:k, C:j.i.ahead + C:j.o*32 + C:k*32 + 96")]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["at=j.o, around=k.i", "at=j.o, stagger=k.o", "at=j.o, around=j.o", "at=j.o, stagger=j.o", "at=k.o, around=i", "around=k.o", "stagger=k.i"]
+)
+def test_a_sweep_goes_on_in_a_loop_around_and_is_staggered_by_one_inside(wrong: str) -> None:
+    op = op_of(MATMUL)
+    with pytest.raises(TriError) as caught:
+        scheduled(op, steps_of(op, f"{SWEEP}B.pipeline(2, {wrong})"), {"M": 2, "K": 20, "N": 64})
+    assert caught.value.code == "E0493"
+
+
+def test_panels_are_dealt_out_and_not_staggered() -> None:
+    op = op_of(MATMUL)
+    for more in ("around=k.o", "stagger=k.i"):
+        with pytest.raises(TriError) as caught:
+            scheduled(op, steps_of(op, f"{PANELS}A.pipeline(1, at=i.o, {more})"), {"M": 9, "K": 32, "N": 64})
+        assert caught.value.code == "E0418"
 
 
 def test_hints_for_panels_change_nothing() -> None:

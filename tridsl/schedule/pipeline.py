@@ -6,8 +6,8 @@ from typing import TypeGuard
 
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
-from tridsl.diagnostics import error
-from tridsl.ir.expr import Expr, Load, Var, add, binary, index, mul
+from tridsl.diagnostics import TriError, error
+from tridsl.ir.expr import Expr, Load, Var, add, binary, index, minimum, mul, sub
 from tridsl.ir.loop import Accumulate, Copy, For, If, Kernel, Prefetch
 from tridsl.ir.op import Tensor
 from tridsl.ir.packings import is_packed
@@ -49,6 +49,13 @@ def pipeline(kernel: Kernel, step: Pipeline, spec: DeviceSpec) -> Kernel:
     before:  for j.o: for k: unroll i: vector j.i: C[i, j.o*32 + j.i] += A[i, k] * B[k, j.o*32 + j.i]                B.pipeline(3, at=j.o)
     after:   for j.o: for k: (unroll i: vector j.i: …), vector j.i: prefetch B[k, (j.o + 3)*32 + j.i]
 
+    Where that loop is one of many short sweeps, `around` goes on with the next one behind the end of each, and `stagger` lets each row be fetched
+    further ahead than the one before it: rows that are a multiple of a page apart do not come to the ends of their pages together, and what waits
+    of them to be read does not need the same few lines of L1 (8 x 4096 x 4096 f32 on an Emerald Rapids: 0.86 of the time without):
+
+    before:  for k.o: for j.o < J: for k.i: unroll i: vector j.i: … B[k.o*16 + k.i, j.o*32 + j.i]   B.pipeline(2, at=j.o, around=k.o, stagger=k.i)
+    after:   … (unroll i: …), vector j.i: prefetch B[(k.o + p)*16 + k.i, (j.o + 2 + k.i - p*J)*32 + j.i] where p = 1 if j.o + 2 + k.i >= J else 0
+
     Where the loop `at` reads the parameter only to fill a panel, the hints for the next panel are dealt out to the loop that follows, so that
     they do not wait for each other:
 
@@ -57,7 +64,7 @@ def pipeline(kernel: Kernel, step: Pipeline, spec: DeviceSpec) -> Kernel:
 
     So it is beside loops that are an instruction's (`.intrin` came before): one for each register that the instruction reads; and
     `depth` may be many short iterations. E0403: depth is not 1..3 (1..256 on a parameter). E0418: nothing is copied in the stage's
-    loops; the loop does not read the parameter.
+    loops; the loop does not read the parameter. E0493: `around` is no loop around `at`, or `stagger` none inside, on the way to where it is read.
     """
     parameters = {p.name for p in kernel.params if isinstance(p, Tensor)}
     if step.stage not in stages(kernel) and step.stage not in parameters:
@@ -67,6 +74,8 @@ def pipeline(kernel: Kernel, step: Pipeline, spec: DeviceSpec) -> Kernel:
         raise error("E0403", f"cannot fetch {step.depth} iterations ahead", step.span, help=f"use a depth from 1 to {most}")
     if step.at is not None:
         return _prefetch(kernel, step, step.at)
+    if step.around is not None or step.stagger is not None:
+        raise error("E0493", "`around` and `stagger` say how far ahead of a loop to fetch", step.span, help="name the loop: at=…")
     holding = [l for l in loops_of(kernel, step.stage) if any(isinstance(s, Copy) for s in l.body)]
     if not holding:
         raise error(
@@ -92,7 +101,7 @@ def _prefetch(kernel: Kernel, step: Pipeline, axis: str) -> Kernel:
         )
     target = reading[0]
     nests = [loop for loop, _ in nested_loops(target.body) if _direct(loop, step.stage)]
-    dealt = None if nests else _dealt(kernel, target, step)
+    dealt = None if nests or step.around or step.stagger else _dealt(kernel, target, step)
     if dealt is not None:
         return dealt
     if not nests:
@@ -103,10 +112,10 @@ def _prefetch(kernel: Kernel, step: Pipeline, axis: str) -> Kernel:
         raise error(
             "E0418", f"where `{step.stage}` is read depends on data that is not there yet", step.span, help="leave the step out"
         )  # fmt: skip
-    ahead = {target.var: add(Var(name=target.var), index(step.depth))}
-    hint = Prefetch(tensor=step.stage, index=tuple(substitute(i, ahead) for i in load.index), span=step.span)
     row = next((INTRINSICS[n.intrinsic] for n in chosen.body if isinstance(n, Accumulate) and n.intrinsic), None)
     path = (*next(above for loop, above in nested_loops(target.body) if loop is chosen), chosen)
+    ahead = _ahead(kernel, target, path, step)
+    hint = Prefetch(tensor=step.stage, index=tuple(substitute(i, ahead) for i in load.index), span=step.span)
     if row is not None:
         own = 2 if row.lanes else 3
         inside, nest = target, _nest(path[:-own], path[-own:], hint)
@@ -116,6 +125,29 @@ def _prefetch(kernel: Kernel, step: Pipeline, axis: str) -> Kernel:
         inside = (target, *path)[again]
         nest = _nest(path[again:], (), hint)
     return replace_loop(kernel, inside.var, lambda loop: replace(loop, body=(*loop.body, nest)))
+
+
+def _ahead(kernel: Kernel, target: For, path: tuple[For, ...], step: Pipeline) -> dict[str, Expr]:
+    """Where the loops stand in the iteration that is fetched for. `path`: the loops inside `target` on the way to where it is read."""
+    turn = add(Var(name=target.var), index(step.depth))
+    if step.stagger is not None:
+        row = next((loop for loop in path if axis_of(loop.var) == step.stagger), None)
+        if row is None:
+            raise _misplaced(step, "stagger", step.stagger, "inside", path)
+        turn = add(turn, Var(name=row.var))
+    if step.around is None:
+        return {target.var: turn}
+    above = next(above for phase in kernel.phases for loop, above in nested_loops(phase.body) if loop is target)
+    outer = next((loop for loop in above if axis_of(loop.var) == step.around), None)
+    if outer is None:
+        raise _misplaced(step, "around", step.around, "around", above)
+    passed = minimum(binary("max", sub(turn, sub(target.extent, index(1))), index(0)), index(1))
+    return {target.var: sub(turn, mul(passed, target.extent)), outer.var: add(Var(name=outer.var), passed)}
+
+
+def _misplaced(step: Pipeline, keyword: str, axis: str, where: str, loops: tuple[For, ...]) -> TriError:
+    have = ", ".join(f"`{axis_of(loop.var)}`" for loop in loops) or "none"
+    return error("E0493", f"`{keyword}={axis}` is no loop {where} `{step.at}` where `{step.stage}` is read", step.span, help=f"loops {where} it: {have}")
 
 
 def _dealt(kernel: Kernel, target: For, step: Pipeline) -> Kernel | None:

@@ -201,11 +201,14 @@ class Intrin(StepBase):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline(StepBase):
     """`pipeline(1)`: staged copies of the innermost staged loop are fetched `depth` iterations ahead. On a parameter,
-    `x.pipeline(1, at=r)`: what iteration `r + depth` will read is prefetched while iteration `r` computes."""
+    `x.pipeline(1, at=r)`: what iteration `r + depth` will read is prefetched while iteration `r` computes. `around`: behind the last one,
+    what the first ones of that outer loop's next iteration will read. `stagger`: each iteration of that inner loop one further ahead."""
 
     depth: int
     at: str | None = None
     reader: str | None = None
+    around: str | None = None
+    stagger: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

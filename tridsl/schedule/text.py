@@ -348,15 +348,10 @@ def _intrin(stage: str, call: VerbCall, read: Reader) -> Step:
 
 def _pipeline(stage: str, call: VerbCall, read: Reader) -> Step:
     read.count(1, 1)
-    read.only("at", "reader")
-    at, reader = read.keyword("at"), read.keyword("reader")
-    return Pipeline(
-        stage=stage,
-        depth=read.integer(call.args[0]),
-        at=None if at is None else read.path(at),
-        reader=None if reader is None else read.path(reader),
-        span=call.span,
-    )
+    places = ("at", "reader", "around", "stagger")
+    read.only(*places)
+    named = {name: read.path(value) for name in places if (value := read.keyword(name)) is not None}
+    return Pipeline(stage=stage, depth=read.integer(call.args[0]), **named, span=call.span)
 
 
 def _grid(stage: str, call: VerbCall, read: Reader) -> Step:
