@@ -53,10 +53,11 @@ L1_PART = 3
 while the next tile's is fetched, shorter ones load and store C more often (measured on a Golden Cove, i8 of 1024 cubed and i16 of
 2048: 16 KiB take 0.97 and 0.95 of the time of 32 KiB and of 45, with half as many columns 0.98). A sum that two such parts hold is taken at once:
 its results are stored once and never read again (i8 of 1024 cubed: 0.99)."""
-TURN = 4
-"""Instructions' terms of a sum in one turn of a tile's loop. A tile of an instruction that adds several products goes round so seldom (128 times in
-about a thousand cycles) that a branch guessed wrong at its end shows, and so often that no core foresees it (measured on a Golden Cove, i8 and i16
-of 512 and 1024 cubed: 0.98 to 0.985 of the time of single turns; 8 in one: 0.98)."""
+TURN, TURNING = 4, 64
+"""Terms (of an instruction's) in one turn of a register tile's loop, which is its innermost; terms from which on they are (measured on a Golden
+Cove: f32 of 512, 1024 and 2048 cubed 0.96, 0.985 and 0.96 of the time of single turns, 2 in one 0.985, 0.99 and 0.975, 8 no better than 4. i8 and i16
+0.98 to 0.985: the loop ends so often, every 128 times in about a thousand cycles, that a branch guessed wrong there shows, and so late that
+no core foresees it)."""
 TALLEST_TILE = 16
 """Rows of a register tile beyond which nobody need look: the code grows, and the reuse hardly."""
 DEPTHS, COLUMNS = (64, 128, 192, 256, 384, 512, 1024, 2048), (64, 128, 256, 512, 768, 1024, 2048, 4096)
@@ -111,7 +112,7 @@ def contraction_steps(
         return sweep_rows(stage, roles, rows, columns * lanes, spec, extents, decide, threads=threads)
     if whole and roles.tile is None and depth_of(stage, extents) is not None and (extents[roles.vector] or 0) >= WIDE:
         return sweep_columns(stage, roles.vector, threads=threads)
-    return _direct(stage, roles, rows, columns * lanes, decide, threads=threads)
+    return _direct(stage, roles, rows, columns * lanes, extents, decide, threads=threads)
 
 
 def _facing(stage: Reduce, spec: DeviceSpec, extents: Mapping[str, int | None]) -> Factors:
@@ -203,7 +204,9 @@ def _as_they_are(roles: Factors, row: Intrinsic | None) -> bool:
     return row is None and _panel_type(roles.b.dtype, row) is None
 
 
-def _direct(stage: Reduce, roles: Factors, rows: int, width: int, decide: Decider, *, threads: bool) -> list[Step]:
+def _direct(
+    stage: Reduce, roles: Factors, rows: int, width: int, extents: Mapping[str, int | None], decide: Decider, *, threads: bool
+) -> list[Step]:
     name = stage.name
     axes = [a.name for a in stage.axes]
     over = [a.name for a in stage.over]
@@ -219,8 +222,15 @@ def _direct(stage: Reduce, roles: Factors, rows: int, width: int, decide: Decide
         shared = decide(f"{name}.parallel", outer[0], outer, "the loop that threads share")
         steps.append(Parallel(stage=name, axis=shared))
     if roles.tile is not None:
-        steps.append(Unroll(stage=name, axis=f"{roles.tile}.i"))
+        turns = [Unroll(stage=name, axis=over[-1], factor=TURN)] if _turns(extents, roles.vector, over[-1], width) else []
+        steps += [*turns, Unroll(stage=name, axis=f"{roles.tile}.i")]
     return [*steps, Vector(stage=name, axis=f"{roles.vector}.i")]
+
+
+def _turns(extents: Mapping[str, int | None], vector: str, k: str, width: int) -> bool:
+    """Whether a tile's loop without panels makes several terms a turn: it is long, and no vector is in part (a copy of the tile's sums
+    for each mask is more than there are registers: f32 of 200 cubed 1.33 times as long)."""
+    return (extents[k] or 0) >= TURNING and (extents[vector] or 1) % width == 0
 
 
 def _packed(
@@ -266,12 +276,11 @@ def _packed(
     if row is not None:
         steps.append(Split(stage=name, axis=f"{k}.i", factor=row.k))
         inner = (f"{k}.i.o", f"{i}.i", f"{j}.i.i", f"{k}.i.i")
-        steps.append(Unroll(stage=name, axis=inner[0], factor=TURN))
     steps.append(Order(stage=name, axes=(*batch, f"{j}.o", *rest, f"{k}.o", f"{i}.o", f"{j}.i.o", *inner)))
     if threads:
         shared = (*batch[:1], *([f"{j}.o"] if apart else []), f"{i}.o")
         steps.append(Parallel(stage=name, axis=decide(f"{name}.parallel", shared[0], shared, "the loop that threads share")))
-    steps += [Unroll(stage=name, axis=f"{i}.i"), Vector(stage=name, axis=f"{j}.i.i")]
+    steps += [Unroll(stage=name, axis=inner[0], factor=TURN), Unroll(stage=name, axis=f"{i}.i"), Vector(stage=name, axis=f"{j}.i.i")]
     kinds = (_panel_type(roles.a.dtype, row), _panel_type(roles.b.dtype, row))
     lying = row is not None and unit_stride_axis(roles.a) == k  # one broadcast reads the terms of an instruction, wherever rows begin
     steps += panel_steps(stage, roles, f"{i}.o" if packs_rows else None, f"{k}.o", kinds, lying=lying)
