@@ -33,6 +33,7 @@ from tridsl.schedule.maps import map_steps
 from tridsl.schedule.packed_sums import packed_sum_steps, packed_sums
 from tridsl.schedule.reductions import Tile, reduce_steps, register_tile, tile_axis, tile_steps, worth_a_panel
 from tridsl.schedule.roles import is_contraction, roles_of
+from tridsl.schedule.rows_together import rows_together
 from tridsl.schedule.scanning import scan_steps
 from tridsl.schedule.steps import At, Inline, Parallel, Schedule, Slide, Split, Step, StoreIn, Vector
 from tridsl.schedule.strips import slid
@@ -153,6 +154,8 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
         graph, inlined, sizes, decide, rows_of=tile, alone=lambda stage: stage.name in bytewise or large(stage) or windowed(stage), ring=ring,
         tile_of=partial(_tile_of, spec=spec, sizes=sizes, decide=decide),
     )  # fmt: skip
+    rows = rows_together(graph, where.shared, where.steps, spec, sizes, decide)
+    where = replace(where, steps=rows.steps, strips={**where.strips, **rows.axes})
     swept = shared_sweeps(graph, inlined, decide, eligible=lambda stage: stage.name not in bytewise and _sweeps(stage, spec=spec, sizes=sizes))
     guests = {step.stage for step in swept}
     steps += [*(Inline(stage=name) for name in inlined), *swept, *(step for step in where.steps if step.stage not in guests)]
@@ -170,7 +173,7 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     within = frozenset(inlined) | moved
     within |= {load.tensor for name in inlined for load in accesses(graph.stages[name])}
     for root, depth in where.shared.items():
-        steps += prefetches(graph, root, depth, moved, spec, sizes, decide)
+        steps += prefetches(graph, root, depth, moved, spec, sizes, decide, cut=root in rows.axes)
     for name, stage in graph.stages.items():
         if name in inlined or name in joined:
             continue

@@ -35,10 +35,10 @@ without, a copy 0.98; 2 KiB ahead a tenth more, 4 to 8 KiB the same)."""
 
 
 def prefetches(
-    graph: Graph, root: str, depth: int, moved: set[str], spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider
+    graph: Graph, root: str, depth: int, moved: set[str], spec: DeviceSpec, sizes: Mapping[str, int], decide: Decider, *, cut: bool
 ) -> list[Step]:
     """Rows that several stages read one after the other come from a far cache or memory while the first of them waits: fetch the
-    next row's while the others compute."""
+    next row's while the others compute. `cut`: some rows go together."""
     steps: list[Step] = []
     axis = axes_of(graph.stages[root])[depth - 1].name
     for tensor in graph.op.tensors:
@@ -48,7 +48,7 @@ def prefetches(
         rows = all(len(r.load.index) > depth and r.load.index[depth - 1] == Var(name=axis) for r in reads)
         if len({r.reader for r in reads}) < 2 or not rows:
             continue
-        steps += _next_rows(tensor, root, axis, spec, sizes, decide)
+        steps += _next_rows(tensor, root, f"{axis}.o" if cut else axis, spec, sizes, decide)
     return steps
 
 
