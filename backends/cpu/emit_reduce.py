@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tridsl.backends.cpu.emit_cast import emit_cast
 from tridsl.backends.cpu.emit_frame import Frame, emit_if
 from tridsl.backends.cpu.emit_index import access_of
@@ -18,13 +20,15 @@ from tridsl.backends.cpu.emit_llvm import (
     splat,
 )
 from tridsl.backends.cpu.emit_memory import conjunction, emit_load, emit_store
-from tridsl.dtypes import BOOL, DType
+from tridsl.dtypes import BOOL, F32, F64, DType
 from tridsl.ir.counts import counted_condition
 from tridsl.ir.expr import Load
 from tridsl.ir.loop import Accumulate
 from tridsl.ir.op import Reducer
 
 States = list[Value]
+GREATER = {"max": ">", "min": "<"}
+"""Extremes, and how of two elements the one that stays compares with the other."""
 
 
 def emit_accumulate(frame: Frame, statement: Accumulate) -> None:
@@ -153,6 +157,8 @@ def _tree(frame: Frame, reducer: Reducer, values: States) -> States:
     if size != count:
         fill = [constant(v.type, c.value) for v, c in zip(values, reducer.identity)]
         values = [shuffle(builder, v, [*range(count), *[count] * (size - count)], f) for v, f in zip(values, fill)]
+    if reducer.op in GREATER and len(values) == 1 and reducer.dtypes[0] in (F32, F64):
+        return [_extreme(builder, GREATER[reducer.op], values[0])]
     while size > 1:
         size //= 2
         first = range(size) if reducer.commutative else range(0, 2 * size, 2)
@@ -161,3 +167,15 @@ def _tree(frame: Frame, reducer: Reducer, values: States) -> States:
         merged = merge_states(frame, reducer, earlier, later)
         values = [splat(builder, m, size) for m in merged]
     return [lane(builder, v, 0) for v in values]
+
+
+def _extreme(builder: Value, sign: str, lanes: Value) -> Value:
+    """The greatest or least of all lanes, NaN if one is: asked of all at once, beside the halves, whose steps then are one instruction each."""
+    unordered = builder.fcmp_unordered("uno", lanes, lanes)
+    found, size = lanes, lanes_of(lanes)
+    while size > 1:
+        size //= 2
+        first, second = (shuffle(builder, found, [*part]) for part in (range(size), range(size, 2 * size)))
+        found = builder.select(builder.fcmp_ordered(sign, first, second), first, second)
+    any_unordered = intrinsic(builder, "vector.reduce.or", BIT, [unordered], [unordered.type]) if lanes_of(lanes) > 1 else lane(builder, unordered, 0)
+    return builder.select(any_unordered, constant(found.type.element, math.nan), lane(builder, found, 0))

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Load, Var
 from tridsl.ir.op import Map, Reduce
-from tridsl.schedule.analyse import Graph, axes_of, extent_of
+from tridsl.schedule.analyse import Graph, axes_of, extent_of, unit_stride_axis
 from tridsl.schedule.copied import accesses
 from tridsl.schedule.decisions import Decider
 from tridsl.schedule.steps import At, Slide, Split, Step
@@ -64,6 +64,8 @@ def _waits(graph: Graph, root: str, members: Sequence[str], steps: Sequence[Step
     if any(isinstance(s, Slide) or (isinstance(s, Split) and s.stage in (root, *members)) for s in steps):
         return False
     found = [graph.stages[name] for name in members]
+    if any(unit_stride_axis(load) == axes_of(s)[0].name for s in (stage, *found) if axes_of(s) for load in accesses(s)):
+        return False  # `turned_rows` copies those
     return any(isinstance(s, Reduce) and len(s.axes) == 1 for s in found) and all(isinstance(s, Map | Reduce) for s in found)
 
 
