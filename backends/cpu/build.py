@@ -51,7 +51,17 @@ def _optimised(code: Code, machine: Any) -> Any:
 @cache
 def _machine(triple: str, cpu: str, features: str) -> Any:
     """A target machine: made once, it costs more than compiling a small kernel."""
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    target = llvm.Target.from_triple(triple or llvm.get_process_triple())
+    target = _target(triple or llvm.get_process_triple())
     return target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small")
+
+
+def _target(triple: str) -> Any:
+    """LLVM's own target; the others of its targets are set up (1 ms) when one of them is asked for."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    try:
+        return llvm.Target.from_triple(triple)
+    except RuntimeError:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+        return llvm.Target.from_triple(triple)

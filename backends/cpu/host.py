@@ -12,6 +12,7 @@ import importlib.util
 import os
 import platform
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ def _describes(text: str, cpuid: tuple[str, int, int]) -> bool:
 def _spec(machine: str, answer: _Answer) -> DeviceSpec:
     features = usable(frozenset(answer.features))
     bits, registers, masks = _vectors(machine, features)
-    l1, l2, l3 = (_cache_bytes(level) for level in (1, 2, 3))
+    caches = _cache_bytes()
     return DeviceSpec(
         name=answer.chip,
         kind="cpu",
@@ -178,9 +179,9 @@ def _spec(machine: str, answer: _Answer) -> DeviceSpec:
         vector_registers=registers,
         has_masks=masks,
         cores=len(os.sched_getaffinity(0)),
-        l1_bytes=l1,
-        l2_bytes=l2,
-        l3_bytes=l3,
+        l1_bytes=caches.get(1),
+        l2_bytes=caches.get(2),
+        l3_bytes=caches.get(3),
         memory_bytes=_memory_bytes(),
         peak_f32_ops_per_second_per_core=answer.peak_f32_ops_per_second_per_core,
         peak_bf16_ops_per_second_per_core=answer.peak_bf16_ops_per_second_per_core,
@@ -200,17 +201,15 @@ def _vectors(machine: str, features: frozenset[str]) -> tuple[int | None, int | 
     return (256 if "avx2" in features else 128), 16, False
 
 
-def _cache_bytes(level: int) -> int | None:
-    """Size of the data or unified cache of `level` that core 0 uses; None where the system does not say."""
-    try:
-        for index in sorted(_CACHES.glob("index*")):
-            kind = (index / "type").read_text().strip()
-            if int((index / "level").read_text()) == level and kind in ("Data", "Unified"):
+def _cache_bytes() -> dict[int, int]:
+    """Size of the data or unified cache of each level that core 0 uses; without those of which the system does not say it."""
+    found: dict[int, int] = {}
+    for index in sorted(_CACHES.glob("index*")):
+        with suppress(OSError, ValueError):
+            if (index / "type").read_text().strip() in ("Data", "Unified"):
                 text = (index / "size").read_text().strip()
-                return int(text.rstrip("KMG")) * _UNITS.get(text[-1], 1)
-    except (OSError, ValueError):
-        return None
-    return None
+                found.setdefault(int((index / "level").read_text()), int(text.rstrip("KMG")) * _UNITS.get(text[-1], 1))
+    return found
 
 
 def _memory_bytes() -> int | None:

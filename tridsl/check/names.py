@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from tridsl.diagnostics import Span
 from tridsl.dtypes import DType
@@ -12,6 +11,8 @@ from tridsl.syntax.nodes import Syntax
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?`, or nothing. Names that differ only in case come first."""
+    from difflib import get_close_matches  # start-up time: needed only to phrase an error
+
     candidates = sorted(set(known) - {name})
     same = [k for k in candidates if k.lower() == name.lower()]
     close = same or get_close_matches(name, candidates, n=1, cutoff=0.6 if len(name) > 2 else 0.7)

@@ -71,9 +71,9 @@ def test_cache_sizes_come_from_the_system(tmp_path: Path, monkeypatch: pytest.Mo
         for file, value in zip(("level", "type", "size"), values):
             (tmp_path / name / file).write_text(value + "\n")
     monkeypatch.setattr(host, "_CACHES", tmp_path)
-    assert [host._cache_bytes(level) for level in (1, 2, 3)] == [48 << 10, 2 << 20, None]
+    assert host._cache_bytes() == {1: 48 << 10, 2: 2 << 20}
     (tmp_path / "index2" / "size").write_text("many\n")
-    assert host._cache_bytes(2) is None
+    assert host._cache_bytes() == {1: 48 << 10}
 
 
 def test_the_chip_file_of_this_processor_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
