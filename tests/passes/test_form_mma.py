@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.passes.golden import DOTS, VNNI, body
+from tests.schedule.programs import check_same, op_of, steps_of
 
 
 def test_dot_products() -> None:
@@ -32,3 +35,19 @@ for i < M
           C:acc.sum[j.i] += i32(A[i, k.i + k.o*4]) * i32(B[j.i + j.o*16, k.i + k.o*4])
     vector j.i.out < 16
       C[i, j.i.out + j.o*16] = C:acc.sum[j.i.out]"""
+
+
+PAIRS = """op pairs(A: i16[M, K], B: i16[N, K]) -> C: i32[M, N] {
+  C[i, j] = sum[k; acc=i32](A[i, k] * B[j, k])
+}
+"""
+MARKED = 'C.split(k, {k}).split(j, {lanes}).order(i, j.o, k.o, j.i, k.i).vector(j.i).intrin("{row}")'
+
+
+@pytest.mark.parametrize("after", [".split(k.i, 2).unroll(k.i.i)", ".split(k.i, 1)", ".order(k.i, j.i)"])
+def test_loops_that_later_steps_change_are_no_instruction(after: str) -> None:
+    """Two loops over the depth look like lanes and depth, and so do lanes that stand inside the depth."""
+    for text, row, k in ((PAIRS, "vpdpwssd", 2), (DOTS, "vpdpbusd", 4)):
+        op, directives = op_of(text), MARKED.format(k=k, lanes=k, row=row) + after
+        assert "mma" not in body("finish", text, directives, sizes={"M": 2, "N": 8, "K": 8}, spec=VNNI)
+        check_same(op, steps_of(op, directives, VNNI), {"M": 2, "N": 8, "K": 8}, VNNI)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.passes.golden import VNNI, body, kernel_after
-from tests.schedule.programs import check_same, op_of, steps_of
-from tridsl.ir.evaluate import evaluate_kernel
+from tests.schedule.programs import arguments, check_same, op_of, scheduled, steps_of
+from tridsl.ir.evaluate import evaluate_kernel, evaluate_op
+from tridsl.ir.verify import LOWERED, verify
 
 SIGNED = """op f(A: i8[M, K], B: i8[K, N]) -> C: i32[M, N] {
   C[i, j] = sum[k; acc=i32](A[i, k] * B[k, j])
@@ -32,6 +33,19 @@ def test_without_panels_the_backend_corrects() -> None:
     """A panel of one operand only: there is nothing to flip once."""
     text = body("unsigned_dots", SIGNED, PANELS.replace(" A.pack(at=i.o)\n", ""), sizes={"M": 4, "N": 16, "K": 16}, spec=VNNI)
     assert "mma vpdpbssd" in text and "flipped" not in text
+
+
+@pytest.mark.parametrize("more", ["C.split(k.i.o, 2).unroll(k.i.o.i)", "C.split(k.i.o, 4).unroll(k.i.o.o)", "C.split(k.i.o, 3)"])
+def test_a_panel_that_several_loops_sum_over(more: str) -> None:
+    """Its sums are those of all of them: the backend corrects every step."""
+    op = op_of(SIGNED)
+    wide = PANELS.replace("split(k, 8)", "split(k, 32)").replace("B.pack(at=k.o)", "B.pack(at=j.o)")
+    steps = steps_of(op, wide.replace(" A.pack", f"{more}\n A.pack"), VNNI)
+    for sizes in ({"M": 4, "N": 32, "K": 64}, {"M": 3, "N": 17, "K": 21}):
+        given = arguments(op, sizes)
+        kernel = scheduled(op, steps, sizes, VNNI, lowered=True)
+        assert not verify(kernel, LOWERED)
+        np.testing.assert_array_equal(evaluate_kernel(kernel, given, {})["C"], evaluate_op(op, given, sizes)["C"])
 
 
 @pytest.mark.parametrize("sizes", [{"M": 3, "N": 17, "K": 21}, {"M": 1, "N": 1, "K": 3}, {"M": 2, "N": 16, "K": 0}])

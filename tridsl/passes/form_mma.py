@@ -27,8 +27,11 @@ def _collapse(loop: For) -> For | Mma:
     if statement is None or statement.intrinsic is None:
         return loop
     row = INTRINSICS[statement.intrinsic]
+    *free, depth = nest
     if len(nest) != row.loops or not all(isinstance(l.extent, Const) for l in nest):
         return loop
+    if not depth.reduce or any(l.reduce for l in free) or (row.lanes and free[0].kind != "vector"):
+        return loop  # steps behind `intrin` divided or exchanged its loops
     shape = tuple((l.var, int(l.extent.value)) for l in nest if isinstance(l.extent, Const))
     factors = factors_of(statement, row)
     if factors is None or not row.fits([n for _, n in shape]) or statement.mask is not None or statement.init:

@@ -78,6 +78,8 @@ def _dots(kernel: Kernel, panels: dict[str, Buffer]) -> Iterator[_Dot]:
             continue
         plain = all(isinstance(place, Var) for place in (*mma.b.index, *mma.target.index))
         groups = [v for v in variables(mma.b) if v in depth]
+        if variables(mma.b) - depth - above - variables(mma.target):
+            continue  # loops between sum over it, too
         if plain and len(groups) == 2 and loop.var in groups and not {v for v in variables(mma.b) if v in above} & depth and _start_of(kernel, loop, mma) is not None:
             yield _Dot(mma=mma, left=mma.a, right=mma.b, a=a, b=b, depth=depth)
 
