@@ -9,15 +9,17 @@ from tridsl.backends.vulkan.emit import shared_bytes
 from tridsl.backends.vulkan.emit_functions import DOUBLE_CALLS, FUNCTION_CALLS
 from tridsl.backends.vulkan.emit_stmt import LOOP_KINDS
 from tridsl.backends.vulkan.glsl_types import element_type
+from tridsl.backends.vulkan.group_shape import loops_of_kind
 from tridsl.backends.vulkan.lower_limits import too_long
 from tridsl.backends.vulkan.ranges import range_of
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Diagnostic
 from tridsl.dtypes import F64, DType
 from tridsl.ir.expr import Call, Cast, Const
-from tridsl.ir.loop import Alloc, Append, Block, For, Kernel
+from tridsl.ir.loop import Alloc, Append, Block, For, Kernel, Phase
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import walk
+from tridsl.schedule.nest import axis_of
 
 MAX_REGISTER_ELEMENTS = 4096
 """Elements of one buffer that a lane may hold; beyond it drivers fail or crawl."""
@@ -33,7 +35,7 @@ def accepts(kernel: Kernel, spec: DeviceSpec) -> tuple[Diagnostic, ...]:
     for node in walk(kernel):
         rule = _RULES.get(type(node))
         found += rule(node, spec) if rule else ()
-    found += [diagnostic for phase in kernel.phases for diagnostic in _appends(phase.body, False)]
+    found += [diagnostic for phase in kernel.phases for diagnostic in (*_appends(phase.body, False), *_subgroups(phase))]
     if not found:
         needed = shared_bytes(kernel, spec)
         if spec.shared_bytes is not None and needed > spec.shared_bytes:
@@ -116,6 +118,19 @@ def _appends(block: Block, shared: bool, own: frozenset[str] = frozenset()) -> I
         lanes = getattr(statement, "kind", "") in ("lane", "group")
         for name in ("body", "then", "otherwise"):
             yield from _appends(getattr(statement, name, ()), shared or lanes, frozenset() if lanes else own)
+
+
+def _subgroups(phase: Phase) -> Iterator[Diagnostic]:
+    """Where loops are bound to subgroups, their lanes lie in one row, and no loop over lanes knows in whose subgroup it is."""
+    teams = list(loops_of_kind(phase, "subgroup"))
+    lanes = list(loops_of_kind(phase, "lane"))
+    inside = {n.var for n in walk(tuple(s for t in teams for s in t.body)) if isinstance(n, For) and n.kind == "lane"}
+    for loop in lanes if teams else ():
+        if (loop.binding or "lane.x") != "lane.x" or loop.var in inside or any(t in walk(loop.body) for t in teams):
+            yield _cannot(
+                f"the lanes of `{axis_of(loop.var)}` beside the subgroups of `{axis_of(teams[0].var)}`",
+                "bind one of them to something else: beside subgroups there is `lane.x` alone, in loops of its own", loop,
+            )  # fmt: skip
 
 
 _RULES: dict[type, Callable[[Any, DeviceSpec], Iterator[Diagnostic]]] = {

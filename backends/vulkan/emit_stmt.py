@@ -194,8 +194,10 @@ def _lane(frame: Frame, loop: For) -> None:
 
 
 def _subgroup(frame: Frame, loop: For) -> None:
-    """Each subgroup of the workgroup has its own iteration; several such loops divide the subgroups among them, x fastest."""
-    _extent(frame, loop)
+    """Each subgroup of the workgroup has its own iteration; several such loops divide the subgroups among them, x fastest. Where there are
+    more subgroups than iterations, the rest comes along to what all do together."""
+    extent, _ = _extent(frame, loop)
+    collective = frame.is_collective(loop)
     kind, name = index_type(frame, loop.var), frame.names[loop.var]
     below = 1
     for axis in AXES[: AXES.index((loop.binding or "subgroup.x")[-1])]:
@@ -205,7 +207,13 @@ def _subgroup(frame: Frame, loop: For) -> None:
     with frame.braces(""):
         frame.line(f"{kind} {name} = {kind}(gl_SubgroupID) / {below} % {own};")
         frame.subgroups[loop.var] = name
-        emit_block(frame, loop.body)
+        if range_of(loop.extent, frame.ranges) == Range(own, own):
+            emit_block(frame, loop.body)
+        elif collective:
+            _guarded(frame, f"{name} < {extent}", loop.body)
+        else:
+            with frame.braces(f"if ({name} < {extent})"):
+                emit_block(frame, loop.body)
         del frame.subgroups[loop.var]
 
 

@@ -64,6 +64,29 @@ def test_a_schedule_that_binds_nothing(gpu: str, text: str, steps: str, length: 
     np.testing.assert_array_equal(ops.f(x, device=gpu), ops.f.reference(x))
 
 
+@pytest.mark.parametrize("steps", ["y.split(i, 7).bind(i.i=\"subgroup\")", "y.tile(i=3, j=5).bind(i.i=\"subgroup.y\", j.i=\"subgroup.x\")"])
+def test_subgroups_beyond_the_end_do_nothing(gpu: str, steps: str) -> None:
+    ops = tridsl.compile(f"op f(x: i32[M, N]) -> y: i32[M, N] {{\n y[i, j] = x[i, N - 1 - j] * 2 + i\n}}\nschedule f for gpu {{\n {steps}\n}}\n")
+    x = np.arange(16 * 9, dtype=np.int32).reshape(16, 9)
+    np.testing.assert_array_equal(ops.f(x, device=gpu), ops.f.reference(x))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "y.split(k, 4).bind(k.i=\"lane.y\", i=\"group.x\").split(j, 4).bind(j.i=\"subgroup\")",
+        "y.split(k, 4).split(j, 4).order(i, j.o, j.i, k.o, k.i).bind(j.i=\"subgroup\", k.i=\"lane.x\")",
+        "y.split(i, 4).split(j, 4).order(i.o, i.i, j.o, j.i, k).bind(i.i=\"lane.x\", j.i=\"subgroup\")",
+    ],
+)
+def test_lanes_that_no_subgroup_knows_are_refused(gpu: str, steps: str) -> None:
+    """They were counted once for every lane of the subgroup."""
+    ops = tridsl.compile(f"op f(a: i32[M, K], b: i32[K, N]) -> y: i32[M, N] {{\n y[i, j] = sum[k](a[i, k] * b[k, j])\n}}\nschedule f for gpu {{\n {steps}\n}}\n")
+    with pytest.raises(tridsl.TriError, match="beside the subgroups of `j.i`") as caught:
+        ops.f(np.ones((16, 16), np.int32), np.ones((16, 16), np.int32), device=gpu)
+    assert caught.value.code == "E0707"
+
+
 @pytest.mark.usefixtures("software")
 def test_symbolic_loops_check_themselves(gpu: str) -> None:
     ops = tridsl.compile("op f(dyn N, x: f32[N]) -> y: f32 {\n  y = sum[i; order=seq](x[i])\n}\n")
