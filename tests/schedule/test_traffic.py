@@ -194,7 +194,9 @@ def test_a_large_factor_of_few_rows_is_fetched_ahead() -> None:
         return [s for s in automatic(op_of(MATMUL), replace(CPU, **facts), sizes) if isinstance(s, Pipeline)]  # type: ignore[arg-type]
 
     few = {"M": 8, "K": 1024, "N": 1024}
-    assert [(s.stage, s.at, s.depth) for s in ahead(few)] == [("B", "j.i.o", 3)]  # 384 bytes: three tiles of 32 f32
+    near = Pipeline(stage="B", depth=3, at="j.i.o", reader="C", around="k.o")  # 384 bytes: three tiles of 32 f32
+    assert ahead(few) == [near]
+    assert ahead(few, l1_bytes=48 << 10) == [replace(near, depth=2, stagger="k.i")]  # L1 holds what 16 rows are ahead, ten tiles of 128 bytes each
     assert not ahead(few, l2_bytes=4 * MIB)  # it stays there
     assert not ahead({"M": 512, "K": 1024, "N": 1024})  # panels are copied
 

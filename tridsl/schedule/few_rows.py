@@ -3,6 +3,11 @@
 A few of its rows at a time are swept over a stretch of columns that is as wide as the results of the stretch fit into L2, so that every
 page and every stream of the prefetchers serves many vectors. What a row needs next is asked for a short way ahead: hardware stops
 fetching at the end of a page, and a core that multiplies has fewer loads in flight than one that only reads.
+
+Rows whose length is a multiple of a page (most are) use the same lines of L1 at the same time, more than a set has, and come to the ends
+of their pages together. So each is fetched one tile further ahead than the one before it, where L1 holds what then waits there to be read,
+and in the next rows of the matrix behind its end (measured, f32 x 4096 x 4096 on an Emerald Rapids, from the last cache and from memory: of
+4 rows 0.83 and 0.92 of the time without, of 8 0.87 and 0.97, of 16 0.90 and 0.89).
 """
 
 from __future__ import annotations
@@ -31,6 +36,8 @@ DEPTHS, SEVERAL = (16, 32), (8, 16, 32, 64)
 for so many, and so many streams are followed."""
 AHEAD_BYTES = 384
 """How far ahead of itself a row is fetched: 256 to 640 took the same time, 1024 a tenth more, not at all a quarter more."""
+STAGGERED, STAGGERED_BYTES = 16, 256
+"""Rows swept together where each is fetched a tile further ahead than the one before it, and how far ahead the first one is."""
 ROWS = 8
 """Rows that are added to a stretch of results in one go."""
 
@@ -68,7 +75,13 @@ def sweep_rows(
     stretch = (spec.l2_bytes or 1 << 20) // 4 // (height * stage.reducer.dtypes[0].storage_bytes)
     if threads and not rest:
         stretch = min(stretch, max(COLUMNS, -(-columns // (spec.cores or 1))))
-    deep = decide(f"{name}.depth", DEPTHS[several], SEVERAL, "rows of the matrix that are swept together")
+    size, tile = _bytes(stage, roles, extents), width * roles.b.dtype.storage_bytes
+    beyond = size is None or size > (spec.l2_bytes or size)
+    ahead = decide(f"{name}.prefetch", beyond, (False, True), "whether the rows of B are prefetched")
+    stays = STAGGERED * (STAGGERED_BYTES + STAGGERED // 2 * tile) <= (spec.l1_bytes or 0) // 2
+    staggered = ahead and decide(f"{name}.stagger", stays, (False, True), "whether each row is fetched further ahead than the one before")
+    usual = STAGGERED if staggered else DEPTHS[several]
+    deep = decide(f"{name}.depth", usual, SEVERAL, "rows of the matrix that are swept together")
     tiles, inner = (f"{i}.o",) if several else (), f"{i}.i" if several else i
     steps: list[Step] = [
         Split(stage=name, axis=j, factor=block_of(stretch, columns, width, columns + width)),
@@ -86,11 +99,10 @@ def sweep_rows(
         place = None if roles.a.tensor != roles.b.tensor else 0 if factors_of(stage.values[0]) == (roles.a, roles.b) else 1
         kind = None if wide == roles.a.dtype or not wide.is_float else wide
         steps.append(Pack(stage=roles.a.tensor, at=f"{depth}.o", reader=name, place=place, type=kind))
-    size = _bytes(stage, roles, extents)
-    beyond = size is None or size > (spec.l2_bytes or size)
-    if decide(f"{name}.prefetch", beyond, (False, True), "whether the rows of B are prefetched"):
-        ahead = max(1, AHEAD_BYTES // (width * roles.b.dtype.storage_bytes))
-        steps.append(Pipeline(stage=roles.b.tensor, depth=ahead, at=f"{j}.i.o", reader=name))
+    if ahead:
+        turns = max(1, (STAGGERED_BYTES if staggered else AHEAD_BYTES) // tile)
+        row = f"{depth}.i" if staggered else None
+        steps.append(Pipeline(stage=roles.b.tensor, depth=turns, at=f"{j}.i.o", reader=name, around=f"{depth}.o", stagger=row))
     return steps
 
 
