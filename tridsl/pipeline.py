@@ -16,6 +16,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError, error
 from tridsl.ir.op import Op
 from tridsl.passes.boundaries import boundaries
+from tridsl.passes.decide_nests import decide_nests
 from tridsl.passes.decode_packings import decode_packings
 from tridsl.passes.expand_copies import expand_copies
 from tridsl.passes.form_mma import form_mma
@@ -82,6 +83,7 @@ LOWER: Stages = (
     ("narrow_integers", lambda kernel, build: narrow_integers(kernel, build.spec)),  # before the lanes are counted
     ("strip_vectors", lambda kernel, build: strip_vectors(kernel, build.spec)),  # copies have vector loops too
     ("partition", lambda kernel, build: partition_loops(simplify(kernel))),  # the strips are the loops worth splitting
+    ("decide_nests", lambda kernel, build: decide_nests(kernel, build.spec)),  # what loops of the nest itself cannot be cut for
     ("finish", lambda kernel, build: simplify(kernel)),  # each part decides its clamps and masks
     ("transpose_tiles", lambda kernel, build: transpose_tiles(kernel, build.spec)),  # the tiles are known to be whole
 )

@@ -1,0 +1,81 @@
+"""A nest whose elements are chosen by a comparison is written twice where its place may decide for all of them.
+
+    for t < 64 reduce: vector q < 64:                            if block*64 + 63 <= row*64:
+      key[q] max= if block*64 + t > row*64 + q then -inf else s[t, q]   ->    for t: vector q: key[q] max= s[t, q]
+                                                                else: … as it was …
+
+Of a triangle cut into blocks only those on the diagonal are mixed; the others need neither the comparison of lanes nor the choice. (Loops
+that can be cut where the answer changes are `partition_loops`' work; here loops around the nest, whose values it does not know, decide.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tridsl.devices.spec import DeviceSpec
+from tridsl.dtypes import BOOL, INDEX
+from tridsl.ir.affine import sweep
+from tridsl.ir.expr import Binary, Const, Select, binary, index, sub
+from tridsl.ir.loop import Accumulate, Block, For, If, Kernel, Stmt, Store
+from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.passes.fresh import fresh
+from tridsl.passes.partition_loops import LIMIT
+from tridsl.structs import replace
+
+FEWEST = 4
+"""Iterations around the vectors of a nest from which asking once pays."""
+LEAST, GREATEST = 0, 1
+EVERYWHERE = {("gt", False): (GREATEST, "le"), ("ge", False): (GREATEST, "lt"), ("lt", False): (LEAST, "ge"), ("le", False): (LEAST, "gt"),
+              ("gt", True): (LEAST, "gt"), ("ge", True): (LEAST, "ge"), ("lt", True): (GREATEST, "lt"), ("le", True): (GREATEST, "le")}  # fmt: skip
+"""Which end of a difference compares how with 0 where a comparison of it is false, or true, throughout."""
+
+
+def decide_nests(kernel: Kernel, spec: DeviceSpec) -> Kernel:
+    """Every such nest, in every phase, for devices with vector registers."""
+    return kernel if not spec.vector_bits else replace(kernel, phases=tuple(replace(p, body=_block(p.body)) for p in kernel.phases))
+
+
+def _block(block: Block) -> Block:
+    out: list[Stmt] = []
+    for statement in block:
+        if isinstance(statement, For):
+            twice = _twice(statement)
+            out.append(replace(statement, body=_block(statement.body)) if twice is None else twice)
+        elif isinstance(statement, If):
+            out.append(replace(statement, then=_block(statement.then), otherwise=_block(statement.otherwise)))
+        else:
+            out.append(statement)
+    return tuple(out)
+
+
+def _twice(nest: For) -> If | None:
+    loops = [n for n in walk(nest) if isinstance(n, For)]
+    if nest.kind != "serial" or nest.carried or not any(l.kind == "vector" for l in loops) or sum(1 for _ in walk(nest)) > LIMIT:
+        return None
+    if any(not isinstance(n, For | Store | Accumulate) for n in walk(nest) if isinstance(n, Stmt)):
+        return None
+    extents = [l.extent for l in loops]
+    if any(not isinstance(e, Const) for e in extents) or int(nest.extent.value) < FEWEST:  # type: ignore[union-attr]
+        return None
+    chosen = set(_choices(nest))
+    if len(chosen) != 1:
+        return None
+    ((comparison, holds),) = chosen
+    inside = {l.var for l in loops}
+    difference = sub(comparison.a, comparison.b)
+    ends = sweep(difference, [(l.var, l.extent) for l in loops])
+    lanes = {l.var for l in loops if l.kind == "vector"}
+    if ends is None or not variables(difference) & lanes or not variables(difference) - inside or any(variables(e) & inside for e in ends):
+        return None
+    end, op = EVERYWHERE[comparison.op, holds]
+    known = Const(value=holds, dtype=BOOL)
+    plain = rewrite(nest, {Binary: lambda node: known if node == comparison else node})
+    return If(condition=binary(op, ends[end], index(0)), then=fresh((plain,), ".decided"), otherwise=(nest,))  # type: ignore[arg-type]
+
+
+def _choices(nest: For) -> Iterator[tuple[Binary, bool]]:
+    """Comparisons that decide between a constant and something else, and what they are where it is the other."""
+    for node in walk(nest):
+        condition = node.condition if isinstance(node, Select) and isinstance(node.a, Const) != isinstance(node.b, Const) else None
+        if isinstance(node, Select) and isinstance(condition, Binary) and (condition.op, True) in EVERYWHERE and condition.a.dtype == INDEX:
+            yield condition, isinstance(node.b, Const)
