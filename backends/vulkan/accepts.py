@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tridsl.backends.vulkan.collective import LANE_AXES
 from tridsl.backends.vulkan.emit import shared_bytes
 from tridsl.backends.vulkan.emit_functions import DOUBLE_CALLS, FUNCTION_CALLS
 from tridsl.backends.vulkan.emit_stmt import LOOP_KINDS
 from tridsl.backends.vulkan.glsl_types import element_type
-from tridsl.backends.vulkan.group_shape import loops_of_kind
+from tridsl.backends.vulkan.group_shape import group_lanes, loops_of_kind
 from tridsl.backends.vulkan.lower_limits import too_long
 from tridsl.backends.vulkan.ranges import range_of
 from tridsl.devices.spec import DeviceSpec
@@ -35,7 +36,7 @@ def accepts(kernel: Kernel, spec: DeviceSpec) -> tuple[Diagnostic, ...]:
     for node in walk(kernel):
         rule = _RULES.get(type(node))
         found += rule(node, spec) if rule else ()
-    found += [diagnostic for phase in kernel.phases for diagnostic in (*_appends(phase.body, False), *_subgroups(phase))]
+    found += [diagnostic for phase in kernel.phases for diagnostic in (*_appends(phase.body, False), *_subgroups(phase, spec))]
     if not found:
         needed = shared_bytes(kernel, spec)
         if spec.shared_bytes is not None and needed > spec.shared_bytes:
@@ -120,16 +121,19 @@ def _appends(block: Block, shared: bool, own: frozenset[str] = frozenset()) -> I
             yield from _appends(getattr(statement, name, ()), shared or lanes, frozenset() if lanes else own)
 
 
-def _subgroups(phase: Phase) -> Iterator[Diagnostic]:
-    """Where loops are bound to subgroups, their lanes lie in one row, and no loop over lanes knows in whose subgroup it is."""
+def _subgroups(phase: Phase, spec: DeviceSpec) -> Iterator[Diagnostic]:
+    """Where loops are bound to subgroups, these say how many lanes there are, and no loop over lanes knows in whose subgroup it is."""
     teams = list(loops_of_kind(phase, "subgroup"))
+    shape = group_lanes(phase, spec) if teams else (1, 1, 1)
     lanes = list(loops_of_kind(phase, "lane"))
     inside = {n.var for n in walk(tuple(s for t in teams for s in t.body)) if isinstance(n, For) and n.kind == "lane"}
     for loop in lanes if teams else ():
-        if (loop.binding or "lane.x") != "lane.x" or loop.var in inside or any(t in walk(loop.body) for t in teams):
+        binding, count = loop.binding or "lane.x", int(loop.extent.value) if isinstance(loop.extent, Const) else loop.bound
+        there = binding == "lane.x" or (count is not None and count <= shape[LANE_AXES[binding]])
+        if not there or loop.var in inside or any(t in walk(loop.body) for t in teams):
             yield _cannot(
                 f"the lanes of `{axis_of(loop.var)}` beside the subgroups of `{axis_of(teams[0].var)}`",
-                "bind one of them to something else: beside subgroups there is `lane.x` alone, in loops of its own", loop,
+                "bind one of them to something else: beside subgroups there are the lanes of these, in loops of their own", loop,
             )  # fmt: skip
 
 
