@@ -168,10 +168,12 @@ GPU: tuple[Row, ...] = (
     ),
     _product("f16", 4096, F16, F32, "f16 matmul"), _product("f16", 4096, F16, F32, "f16 matmul, sample", ", beside NVIDIA's sample"),
     _product("int8", 4096, I8, None, "int8 matmul"), _product("f32", 4096, F32, None, "f32 matmul"),
-    _product("f16", 1024, F16, F32), _product("int8", 1024, I8), _product("f32", 1024, F32),
+    _product("f16", 4096, F16, said=" of f16 results"), _product("f16", 1024, F16, F32), _product("int8", 1024, I8), _product("f32", 1024, F32),
     _weights(8192, 28672, judged=True), _weights(2560, 6912), _weights(6912, 2560),
     Row(name="attention 16x2048x64 f16", case=attention(16, 2048, 2048, 64, F16), goal=GPU_GOALS["attention"]),
     Row(name="attention 16x2047x64 f16", case=attention(16, 2047, 2047, 64, F16)),
+    Row(name="attention 16x2047x64 f16, causal", case=attention(16, 2047, 2047, 64, F16, causal=True)),
+    Row(name="attention 32x8x4096x128 f16", case=attention(32, 8, 4096, 128, F16)),
     Row(name="decode 32x4096x128 f16", case=attention(32, 1, 4096, 128, F16)), Row(name="decode 8x32768x128 f16", case=attention(8, 1, 32768, 128, F16)),
     *(
         Row(name=f"{name} {word}", case=Case(operation=f"stdlib:{name}", sizes={"N": count}, scalars=scalars))
