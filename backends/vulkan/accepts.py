@@ -125,7 +125,7 @@ def _subgroups(phase: Phase, spec: DeviceSpec) -> Iterator[Diagnostic]:
     """Where loops are bound to subgroups, these say how many lanes there are, and no loop over lanes knows in whose subgroup it is."""
     teams = list(loops_of_kind(phase, "subgroup"))
     shape = group_lanes(phase, spec) if teams else (1, 1, 1)
-    lanes = list(loops_of_kind(phase, "lane"))
+    lanes = [loop for loop in loops_of_kind(phase, "lane") if ":" in loop.var]  # not those that fill panels, for all lanes wherever they stand
     inside = {n.var for n in walk(tuple(s for t in teams for s in t.body)) if isinstance(n, For) and n.kind == "lane"}
     for loop in lanes if teams else ():
         binding, count = loop.binding or "lane.x", int(loop.extent.value) if isinstance(loop.extent, Const) else loop.bound
