@@ -64,5 +64,7 @@ def test_only_where_lanes_are_those_of_registers() -> None:
 
 @pytest.mark.parametrize("sizes", [{"N": 37, "M": 50}, {"N": 3, "M": 16}, {"N": 1, "M": 1}], ids=str)
 def test_tails_mean_what_they_meant(sizes: dict[str, int]) -> None:
+    """A clipped nest is decided like the whole one that it is a part of."""
     text = OP.format("if j > i then 0 else x[i, j]")
+    assert ("i.decided" in body("decide_nests", text, TILE, sizes=sizes)) == (sizes["N"] > 8)
     check_same(op_of(text), steps_of(op_of(text), TILE, CPU), sizes)

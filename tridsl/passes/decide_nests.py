@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import BOOL, INDEX
-from tridsl.ir.affine import sweep
+from tridsl.ir.affine import interval, sweep
 from tridsl.ir.expr import Binary, Const, Select, binary, index, sub
 from tridsl.ir.loop import Accumulate, Block, For, If, Kernel, Stmt, Store
 from tridsl.ir.walk import rewrite, variables, walk
@@ -54,8 +54,9 @@ def _twice(nest: For) -> If | None:
         return None
     if any(not isinstance(n, For | Store | Accumulate) for n in walk(nest) if isinstance(n, Stmt)):
         return None
-    extents = [l.extent for l in loops]
-    if any(not isinstance(e, Const) for e in extents) or int(nest.extent.value) < FEWEST:  # type: ignore[union-attr]
+    bounds = {l.var: l.bound if l.bound is not None else interval(l.extent, {})[1] for l in loops}
+    most = [(name, index(bound)) for name, bound in bounds.items() if bound is not None]
+    if len(most) < len(loops) or (bounds[nest.var] or 0) < FEWEST:
         return None
     chosen = set(_choices(nest))
     if len(chosen) != 1:
@@ -63,7 +64,7 @@ def _twice(nest: For) -> If | None:
     ((comparison, holds),) = chosen
     inside = {l.var for l in loops}
     difference = sub(comparison.a, comparison.b)
-    ends = sweep(difference, [(l.var, l.extent) for l in loops])
+    ends = sweep(difference, most)
     lanes = {l.var for l in loops if l.kind == "vector"}
     if ends is None or not variables(difference) & lanes or not variables(difference) - inside or any(variables(e) & inside for e in ends):
         return None
