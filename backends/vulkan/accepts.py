@@ -122,19 +122,16 @@ def _appends(block: Block, shared: bool, own: frozenset[str] = frozenset()) -> I
 
 
 def _subgroups(phase: Phase, spec: DeviceSpec) -> Iterator[Diagnostic]:
-    """Where loops are bound to subgroups, these say how many lanes there are, and no loop over lanes knows in whose subgroup it is."""
+    """Where loops are bound to subgroups, these say how many lanes there are. Along an axis with fewer of them than a loop has iterations each
+    lane walks the whole loop, so that none has a part of a sum."""
     teams = list(loops_of_kind(phase, "subgroup"))
     shape = group_lanes(phase, spec) if teams else (1, 1, 1)
-    lanes = [loop for loop in loops_of_kind(phase, "lane") if ":" in loop.var]  # not those that fill panels, for all lanes wherever they stand
-    inside = {n.var for n in walk(tuple(s for t in teams for s in t.body)) if isinstance(n, For) and n.kind == "lane"}
-    for loop in lanes if teams else ():
+    for loop in loops_of_kind(phase, "lane") if teams else ():
         binding, count = loop.binding or "lane.x", int(loop.extent.value) if isinstance(loop.extent, Const) else loop.bound
         there = binding == "lane.x" or (count is not None and count <= shape[LANE_AXES[binding]])
-        if not there or loop.var in inside or any(t in walk(loop.body) for t in teams):
-            yield _cannot(
-                f"the lanes of `{axis_of(loop.var)}` beside the subgroups of `{axis_of(teams[0].var)}`",
-                "bind one of them to something else: beside subgroups there are the lanes of these, in loops of their own", loop,
-            )  # fmt: skip
+        if loop.reduce and not there:
+            what = f"`{axis_of(loop.var)}` bound to {loop.binding} beside the subgroups of `{axis_of(teams[0].var)}`"
+            yield _cannot(what, "bind one of them to something else: beside subgroups there are the lanes of these", loop)
 
 
 _RULES: dict[type, Callable[[Any, DeviceSpec], Iterator[Diagnostic]]] = {

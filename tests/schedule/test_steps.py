@@ -301,6 +301,8 @@ ILLEGAL = [
     (MATMUL, 'C.split(i, 8).bind(i.i="subgroup").bind(j="row")', "E0405"),
     (MATMUL, 'C.split(i, 8).split(j, 8).bind(i.i="subgroup").bind(j.i="subgroup.x")', "E0405"),
     (MATMUL, 'C.bind(i="subgroup")', "E0403"),
+    (MATMUL, 'C.split(i, 8).split(j, 8).bind(i.i="subgroup").bind(j.i="lane.x")', "E0405"),
+    (MATMUL, 'C.split(i, 8).split(j, 8).bind(i.i="lane.x").bind(j.i="subgroup")', "E0405"),
     (MATMUL, 'C.split(k, 32).split(k.i, 8).bind(k.i.i="lane.x")\n B.store(shared, at=k.i.i)\n C.order(k.i.o, k.i.i)', "E0406"),
     (MATMUL, 'C.intrin("dot")', "E0420"),
     (BOTH, "w.beside(z, i)", "E0430"),

@@ -143,7 +143,7 @@ def out_of_scope(kernel: Kernel, path: tuple[For, ...], before: int, block: Bloc
 
 def crossed_kinds(outer: tuple[For, ...], inner: Block) -> tuple[For, For] | None:
     """Two loops that may not stand in each other: lanes or threads inside lanes, threads inside threads, one hardware axis
-    twice, workgroups inside lanes."""
+    twice, workgroups inside lanes, lanes and subgroups, which both divide a workgroup."""
     for loop in (n for s in inner for n in walk(s) if isinstance(n, For)):
         for around in outer:
             if loop.kind in CROSSED.get(around.kind, ()) or (loop.binding is not None and loop.binding == around.binding):
@@ -154,8 +154,8 @@ def crossed_kinds(outer: tuple[For, ...], inner: Block) -> tuple[For, For] | Non
 CROSSED: dict[LoopKind, tuple[LoopKind, ...]] = {
     "vector": ("vector", "parallel", "group", "lane", "subgroup", "column", "row"),
     "parallel": ("parallel",),
-    "lane": ("parallel", "group", "column", "row"),
-    "subgroup": ("parallel", "group", "column", "row"),
+    "lane": ("parallel", "group", "subgroup", "column", "row"),
+    "subgroup": ("parallel", "group", "lane", "column", "row"),
 }
 
 
