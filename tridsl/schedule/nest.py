@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from tridsl.diagnostics import Span, TriError, error
 from tridsl.ir.affine import Interval, constant, interval, normal_form
-from tridsl.ir.expr import Const, Expr, Load, Var, index
+from tridsl.ir.expr import Const, Expr, Load, Node, Var, index
 from tridsl.ir.loop import (
     Accumulate,
     Alloc,
@@ -23,7 +23,7 @@ from tridsl.ir.loop import (
     Stmt,
     Store,
 )
-from tridsl.ir.walk import rewrite, variables, walk
+from tridsl.ir.walk import map_children, variables, walk
 from tridsl.structs import replace
 
 
@@ -69,12 +69,14 @@ def unknown_stage(kernel: Kernel, stage: str, span: Span | None) -> TriError:
 
 
 def replace_loop(kernel: Kernel, variable: str, function: Callable[[For], Stmt | Block]) -> Kernel:
-    """The kernel with the loop of `variable` replaced."""
+    """The kernel with the loop of `variable` replaced. Only statements are looked into: loops stand in no expression."""
 
-    def rule(loop: For) -> object:
-        return function(loop) if loop.var == variable else loop
+    def visit(node: Node) -> object:
+        if isinstance(node, For) and node.var == variable:
+            return function(node)
+        return map_children(node, visit) if isinstance(node, For | If) else node
 
-    return replace(kernel, phases=rewrite(kernel.phases, {For: rule}))
+    return replace(kernel, phases=tuple(map_children(phase, visit) for phase in kernel.phases))
 
 
 def enclosing(kernel: Kernel, variable: str) -> tuple[For, ...]:

@@ -8,7 +8,7 @@ from tridsl.ir.expr import Const
 from tridsl.ir.insertion import insertion_of
 from tridsl.ir.loop import Alloc, For, Kernel
 from tridsl.ir.walk import walk
-from tridsl.schedule.nest import replace_loop
+from tridsl.schedule.nest import enclosing, replace_loop
 from tridsl.structs import replace
 
 
@@ -20,12 +20,12 @@ def slots_in_lanes(kernel: Kernel, stage: str, loop: For, spec: DeviceSpec) -> K
 
     None where `loop` is not that over the slots of a top-k, or their list does not lie in a core's memory with room for whole vectors.
     """
-    rooms = {n.buffer.name: n.buffer for p in kernel.phases for n in walk(p) if isinstance(n, Alloc) and n.buffer.space == "l1"}
-    around = (n for p in kernel.phases for n in walk(p) if isinstance(n, For) and any(inner is loop for inner in walk(n)) and n is not loop)
+    around = enclosing(kernel, loop.var)
     inserting = next(((n, found) for n in around if (found := insertion_of(stage, n)) is not None), None)
     lanes = spec.lanes(F32)  # what is compared has 32 bits
     if inserting is None or not isinstance(inserting[1].k, Const) or lanes < 2:
         return None
+    rooms = {n.buffer.name: n.buffer for p in kernel.phases for n in walk(p) if isinstance(n, Alloc) and n.buffer.space == "l1"}
     outer, found = inserting
     strips = -(-int(inserting[1].k.value) // lanes)
     for ref in (found.values, found.indices):
