@@ -1,12 +1,13 @@
 """`partials`: lanes combine once, after their loops, and not at every step.
 
     lane l < 128                               lane l < 128
-      for o < ceil((N - l) / 128)                alloc s.part: f32 in reg;  s.part = 0
-        s[] += x[o*128 + l]              →       for o < ceil((N - l) / 128): s.part += x[o*128 + l]
-                                                 s[] += s.part                                      # across the lanes
+      for o < ceil((N - l) / 128)                alloc s.lane: f32 in reg;  s.lane = 0
+        s[] += x[o*128 + l]              →       for o < ceil((N - l) / 128): s.lane += x[o*128 + l]
+                                                 s[] += s.lane                                      # across the lanes
 
 Reducers are associative, and lanes have no order, so this is the same reduction. It is done where nothing in the lane's body
 reads the target and its index does not change there, or only with short loops that are written out: then a lane has a register for each.
+(`s.part` are the parts of a schedule.)
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def _with_partials(body: Block, lanes: tuple[str, ...], buffers: Lanes) -> Block
     before: list[Stmt] = []
     after: list[Stmt] = []
     for accumulation, along in _candidates(body, lanes, buffers):
-        parts = tuple(f"{target.tensor}.part" for target in accumulation.targets)
+        parts = tuple(f"{target.tensor}.lane" for target in accumulation.targets)
         reducer, place = accumulation.reducer, tuple(Var(name=loop.var) for loop in along)
         refs = tuple(Ref(tensor=part, index=place) for part in parts)
         shape = tuple(loop.extent for loop in along)

@@ -51,6 +51,7 @@ ROWS = """op f(dyn R, dyn N, x: i32[R, N]) -> y: i32[R, N] where N > 0 {
         (TOTAL, "y.split(i, 3).unroll(i.i)"),
         (TOTAL, "y.split(i, 2).split(i.o, 4).unroll(i.o.i)"),
         (TOTAL, "x.store(shared, at=i)"),
+        (TOTAL, "y.parts(i, 64)\n y.part.at(y, i.o)"),
         (ROWS, "s.split(i, 4).unroll(i.i)\n m.split(i, 5)"),
         (ROWS, "y.split(n, 8)\n x.store(shared, at=n.o, pad=1)"),
     ],

@@ -230,7 +230,7 @@ def test_partials_combine_lanes_once() -> None:
         lane("s:l", index(4), serial("s:o", index(8), accumulate("y", SUM, load("x", F32, at)), reduce=True)),
     )
     found = [node for node in walk(partials(made, SPEC).phases) if isinstance(node, Accumulate)]
-    assert [node.targets[0].tensor for node in found] == ["y.part", "y"]
+    assert [node.targets[0].tensor for node in found] == ["y.lane", "y"]
     assert_same_meaning(made, x=_normal(32))
 
 
