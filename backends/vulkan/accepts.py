@@ -123,8 +123,9 @@ def _appends(block: Block, shared: bool, own: frozenset[str] = frozenset()) -> I
 
 def _subgroups(phase: Phase, spec: DeviceSpec) -> Iterator[Diagnostic]:
     """Where loops are bound to subgroups, these say how many lanes there are. Along an axis with fewer of them than a loop has iterations each
-    lane walks the whole loop, so that none has a part of a sum."""
+    lane walks the whole loop, so that none has a part of a sum. Nothing puts together what subgroups come to."""
     teams = list(loops_of_kind(phase, "subgroup"))
+    yield from (_cannot(f"a sum over the subgroups of `{axis_of(t.var)}`", "bind it to lanes, or an axis of the result to subgroups", t) for t in teams if t.reduce)
     shape = group_lanes(phase, spec) if teams else (1, 1, 1)
     for loop in loops_of_kind(phase, "lane") if teams else ():
         binding, count = loop.binding or "lane.x", int(loop.extent.value) if isinstance(loop.extent, Const) else loop.bound

@@ -12,10 +12,12 @@ from tridsl.backends.vulkan.emit_expr import emit_as, read_place
 from tridsl.backends.vulkan.emit_frame import AXES, Frame
 from tridsl.backends.vulkan.emit_places import conditional, first_writer, write_place
 from tridsl.backends.vulkan.emit_reduce import declare_states, merge_states, separate_scratches
+from tridsl.diagnostics import error
 from tridsl.dtypes import BOOL, F64, I64, DType
 from tridsl.ir.expr import Load
 from tridsl.ir.loop import Accumulate, Block, Store
 from tridsl.ir.op import Reducer
+from tridsl.schedule.nest import axis_of
 
 
 def scan_at(frame: Frame, block: Block, position: int) -> int:
@@ -40,7 +42,10 @@ def emit_scan(frame: Frame, stores: Sequence[Store], step: Accumulate) -> None:
     (lane,) = frame.buffers.reduced(step, frame.lanes)
     axis = frame.lanes[lane]
     if any(count > 1 for other, count in zip(AXES, frame.local) if other != axis):
-        raise RuntimeError(f"the lanes of {lane} scan, but the workgroup has lanes along other axes")
+        raise error(
+            "E0707", f"the Vulkan backend has no GLSL for a scan over the lanes of `{axis_of(lane)}` where the workgroup has lanes along other axes",
+            step.span, help="bind the other loop to a group, or leave it serial",
+        )  # fmt: skip
     runs, befores = ([frame.places[ref.tensor] for ref in refs] for refs in (step.targets, [s.target for s in stores]))
     with frame.braces(""):
         values = [emit_as(frame, v, t) for v, t in zip(step.values, reducer.dtypes)]

@@ -37,6 +37,7 @@ def test_scans_and_compactions_run_in_parts(gpu: str) -> None:
 
 
 TOTAL = "op f(dyn N, x: i32[N]) -> y: i32 {\n  y = sum[i](x[i])\n}\n"
+RUNNING = "op f(x: i32[R, N]) -> y: i32[R, N] {\n  y[r, i] = scan sum[i](x[r, i])\n}\n"
 ROWS = """op f(dyn R, dyn N, x: i32[R, N]) -> y: i32[R, N] where N > 0 {
   m[r]    = max[i](x[r, i])
   s[r]    = sum[i](x[r, i] ^ m[r])
@@ -70,6 +71,21 @@ def test_subgroups_beyond_the_end_do_nothing(gpu: str, steps: str) -> None:
     ops = tridsl.compile(f"op f(x: i32[M, N]) -> y: i32[M, N] {{\n y[i, j] = x[i, N - 1 - j] * 2 + i\n}}\nschedule f for gpu {{\n {steps}\n}}\n")
     x = np.arange(16 * 9, dtype=np.int32).reshape(16, 9)
     np.testing.assert_array_equal(ops.f(x, device=gpu), ops.f.reference(x))
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "why"),
+    [
+        (TOTAL, "y.split(i, 4).bind(i.i=\"subgroup\")", "a sum over the subgroups of `i.i`"),
+        (RUNNING, "y.split(r, 2).bind(r.i=\"lane.x\", i=\"lane.y\")", "a scan over the lanes of `i"),
+    ],
+    ids=["subgroups", "scan"],
+)
+def test_teams_that_cannot_come_together_are_refused(gpu: str, text: str, steps: str, why: str) -> None:
+    ops = tridsl.compile(f"{text}schedule f for gpu {{\n {steps}\n}}\n")
+    with pytest.raises(tridsl.TriError, match=why) as caught:
+        ops.f(np.ones((40,) if text == TOTAL else (4, 8), np.int32), device=gpu)
+    assert caught.value.code == "E0707"
 
 
 def test_lanes_across_the_row_of_subgroups_are_refused(gpu: str) -> None:
