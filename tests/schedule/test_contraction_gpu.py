@@ -37,7 +37,7 @@ def test_every_stage_is_the_product(op: str, shape: tuple[int, int, int]) -> Non
     m, k, n = shape
     scale = (np.float32(0.5),) if op == GATE else ()
     op_, given, sizes = prepared(op, (halves(m, k), halves(k, n), *scale), {}, {})
-    build = build_of(op_, given, sizes, automatic(op_, MATRICES, sizes))
+    build = build_of(op_, given, sizes, choose(op_, MATRICES, sizes, {"C.sum.with": True}))
     kernel: Kernel = run(op_, TO_KERNEL, build)
     wanted = evaluate_op(op_, given, sizes)["C"].astype(np.float64)
     for stages, level in ((SCHEDULE, SCHEDULED), (LOWER, LOWERED)):
@@ -51,7 +51,7 @@ def test_every_stage_is_the_product(op: str, shape: tuple[int, int, int]) -> Non
 
 def test_tiles_that_begin_early_are_read_in_whole_words() -> None:
     op, given, sizes = prepared("matmul", (halves(72, 40), halves(40, 136)), {}, {})
-    text = lower(op, build_of(op, given, sizes, automatic(op, MATRICES, sizes)), until="emit").text
+    text = lower(op, build_of(op, given, sizes, choose(op, MATRICES, sizes, {"C.sum.with": True})), until="emit").text
     assert "min(" in text and "shared uvec4 b_A_shared" in text and "shared uvec4 b_B_shared" in text
 
 

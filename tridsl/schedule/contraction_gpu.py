@@ -224,7 +224,8 @@ def _by_fragments(
     if one is not None and decide(f"{name}.whole", False, (True,), "whether a subgroup's tile is one matrix, which the driver divides"):
         row, reader = replace(one, m=high, n=broad, k=depth), None
     tiles = ((i, m, rows, high, row.m), (j, n, columns, broad, row.n))
-    if reader is not None and m >= rows and n >= columns and decide(f"{name}.with", True, (False,), f"whether `{reader.name}` is computed with the sums"):
+    whole = m % rows == 0 == n % columns  # others begin early: right, and not measured on a device
+    if reader is not None and m >= rows and n >= columns and decide(f"{name}.with", whole, (not whole,), f"whether `{reader.name}` is computed with the sums"):
         return Contracted(steps=tuple(_with_reader(stage, reader, factors, row, tiles, (k, depth), flat, pad, ahead)), reader=reader.name)
     steps, batch, groups = _groups(name, factors, _batch(stage, factors))
     steps = _padding(name, ((i, m, rows), (j, n, columns), (over, k, depth))) + steps
