@@ -88,13 +88,22 @@ def test_teams_that_cannot_come_together_are_refused(gpu: str, text: str, steps:
     assert caught.value.code == "E0707"
 
 
-def test_lanes_across_the_row_of_subgroups_are_refused(gpu: str) -> None:
+SUMS_AND_ROWS = "op f(a: i32[M, K]) -> y: i32[M, K] {\n s[i] = sum[k](a[i, k])\n y[i, j] = s[i] + a[i, j]\n}\n"
+BESIDE = "schedule f for gpu {{\n y.split(j, 4).bind(i=\"group.x\", j.i=\"subgroup\")\n s.split(k, {}).bind(k.i=\"lane.y\")\n s.at(y, i)\n}}\n"
+
+
+def test_lanes_that_subgroups_do_not_fill_are_refused(gpu: str) -> None:
     """They were counted once for every lane of the subgroup."""
-    steps = "y.split(j, 4).bind(i=\"group.x\", j.i=\"subgroup\")\n s.split(k, 4).bind(k.i=\"lane.y\")\n s.at(y, i)"
-    ops = tridsl.compile(f"op f(a: i32[M, K]) -> y: i32[M, K] {{\n s[i] = sum[k](a[i, k])\n y[i, j] = s[i] + a[i, j]\n}}\nschedule f for gpu {{\n {steps}\n}}\n")
+    ops = tridsl.compile(SUMS_AND_ROWS + BESIDE.format(3))
     with pytest.raises(tridsl.TriError, match="`k.i` bound to lane.y beside the subgroups of `j.i`") as caught:
-        ops.f(np.ones((16, 16), np.int32), device=gpu)
+        ops.f(np.ones((16, 15), np.int32), device=gpu)
     assert caught.value.code == "E0707"
+
+
+def test_lanes_that_subgroups_fill_lie_in_a_plane(gpu: str) -> None:
+    ops = tridsl.compile(SUMS_AND_ROWS + BESIDE.format(4))
+    x = np.arange(256, dtype=np.int32).reshape(16, 16)
+    np.testing.assert_array_equal(ops.f(x, device=gpu), ops.f.reference(x))
 
 
 @pytest.mark.usefixtures("software")
