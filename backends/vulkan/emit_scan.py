@@ -53,7 +53,8 @@ def emit_scan(frame: Frame, stores: Sequence[Store], step: Accumulate) -> None:
         chosen = [f"({frame.active}) ? {v} : {i}" if frame.active else v for v, i in zip(values, identity)]
         own = declare_states(frame, reducer, chosen)
         olds = declare_states(frame, reducer, [read_place(frame, place, ref.index) for place, ref in zip(runs, step.targets)])
-        shuffles = "subgroup_shuffle_relative" in frame.features and all(t != BOOL for t in reducer.dtypes)
+        whole = frame.group_lanes > 1  # a lane alone is no whole subgroup: nobody is the last of it
+        shuffles = whole and "subgroup_shuffle_relative" in frame.features and all(t != BOOL for t in reducer.dtypes)
         earlier, total = (_by_shuffles if shuffles else _by_memory)(frame, reducer, own, identity, axis)
         for place, store, merged in zip(befores, stores, merge_states(frame, reducer, olds, earlier)):
             write_place(frame, place, store.target.index, merged)

@@ -88,6 +88,15 @@ def test_teams_that_cannot_come_together_are_refused(gpu: str, text: str, steps:
     assert caught.value.code == "E0707"
 
 
+@pytest.mark.parametrize("axis", ["lane.x", "lane.y"])
+def test_one_lane_scans_alone(gpu: str, axis: str) -> None:
+    texts = ("op f(x: i32[N]) -> y: i32[..N] {\n  y = compact[i](x[i], x[i] < 3)\n}\n", "op f(x: i32[N]) -> y: i32[N] {\n  y[i] = scan sum[i](x[i])\n}\n")
+    x = np.array([1, 2, 3], np.int32)
+    for text in texts:
+        ops = tridsl.compile(f"{text}schedule f for gpu {{\n y.split(i, 7).bind(i.o=\"{axis}\")\n}}\n")
+        np.testing.assert_array_equal(ops.f(x, device=gpu), ops.f.reference(x))
+
+
 SUMS_AND_ROWS = "op f(a: i32[M, K]) -> y: i32[M, K] {\n s[i] = sum[k](a[i, k])\n y[i, j] = s[i] + a[i, j]\n}\n"
 BESIDE = "schedule f for gpu {{\n y.split(j, 4).bind(i=\"group.x\", j.i=\"subgroup\")\n s.split(k, {}).bind(k.i=\"lane.y\")\n s.at(y, i)\n}}\n"
 
