@@ -97,15 +97,17 @@ def test_one_lane_scans_alone(gpu: str, axis: str) -> None:
         np.testing.assert_array_equal(ops.f(x, device=gpu), ops.f.reference(x))
 
 
-SUMS_AND_ROWS = "op f(a: i32[M, K]) -> y: i32[M, K] {\n s[i] = sum[k](a[i, k])\n y[i, j] = s[i] + a[i, j]\n}\n"
-BESIDE = "schedule f for gpu {{\n y.split(j, 4).bind(i=\"group.x\", j.i=\"subgroup\")\n s.split(k, {}).bind(k.i=\"lane.y\")\n s.at(y, i)\n}}\n"
-
-
-def test_lanes_that_subgroups_do_not_fill_are_refused(gpu: str) -> None:
-    """They were counted once for every lane of the subgroup."""
-    ops = tridsl.compile(SUMS_AND_ROWS + BESIDE.format(3))
+@pytest.mark.parametrize(("lanes", "fits"), [(4, True), (7, False)])
+def test_lanes_beside_subgroups_divide_them_or_are_refused(gpu: str, lanes: int, fits: bool) -> None:
+    """Sums were counted once for every lane of the subgroup."""
+    steps = f"y.split(j, 4).bind(i=\"group.x\", j.i=\"subgroup\")\n s.split(k, {lanes}).bind(k.i=\"lane.y\")\n s.at(y, i)"
+    ops = tridsl.compile(f"op f(a: i32[M, K]) -> y: i32[M, K] {{\n s[i] = sum[k](a[i, k])\n y[i, j] = s[i] + a[i, j]\n}}\nschedule f for gpu {{\n {steps}\n}}\n")
+    a = np.arange(256, dtype=np.int32).reshape(16, 16)
+    if fits:
+        np.testing.assert_array_equal(ops.f(a, device=gpu), ops.f.reference(a))
+        return
     with pytest.raises(tridsl.TriError, match="`k.i` bound to lane.y beside the subgroups of `j.i`") as caught:
-        ops.f(np.ones((16, 15), np.int32), device=gpu)
+        ops.f(a, device=gpu)
     assert caught.value.code == "E0707"
 
 
