@@ -11,12 +11,13 @@ from tridsl.backends.vulkan.emit_functions import DOUBLE_CALLS, FUNCTION_CALLS
 from tridsl.backends.vulkan.emit_stmt import LOOP_KINDS
 from tridsl.backends.vulkan.glsl_types import element_type
 from tridsl.backends.vulkan.group_shape import group_lanes, loops_of_kind
+from tridsl.backends.vulkan.lower_access import allocated, written
 from tridsl.backends.vulkan.lower_limits import too_long
 from tridsl.backends.vulkan.ranges import range_of
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Diagnostic
 from tridsl.dtypes import F64, DType
-from tridsl.ir.expr import Call, Cast, Const
+from tridsl.ir.expr import Call, Cast, Const, Load
 from tridsl.ir.loop import Alloc, Append, Block, For, Kernel, Phase
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import walk
@@ -36,7 +37,7 @@ def accepts(kernel: Kernel, spec: DeviceSpec) -> tuple[Diagnostic, ...]:
     for node in walk(kernel):
         rule = _RULES.get(type(node))
         found += rule(node, spec) if rule else ()
-    found += [diagnostic for phase in kernel.phases for diagnostic in (*_appends(phase.body, False), *_subgroups(phase, spec))]
+    found += [diagnostic for phase in kernel.phases for diagnostic in (*_appends(phase.body, False), *_subgroups(phase, spec), *_groups(phase))]
     if not found:
         needed = shared_bytes(kernel, spec)
         if spec.shared_bytes is not None and needed > spec.shared_bytes:
@@ -133,6 +134,19 @@ def _subgroups(phase: Phase, spec: DeviceSpec) -> Iterator[Diagnostic]:
         if loop.reduce and not there:
             what = f"`{axis_of(loop.var)}` bound to {loop.binding} beside the subgroups of `{axis_of(teams[0].var)}`"
             yield _cannot(what, "bind one of them to something else: beside subgroups there are the lanes of these", loop)
+
+
+def _groups(phase: Phase) -> Iterator[Diagnostic]:
+    """Memory of a workgroup that each group fills a part of, and that is read where no group is meant: the other parts are elsewhere."""
+    loops = list(loops_of_kind(phase, "group"))
+    local = {n.buffer.name for n in walk(phase) if isinstance(n, Alloc)} if loops else set()
+    for loop in loops:
+        made = {ref.tensor for ref in written(loop.body)} & local - allocated(loop.body)
+        alike = [n for l in loops if l.binding == loop.binding for n in walk(l)]
+        for name in sorted(made):
+            here, everywhere = (sum(isinstance(n, Load) and n.tensor == name for n in nodes) for nodes in (alike, walk(phase)))
+            if everywhere > here:
+                yield _cannot(f"`{name}`, which workgroups make parts of and all read", f"bind a loop around both to {loop.binding}, or lanes to `{axis_of(loop.var)}`", loop)
 
 
 _RULES: dict[type, Callable[[Any, DeviceSpec], Iterator[Diagnostic]]] = {

@@ -88,6 +88,17 @@ def test_teams_that_cannot_come_together_are_refused(gpu: str, text: str, steps:
     assert caught.value.code == "E0707"
 
 
+def test_parts_of_workgroups_that_all_read_are_refused(gpu: str) -> None:
+    """Each had its own, and nothing of the others."""
+    text = "op f(x: i32[N]) -> y: i32[N, N] {\n  t[i] = x[i] * 2\n  y[r, j] = t[N - 1 - j] + r\n}\n"
+    refused, right = (tridsl.compile(f"{text}schedule f for gpu {{\n t.at(y, r)\n {steps}\n}}\n") for steps in ('t.bind(i="group.x")', 'y.bind(r="group.x")\n t.bind(i="lane.x")'))
+    x = np.arange(16, dtype=np.int32)
+    np.testing.assert_array_equal(right.f(x, device=gpu), right.f.reference(x))
+    with pytest.raises(tridsl.TriError, match="which workgroups make parts of") as caught:
+        refused.f(x, device=gpu)
+    assert caught.value.code == "E0707"
+
+
 @pytest.mark.parametrize("axis", ["lane.x", "lane.y"])
 def test_one_lane_scans_alone(gpu: str, axis: str) -> None:
     texts = ("op f(x: i32[N]) -> y: i32[..N] {\n  y = compact[i](x[i], x[i] < 3)\n}\n", "op f(x: i32[N]) -> y: i32[N] {\n  y[i] = scan sum[i](x[i])\n}\n")
