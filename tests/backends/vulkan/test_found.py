@@ -122,12 +122,6 @@ def test_lanes_beside_subgroups_divide_them_or_are_refused(gpu: str, lanes: int,
     assert caught.value.code == "E0707"
 
 
-def test_lanes_that_subgroups_fill_lie_in_a_plane(gpu: str) -> None:
-    ops = tridsl.compile(SUMS_AND_ROWS + BESIDE.format(4))
-    x = np.arange(256, dtype=np.int32).reshape(16, 16)
-    np.testing.assert_array_equal(ops.f(x, device=gpu), ops.f.reference(x))
-
-
 @pytest.mark.usefixtures("software")
 def test_symbolic_loops_check_themselves(gpu: str) -> None:
     ops = tridsl.compile("op f(dyn N, x: f32[N]) -> y: f32 {\n  y = sum[i; order=seq](x[i])\n}\n")
