@@ -22,9 +22,25 @@ def test_sums_have_their_own_rows_beyond_the_end(rows: int) -> None:
     same(SUMS, "s.pad(i, 8, kept=true).split(i, 8)", M=rows, K=7)
 
 
+FOUND = """monoid compose(p: i32, q: i32) -> i32 {
+  state a: i32 = 1, c: i32 = 0
+  lift { a = p
+    c = q }
+  merge x, y { a = x.a * y.a
+    c = x.c * y.a + y.c }
+  result c
+}
+op f(x: i32[N]) -> y: i32[N, N] {
+  y[i, j] = compose[k in 0..N](x[j], x[i] + x[k])
+}
+"""
+"""A state that has an axis of its own, whose first values are in a loop of their own."""
+
+
 @pytest.mark.parametrize(
     ("op", "directives", "why"),
     [
+        (FOUND, "y.compose.pad(i, 5, kept=true)", "begins in another loop"),
         (CHAIN, "y.pad(i, 4, kept=true)", "`y` is a result"),
         (CHAIN, "u.pad(i, 4, kept=true)", "`t`, which it reads, has nothing beyond the end"),
         (SUMS, "s.pad(k, 4, kept=true)", "no loop over points"),
@@ -32,4 +48,4 @@ def test_sums_have_their_own_rows_beyond_the_end(rows: int) -> None:
 )
 def test_what_has_nothing_to_keep(op: str, directives: str, why: str) -> None:
     with pytest.raises(TriError, match=f"E0450.*{why}"):
-        scheduled(op, directives, **({"N": 23} if op is CHAIN else {"M": 9, "K": 7}))
+        scheduled(op, directives, **({"M": 9, "K": 7} if op is SUMS else {"N": 23}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tridsl.diagnostics import error
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Const, Expr, Load, Var, binary, both, ceildiv, index, mul
-from tridsl.ir.loop import Alloc, Buffer, For, Kernel, Ref
+from tridsl.ir.loop import Alloc, Block, Buffer, For, Kernel, Ref
 from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.schedule.nest import axis_of, find_loop, replace_loop, require_serial, written
 from tridsl.schedule.steps import Pad
@@ -19,7 +19,8 @@ def pad_kept(kernel: Kernel, step: Pad) -> Kernel:
 
     Parameters are read as 0 beyond the end, other stages as what they have there, so these are padded first. The stage's storage grows; those
     who read it ask for no more than before.
-    E0450: the stage is a result, or goes over the axis to reduce it, or reads a stage that has nothing beyond the end.
+    E0450: the stage is a result, or goes over the axis to reduce it, or begins its results in another loop, or reads a
+    stage that has nothing beyond the end.
     """
     loop = find_loop(kernel, step.stage, step.axis, step.span)
     require_serial(loop, "pad", step.span)
@@ -31,6 +32,8 @@ def pad_kept(kernel: Kernel, step: Pad) -> Kernel:
     whole = simplify_index(mul(ceildiv(loop.extent, index(step.factor)), index(step.factor)))
     own = {n.buffer.name for n in walk(loop) if isinstance(n, Alloc)}
     made = written(loop) - own
+    if any(_places(phase.body, name) != _places(loop, name) for name in made):
+        raise _refused(step, "what it makes there begins in another loop")
     grown = {b.name: _grown(b, loop, whole, step) for b in kernel.scratch if b.name in made}
     if set(grown) != made:
         raise _refused(step, f"`{min(made - set(grown))}` is a result")
@@ -52,6 +55,11 @@ def pad_kept(kernel: Kernel, step: Pad) -> Kernel:
 
     kernel = replace(kernel, scratch=tuple(buffers[b.name] for b in kernel.scratch))
     return replace_loop(kernel, loop.var, padded)
+
+
+def _places(part: For | Block, name: str) -> int:
+    """How often it is said where something of the buffer goes."""
+    return sum(isinstance(n, Ref) and n.tensor == name for n in walk(part))
 
 
 def _grown(buffer: Buffer, loop: For, whole: Expr, step: Pad) -> Buffer:
