@@ -30,6 +30,10 @@ _EXP_RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
 _REDUCED = 0.5
 """More than any |r| of a result between 0 and inf."""
 
+_NO_DENORMAL = {"f32": 2.0**-40, "f64": 2.0**-80}
+"""Added to an argument of exp it changes no result, and leaves no sum that is denormal: processors multiply those in microcode (measured on an
+Emerald Rapids: exp of denormal numbers 57 ns each instead of 0.17)."""
+
 _EXP2_RANGE = {"f32": (-151.0, 129.0), "f64": (-1076.0, 1025.0)}
 
 _TANH_LIMIT = {"f32": 9.25, "f64": 19.5}
@@ -103,6 +107,7 @@ def exp(x: Value) -> Value:
     """Where one instruction limits r and another scales by any 2**n, x itself needs no limits: whatever r an infinite or huge x has,
     2**n makes it 0, inf or NaN as it must be. f32 has a polynomial of its own, one degree less, whose error is spread as the units
     in the last place are."""
+    x = x + _NO_DENORMAL[x.kind]
     n, _, r = reduce(x)
     limited = x.target.bound(x.kind, r.raw, _REDUCED)
     if limited is None:
@@ -140,8 +145,8 @@ def exp_of_rounded(x: Value) -> Value:
     adds |x| 2**-24 of the result, about what the argument's own rounding may, and spares two of eleven instructions."""
     if x.kind == "f64":
         return exp(x)
-    raw = x.target.negated(x.raw)
-    result = _exp2_unlimited(x * LOG2_E[x.kind][0] if raw is None else x.of(raw) * -LOG2_E[x.kind][0])
+    raw, tiny = x.target.negated(x.raw), _NO_DENORMAL[x.kind]
+    result = _exp2_unlimited(fma(x, LOG2_E[x.kind][0], tiny) if raw is None else fma(x.of(raw), -LOG2_E[x.kind][0], tiny))
     return exp(x) if result is None else result
 
 
