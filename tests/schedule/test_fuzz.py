@@ -14,9 +14,9 @@ from tridsl.diagnostics import TriError
 from tridsl.ir.verify import LOWERED, describe, verify
 
 TOKEN = re.compile(r'[A-Za-z_][A-Za-z_0-9]*|\d+|"[^"]*"|\s+|.')
-PROGRAMS = [(text, directives, spec) for text, directives, _, spec in test_found.LEGAL] + [
-    (text, directives, test_found.GPU if "lane" in directives else test_found.CPU) for text, directives, _ in (*test_found.ILLEGAL, *test_steps.ILLEGAL)
-]
+LEGAL = [(text, directives, spec) for text, directives, _, spec in test_found.LEGAL]
+ILLEGAL = [(text, directives, test_found.GPU if "lane" in directives else test_found.CPU) for text, directives, _ in (*test_found.ILLEGAL, *test_steps.ILLEGAL)]
+PROGRAMS = [*LEGAL, *ILLEGAL]
 NUMBERS = ("0", "1", "2", "3", "7", "64", "100000000000", "-1")
 VARIANTS = 60
 
@@ -58,7 +58,7 @@ def test_variants(seed: int) -> None:
     chance = random.Random(seed)
     legal = 0
     for _ in range(VARIANTS):
-        text, directives, spec = chance.choice(PROGRAMS)
+        text, directives, spec = chance.choice(chance.choice((LEGAL, ILLEGAL)))
         broken = variant(directives, chance)
         try:
             legal += check(text, broken, spec)
@@ -73,5 +73,5 @@ def test_variants(seed: int) -> None:
 def test_variants_at_length(seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(200):
-        text, directives, spec = chance.choice(PROGRAMS)
+        text, directives, spec = chance.choice(chance.choice((LEGAL, ILLEGAL)))
         check(text, variant(directives, chance), spec)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tridsl.api.devices import find
-from tridsl.cli.bench import arrays, extras, peers, rows
+from tridsl.cli.bench import arrays, extras, peers, rows, sampling
 from tridsl.cli.bench.cases import Case
 from tridsl.cli.bench.contest import agreement, our_call, prepare, reference
 from tridsl.cli.bench.measure import US, measure, verdict
@@ -273,44 +273,84 @@ def test_everybody_shares_one_count() -> None:
     assert seen == list(range(len(seen)))
 
 
-@pytest.mark.parametrize(("seconds", "least", "most"), [(0.0006, 6, 9), (0.004, 9, 18), (0.016, 6, 9), (0.032, 3, 3)])
-def test_short_calls_find_their_data_where_they_left_them(seconds: float, least: int, most: int) -> None:
+class Clock:
+    """Goes on by what calls say they take, so that no other program has a part in it."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+    def lasts(self, milliseconds: float) -> None:
+        self.now += round(milliseconds * 1e6)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(sampling, "perf_counter_ns", found)
+    return found
+
+
+LONG = 40.0
+"""Milliseconds of a call that is not made before its sample."""
+
+
+@pytest.mark.parametrize(("milliseconds", "calls"), [(0.6, 3 * (2 + 1)), (4, 3 * (5 + 1)), (16, 3 * (2 + 1)), (32, 3)])
+def test_short_calls_find_their_data_where_they_left_them(clock: Clock, milliseconds: float, calls: int) -> None:
     """Before each of three samples, behind what others put into the caches: once or twice for a core's own, again and again for the last
     one, which one pass does not bring back; a long call would hardly notice."""
     order: list[str] = []
 
-    def waits(number: int) -> None:
-        order.append("a")
-        time.sleep(seconds)
+    def lasts(name: str, milliseconds: float) -> None:
+        order.append(name)
+        clock.lasts(milliseconds)
 
-    interleave({"a": waits, "b": lambda number: order.append("b")}, 3)
-    assert least <= order[order.index("b") :].count("a") <= most  # the warm-up of "a" is over
+    interleave({"a": lambda number: lasts("a", milliseconds), "b": lambda number: lasts("b", LONG)}, 3)
+    assert order[order.index("b") :].count("a") == calls  # the warm-up of "a" is over
 
 
-def test_very_short_calls_are_repeated_until_the_clock_is_theirs() -> None:
+def test_who_is_alone_is_not_made_before_its_samples(clock: Clock) -> None:
     calls: list[int] = []
 
-    def waits(number: int) -> None:
+    def lasts(number: int) -> None:
         calls.append(number)
-        time.sleep(0.0001)
+        clock.lasts(4)
+
+    interleave({"a": lasts}, 3)
+    assert len(calls) == 5 + 3
+
+
+def test_very_short_calls_are_repeated_until_the_clock_is_theirs(clock: Clock) -> None:
+    calls: list[int] = []
+
+    def lasts(number: int) -> None:
+        calls.append(number)
+        clock.lasts(0.1)
 
     other: list[int] = []
-    interleave({"a": waits, "b": lambda number: other.append(len(calls))}, 3)
+
+    def others(number: int) -> None:
+        other.append(len(calls))
+        clock.lasts(LONG)
+
+    interleave({"a": lasts, "b": others}, 3)
     before = max(n for n in set(other) if n < len(calls))  # the last sample of "a" has others between it and the one before
-    assert len(calls) - before > 3, "a sample of 0.3 ms, and some of the millisecond in front of it"
+    assert len(calls) - before == 10 + 3, "a sample of 0.3 ms, and the millisecond in front of it"
 
 
-def test_nobody_is_always_behind_the_same_one() -> None:
+def test_nobody_is_always_behind_the_same_one(clock: Clock) -> None:
     """Every round has everybody once, in an order that another run would have, too."""
 
     def rounds() -> list[str]:
         order: list[str] = []
 
-        def waits(name: str) -> None:
+        def lasts(name: str) -> None:
             order.append(name)
-            time.sleep(0.031)  # too long to be made before its sample
+            clock.lasts(LONG)
 
-        interleave({name: lambda number, name=name: waits(name) for name in "abc"}, 6)  # type: ignore[misc]  # mypy has no types for defaults of a lambda
+        interleave({name: lambda number, name=name: lasts(name) for name in "abc"}, 6)  # type: ignore[misc]  # mypy has no types for defaults of a lambda
         return ["".join(order[n : n + 3]) for n in range(len(order) - 18, len(order), 3)]
 
     first = rounds()

@@ -138,6 +138,11 @@ MATRIX_INSTRUCTIONS = 10.0
 and truncate: Fasi et al. 2021, "Numerical behavior of NVIDIA tensor cores"): 2e-5 of the result at 4096 terms was seen on an H100."""
 
 
+FEW_KEYS = 4.0
+"""Queries of a causal mask that see few keys have larger results than most, with larger roundings of their f16 weights, and all are judged by the
+size of the whole result: 4e-3 of it at the eleventh of 2047 queries was seen on an H200, where its own row is eight times that size."""
+
+
 def _large(name: str, operation: str, dtype: DType, columns: int = 0, **scalars: float) -> Row:
     """Elementwise, or (`columns`) row by row, over 256 MiB."""
     elements = LARGE // dtype.storage_bytes
@@ -172,7 +177,7 @@ GPU: tuple[Row, ...] = (
     _weights(8192, 28672, judged=True), _weights(2560, 6912), _weights(6912, 2560),
     Row(name="attention 16x2048x64 f16", case=attention(16, 2048, 2048, 64, F16), goal=GPU_GOALS["attention"]),
     Row(name="attention 16x2047x64 f16", case=attention(16, 2047, 2047, 64, F16)),
-    Row(name="attention 16x2047x64 f16, causal", case=attention(16, 2047, 2047, 64, F16, causal=True)),
+    Row(name="attention 16x2047x64 f16, causal", case=attention(16, 2047, 2047, 64, F16, causal=True), loose=FEW_KEYS),
     Row(name="attention 32x8x4096x128 f16", case=attention(32, 8, 4096, 128, F16)),
     Row(name="decode 32x4096x128 f16", case=attention(32, 1, 4096, 128, F16)), Row(name="decode 8x32768x128 f16", case=attention(8, 1, 32768, 128, F16)),
     *(

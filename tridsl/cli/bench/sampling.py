@@ -74,6 +74,7 @@ def interleave(calls: Mapping[str, Call], samples: int = SAMPLES, *, warm: bool 
     disturbed = dict.fromkeys(calls, 0)
     repeats: dict[str, int] = {}
     refill = dict.fromkeys(calls, 0)
+    warm = warm and len(calls) > 1  # who is alone has nobody before itself
 
     def sample(name: str, times: int) -> int:
         nonlocal count
