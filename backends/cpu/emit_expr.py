@@ -5,7 +5,6 @@ Within a vector loop an expression that depends on the lane gives a vector, any 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -35,7 +34,8 @@ from tridsl.backends.cpu.emit_narrow import emit_packed
 from tridsl.backends.cpu.emit_words import emit_channel_sum
 from tridsl.backends.cpu.functions import emit_function
 from tridsl.dtypes import BF16, I32, INDEX, NUMPY_TYPES, DType
-from tridsl.ir.expr import COMPARE, Binary, Call, Cast, Const, Expr, Load, Select, Unary, Var, sub
+from tridsl.ir.expr import COMPARE, Binary, Call, Cast, Const, Load, Select, Unary, Var, sub
+from tridsl.ir.rounding import rounds
 from tridsl.ir.walk import walk
 
 
@@ -231,22 +231,6 @@ def emit_cast_node(frame: Frame, node: Cast) -> Value:
     value = frame.evaluate(node.a)
     packed = emit_packed(frame, node, value)
     return emit_cast(frame.builder, value, node.a.dtype, node.dtype) if packed is None else packed
-
-
-def rounds(node: Expr) -> bool:
-    """Whether what `node` gives was rounded by its last operation, but for signs and powers of two."""
-    match node:
-        case Unary(op="neg" | "abs"):
-            return rounds(node.a)
-        case Binary(op="mul" | "div", a=a, b=Const(value=factor)) | Binary(op="mul", a=Const(value=factor), b=a) if _is_power_of_two(factor):
-            return rounds(a)
-        case Binary(op="add" | "sub" | "mul" | "div"):
-            return node.dtype.is_float
-    return False
-
-
-def _is_power_of_two(factor: float) -> bool:
-    return abs(math.frexp(factor)[0]) == 0.5
 
 
 def emit_call(frame: Frame, node: Call) -> Value:

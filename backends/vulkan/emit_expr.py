@@ -11,11 +11,12 @@ import numpy as np
 
 from tridsl.backends.vulkan.emit_cast import convert
 from tridsl.backends.vulkan.emit_frame import Frame, Place, Value
-from tridsl.backends.vulkan.emit_functions import DOUBLE_CALLS, FUNCTION_CALLS
+from tridsl.backends.vulkan.emit_functions import DOUBLE_CALLS, FUNCTION_CALLS, OF_ROUNDED
 from tridsl.backends.vulkan.glsl_types import INT64
 from tridsl.backends.vulkan.ranges import INT32, Range, range_of
 from tridsl.dtypes import F64, I64, NUMPY_TYPES, DType, compute_type
 from tridsl.ir.expr import COMPARE, Binary, Call, Cast, Const, Expr, Load, Select, Unary, Var, add, index, mul
+from tridsl.ir.rounding import rounds
 from tridsl.ir.walk import walk
 
 
@@ -344,7 +345,8 @@ def _cast(frame: Frame, node: Cast) -> Value:
 
 def _call(frame: Frame, node: Call) -> Value:
     double = node.args[0].dtype == F64
-    spelling, helper = (DOUBLE_CALLS if double else FUNCTION_CALLS)[node.function]
+    table = DOUBLE_CALLS if double else FUNCTION_CALLS
+    spelling, helper = (not double and all(map(rounds, node.args)) and OF_ROUNDED.get(node.function)) or table[node.function]
     if helper:
         frame.helpers.add(helper)
     if helper in ("sin", "cos", "tan"):

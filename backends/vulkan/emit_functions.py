@@ -184,6 +184,9 @@ FUNCTION_CALLS: dict[str, tuple[str, str]] = {
     "isnan": ("is_nan", "is_nan"), "isinf": ("is_inf", "is_inf"),
 }  # fmt: skip
 
+OF_ROUNDED = {"exp": ("exp_of_rounded_", "exp_of_rounded")}
+"""Functions that some devices have shorter where their argument carries the error of a rounding of its own."""
+
 DOUBLE_CALLS: dict[str, tuple[str, str]] = {
     "sqrt": ("sqrt", ""), "rsqrt": ("1.0lf / sqrt", ""), "fma": ("fma", ""), "floor": ("floor", ""), "ceil": ("ceil", ""),
     "trunc": ("trunc", ""), "round_even": ("roundEven", ""), "round_away": ("round_away", "round_away_double"),

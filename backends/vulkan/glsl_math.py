@@ -49,6 +49,7 @@ float exp_rest(float x, float n) { precise float a = x - n * 0.693359375; precis
         ("is_nan", "exp_scaled"),
     ),
     "exp": Helper("float exp_(float x) { return exp_text(x); }\n", ("exp_text",)),
+    "exp_of_rounded": Helper("float exp_of_rounded_(float x) { return exp_(x); }\n", ("exp",)),
     "exp2": Helper(
         """float exp2_(float x) {
     float c = clamp(x, -150.0, 128.0);

@@ -1,7 +1,8 @@
 """Functions that some devices compute themselves, well enough and faster than any text: they take the place of helpers of the same name.
 
 `exp2_2ulp`: the driver's `exp2` is within 2 ulp over all of f32, where Vulkan asks for 3 + 2|x| only (`facts.DRIVER_FEATURES`). e^x is
-then 2^t, t = x log2 e rounded, times 2^(what the rounding lost), of which two terms are enough: 0.6 ulp more.
+then 2^t, t = x log2 e rounded, times 2^(what the rounding lost), of which two terms are enough: 0.6 ulp more. Where x was rounded itself
+(`ir.rounding`), 2^t is as exact as x: off by |x| 2^-24, and infinite from that much below the limit.
 `half_round_even`: `packHalf2x16` rounds to nearest even, keeps denormals, infinities and NaN, where Vulkan leaves the rounding open.
 `integer_dot_product`: four products of bytes and their sum are one instruction (SPV_KHR_integer_dot_product, for which GLSL of old
 compilers has no name).
@@ -26,6 +27,7 @@ _EXP2 = {
 }
 """,
     ),
+    "exp_of_rounded": Helper("float exp_of_rounded_(float x) { precise float t = x * 1.44269502; return exp2(t); }\n"),
     "exp2": Helper("float exp2_(float x) { return exp2(x); }\n"),
 }
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tests.backends.cpu.kernels import agrees, const, kernel, load, loop, op, run, scalar, store, tensor, values
-from tridsl.backends.cpu.emit_expr import rounds
 from tridsl.dtypes import (
     BF16,
     BOOL,
@@ -30,7 +29,7 @@ from tridsl.dtypes import (
     DType,
     compute_type,
 )
-from tridsl.ir.expr import Binary, Call, Cast, Const, Expr, Select, Unary, Var
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Select, Unary, Var
 from tridsl.ir.loop import For, Kernel
 
 ARITHMETIC = (BOOL, I8, U8, I16, U16, I32, U32, I64, F32, F64)
@@ -152,28 +151,3 @@ def test_scalar_parameters(dtype: DType) -> None:
     what = kernel("fill", params, loop("i", 20, store("y", "i", value=value), kind="vector"))
     number = True if dtype == BOOL else 1.5 if dtype.is_float else dtype.low if dtype.low else 3
     assert run(what, {"s": number})["y"].tolist() == np.full(20, number).astype(NUMPY_TYPES[dtype]).tolist()
-
-
-def test_what_the_last_operation_rounds() -> None:
-    """Loads, constants, signs and powers of two give exactly what is written."""
-    x = load("x", "i")
-    two, three = (Const(value=v, dtype=F32) for v in (2.0, 3.0))
-
-    def of(operation: str, a: Expr, b: Expr) -> Binary:
-        return Binary(op=operation, a=a, b=b, dtype=F32)
-
-    exact = (x, two, Unary(op="neg", a=x, dtype=F32), of("mul", x, two), of("mul", two, x), of("div", x, two), of("max", x, three))
-    rounded = (of("sub", x, three), of("mul", x, x), of("mul", three, x), of("div", two, x), Unary(op="neg", a=of("mul", x, x), dtype=F32), of("mul", of("add", x, x), two))
-    assert not any(rounds(e) for e in exact) and all(rounds(e) for e in rounded)
-    assert not rounds(Binary(op="add", a=const(1), b=const(2), dtype=I64))
-
-
-def test_functions_are_inlined() -> None:
-    a = values(F32, LENGTH, 7)
-    value = Call(function="exp", args=(load("a", F32, "i"),), dtype=F32)
-    for lanes in (0, 16):
-        agrees(elementwise(value, {"a": F32}, F32, lanes=lanes), {"a": a}, rtol=1e-6)
-    value = Select(
-        condition=Call(function="isnan", args=(load("a", F64, "i"),), dtype=BOOL), a=const(1.0, F64), b=const(0.0, F64), dtype=F64
-    )  # fmt: skip
-    agrees(elementwise(value, {"a": F64}, F64, lanes=16), {"a": edge_values(F64, 1)})

@@ -12,7 +12,7 @@ from tests.backends.vulkan.kernels import call, elementwise
 from tridsl.backend import Device
 from tridsl.dtypes import BOOL, F32, F64
 from tridsl.ir import scalar
-from tridsl.ir.expr import FUNCTIONS, index
+from tridsl.ir.expr import FUNCTIONS, Binary, index
 
 RNG = np.random.default_rng(0)
 SPECIAL = np.array(
@@ -84,6 +84,26 @@ def test_functions_of_one_argument(run: Run, usual: Callable[..., np.ndarray], n
         exact = scalar.FUNCTION[name](x.astype(np.float64))
     kept = usual(x, exact)
     assert_within(y[kept], exact[kept], ULP.get(name, 3.0))
+
+
+def test_exp_of_a_difference_is_as_exact_as_the_difference(run: Run, usual: Callable[..., np.ndarray]) -> None:
+    """Devices with an `exp2` of their own take one power of two: |x| 2^-24 of the result is what x itself may be off by, and half as much again."""
+    a, b = (np.concatenate([SPECIAL, part]).astype(np.float32) for part in (line(-60, 40), line(-40, 60)))
+    b[-5000:] = 0  # differences that did not round
+    y = np.zeros_like(a)
+    run(elementwise(index(len(a)), (F32, F32), F32, lambda p, q: call("exp", Binary(op="sub", a=p, b=q, dtype=F32))), a, b, y)
+    with np.errstate(all="ignore"):
+        x = (a - b).astype(np.float64)
+        exact = np.exp(x)
+        allowed = 3.0 * np.spacing(exact.astype(np.float32)).astype(np.float64) + 1.5 * np.abs(x) * 2.0**-24 * exact
+        clear = usual(exact) & ~((exact + allowed > np.finfo(np.float32).max) & np.isfinite(exact) & (exact < 3.5e38))
+    y, exact, allowed = y[clear].astype(np.float64), exact[clear], allowed[clear]
+    with np.errstate(over="ignore"):
+        wanted = exact.astype(np.float32)
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(wanted))
+    np.testing.assert_array_equal(np.isinf(y), np.isinf(wanted))
+    finite = np.isfinite(wanted)
+    assert (np.abs(y[finite] - exact[finite]) <= allowed[finite]).all()
 
 
 @pytest.mark.parametrize("name", ["pow", "atan2"])

@@ -356,3 +356,15 @@ def test_nobody_is_always_behind_the_same_one(clock: Clock) -> None:
     first = rounds()
     assert all(sorted(one) == ["a", "b", "c"] for one in first) and len(set(first)) > 2
     assert rounds() == first
+
+
+def test_an_empty_cache_is_empty_whatever_the_user_has_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TRIDSL_CACHE", str(tmp_path / "full"))
+    monkeypatch.setattr(extras.peers, "installed", lambda: {"jax": False, "numba": False})
+    monkeypatch.setattr(extras, "_processes", lambda session: 1)
+    seen: list[dict[str, str]] = []
+    real = extras._process
+    monkeypatch.setattr(extras, "_process", lambda code, **variables: (seen.append(variables), real(code, **variables))[1])
+    extras.first_softmax(SimpleNamespace(), warm=False)  # type: ignore[arg-type]  # only how many processes it wants
+    (variables,) = seen
+    assert Path(variables["TRIDSL_CACHE"]).parent != tmp_path and not (tmp_path / "full").exists()

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tridsl import environment
 from tridsl.api.ops import OpObject
 from tridsl.cli.bench import arrays, peers, rows
 from tridsl.cli.bench.cases import Case
@@ -104,9 +105,9 @@ _FIRST_CALLS: dict[str, tuple[str, str]] = {
 """How a first softmax is made ready, and called."""
 
 
-def _process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def _process(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # an installed package has its bytecode on disk
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=kept | environment)
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=kept | variables)
 
 
 def _processes(session: Session) -> int:
@@ -146,7 +147,8 @@ def first_softmax(session: Session, *, warm: bool) -> dict[str, Any]:
             for n in names:
                 load, call = _FIRST_CALLS[n]
                 code = _FIRST.format(load=load, call=call)
-                place = {"XDG_CACHE_HOME": str(Path(folder) / str(number)), "TRIDSL_PERSONALITY": str(Path(folder) / "personality")}
+                cache = str(Path(folder) / str(number))
+                place = {environment.CACHE: cache, "XDG_CACHE_HOME": cache, environment.PERSONALITY: str(Path(folder) / "personality")}
                 for again in range(2 if warm else 1):
                     seconds = float(_process(code, **place).stdout)
                     if again or not warm:
