@@ -124,7 +124,6 @@ def _emit_phase(kernel: Kernel, phase: Phase, spec: DeviceSpec, slots: list[Slot
     frame = Frame(
         features=spec.features,
         local=local,
-        subgroup_lanes=spec.subgroup_sizes[0] if len(spec.subgroup_sizes) == 1 else 0,
         subgroup_axes=subgroups,
         word_buffers=word_buffers(phase.body, plain_tensors(kernel)),
         fragments=fragment_uses(phase.body),

@@ -49,8 +49,8 @@ class Value:
 class Frame:
     """State of the emission of one phase.
 
-    `local` are the group's lanes along x, y, z, `subgroup_lanes` those of each subgroup (0: the driver chooses); `lanes` maps the
-    loop variables that are bound to lanes to their axis; `active` names the bool that says whether this lane takes part (None: all do). `group_axes` are the grid axes that the
+    `local` are the group's lanes along x, y, z; `lanes` maps the loop variables that are bound to lanes to their axis;
+    `active` names the bool that says whether this lane takes part (None: all do). `group_axes` are the grid axes that the
     phase uses anywhere, `bound_groups` those whose loop is open, `single_groups` those with one loop in all; `groups` collects
     the extents that say how many workgroups to start. `written_out`: numbers say here how the
     code is built, so they stay in the text; `indexed` is the tensor that they say the place in. `vectors`: fragments of equal rows or columns
@@ -80,7 +80,6 @@ class Frame:
     vectors: dict[tuple[Load, bool], str] = field(default_factory=dict)
     grouped: bool = False
     aligned_pointers: set[DType] = field(default_factory=set)
-    subgroup_lanes: int = 0
     subgroup_axes: Mapping[str, int] = field(default_factory=dict)
     subgroups: dict[str, str] = field(default_factory=dict)
     extensions: set[str] = field(default_factory=set)

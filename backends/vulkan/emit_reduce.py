@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 from tridsl.backends.vulkan.emit_expr import binary_text, emit_as
 from tridsl.backends.vulkan.emit_frame import AXES, Frame
@@ -90,24 +89,16 @@ def _scratch(frame: Frame, dtype: DType, count: int) -> str:
 def _by_subgroups(frame: Frame, reducer: Reducer, own: Sequence[str], subgroup: str) -> list[str]:
     """Each subgroup combines its lanes; then every lane combines the subgroups' results, in order.
 
-    How many lanes a subgroup has may be the driver's choice at run time; there is a place for each lane, so any choice is right. Where it has
-    none, the combination is written out: its reads wait for memory together, not one after the other (a softmax of 16384 halves by
-    eight subgroups waited a tenth of its time).
+    How many lanes a subgroup has is the driver's choice at run time; there is a place for each lane, so any choice is right.
     """
     result = declare_states(frame, reducer, [subgroup])
     scratch = _scratch(frame, reducer.dtypes[0], frame.group_lanes)
-    count = frame.group_lanes // frame.subgroup_lanes if frame.subgroup_lanes and frame.group_lanes % frame.subgroup_lanes == 0 else None
-    if count == 1:
-        return result
-    with nullcontext() if count else frame.braces("if (gl_NumSubgroups > 1u)"):
+    with frame.braces("if (gl_NumSubgroups > 1u)"):
         frame.line(f"if (subgroupElect()) {scratch}[gl_SubgroupID] = {result[0]};")
         frame.line("barrier();")
         frame.line(f"{result[0]} = {scratch}[0];")
         step = frame.fresh("subgroup")
-        if count:
-            frame.extensions.add("GL_EXT_control_flow_attributes")
-            frame.line("[[unroll]]")
-        with frame.braces(f"for (uint {step} = 1u; {step} < {f'{count}u' if count else 'gl_NumSubgroups'}; ++{step})"):
+        with frame.braces(f"for (uint {step} = 1u; {step} < gl_NumSubgroups; ++{step})"):
             (merged,) = merge_states(frame, reducer, result, [f"{scratch}[{step}]"])
             frame.line(f"{result[0]} = {merged};")
         frame.line("barrier();")
