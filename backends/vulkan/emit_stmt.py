@@ -120,6 +120,17 @@ def _note_unrolled(frame: Frame, loop: For) -> None:
         frame.line("[[unroll]]")
 
 
+def _once(frame: Frame, loop: For, name: str, extent: str, collective: bool) -> None:
+    """One iteration, for those who have one below `extent` (empty: all have); the others come along to what all do together."""
+    if not extent:
+        emit_block(frame, loop.body)
+    elif collective:
+        _guarded(frame, f"{name} < {extent}", loop.body)
+    else:
+        with frame.braces(f"if ({name} < {extent})"):
+            emit_block(frame, loop.body)
+
+
 def _guarded(frame: Frame, condition: str, body: Block) -> None:
     """`body` for the lanes where `condition` holds, with all lanes present."""
     outer, frame.active = frame.active, frame.fresh("active")
@@ -175,13 +186,7 @@ def _lane(frame: Frame, loop: For) -> None:
         if covered:
             stack.enter_context(frame.braces(""))
             frame.line(f"{kind} {name} = {start};")
-            if exact:
-                emit_block(frame, loop.body)
-            elif collective:
-                _guarded(frame, f"{name} < {extent}", loop.body)
-            else:
-                with frame.braces(f"if ({name} < {extent})"):
-                    emit_block(frame, loop.body)
+            _once(frame, loop, name, "" if exact else extent, collective)
         elif collective:
             base = frame.fresh("base")
             stack.enter_context(frame.braces(f"for ({kind} {base} = 0; {base} < {extent}; {base} += {lanes})"))
@@ -207,13 +212,7 @@ def _subgroup(frame: Frame, loop: For) -> None:
     with frame.braces(""):
         frame.line(f"{kind} {name} = {kind}(gl_SubgroupID) / {below} % {own};")
         frame.subgroups[loop.var] = name
-        if range_of(loop.extent, frame.ranges) == Range(own, own):
-            emit_block(frame, loop.body)
-        elif collective:
-            _guarded(frame, f"{name} < {extent}", loop.body)
-        else:
-            with frame.braces(f"if ({name} < {extent})"):
-                emit_block(frame, loop.body)
+        _once(frame, loop, name, "" if range_of(loop.extent, frame.ranges) == Range(own, own) else extent, collective)
         del frame.subgroups[loop.var]
 
 
