@@ -311,6 +311,7 @@ ILLEGAL = [
     (NARROW, "g.at(y, i).store(l1, type=3)", "E0435"),
     (SOFTMAX, "e.at(y, r)\n y.sum.at(y, r)\n m.at(y, r).store(reg, type=i64)", "E0425"),
     (SCANS, "y.parallel(n)", "E0408"),
+    ("op f(x: f32[N]) -> y: f32[..N] {\n y = compact[i](x[i], x[i] > 0)\n}", "y.parts(i, 16).split(i.o, 4).vector(i.o.i)", "E0408"),
     (SCANS, "down.vector(r)\n down.vector(n)", "E0405"),
     (BLUR, "g.slide(y, k)", "E0402"),
     (BLUR, "h.slide(y, i)", "E0401"),

@@ -21,7 +21,7 @@ def vector(kernel: Kernel, step: Vector, spec: DeviceSpec) -> Kernel:
     Any extent: `strip_vectors` cuts it into registers with a masked tail. A reduced axis is legal, lanes hold partial results
     that are combined at the end; along a scan they combine among themselves first; the slots of a top-k shift a vector at a time once they lie in a
     core's memory (`schedule.slots`). E0405: a vector or parallel loop inside, or a vector loop around. E0408: carried
-    iterations (the innermost loop of a compaction is legal, its lanes append in order).
+    iterations (the innermost loop of a compaction is legal, its lanes append in order), and iterations that append to lists of their own.
     """
     loop = find_loop(kernel, step.stage, step.axis, step.span)
     require_serial(loop, "vector", step.span)
@@ -36,6 +36,11 @@ def vector(kernel: Kernel, step: Vector, spec: DeviceSpec) -> Kernel:
             step.span,
             help="choose another axis; `order=seq` and user monoids keep their order",
         )
+    if not loop.carried and any(isinstance(n, Append) for n in inner):
+        raise error(
+            "E0408", f"`{step.axis}` cannot be a vector loop: each iteration appends to a list of its own",
+            step.span, help="choose the loop over the elements of one list",
+        )  # fmt: skip
     around = [l for l in enclosing(kernel, loop.var) if l.kind == "vector"]
     inside = [n for s in loop.body for n in walk(s) if isinstance(n, For) and n.kind in ("vector", "parallel")]
     for other in (*around, *inside):
