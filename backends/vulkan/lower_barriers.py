@@ -85,7 +85,7 @@ def barriers(kernel: Kernel, spec: DeviceSpec) -> Kernel:
             work = _Phase(
                 private=frozenset(buffer.name for buffer in buffers if buffer.space != "shared"),
                 shared=frozenset(buffer.name for buffer in buffers if buffer.space == "shared"),
-                row=len({node.binding for node in walk(phase.body) if isinstance(node, For) and node.kind == "lane"}) == 1,
+                row=all(node.binding in (None, "lane.x") for node in walk(phase.body) if isinstance(node, For) and node.kind == "lane"),
             )
             body, _ = work.block(phase.body, _Access(), False)
             phase = replace(phase, body=body)
@@ -95,7 +95,7 @@ def barriers(kernel: Kernel, spec: DeviceSpec) -> Kernel:
 
 class _Phase:
     """One phase: `private` are buffers of a lane, `shared` those of a workgroup; all others belong to the device. `row`: all loops over lanes go along
-    the same axis, so that none has several lanes in one place.
+    x, so that none has several lanes in one place (workgroups are filled up along x).
 
     What a statement touches, and what has happened at the end of a loop's body that nothing preceded, is asked once for each loop around
     it: it is kept, so that the work grows with the depth of the loops and not with its power of two."""

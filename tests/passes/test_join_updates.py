@@ -36,7 +36,7 @@ def update(value: Expr | None = None, rows: int = Q) -> For:
 def added(row: Expr = ROW, value: Expr | None = None, **more: object) -> Accumulate:
     product = arithmetic("mul", load("A", row), load("B", "e2"))
     values = (product if value is None else value,)
-    return Accumulate(targets=(place("C", row, "e2"),), reducer=reducer("add", F32, 0), values=values, **more)  # type: ignore[arg-type]
+    return Accumulate(targets=(place("C", row, "e2"),), reducer=reducer("add", F32, 0), values=values, **more)  # type: ignore[arg-type]  # fields by name
 
 
 def sums(statement: Stmt, extent: int | Expr = CLIPPED, count: int = 2, columns: int = E, *before: Stmt) -> For:
@@ -53,7 +53,7 @@ def same(before: Kernel) -> Kernel:
     """The kernel behind the pass, which means what it meant."""
     after = join_updates(before)
     rng = np.random.default_rng(0)
-    arrays = {p.name: rng.standard_normal([int(n.value) for n in p.shape]).astype(np.float32) for p in before.params if p.name != "C"}  # type: ignore[union-attr]
+    arrays = {p.name: rng.standard_normal([int(n.value) for n in p.shape]).astype(np.float32) for p in before.params if p.name != "C"}  # type: ignore[union-attr]  # sizes of tests are constants
     want, got = (evaluate_kernel(k, arrays, {})["C"] for k in (before, after))
     np.testing.assert_array_equal(got, want)
     return after

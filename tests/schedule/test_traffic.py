@@ -47,7 +47,7 @@ def steps(spec: DeviceSpec, size: int) -> tuple[bool, bool]:
     ],
 )
 def test_large_results_go_around_the_caches(facts: dict[str, int | None], size: int, streamed: bool) -> None:
-    assert steps(replace(CPU, **facts), size)[0] is streamed  # type: ignore[arg-type]
+    assert steps(replace(CPU, **facts), size)[0] is streamed  # type: ignore[arg-type]  # fields by name
 
 
 def test_rows_beyond_the_nearest_cache_are_fetched_ahead() -> None:
@@ -191,7 +191,7 @@ def test_the_next_rows_of_integers_are_fetched_where_there_are_more() -> None:
 
 def test_a_large_factor_of_few_rows_is_fetched_ahead() -> None:
     def ahead(sizes: dict[str, int], **facts: int) -> list[Pipeline]:
-        return [s for s in automatic(op_of(MATMUL), replace(CPU, **facts), sizes) if isinstance(s, Pipeline)]  # type: ignore[arg-type]
+        return [s for s in automatic(op_of(MATMUL), replace(CPU, **facts), sizes) if isinstance(s, Pipeline)]  # type: ignore[arg-type]  # fields by name
 
     few = {"M": 8, "K": 1024, "N": 1024}
     near = Pipeline(stage="B", depth=3, at="j.i.o", reader="C", around="k.o")  # 384 bytes: three tiles of 32 f32

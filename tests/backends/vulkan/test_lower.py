@@ -186,17 +186,17 @@ def test_spaces_follow_the_use() -> None:
     assert_same_meaning(made, x=_normal(8))
 
 
-@pytest.mark.parametrize(("shift", "stops"), [(0, 0), (1, 2)], ids=["own", "neighbour's"])
-def test_lanes_do_not_wait_for_themselves(shift: int, stops: int) -> None:
-    """Each lane reads what it wrote, or what the lane beside it did."""
+@pytest.mark.parametrize(("shift", "axis", "stops"), [(0, "x", 0), (1, "x", 2), (0, "y", 2)], ids=["own", "neighbour's", "shared"])
+def test_lanes_do_not_wait_for_themselves(shift: int, axis: str, stops: int) -> None:
+    """Each lane reads what it wrote, or what the lane beside it did, or (groups are filled up along x) several stand in one place."""
     n = 64
     place = add(var("k"), index(shift))
     body = group(
         "g",
         index(1),
         shared("e", F32, n + 1),
-        lane("l", index(n), store("e", load("x", F32, var("l")), var("l")), bound=n),
-        lane("k", index(n), store("y", load("e", F32, place), var("k")), bound=n),
+        lane("l", index(n), store("e", load("x", F32, var("l")), var("l")), bound=n, axis=axis),
+        lane("k", index(n), store("y", load("e", F32, place), var("k")), bound=n, axis=axis),
     )
     made = barriers(kernel("kept", (tensor("x", F32, n), tensor("y", F32, n, role="output")), body), SPEC)
     assert sum(isinstance(node, Barrier) for node in walk(made.phases)) == stops
