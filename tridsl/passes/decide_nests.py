@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import BOOL, INDEX
 from tridsl.ir.affine import interval, sweep
-from tridsl.ir.expr import Binary, Const, Select, binary, index, sub
+from tridsl.ir.expr import Binary, BinaryOp, Const, Select, binary, index, sub
 from tridsl.ir.loop import Accumulate, Block, For, If, Kernel, Stmt, Store
 from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.passes.fresh import fresh
@@ -25,7 +25,7 @@ from tridsl.structs import replace
 FEWEST = 4
 """Iterations around the vectors of a nest from which asking once pays."""
 LEAST, GREATEST = 0, 1
-EVERYWHERE = {("gt", False): (GREATEST, "le"), ("ge", False): (GREATEST, "lt"), ("lt", False): (LEAST, "ge"), ("le", False): (LEAST, "gt"),
+EVERYWHERE: dict[tuple[str, bool], tuple[int, BinaryOp]] = {("gt", False): (GREATEST, "le"), ("ge", False): (GREATEST, "lt"), ("lt", False): (LEAST, "ge"), ("le", False): (LEAST, "gt"),
               ("gt", True): (LEAST, "gt"), ("ge", True): (LEAST, "ge"), ("lt", True): (GREATEST, "lt"), ("le", True): (GREATEST, "le")}  # fmt: skip
 """Which end of a difference compares how with 0 where a comparison of it is false, or true, throughout."""
 
@@ -71,7 +71,7 @@ def _twice(nest: For) -> If | None:
     end, op = EVERYWHERE[comparison.op, holds]
     known = Const(value=holds, dtype=BOOL)
     plain = rewrite(nest, {Binary: lambda node: known if node == comparison else node})
-    return If(condition=binary(op, ends[end], index(0)), then=fresh((plain,), ".decided"), otherwise=(nest,))  # type: ignore[arg-type]
+    return If(condition=binary(op, ends[end], index(0)), then=fresh((plain,), ".decided"), otherwise=(nest,))
 
 
 def _choices(nest: For) -> Iterator[tuple[Binary, bool]]:
