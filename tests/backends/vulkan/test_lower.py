@@ -234,6 +234,23 @@ def test_partials_combine_lanes_once() -> None:
     assert_same_meaning(made, x=_normal(32))
 
 
+@pytest.mark.parametrize(("dtype", "registers"), [(F32, ["3"]), (I32, [])])
+def test_a_lane_makes_sums_of_floats_side_by_side(dtype: DType, registers: list[str]) -> None:
+    """A register for each iteration of the innermost short loop, joined before the lanes are; integers need none, their compilers regroup them."""
+    at = add(mul(var("s:o"), index(12)), add(mul(var("s:l"), index(3)), var("s:i")))
+    total = accumulate("y", reducer("add", dtype, 0), load("x", dtype, at))
+    inner = replace(serial("s:i", index(3), total, reduce=True), kind="unroll")
+    made = kernel(
+        "total",
+        (tensor("x", dtype, 96), tensor("y", dtype, role="output")),
+        store("y", Const(value=0, dtype=dtype)),
+        lane("s:l", index(4), serial("s:o", index(8), inner, reduce=True)),
+    )
+    after = partials(made, SPEC)
+    assert [str(n.value) for b in walk(after.phases) if isinstance(b, Alloc) for n in b.buffer.shape if isinstance(n, Const)] == registers
+    assert_same_meaning(made, x=_normal(96) if dtype == F32 else np.arange(96, dtype=np.int32))
+
+
 def test_staged_copies_get_two_barriers_a_step() -> None:
     made = barriers(matmul(index(8), index(8), index(8), tile=8, depth=4), SPEC)
     steps = next(node for node in walk(made.phases) if isinstance(node, For) and node.var == "C:k.o")
