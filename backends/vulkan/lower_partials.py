@@ -29,7 +29,7 @@ from functools import partial
 from tridsl.backends.vulkan.collective import Lanes, lanes_of
 from tridsl.backends.vulkan.lower_access import read, written
 from tridsl.devices.spec import DeviceSpec
-from tridsl.ir.expr import Const, Load, Var, add, index
+from tridsl.ir.expr import Const, Expr, Load, Var, add, index
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Kernel, Ref, Stmt, Store
 from tridsl.ir.op import Reducer
 from tridsl.ir.walk import rewrite, substitute, variables, walk
@@ -68,7 +68,7 @@ def _with_partials(body: Block, lanes: tuple[str, ...], buffers: Lanes) -> Block
         reducer = accumulation.reducer
         beside = None if along else _chained(body, accumulation)
         kept = along if beside is None else (beside,)
-        place = tuple(Var(name=loop.var) for loop in kept)
+        place: tuple[Expr, ...] = tuple(Var(name=loop.var) for loop in kept)
         refs = tuple(Ref(tensor=part, index=place) for part in parts)
         shape = tuple(loop.extent for loop in kept)
         before += [Alloc(buffer=Buffer(name=part, dtype=dtype, shape=shape, space="reg")) for part, dtype in zip(parts, reducer.dtypes)]
