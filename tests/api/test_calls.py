@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import tridsl
+from tridsl.api import engine
 from tridsl.api.ops import Namespace
 from tridsl.diagnostics import TriError
 
@@ -500,3 +501,14 @@ class Meta:
 def test_a_tensor_without_memory_is_refused(ops: Any, x: Any) -> None:
     with refused("E0526", "`x`", "meta"):
         ops.saxpy(1.0, Meta(), x)
+
+
+def test_calls_of_ever_new_shapes_are_not_remembered_for_good(ops: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the table of answered calls nor what the native path has met of them grows with the number of shapes."""
+    monkeypatch.setattr(engine, "READY_LIMIT", 16)
+    op = ops.above
+    for size in range(1, 80):
+        x = np.arange(size, dtype=np.float32)
+        for _ in range(2):
+            assert len(op(x, 0.0)[0]) == size
+        assert max(len(op._engine._ready), len(op._fast._met), len(op._fast._offered)) <= 16

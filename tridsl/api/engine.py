@@ -108,7 +108,7 @@ class Engine:
         if ready is None:
             ready = self._prepare(call, options)
             if len(self._ready) >= READY_LIMIT:
-                self._ready.clear()
+                self._forget()
             self._ready[key] = ready
         threads = options.threads or ready.threads
         results = _execute(ready, call, options, threads)
@@ -122,6 +122,12 @@ class Engine:
     def _renew(self, key: Any, call: Call, options: Options) -> None:
         """There is a better kernel for such calls: compile it, then let them have it."""
         self._ready[key] = self._prepare(call, options)
+        if self.on_change is not None:
+            self.on_change()
+
+    def _forget(self) -> None:
+        """There have been many shapes: begin anew, and so does whoever remembers what was answered."""
+        self._ready.clear()
         if self.on_change is not None:
             self.on_change()
 

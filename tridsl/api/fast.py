@@ -62,6 +62,7 @@ class FastPath:
     def forget(self) -> None:
         """What was offered is out of date: calls go to the engine again until they have been answered anew."""
         with self._lock:
+            self._met.clear()
             self._offered.clear()
             if self._dispatcher is not None:
                 self._dispatcher.clear()
