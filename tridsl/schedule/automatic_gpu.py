@@ -36,6 +36,10 @@ ROW_LANES = 256
 """Lanes of a row's workgroup, beyond which too few workgroups fit a processor to hide each other's waits; each lane keeps more."""
 ROW_REGISTERS = 64
 """Elements of a row that one lane keeps at most."""
+ROW_REGISTERS_BESIDE = 32
+"""The same where it reads other rows beside the one it keeps (weights, biases), which need registers, too: with 64, a compiler for 80 registers
+puts some of them into shared memory (*measured* on an H200, layernorm of rows of 16384 f32: 141 us, 134 with 32; softmax, which reads nothing
+else: 133 us of halves, 141 with 32)."""
 
 
 def automatic_gpu(
@@ -69,7 +73,7 @@ def automatic_gpu(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
     """A result and the stages computed with it, row by row. `axes`: the axis of each stage that runs along the row, of `length`
-    points; `width` of them are one access; `kept`: parameters that several stages read."""
+    points; `width` of them are one access; `kept`: parameters that several stages read, of each `registers` elements to a lane at most."""
 
     root: str
     group: tuple[str, ...]
@@ -78,6 +82,7 @@ class _Row:
     length: int
     width: int
     kept: tuple[str, ...]
+    registers: int
 
 
 def _row(graph: Graph, root: str, group: Sequence[str], depth: int, spec: DeviceSpec, sizes: Mapping[str, int]) -> _Row | None:
@@ -98,6 +103,7 @@ def _row(graph: Graph, root: str, group: Sequence[str], depth: int, spec: Device
     if length is None or not depth or root not in axes or length > ROW_REGISTERS * _most_lanes(spec):
         return None
     leading = tuple(axis.name for axis in axes_of(graph.stages[root])[:depth])
+    kept = _kept(graph, axes, group, root)
     return _Row(
         root=root,
         group=tuple(group),
@@ -105,7 +111,8 @@ def _row(graph: Graph, root: str, group: Sequence[str], depth: int, spec: Device
         axes=axes,
         length=length,
         width=_width([graph.stages[name] for name in axes], graph, length),
-        kept=_kept(graph, axes, group, root),
+        kept=kept,
+        registers=ROW_REGISTERS_BESIDE if _read_beside(graph, axes, kept) else ROW_REGISTERS,
     )
 
 
@@ -126,6 +133,14 @@ def _kept(graph: Graph, axes: Mapping[str, str], group: Sequence[str], root: str
         if tensor in inputs and whole and len({reader for reader, _ in readers}) > 1:
             found.append(tensor)
     return tuple(found)
+
+
+def _read_beside(graph: Graph, axes: Mapping[str, str], kept: Sequence[str]) -> bool:
+    """Whether stages of the row read inputs along it that are not kept."""
+    inputs = {p.name for p in graph.op.tensors if p.role == "input"}.difference(kept)
+    return any(
+        read.load.tensor in inputs and read.reader in axes and any(axes[read.reader] in variables(place) for place in read.load.index) for read in graph.reads
+    )
 
 
 def _width(stages: Sequence[Stage], graph: Graph, length: int) -> int:
@@ -183,7 +198,7 @@ def _row_lanes(row: _Row, spec: DeviceSpec, decide: Decider) -> int:
     step = _subgroup(spec)
     most = max(step, _most_lanes(spec) // step * step)
     wanted = min(most, ROW_LANES, max(step, -(-accesses // (ROW_ACCESSES * step)) * step))
-    wanted = max(wanted, min(most, -(-row.length // (ROW_REGISTERS * step)) * step))
+    wanted = max(wanted, min(most, -(-row.length // (row.registers * step)) * step))
     even = [n for n in range(step, most + 1, step) if accesses % n == 0 and wanted // 2 <= n <= 2 * wanted]
     lanes = min(even, key=lambda n: abs(n - wanted), default=wanted)
     enough = [n for n in (step << bit for bit in range(6)) if n <= most and -(-accesses // n) * row.width <= ROW_REGISTERS]
