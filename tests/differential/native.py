@@ -1,6 +1,6 @@
 """Kernels of the CPU backend between guard pages, in a process of their own: a fault kills this process and not the suite.
 
-    python -m tests.differential.native random:3:17/42 …       # name of a subject / seed of the trial
+    python -m tests.differential.native random:3:17/42 …       # name of a subject / seed of the trial, or `automatic`
 
 Prints `running NAME/SEED` before each trial, so that whoever started it knows what a dead process died of, and `failed
 NAME/SEED` with the reasons for each that gave a wrong answer.
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tests.differential.guarded import Guarded
-from tests.differential.subjects import find
+from tests.differential.subjects import Subject, find
 from tests.differential.trial import Trial, fails, shortened, trial_of
 from tridsl.backend import Device, Executable
 from tridsl.backends.cpu import BACKEND
@@ -26,7 +26,9 @@ from tridsl.dtypes import NUMPY_TYPES
 from tridsl.ir.affine import evaluate_index
 from tridsl.ir.op import Tensor
 from tridsl.ir.printer import print_kernel
+from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import LOWER, SCHEDULE, TO_KERNEL, Build, build, run
+from tridsl.schedule.automatic import automatic
 
 
 @cache
@@ -100,6 +102,13 @@ def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(strides)
 
 
+def automatic_trial(subject: Subject) -> Trial:
+    """What calls use when no size is known."""
+    spec = host().spec
+    facts = Specialisation(constants=subject.constants)
+    return Trial(subject=subject, seed=0, spec=spec, facts=facts, schedule=automatic(subject.op, spec, {}))
+
+
 def specs() -> tuple[DeviceSpec, ...]:
     return (host().spec,)
 
@@ -111,7 +120,7 @@ def main(trials: list[str]) -> int:
         print(f"running {text}", flush=True)
         trial: Trial | None = None
         try:
-            trial = trial_of(find(name), int(seed), specs())
+            trial = automatic_trial(find(name)) if seed == "automatic" else trial_of(find(name), int(seed), specs())
             check_native(trial)
         except Exception:  # noqa: BLE001 (whatever it is, it is what is looked for)
             bad += 1

@@ -47,7 +47,7 @@ def test_random_ops(batch: int) -> None:
 
 @pytest.mark.parametrize("name", sorted(WRITTEN))
 def test_written_ops(name: str) -> None:
-    run([f"written:{name}:{variant}/100" for variant in range(8)])
+    run([*(f"written:{name}:{variant}/100" for variant in range(8)), f"written:{name}:0/automatic"])
 
 
 LIBRARY = [f"library:{':'.join(map(str, kind))}:0/100" for kind in library_kinds()]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from tests.ir import handmade as h
 from tests.schedule.programs import op_of
-from tridsl.dtypes import F16, F32, I8, I32, I64
+from tridsl.dtypes import BOOL, F16, F32, I8, I32, I64
 from tridsl.ir import loop
 from tridsl.ir.evaluate import KernelFault, evaluate_kernel, evaluate_op, infer_sizes
 from tridsl.ir.expr import (
@@ -17,6 +19,8 @@ from tridsl.ir.expr import (
     Const,
     Expr,
     Load,
+    Select,
+    Unary,
     Var,
     add,
     binary,
@@ -138,6 +142,25 @@ def test_out_of_bounds_is_caught_on_both_sides() -> None:
         body = loop_over("C:i", 8, store("y", add(i, index(shift)), value=at("x", i)))
         with pytest.raises(KernelFault, match=r"y\[(8|-1)\] is outside"):
             evaluate_kernel(kernel((body,), (X, Y)), {"x": x}, {})
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda there, read: Select(condition=there, a=read, b=Const(value=0.0, dtype=F32), dtype=F32),
+    lambda there, read: Select(condition=Unary(op="not", a=there, dtype=BOOL), a=Const(value=0.0, dtype=F32), b=read, dtype=F32),
+    lambda there, read: Cast(a=Binary(op="and", a=there, b=binary("gt", read, Const(value=0.0, dtype=F32)), dtype=BOOL), dtype=F32),
+    lambda there, read: at("x", index(0), mask=Binary(op="and", a=there, b=binary("gt", read, Const(value=0.0, dtype=F32)), dtype=BOOL)),
+], ids=["then", "else", "and", "mask"])  # fmt: skip
+def test_a_condition_is_no_mask(wrap: Callable[[Expr, Expr], Expr]) -> None:
+    """Backends may evaluate what a condition does not choose: only a mask keeps a read from being made."""
+    there = binary("lt", Var(name="i"), index(8))
+    masked = at("x", Var(name="i"), mask=there, other=Const(value=0.0, dtype=F32))
+    for read, legal in ((masked, True), (at("x", Var(name="i")), False)):
+        k = kernel((loop_over("i", 9, store("y", Var(name="i"), value=wrap(there, read))),), (h.tensor("x", 8), h.tensor("y", 9, role="output")))
+        if legal:
+            evaluate_kernel(k, {"x": np.ones(8, np.float32)}, {})
+            continue
+        with pytest.raises(KernelFault, match=r"x\[8\] is outside"):
+            evaluate_kernel(k, {"x": np.ones(8, np.float32)}, {})
 
 
 def test_masked_access_touches_nothing() -> None:

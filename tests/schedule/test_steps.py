@@ -198,6 +198,14 @@ def test_keeps_meaning(text: str, directives: str) -> None:
         programs.check_same(op, programs.steps_of(op, directives, **known), known)
 
 
+@pytest.mark.parametrize("value", ["x[0] + x[i]", "t[x[i]; pad=0]", "t[x[i & 0; pad=0]; pad=0]"])
+def test_inlined_reads_of_a_stage_without_iterations(value: str) -> None:
+    """Only its iterations prove that `x[0]` is there, and where they are read outside of it none is made."""
+    op = programs.op_of(f"op f(t: i32[N], x: i32[M], z: i32[N]) -> y: i32[N] {{\n a[i in 0..M] = {value}\n y[i] = a[1; pad=3] + a[i; pad=5] + z[i]\n}}")
+    for sizes in ({"M": 0, "N": 5}, {"M": 1, "N": 17}, {"M": 3, "N": 20}):
+        programs.check_same(op, programs.steps_of(op, "a.inline()\n y.vector(i)", **sizes), sizes)
+
+
 def test_pack_on_narrow_vectors() -> None:
     op = programs.op_of(MATMUL)
     steps = programs.steps_of(op, "C.tile(i=4, j=8).order(i.o, j.o, k, i.i, j.i).vector(j.i).unroll(i.i)")

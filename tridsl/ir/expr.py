@@ -6,7 +6,8 @@ such a tensor stands inside a `Cast` to its compute type, and a store casts back
 
 Total semantics, which the oracle (`ir.evaluate`) and every backend share: integers wrap; `floordiv` and `mod` floor, and
 are 0 for divisor 0; shifts by >= bits give 0 (arithmetic right shift of a negative value: -1); float -> int casts truncate
-and saturate with NaN -> 0; int -> narrower int wraps; `max`/`min` on floats propagate NaN; `Select` may evaluate both arms.
+and saturate with NaN -> 0; int -> narrower int wraps; `max`/`min` on floats propagate NaN; `Select` may evaluate both arms, and
+`and` and `or` both operands: only a `Load`'s mask keeps it from reading.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from tridsl.ir import kernel_values as kv
 from tridsl.ir import scalar
 from tridsl.ir.expr import COMPARE, Binary, Call, Cast, Const, Expr, Lead, Load, Select, Unary, Var
 from tridsl.ir.kernel_writer import Place, Writer
+from tridsl.ir.walk import walk
 
 _MAX_DEPTH = 30  # CPython refuses more than 200 nested parentheses
 
@@ -88,6 +89,9 @@ def operation(w: Writer, op: str, a: str, b: str, dtype: DType, plain: bool = Fa
 
 
 def _binary(w: Writer, e: Binary, depth: int) -> str:
+    if e.a.dtype == BOOL and e.op in kv.JUNCTIONS and _reads(e.b):
+        name = _eager(w, f"eager_{e.op}", kv.JUNCTIONS[e.op])
+        return f"{name}({expression(w, e.a, depth)}, {expression(w, e.b, depth)})"
     return operation(w, e.op, expression(w, e.a, depth), expression(w, e.b, depth), e.a.dtype, _plain_index(w, e))
 
 
@@ -101,7 +105,21 @@ def _unary(w: Writer, e: Unary, depth: int) -> str:
     return text if e.dtype.is_float else _wrap(text, e.dtype)
 
 
+def _reads(e: Expr) -> bool:
+    """Whether it reads memory: backends may do so before they know a condition, which is no mask."""
+    return any(isinstance(n, Load) for n in walk(e))
+
+
+def _eager(w: Writer, name: str, function: Callable[..., Any]) -> str:
+    """The name of a call whose arguments are all evaluated; what is not chosen may be POISON."""
+    w.values.setdefault(name, function)
+    return name
+
+
 def _select(w: Writer, e: Select, depth: int) -> str:
+    if _reads(e.a) or _reads(e.b):
+        condition, a, b = (expression(w, part, depth) for part in (e.condition, e.a, e.b))
+        return f"{_eager(w, 'eager_select', kv.chosen)}({condition}, {a}, {b})"
     return f"({expression(w, e.a, depth)} if {expression(w, e.condition, depth)} else {expression(w, e.b, depth)})"
 
 

@@ -143,6 +143,13 @@ def lockstep(lanes: list[Generator[str, None, None]], absorbs: tuple[str, ...]) 
 
 # Scalars.
 
+JUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {"and": lambda a, b: a and b, "or": lambda a, b: a or b}
+"""As calls: their second operand is read whatever the first is."""
+
+
+def chosen(condition: Any, a: Any, b: Any) -> Any:
+    return a if condition else b
+
 
 def wrapped_quotient(a: int, b: int) -> int:
     return a // b if b else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
@@ -45,6 +45,7 @@ def inline(kernel: Kernel, step: Inline, spec: DeviceSpec) -> Kernel:
     if any(isinstance(p, Tensor) and p.name == name for p in kernel.params):
         raise error("E0414", f"stage `{step.stage}` is a result of the op and must be stored", step.span, help="inline the stages it reads")
     stored = next(b for b in kernel.scratch if b.name == name)
+    shapes = {p.name: p.shape for p in kernel.params if isinstance(p, Tensor)} | {b.name: b.shape for b in kernel.scratch}
     iteration = _iteration(store, tuple(loops), stored)
     if iteration is None:
         raise error(
@@ -56,7 +57,7 @@ def inline(kernel: Kernel, step: Inline, spec: DeviceSpec) -> Kernel:
     def read(load: Load) -> Expr:
         if load.tensor != name:
             return load
-        return _value_at(store.value, iteration(load.index), load, stored.dtype)
+        return _value_at(store.value, iteration(load.index), load, stored.dtype, shapes)
 
     phases = rewrite(tuple(p for p in kernel.phases if p.name != step.stage), {Load: read, Cast: _collapse})
     return replace(kernel, phases=phases, scratch=tuple(b for b in kernel.scratch if b.name != name))
@@ -129,11 +130,14 @@ def _only_nest(body: Block) -> bool:
     return len(body) == 1 and isinstance(body[0], Store)
 
 
-def _value_at(value: Expr, place: dict[str, Expr], load: Load, dtype: DType) -> Expr:
+Shapes = Mapping[str, tuple[Expr, ...]]
+
+
+def _value_at(value: Expr, place: dict[str, Expr], load: Load, dtype: DType, shapes: Shapes) -> Expr:
     """The stage's value at the read's index, under the read's mask: nothing it loads is touched outside."""
     value = rewrite(substitute(value, place), {Load: lambda l: replace(l, index=tuple(simplify_index(i) for i in l.index))})
     if load.mask is not None:
-        value = rewrite(value, {Load: lambda l: _masked(l, load.mask)})
+        value = rewrite(value, {Load: lambda l: l if _always_inside(l, shapes[l.tensor]) else _masked(l, load.mask)})
     stored: Expr = value if dtype not in COMPUTE else Cast(a=value, dtype=dtype)
     if load.mask is None:
         return stored
@@ -141,9 +145,12 @@ def _value_at(value: Expr, place: dict[str, Expr], load: Load, dtype: DType) -> 
     return Select(condition=load.mask, a=stored, b=load.other, dtype=dtype)
 
 
+def _always_inside(load: Load, shape: tuple[Expr, ...]) -> bool:
+    """Whether the element is there whatever the sizes are. Otherwise only the stage's iterations prove it, `x[0]` as well: an empty stage has none."""
+    return all(isinstance(i, Const) and isinstance(n, Const) and 0 <= i.value < n.value for i, n in zip(load.index, shape))
+
+
 def _masked(load: Load, mask: Expr | None) -> Load:
-    if not any(isinstance(n, Var) for i in load.index for n in walk(i)):
-        return load
     other = load.other or Const(value=0.0 if load.dtype.is_float else 0, dtype=load.dtype)
     return replace(load, mask=both(mask, load.mask), other=other)
 
