@@ -159,6 +159,17 @@ def test_rows_of_a_column_major_matrix_are_turned_a_strip_at_a_time() -> None:
     assert [s for s in steps if isinstance(s, StoreIn | Pack)] == [StoreIn(stage="x", space="reg"), Pack(stage="x", at="d1.o", reader="x.reg")]
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_columns_that_are_read_as_rows_are_copied_a_strip_at_a_time(known: bool) -> None:
+    """There is no panel: with sizes that are not known, it would have no bound."""
+    op = op_of("op f(x: f32[N, M]) -> y: f32[M, N] { m[i] = max[k](x[k, i])\n y[i, j] = x[j, i] - m[i] + sum[k](x[k, i]) }")
+    for sizes in ({"M": 37, "N": 19}, {"M": 16, "N": 1}, {"M": 5, "N": 33}):
+        steps = automatic(op, CPU, sizes if known else {})
+        assert (StoreIn(stage="x", space="reg") in steps) is (not known or sizes["M"] >= 16)
+        assert not any(isinstance(s, Pack) for s in steps)
+        check_same(op, steps, sizes)
+
+
 WINDOW = """op f(x: {T}[C, M, N], z: {T}[C, M - 2, N - 1]) -> y: {T}[C, M - 2, N - 1] {{
   y[c, i, j] = sum[a in 0..3, b in 0..2{acc}](x[c, i + a, j + b]) * 2 + z[c, i, j]
 }}

@@ -127,7 +127,7 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     own = BY_KIND.get(spec.kind)
     if not spec.vector_bits and own is None:
         return ()
-    op = in_memory_order(op)
+    declared, op = op, in_memory_order(op)
     grouped = GROUPED[spec.kind](Graph(op), spec, sizes, decide) if spec.kind in GROUPED else ()
     steps: list[Step] = [step for group in grouped for step in group.steps]
     members = frozenset[str]().union(*(group.members for group in grouped))
@@ -164,7 +164,7 @@ def _scheduled(op: Op, spec: DeviceSpec, sizes: Mapping[str, int], decide: Decid
     together = packed_together(graph, decide)
     steps += together
     joined |= guests | {step.stage for step in together}
-    turned = turned_rows(graph, where.shared, {s.stage: s.consumer for s in reversed(where.steps) if isinstance(s, At)}, sizes, decide)
+    turned = turned_rows(graph, declared, where.shared, {s.stage: s.consumer for s in reversed(where.steps) if isinstance(s, At)}, sizes, decide)
     where = replace(
         where, shared={root: depth for root, depth in where.shared.items() if root not in turned.strips}, strips={**where.strips, **turned.strips}
     )
