@@ -44,6 +44,15 @@ PAIRS = """op pairs(A: i16[M, K], B: i16[N, K]) -> C: i32[M, N] {
 MARKED = 'C.split(k, {k}).split(j, {lanes}).order(i, j.o, k.o, j.i, k.i).vector(j.i).intrin("{row}")'
 
 
+def test_operands_under_a_mask() -> None:
+    """A padded depth is masked where its operands are read as they lie; panels of them are not."""
+    op = op_of(PAIRS)
+    for panels, is_one in (("", False), ("\nA.pack(at=k.o)\nB.pack(at=k.o)", True)):
+        directives = "C.pad(k, 4)" + MARKED.format(k=2, lanes=8, row="vpdpwssd").removeprefix("C") + panels
+        assert ("mma" in body("form_mma", PAIRS, directives, sizes={"M": 2, "N": 8, "K": 5}, spec=VNNI)) is is_one
+        check_same(op, steps_of(op, directives, VNNI), {"M": 2, "N": 8, "K": 5}, VNNI)
+
+
 @pytest.mark.parametrize("after", [".split(k.i, 2).unroll(k.i.i)", ".split(k.i, 1)", ".order(k.i, j.i)"])
 def test_loops_that_later_steps_change_are_no_instruction(after: str) -> None:
     """Two loops over the depth look like lanes and depth, and so do lanes that stand inside the depth."""

@@ -3,15 +3,16 @@
     unroll i.i: vector j.i < 32: for k.i < 4: acc[i.i, j.i] += i32(A.pack[…, k.i]) * i32(B.pack[…, j.i, k.i])  by vpdpbssd
     ->   unroll i.i: mma vpdpbssd (j.i < 32, k.i < 4) acc[i.i, j.i] += A.pack[…] * B.pack[…]
 
-Where a tail left the loops with another shape the mark is dropped and the loops stay: slower, never wrong.
+Where a tail left the loops with another shape, or an operand is read under a mask (`pad` without a panel), the mark is dropped and
+the loops stay: slower, never wrong.
 """
 
 from __future__ import annotations
 
 from tridsl.devices.intrinsics import INTRINSICS, Intrinsic
-from tridsl.ir.expr import Const, Expr
+from tridsl.ir.expr import Const, Expr, Load
 from tridsl.ir.loop import Accumulate, For, Kernel, Mma
-from tridsl.ir.walk import rewrite, variables
+from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.schedule.intrin import factors_of
 from tridsl.structs import replace
 
@@ -34,6 +35,8 @@ def _collapse(loop: For) -> For | Mma:
         return loop  # steps behind `intrin` divided or exchanged its loops
     shape = tuple((l.var, int(l.extent.value)) for l in nest if isinstance(l.extent, Const))
     factors = factors_of(statement, row)
+    if any(isinstance(n, Load) and n.mask is not None for n in walk(statement.values)):
+        return loop
     if factors is None or not row.fits([n for _, n in shape]) or statement.mask is not None or statement.init:
         return loop
     a, b = _sides(factors, row, nest[0].var)
