@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 from tridsl.backends.cpu.emit_cast import emit_cast
 from tridsl.backends.cpu.emit_frame import Frame, emit_if
@@ -11,6 +12,7 @@ from tridsl.backends.cpu.emit_llvm import (
     BIT,
     STORED,
     Value,
+    any_lane,
     constant,
     intrinsic,
     ir,
@@ -93,17 +95,25 @@ def _across_lanes(frame: Frame, statement: Accumulate) -> None:
     # From here on plain scalar code: the lanes are accounted for by `active`, and to the targets they are all the same.
     frame.lane = None
     frame.known[lane_state.variable] = 0
-    if counted is not None:
-        _merge_into(frame, statement, [_population(frame, reducer.dtypes[0], values[0], active)])
-    elif frame.ordered:
-        _lane_by_lane(frame, statement, values, active)
-    else:
-        if active is not None:
-            neutral = [constant(v.type, c.value) for v, c in zip(values, reducer.identity)]
-            values = [builder.select(active, v, n) for v, n in zip(values, neutral)]
-        _merge_into(frame, statement, _tree(frame, reducer, values))
+    with _some_lane(frame, statement, lane_state.condition):
+        if counted is not None:
+            _merge_into(frame, statement, [_population(frame, reducer.dtypes[0], values[0], active)])
+        elif frame.ordered:
+            _lane_by_lane(frame, statement, values, active)
+        else:
+            if active is not None:
+                neutral = [constant(v.type, c.value) for v, c in zip(values, reducer.identity)]
+                values = [builder.select(active, v, n) for v, n in zip(values, neutral)]
+            _merge_into(frame, statement, _tree(frame, reducer, values))
     del frame.known[lane_state.variable]
     frame.lane = lane_state
+
+
+def _some_lane(frame: Frame, statement: Accumulate, condition: Value | None) -> AbstractContextManager[None]:
+    """Where no lane takes part, what is combined into may lie outside of its tensor; a register does not."""
+    if condition is None or all(frame.places[t.tensor].space == "reg" for t in statement.targets):
+        return nullcontext()
+    return emit_if(frame, any_lane(frame.builder, condition))
 
 
 def _population(frame: Frame, dtype: DType, condition: Value, active: Value | None) -> Value:

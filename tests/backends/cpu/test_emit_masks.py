@@ -47,3 +47,18 @@ def test_a_buffer_that_is_no_whole_number_of_registers() -> None:
         k.loop("y:z", 33, k.store("y", z, value=flag), kind="vector", bound=64),
     )
     k.agrees(kernel, {"x": np.arange(-16, 17, dtype=np.int32)})
+
+
+@pytest.mark.parametrize("lanes", [1, 16])
+def test_what_no_lane_takes_part_in_is_not_combined(lanes: int) -> None:
+    """for j < 8: vector w < lanes: y[j] |= x[w] > 0 if j < N: of 5 elements there is no sixth. (A byte that is no flag would become one.)"""
+    j, w = Var(name="y:j"), Var(name="y:w")
+    greater = k.op("gt", Load(tensor="x", index=(w,), dtype=I32), Const(value=0, dtype=I32))
+    statement = k.accumulate(k.ref("y", j), k.reducer("or", BOOL, False), greater, mask=k.op("lt", j, N))
+    body = k.loop("y:j", 8, k.loop("y:w", lanes, statement, kind="vector", bound=lanes))
+    start = k.loop("y:s", N, k.store("y", Var(name="y:s"), value=Const(value=False, dtype=BOOL)))
+    kernel = k.kernel("any_of", (k.tensor("x", I32, 16), k.tensor("y", BOOL, "N", role="output")), start, body, sizes=("N",))
+    x, y = np.arange(1, 17, dtype=np.int32), Guarded((5,), (1,), np.dtype(np.bool_), high=False)
+    k.compiled(kernel, k.host())([x, y.array, 5], 1)
+    assert y.array.all() and y.untouched()
+    y.close()
