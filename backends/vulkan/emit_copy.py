@@ -10,6 +10,7 @@ from tridsl.backends.vulkan.emit_frame import Frame
 from tridsl.backends.vulkan.emit_matrix import emit_fragment_load, emit_fragment_mma
 from tridsl.backends.vulkan.emit_packed import emit_packed_product
 from tridsl.backends.vulkan.emit_places import declare_index, index_type, write_place
+from tridsl.backends.vulkan.emit_turned import emit_turned
 from tridsl.backends.vulkan.emit_wide import emit_wide
 from tridsl.backends.vulkan.ranges import Range, range_of
 from tridsl.dtypes import compute_type
@@ -34,7 +35,8 @@ def emit_copy(frame: Frame, copy: Copy) -> None:
     with ExitStack() as stack:
         for axis in copy.axes[:-1]:
             stack.enter_context(_loop(frame, axis, most))
-        if emit_wide(frame, replace(copy, axes=copy.axes[-1:])):
+        row = replace(copy, axes=copy.axes[-1:])
+        if emit_turned(frame, row) or emit_wide(frame, row):
             return
         for axis in copy.axes[-1:]:
             stack.enter_context(_loop(frame, axis, most))

@@ -73,6 +73,20 @@ _BITS = {
 }
 """
     ),
+    "byte_column": Helper(  # one byte of each of four words
+        """uint byte_column(uvec4 rows, int bit) {
+    uvec4 b = bitfieldExtract(rows, bit, 8);
+    return b.x | (b.y << 8) | (b.z << 16) | (b.w << 24);
+}
+"""
+    ),
+    "half_column": Helper(
+        """uvec2 half_column(uvec4 rows, int bit) {
+    uvec4 h = bitfieldExtract(rows, bit, 16);
+    return h.xz | (h.yw << 16);
+}
+"""
+    ),
     "shifted_31": Helper(  # word by word: NVIDIA's compiler (driver 580) takes 2^31 for a negative factor of a widened i32
         """int64_t shifted_31(int64_t x) {
     uvec2 w = unpackUint2x32(uint64_t(x));

@@ -36,7 +36,8 @@ def emit_wide(frame: Frame, copy: Copy) -> bool:
         return True
     if target.dtype == source.dtype and target.words and source.words:  # single words (`words.word_buffers`)
         for k in range(count):
-            left, right = (_lone(frame, place, substitute(at, {axis.var: constant(k)})) for place, at in ((target, copy.target.index), (source, copy.source.index)))
+            sides = ((target, copy.target.index), (source, copy.source.index))
+            left, right = (_lone(frame, place, offset_of(substitute(at, {axis.var: constant(k)}), place.strides)) for place, at in sides)
             frame.line(f"{left} = {right};")
         return True
     if (into is None) == (out_of is None):
@@ -54,12 +55,18 @@ def emit_wide(frame: Frame, copy: Copy) -> bool:
     return True
 
 
-def _lone(frame: Frame, place: Place, at: tuple[Expr, ...]) -> str:
-    """One word of a local buffer that holds them."""
-    offset, words = simplify_index(offset_of(at, place.strides)), constant(MAX_BYTES // WORD_BYTES)
+def _lone(frame: Frame, place: Place, start: Expr) -> str:
+    """One word of a local buffer that holds them: the one that begins with element `start`."""
+    size = place.dtype.storage_bytes
+    part = simplify_index(binary("floordiv", binary("mod", start, constant(MAX_BYTES // size)), constant(WORD_BYTES // size)))
     with frame.indexing(place):
-        first, part = (emit_value(frame, simplify_index(binary(op, offset, words))).text for op in ("floordiv", "mod"))
-    return f"{place.name}[{first}][{part}]"
+        return f"{place.name}[{whole_text(frame, place, start)}][{emit_value(frame, part).text}]"
+
+
+def whole_text(frame: Frame, place: Place, start: Expr) -> str:
+    """Which 16 bytes of a local buffer element `start` is in."""
+    with frame.indexing(place):
+        return emit_value(frame, simplify_index(binary("floordiv", start, constant(MAX_BYTES // place.dtype.storage_bytes)))).text
 
 
 def emit_zeros(frame: Frame, loop: For) -> bool:
@@ -114,8 +121,9 @@ def _accesses(frame: Frame, far: Place, start: Expr, count: int) -> list[tuple[s
     size = far.dtype.storage_bytes
     left, position, found = count * size // WORD_BYTES, 0, []
     if far.words:
-        with frame.indexing(far):
-            first = emit_value(frame, simplify_index(binary("floordiv", start, constant(MAX_BYTES // size)))).text
+        if count * size == WORD_BYTES:
+            return [(_lone(frame, far, start), 1)]
+        first = whole_text(frame, far, start)
         return [(f"{far.name}[{first} + {k}]", MAX_BYTES // WORD_BYTES) for k in range(count * size // MAX_BYTES)]
     frame.extensions.add(INT64)
     with frame.indexing(far):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tridsl.backends.vulkan.contiguous import (
     MAX_BYTES,
@@ -74,6 +75,8 @@ def _split(copy: Copy, buffers: Mapping[str, Buffer]) -> set[str]:
     if not isinstance(last.extent, Const) or last.bound is not None:
         return names
     count = int(last.extent.value)
+    if _takes_one_word(copy, last.var, count, buffers) or turns_words(copy, last.var, count, buffers):
+        return set()
     whole = count * buffers[next(iter(names))].dtype.storage_bytes % MAX_BYTES == 0
     runs = all(run_start(side.index, row_major(buffers[side.tensor].shape), last.var, count) is not None for side in sides if side.tensor in names)
     return set() if (whole and runs) or _moves_single_words(copy, buffers) else names
@@ -87,6 +90,37 @@ def _moves_single_words(copy: Copy, buffers: Mapping[str, Buffer]) -> bool:
     (*_, last) = copy.axes
     to = normal_form(offset_of(copy.target.index, row_major(buffers[sides[0]].shape)))
     return {buffers[name].dtype.storage_bytes for name in sides} == {WORD_BYTES} and to.coefficient(last.var) != 1
+
+
+def _takes_one_word(copy: Copy, variable: str, count: int, buffers: Mapping[str, Buffer]) -> bool:
+    """Whether a word of global memory becomes one of the words of a register buffer, to be turned (`turns_words`)."""
+    target = buffers.get(copy.target.tensor)
+    if target is None or target.space != "reg" or copy.source.tensor in buffers or count * target.dtype.storage_bytes != WORD_BYTES:
+        return False
+    return count > 1 and run_start(copy.target.index, row_major(target.shape), variable, count) is not None
+
+
+def turns_words(copy: Copy, variable: str, count: int, buffers: Mapping[str, Buffer]) -> bool:
+    """Whether narrow elements of words, one of each, become 16 bytes of a panel: a column of what is in registers."""
+    target, source = buffers.get(copy.target.tensor), buffers.get(copy.source.tensor)
+    if target is None or source is None or (target.space, source.space) != ("shared", "reg") or target.dtype != source.dtype:
+        return False
+    size = target.dtype.storage_bytes
+    if size >= WORD_BYTES or count * size != MAX_BYTES or run_start(copy.target.index, row_major(target.shape), variable, count) is None:
+        return False
+    return column_start(copy.source.index, row_major(source.shape), variable, size) is not None
+
+
+def column_start(at: tuple[Expr, ...], strides: Strides, variable: str, size: int) -> tuple[Expr, int] | None:
+    """Where the first begins, in elements of `size` bytes, of the words of which `variable` walks one element each, and which one it is: a
+    multiple of 16 bytes and a constant."""
+    each = WORD_BYTES // size
+    polynomial = normal_form(offset_of(at, strides))
+    rest = polynomial.without([variable])
+    which = rest.constant % each
+    words = replace(rest, constant=rest.constant - which)
+    fits = polynomial.coefficient(variable) == each and is_multiple(words, MAX_BYTES // size)
+    return (to_expression(words), which) if fits else None
 
 
 def _dtype(copy: Copy, buffers: Mapping[str, Buffer], name: str) -> DType:

@@ -194,7 +194,7 @@ def _by_lanes(
         *(Unroll(stage=name, axis=axis) for axis in (f"{within}.i", *tile[:-1])),
         Vector(stage=name, axis=tile[-1]),
     ]
-    return [*steps, *_panels(stage, factors, 0, ahead, turned)]
+    return [*steps, *_panels(stage, factors, 0, ahead, turned, NEIGHBOURS)]
 
 
 def _by_fragments(
@@ -215,6 +215,8 @@ def _by_fragments(
     depth = decide(f"{name}.depth", _tile(k, 2 * row.k, row.k), depths, "depth of the panels")
     pad = decide(f"{name}.pad", access, (0, 2 * access), "elements between the rows of a panel, against bank conflicts")
     ahead = decide(f"{name}.ahead", True, (False,), "whether the next panels are fetched ahead")
+    across = _across(factors, over) if m % rows == n % columns == k % depth == depth % access == 0 else []
+    turned = across if across and decide(f"{name}.turned", True, (False,), "whether panels of bytes that lie across the sum lie the other way round") else []
     high = decide(f"{name}.high", min(FRAGMENTS * row.m, rows), [s for s in (32, 64, 128) if rows % s == 0], "rows of a subgroup's tile")
     broad = decide(f"{name}.broad", min(FRAGMENTS * row.n, columns), [s for s in (32, 64, 128) if columns % s == 0], "columns of a subgroup's tile")
     flat = decide(f"{name}.flat", True, (False,), "whether the instructions of a whole panel are written out")
@@ -226,7 +228,7 @@ def _by_fragments(
     tiles = ((i, m, rows, high, row.m), (j, n, columns, broad, row.n))
     whole = m % rows == 0 == n % columns  # others begin early: right, and not measured on a device
     if reader is not None and m >= rows and n >= columns and decide(f"{name}.with", whole, (not whole,), f"whether `{reader.name}` is computed with the sums"):
-        return Contracted(steps=tuple(_with_reader(stage, reader, factors, row, tiles, (k, depth), flat, pad, ahead)), reader=reader.name)
+        return Contracted(steps=tuple(_with_reader(stage, reader, factors, row, tiles, (k, depth), flat, pad, ahead, turned)), reader=reader.name)
     steps, batch, groups = _groups(name, factors, _batch(stage, factors))
     steps = _padding(name, ((i, m, rows), (j, n, columns), (over, k, depth))) + steps
     steps += [Split(stage=name, axis=axis, factor=size) for axis, _, size, _, _ in tiles]
@@ -235,12 +237,12 @@ def _by_fragments(
         *within.split(high, broad), Order(stage=name, axes=(*batch, f"{i}.o", f"{j}.o", *within.order)),
         Bind(stage=name, axes=(*groups, *within.bound)), *within.instruction(flat),
     ]  # fmt: skip
-    return Contracted(steps=(*steps, *_panels(stage, factors, pad, ahead)))
+    return Contracted(steps=(*steps, *_panels(stage, factors, pad, ahead, turned, pad)))
 
 
 def _with_reader(
     stage: Reduce, reader: Map, factors: Factors, row: Intrinsic, tiles: Sequence[tuple[str, int, int, int, int]], depths: tuple[int, int],
-    flat: bool, pad: int, ahead: bool,
+    flat: bool, pad: int, ahead: bool, turned: Sequence[str],
 ) -> list[Step]:  # fmt: skip
     """The sums of a tile stay in fragments, of which the reader makes the results: nothing is written but these."""
     name, root, (i, j), over, (k, depth) = stage.name, reader.name, (factors.tile or "", factors.vector), stage.over[0].name, depths
@@ -254,7 +256,7 @@ def _with_reader(
         Order(stage=root, axes=(*batch, f"{i}.o", f"{j}.o", f"{i}.i", f"{j}.i")),
         At(stage=name, consumer=root, axis=f"{j}.o"), StoreIn(stage=name, space="fragment"),
         *inside.split(high, broad), Order(stage=name, axes=(*batch, *inside.order)), Bind(stage=name, axes=inside.bound), *inside.instruction(flat),
-        *_panels(stage, factors, pad, ahead),
+        *_panels(stage, factors, pad, ahead, turned, pad),
         *result.split(high, broad), Order(stage=root, axes=result.order), *result.written_out(),
     ]  # fmt: skip
     fusing, _, groups = _groups(root, factors, batch)
@@ -324,11 +326,17 @@ def _by_groups(stage: Reduce, factors: Factors, row: Intrinsic, extents: tuple[i
     ]
 
 
-def _panels(stage: Reduce, factors: Factors, pad: int, ahead: bool, turned: Sequence[str] = ()) -> list[Step]:
-    """`turned`: factors whose panels lie the other way round, with room against bank conflicts where they are filled."""
+def _across(factors: Factors, over: str) -> list[str]:
+    """Factors of bytes whose rows lie across the sum: an instruction takes four neighbours along it for a register, and no load from shared memory
+    transposes bytes."""
+    return [f.tensor for f in (factors.a, factors.b) if f.dtype.storage_bytes == 1 and unit_stride_axis(f) != over]
+
+
+def _panels(stage: Reduce, factors: Factors, pad: int, ahead: bool, turned: Sequence[str], room: int) -> list[Step]:
+    """`turned`: factors whose panels lie the other way round, with `room` behind their rows against bank conflicts where they are filled."""
     at = f"{stage.over[0].name}.o"
     steps: list[Step] = [
-        StoreIn(stage=load.tensor, space="shared", at=at, pad=NEIGHBOURS if load.tensor in turned else pad, turned=load.tensor in turned)
+        StoreIn(stage=load.tensor, space="shared", at=at, pad=room if load.tensor in turned else pad, turned=load.tensor in turned)
         for load in (factors.a, factors.b)
     ]
     return [*steps, Pipeline(stage=stage.name, depth=1)] if ahead else steps

@@ -27,7 +27,7 @@ from tridsl.ir.walk import walk
 from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import Build, lower
 from tridsl.schedule.automatic import choose
-from tridsl.schedule.steps import Intrin, Order, Pad, Parts, Schedule, Split
+from tridsl.schedule.steps import Intrin, Order, Pad, Parts, Schedule, Split, StoreIn
 
 SUBGROUPS_OF_8 = DeviceSpec(
     name="subgroups of eight", kind="gpu", features=frozenset({"cooperative_matrix_i8_8x8x8", "int8", "int64"}), subgroup_sizes=(8,),
@@ -61,6 +61,16 @@ def test_products_of_whole_blocks(driver: VulkanDriver, device: Device, dtype: s
     a, b = random(dtype, m, k), random(dtype, k, n)
     schedule, (c,) = on_device(driver, device, "matmul", a, b)
     assert by(schedule) == {row.name}
+    same(c, call("matmul", a, b))
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_panels_of_bytes_that_lie_across_the_sum(driver: VulkanDriver, device: Device, turned: bool) -> None:
+    """The other way round than the matrix, and as it lies."""
+    row = instruction(device, "i8")
+    a, b = random("i8", 4 * row.m, 6 * row.k), random("i8", 6 * row.k, 8 * row.n)
+    schedule, (c,) = on_device(driver, device, "matmul", a, b, decisions={"C.turned": turned})
+    assert [step.turned for step in schedule if isinstance(step, StoreIn) and step.stage == "B"] == [turned]
     same(c, call("matmul", a, b))
 
 

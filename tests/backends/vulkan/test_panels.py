@@ -107,3 +107,66 @@ def test_every_stage_means_the_product(shape: tuple[int, int, int], answers: dic
     for stage in BACKEND.lower:
         kernel = stage.run(kernel, GPU)
     np.testing.assert_array_equal(evaluate_kernel(kernel, given, {})["C"], given["A"] @ given["B"])
+
+
+MATRICES = replace(GPU, features=GPU.features | {"cooperative_matrix_i8_k32", "int8"})
+
+
+def test_bytes_across_the_sum_are_turned_in_blocks() -> None:
+    """A lane fetches words of sixteen rows, and stores the columns of their bytes; fragments are loaded by column."""
+    written = text(128, 128, 256, {}, dtype=np.int8, spec=MATRICES)
+    _, build, _ = product(128, 128, 256, {}, dtype=np.int8, spec=MATRICES)
+    assert turned(build.schedule or ()) == {"B"}
+    assert "shared uvec4 b_B_shared[640];" in written and "uvec4 b_B_shared_next[4];" in written  # 128 columns of 64 terms and 16 bytes of room
+    assert re.findall(r"b_B_shared\[.*\] = uvec4\(byte_column\(.*, (\d+)\)\);", written) == ["0", "8", "16", "24"]
+    assert len(re.findall(r"b_B_shared_next\[.*\]\[.*\] = Words1\(", written)) == 2  # the first panel's, the next one's
+    assert re.search(r"coopMatLoad\(m_B.*, b_B_shared, .* 5u, gl_CooperativeMatrixLayoutColumnMajor\);", written)
+    as_they_lie = text(128, 128, 256, {"turned": False}, dtype=np.int8, spec=MATRICES)
+    assert "byte_column" not in as_they_lie and re.search(r"coopMatLoad\(m_B.*RowMajor\);", as_they_lie)
+
+
+@pytest.mark.parametrize("shape", [(128, 128, 100), (120, 128, 128), (128, 100, 64)], ids=str)
+def test_padded_panels_of_bytes_are_not_turned(shape: tuple[int, int, int]) -> None:
+    _, build, _ = product(*shape, {}, dtype=np.int8, spec=MATRICES)
+    assert not turned(build.schedule or ())
+
+
+@pytest.mark.parametrize("answers", [{}, {"depth": 32}, {"ahead": False, "depth": 128}, {"broad": 32, "depth": 32}], ids=str)
+def test_turned_bytes_mean_the_product(answers: dict[str, Any]) -> None:
+    """Two blocks for each lane, one, four, and one for half of the lanes."""
+    op, build, given = product(32, 64, 128, answers, dtype=np.int8, spec=MATRICES)
+    assert turned(build.schedule or ()) == {"B"}
+    means_the_product(op, build, given, given["A"].astype(np.int32) @ given["B"].astype(np.int32))
+
+
+def test_a_left_factor_across_the_sum_is_turned_too() -> None:
+    random = np.random.default_rng(0)
+    a, b = (random.integers(-128, 128, (64, columns)).astype(np.int8) for columns in (64, 32))
+    text = "op product(A: i8[K, M], B: i8[K, N]) -> C: i32[M, N] {\n  C[i, j] = sum[k; acc=i32](A[k, i] * B[k, j])\n}\n"
+    op, given, sizes = prepared(text, (a, b), {}, {})
+    schedule = choose(op, MATRICES, sizes, {})
+    assert turned(schedule) == {"A", "B"}
+    build = Build(spec=MATRICES, backend=BACKEND, schedule=schedule, facts=Specialisation(sizes=tuple(sizes.items())))
+    means_the_product(op, build, given, a.T.astype(np.int32) @ b.astype(np.int32))
+
+
+def test_halves_are_turned_where_a_schedule_says_so() -> None:
+    """No automatic one does: loads from shared memory transpose them."""
+    spec = replace(GPU, features=GPU.features | {"cooperative_matrix", "float16"})
+    op, build, given = product(64, 64, 64, {}, dtype=np.float16, spec=spec)
+    schedule = tuple(replace(s, turned=True) if isinstance(s, StoreIn) and s.stage == "B" else s for s in build.schedule or ())
+    assert turned(build.schedule or ()) == set() != turned(schedule)
+    build = replace(build, schedule=schedule)
+    written = with_sizes(lower(op, build, until="emit").text)
+    assert re.findall(r"b_B_shared\[.*\] = uvec4\(half_column\(.*, (\d+)\)\);", written) == ["0", "16"]
+    means_the_product(op, build, given, given["A"].astype(np.float32) @ given["B"].astype(np.float32))
+
+
+def means_the_product(op: Any, build: Build, given: dict[str, np.ndarray], wanted: np.ndarray) -> None:
+    """Until the lanes' chunks are written out: what registers keep around loops over lanes is for the device to judge (`test_matrices`)."""
+    kernel = run(op, (*TO_KERNEL, *SCHEDULE, *LOWER), build)
+    for stage in BACKEND.lower:
+        kernel = stage.run(kernel, build.spec)
+        if stage.name == "stage":
+            break
+    np.testing.assert_array_equal(evaluate_kernel(kernel, given, {})["C"], wanted)
