@@ -40,12 +40,13 @@ class _Layout:
 
 @dataclass(slots=True, kw_only=True, eq=False, weakref_slot=True)
 class VulkanRecording:
-    """`slots` of a call: the caller's arrays in order, contiguous NumPy arrays (used where they lie, or copied to the device and back) or `DeviceArray`s of
-    this device (used in place)."""
+    """`outer`: those of `arrays` that are the caller's. `slots` of a call: these, in order, contiguous NumPy arrays (used where they lie,
+    or copied to the device and back) or `DeviceArray`s of this device (used in place)."""
 
     device: LogicalDevice
     launches: tuple[RecordedLaunch, ...]
     arrays: tuple[Held, ...]
+    outer: tuple[Held, ...]
     layout: _Layout
     commands: Any
     _recorded: tuple[int, ...] | None = None
@@ -135,11 +136,11 @@ class VulkanRecording:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Call:
-    """What one run took from the pools. `where`: device addresses of all arrays; `staged`: those that are copied by the device."""
+    """What one run took from the pools. `outer`: device addresses of the caller's arrays; `staged`: those that are copied by the device."""
 
     recording: VulkanRecording
     taken: list[tuple[MemoryPool, DeviceArray]] = field(default_factory=list)
-    where: list[int] = field(default_factory=list)
+    outer: list[int] = field(default_factory=list)
     staged: list[tuple[DeviceArray, DeviceArray, Held]] = field(default_factory=list)
     results: list[tuple[memoryview, DeviceArray]] = field(default_factory=list)
     imported: dict[Span, DeviceArray] = field(default_factory=dict)
@@ -147,6 +148,7 @@ class _Call:
     status: DeviceArray | None = None
     addresses: tuple[int, ...] = ()
     _own: DeviceArray | None = None
+    _where: list[int] = field(default_factory=list)
 
     @property
     def own(self) -> DeviceArray:
@@ -156,24 +158,20 @@ class _Call:
     def place(self, slots: Sequence[Any]) -> None:
         """Find memory for everything and put the caller's arrays where the device or its copies find them."""
         recording, device = self.recording, self.recording.device
-        self._own = self._take(device.memory, recording.layout.bytes)
+        self._own = own = self._take(device.memory, recording.layout.bytes)
         self.owners = tuple(slots)
-        if device.imports is not None:
-            self.imported = device.imports.take([span_of(slot) for slot in slots if not isinstance(slot, DeviceArray)])
-        given = iter(slots)
-        identity = [self.own.address, self.own.block.serial]
-        for held in recording.arrays:
-            if held.offset is not None:
-                self.where.append(self.own.address + held.offset)
-                continue
-            slot = next(given)
+        here = [slot for slot in slots if not isinstance(slot, DeviceArray)]
+        if here and device.imports is not None:
+            self.imported = device.imports.take([span_of(slot) for slot in here])
+        identity = [own.address, own.block.serial]
+        for slot, held in zip(slots, recording.outer):
             if isinstance(slot, DeviceArray):
-                self.where.append(slot.address)
+                self.outer.append(slot.address)
                 identity.append(slot.address)
                 continue
             mine = self.imported.get(span_of(slot)) if self.imported else None
             if mine is not None and device.staging is None:
-                self.where.append(mine.address)
+                self.outer.append(mine.address)
                 identity.append(mine.address)
                 continue
             array = self._take(device.memory, held.bytes)
@@ -181,7 +179,7 @@ class _Call:
             if device.staging is not None and held.bytes:
                 window = mine or self._take(device.staging, held.bytes)
                 self.staged.append((array, window, held))
-            self.where.append(array.address)
+            self.outer.append(array.address)
             identity += (array.address, array.block.serial, window.address, window.block.serial)
             if mine is not None:
                 continue
@@ -195,6 +193,14 @@ class _Call:
             self.status = self._take(device.staging or device.memory, STATUS_BYTES * len(recording.layout.checked))
             identity += (self.status.address, self.status.block.serial)
         self.addresses = tuple(identity)
+
+    @property
+    def where(self) -> list[int]:
+        """Device addresses of all arrays. Only who records commands asks for them: a replay has them in its commands."""
+        if not self._where:
+            outer, own = iter(self.outer), self.own.address
+            self._where = [next(outer) if held.offset is None else own + held.offset for held in self.recording.arrays]
+        return self._where
 
     def collect(self) -> None:
         """Results to the caller. Raises CheckFailed for the first launch with a check that failed."""
@@ -248,7 +254,8 @@ def load_recording(device: LogicalDevice, launches: Sequence[RecordedLaunch], ar
     with device.lock:
         device.require_alive()
         commands = device.command_buffer()
-    recording = VulkanRecording(device=device, launches=tuple(launches), arrays=tuple(arrays), layout=layout, commands=commands)
+    outer = tuple(held for held in arrays if held.offset is None)
+    recording = VulkanRecording(device=device, launches=tuple(launches), arrays=tuple(arrays), outer=outer, layout=layout, commands=commands)
     weakref.finalize(recording, _unload, device, commands)
     return recording
 
