@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from tridsl.backends.vulkan.emit_expr import binary_text, emit_as, emit_condition, read_place
 from tridsl.backends.vulkan.emit_frame import Frame, Place
 from tridsl.backends.vulkan.emit_places import conditional, first_writer, write_condition, write_place
-from tridsl.backends.vulkan.emit_reduce import declare_states, merge_states, reduce_lanes
+from tridsl.backends.vulkan.emit_reduce import declare_states, is_by_rows, merge_states, reduce_lanes, reduce_rows
 from tridsl.dtypes import F32, DType, compute_type
-from tridsl.ir.expr import Binary, Cast, Expr, Load
-from tridsl.ir.loop import Accumulate, Append, Store
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, index
+from tridsl.ir.loop import Accumulate, Append, For, Store
+from tridsl.ir.walk import substitute, variables
+
+MOST_TOGETHER = 8
+"""Values of a lane that are combined at once, at most: there is shared memory for all of them (8 KiB of 256 lanes)."""
 
 BARRIER_ALL = "memoryBarrierBuffer(); barrier();"
 """Lanes wait for each other and see what each wrote to shared and to global memory."""
@@ -69,21 +73,52 @@ def _accumulate_lanes(frame: Frame, statement: Accumulate) -> None:
     reducer = statement.reducer
     places = [frame.places[target.tensor] for target in statement.targets]
     reduced = frame.buffers.reduced(statement, frame.lanes)
-    takes_part = [frame.active] if frame.active else []
     with frame.braces(""):
-        values = [emit_as(frame, v, t) for v, t in zip(statement.values, reducer.dtypes)]
-        if statement.mask is not None:
-            takes_part.append(emit_condition(frame, statement.mask))
-        identity = [emit_as(frame, constant) for constant in reducer.identity]
-        guard = " && ".join(takes_part)
-        chosen = [f"({guard}) ? {v} : {i}" if guard else v for v, i in zip(values, identity)]
-        own = declare_states(frame, reducer, chosen)
-        result = reduce_lanes(frame, reducer, own, [frame.lanes[lane] for lane in reduced])
+        result = reduce_lanes(frame, reducer, _own_states(frame, statement), [frame.lanes[lane] for lane in reduced])
         writer = _lane_writer(frame, places, reduced)
         with conditional(frame, writer):
             _merge_into(frame, statement, places, result)
         if writer:
             frame.line(BARRIER_ALL)
+
+
+def emit_lanes_together(frame: Frame, loop: For) -> bool:
+    """A loop that is written out and combines lanes at a place of its own each time: lanes wait once for all iterations, and not for each. False, with
+    nothing emitted, for any other."""
+    if loop.kind != "unroll" or len(loop.body) != 1 or not isinstance(loop.extent, Const):
+        return False
+    (statement,) = loop.body
+    if not isinstance(statement, Accumulate):
+        return False
+    reduced, count = frame.buffers.reduced(statement, frame.lanes), int(loop.extent.value)
+    axes = [frame.lanes[lane] for lane in reduced]
+    apart = all(loop.var in variables(target) for target in statement.targets)
+    if not apart or not 1 < count <= MOST_TOGETHER or not is_by_rows(frame, statement.reducer, axes):
+        return False
+    points = [substitute(statement, {loop.var: index(number)}) for number in range(count)]
+    places = [frame.places[target.tensor] for target in statement.targets]
+    with frame.braces(""):
+        own = [_own_states(frame, point)[0] for point in points]
+        results = reduce_rows(frame, statement.reducer, own, axes)
+        writer = _lane_writer(frame, places, reduced)
+        with conditional(frame, writer):
+            for point, result in zip(points, results):
+                _merge_into(frame, point, places, [result])
+        if writer:
+            frame.line(BARRIER_ALL)
+    return True
+
+
+def _own_states(frame: Frame, statement: Accumulate) -> list[str]:
+    """Variables of what this lane brings: nothing, where it does not take part."""
+    reducer = statement.reducer
+    values = [emit_as(frame, v, t) for v, t in zip(statement.values, reducer.dtypes)]
+    takes_part = [frame.active] if frame.active else []
+    if statement.mask is not None:
+        takes_part.append(emit_condition(frame, statement.mask))
+    identity = [emit_as(frame, constant) for constant in reducer.identity]
+    guard = " && ".join(takes_part)
+    return declare_states(frame, reducer, [f"({guard}) ? {v} : {i}" if guard else v for v, i in zip(values, identity)])
 
 
 def _lane_writer(frame: Frame, places: Sequence[Place], reduced: Sequence[str]) -> str:

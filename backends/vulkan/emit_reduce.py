@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from tridsl.backends.vulkan.emit_expr import binary_text, emit_as
 from tridsl.backends.vulkan.emit_frame import AXES, Frame
@@ -36,18 +37,28 @@ def merge_states(frame: Frame, reducer: Reducer, a: Sequence[str], b: Sequence[s
 
 def reduce_lanes(frame: Frame, reducer: Reducer, own: Sequence[str], axes: Sequence[str]) -> list[str]:
     """Variables that hold, in every lane, the combination of `own` over all lanes along `axes`."""
-    combined = {axis for axis, lanes in zip(AXES, frame.local) if lanes == 1 or axis in axes}
-    lanes = 1
-    for axis, count in zip(AXES, frame.local):
-        lanes *= count if axis in axes else 1
+    lanes = _lanes_along(frame, axes)
     if lanes == 1:
         return list(own)
-    if len(combined) < 3 and subgroup_text(frame, reducer, own[0]) is not None:
-        return _by_rows(frame, reducer, own, axes, lanes)
-    subgroup = subgroup_text(frame, reducer, own[0]) if len(combined) == 3 else None
+    if is_by_rows(frame, reducer, axes):
+        return reduce_rows(frame, reducer, own, axes)
+    subgroup = subgroup_text(frame, reducer, own[0]) if _are_all(frame, axes) else None
     if subgroup is not None:
         return _by_subgroups(frame, reducer, own, subgroup)
     return _by_tree(frame, reducer, own, axes, lanes)
+
+
+def is_by_rows(frame: Frame, reducer: Reducer, axes: Sequence[str]) -> bool:
+    """Whether rows of lanes along `axes` are combined by a subgroup each, as many values as there are at once (`reduce_rows`)."""
+    return _lanes_along(frame, axes) > 1 and not _are_all(frame, axes) and subgroup_text(frame, reducer, "") is not None
+
+
+def _lanes_along(frame: Frame, axes: Sequence[str]) -> int:
+    return prod(count for axis, count in zip(AXES, frame.local) if axis in axes)
+
+
+def _are_all(frame: Frame, axes: Sequence[str]) -> bool:
+    return all(lanes == 1 or axis in axes for axis, lanes in zip(AXES, frame.local))
 
 
 def subgroup_text(frame: Frame, reducer: Reducer, value: str) -> str | None:
@@ -105,15 +116,18 @@ def _by_subgroups(frame: Frame, reducer: Reducer, own: Sequence[str], subgroup: 
     return result
 
 
-def _by_rows(frame: Frame, reducer: Reducer, own: Sequence[str], axes: Sequence[str], lanes: int) -> list[str]:
-    """A subgroup for each row of lanes that is combined, whichever lanes they are."""
+def reduce_rows(frame: Frame, reducer: Reducer, own: Sequence[str], axes: Sequence[str]) -> list[str]:
+    """Each of the values `own` over the lanes along `axes`: a subgroup for each row of lanes and each value, whichever lanes they are. Lanes wait for all
+    values at once."""
+    lanes, dtype = _lanes_along(frame, axes), reducer.dtypes[0]
     start, place = _row_and_place(frame, axes, lanes)
-    dtype = reducer.dtypes[0]
-    scratch = _scratch(frame, dtype, frame.group_lanes)
-    frame.line(f"{scratch}[{start} + {place}] = {own[0]};")
+    scratch = _scratch(frame, dtype, len(own) * frame.group_lanes)
+    for number, value in enumerate(own):
+        frame.line(f"{scratch}[{_after(number * frame.group_lanes)}{start} + {place}] = {value};")
     frame.line("barrier();")
     row, step = frame.fresh("row"), frame.fresh("step")
-    with frame.braces(f"for (uint {row} = gl_SubgroupID; {row} < {frame.group_lanes // lanes}u; {row} += gl_NumSubgroups)"):
+    rows = len(own) * frame.group_lanes // lanes
+    with frame.braces(f"for (uint {row} = gl_SubgroupID; {row} < {rows}u; {row} += gl_NumSubgroups)"):
         part = declare_states(frame, reducer, [emit_as(frame, reducer.identity[0], dtype)])
         with frame.braces(f"for (uint {step} = gl_SubgroupInvocationID; {step} < {lanes}u; {step} += gl_SubgroupSize)"):
             (merged,) = merge_states(frame, reducer, part, [f"{scratch}[{row} * {lanes}u + {step}]"])
@@ -121,9 +135,13 @@ def _by_rows(frame: Frame, reducer: Reducer, own: Sequence[str], axes: Sequence[
         whole = declare_states(frame, reducer, [subgroup_text(frame, reducer, part[0]) or part[0]])
         frame.line(f"if (subgroupElect()) {scratch}[{row} * {lanes}u] = {whole[0]};")
     frame.line("barrier();")
-    result = declare_states(frame, reducer, [f"{scratch}[{start}]"])
+    found = [declare_states(frame, reducer, [f"{scratch}[{_after(number * frame.group_lanes)}{start}]"])[0] for number in range(len(own))]
     frame.line("barrier();")
-    return result
+    return found
+
+
+def _after(places: int) -> str:
+    return f"{places}u + " if places else ""
 
 
 def _row_and_place(frame: Frame, axes: Sequence[str], lanes: int) -> tuple[str, str]:

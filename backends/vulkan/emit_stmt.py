@@ -11,7 +11,13 @@ from contextlib import ExitStack
 from typing import Any
 
 from tridsl.backends.vulkan.collective import GROUP_AXES, LANE_AXES
-from tridsl.backends.vulkan.emit_accumulate import BARRIER_ALL, emit_accumulate, emit_append, emit_store
+from tridsl.backends.vulkan.emit_accumulate import (
+    BARRIER_ALL,
+    emit_accumulate,
+    emit_append,
+    emit_lanes_together,
+    emit_store,
+)
 from tridsl.backends.vulkan.emit_copy import emit_copy, emit_mma
 from tridsl.backends.vulkan.emit_expr import emit_condition, emit_limit, is_varying
 from tridsl.backends.vulkan.emit_frame import AXES, Frame
@@ -83,7 +89,7 @@ def _extent(frame: Frame, loop: For) -> tuple[str, Range]:
 
 
 def _serial(frame: Frame, loop: For) -> None:
-    if emit_whole_use(frame, loop) or emit_zeros(frame, loop):
+    if emit_whole_use(frame, loop) or emit_zeros(frame, loop) or emit_lanes_together(frame, loop):
         return
     collective = frame.is_collective(loop)
     varying = is_varying(frame, loop.extent)
