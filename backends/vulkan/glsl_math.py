@@ -313,7 +313,7 @@ _HYPERBOLIC = {
         ("exp", "is_nan"),
     ),
     "erf": Helper(
-        """float erf_(float x) {                                              // no branches: x + x P(x^2), 1 - exp(Q(|x| - 1))
+        """float erf_(float x) {                                              // no branches: x + x P(x^2), 1 - 2^Q(|x| - 1)
     float a = min(abs(x), 4.0), z = a * a, t = a - 1.0;
     float p = 7.806903886375949e-5;
     p = fma(p, z, -7.997853099368513e-4);
@@ -322,19 +322,19 @@ _HYPERBOLIC = {
     p = fma(p, z, 1.1283578723669052e-1);
     p = fma(p, z, -3.761262595653534e-1);
     p = fma(p, z, 1.2837916612625122e-1);
-    float q = -2.1697611373383552e-5;                                // log(erfc(1 + t))
-    q = fma(q, t, 2.895893412642181e-4);
-    q = fma(q, t, -2.0120986737310886e-3);
-    q = fma(q, t, 1.0046589188277721e-2);
-    q = fma(q, t, -4.1563551872968674e-2);
-    q = fma(q, t, -8.431070446968079e-1);
-    q = fma(q, t, -2.638967514038086);
-    q = fma(q, t, -1.8496055603027344);
-    float y = a < 1.0 ? fma(a, p, a) : 1.0 - exp_(q);
+    float q = -3.1303035939345136e-05;                               // log2(erfc(1 + t)): what ERFC is, times log2 e
+    q = fma(q, t, 0.00041778909508138895);
+    q = fma(q, t, -0.002902844687923789);
+    q = fma(q, t, 0.01449416484683752);
+    q = fma(q, t, -0.05996353179216385);
+    q = fma(q, t, -1.2163463830947876);
+    q = fma(q, t, -3.807225227355957);
+    q = fma(q, t, -2.668416738510132);
+    float y = a < 1.0 ? fma(a, p, a) : 1.0 - exp2_(q);
     return is_nan(x) ? x : uintBitsToFloat(floatBitsToUint(y) | (floatBitsToUint(x) & 0x80000000u));
 }
 """,
-        ("exp", "is_nan"),
+        ("exp2", "is_nan"),
     ),
 }
 
