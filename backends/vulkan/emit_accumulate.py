@@ -11,7 +11,7 @@ from tridsl.backends.vulkan.emit_reduce import declare_states, is_by_rows, merge
 from tridsl.dtypes import F32, DType, compute_type
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, index
 from tridsl.ir.loop import Accumulate, Append, For, Store
-from tridsl.ir.walk import substitute, variables
+from tridsl.ir.walk import substitute, variables, walk
 
 MOST_TOGETHER = 8
 """Values of a lane that are combined at once, at most: there is shared memory for all of them (8 KiB of 256 lanes)."""
@@ -83,8 +83,8 @@ def _accumulate_lanes(frame: Frame, statement: Accumulate) -> None:
 
 
 def emit_lanes_together(frame: Frame, loop: For) -> bool:
-    """A loop that is written out and combines lanes at a place of its own each time: lanes wait once for all iterations, and not for each. False, with
-    nothing emitted, for any other."""
+    """A loop that is written out and combines lanes at a place of its own each time, which no iteration reads: lanes wait once for all iterations, and
+    not for each. False, with nothing emitted, for any other."""
     if loop.kind != "unroll" or len(loop.body) != 1 or not isinstance(loop.extent, Const):
         return False
     (statement,) = loop.body
@@ -92,7 +92,10 @@ def emit_lanes_together(frame: Frame, loop: For) -> bool:
         return False
     reduced, count = frame.buffers.reduced(statement, frame.lanes), int(loop.extent.value)
     axes = [frame.lanes[lane] for lane in reduced]
-    apart = all(loop.var in variables(target) for target in statement.targets)
+    names = {target.tensor for target in statement.targets}
+    apart = all(loop.var in variables(target) for target in statement.targets) and not any(
+        isinstance(n, Load) and n.tensor in names for value in statement.values for n in walk(value)
+    )
     if not apart or not 1 < count <= MOST_TOGETHER or not is_by_rows(frame, statement.reducer, axes):
         return False
     points = [substitute(statement, {loop.var: index(number)}) for number in range(count)]
