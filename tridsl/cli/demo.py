@@ -18,9 +18,10 @@ from tridsl.api.engine import Services
 from tridsl.autotune.answers import compare
 from tridsl.autotune.tune import tune
 from tridsl.backend import Device
+from tridsl.buffer import pack
 from tridsl.cli.bench.cases import Case
-from tridsl.cli.bench.contest import agreement, our_call, prepare, reference
-from tridsl.cli.bench.sampling import Reading, interleave
+from tridsl.cli.bench.contest import agreement, our_call, plain, prepare, reference
+from tridsl.cli.bench.sampling import SAMPLES, Reading, interleave, once
 from tridsl.cli.bench.table import seconds
 from tridsl.cli.devices import find
 from tridsl.cli.images import read_image, write_image
@@ -47,6 +48,8 @@ KERNELS = (
 )
 TUNED = "stdlib:rmsnorm x=256x256"
 TUNING_SECONDS = 4.0
+KERNEL_SECONDS, FEWEST_SAMPLES = 2.0, 5
+"""For the samples of one kernel, and how few are enough for a median with its spread: what a software GPU takes long for is sampled less often."""
 FFN = {"tokens": 8, "width": 640, "hidden": 1728}
 """A quarter of BitNet b1.58 2B's feed-forward network in each direction."""
 
@@ -115,9 +118,15 @@ def _kernel(case: Case, device: Device, services: Services, threads: int) -> Row
     ready = prepare(case, services)
     call = our_call(ready, services, str(device), threads)
     found = agreement(ready, call(), reference(ready))
-    times = interleave({"": lambda number: call()})[""] if found.right else None
+    times = _timed(call) if found.right else None
     answer = found.reason or f"error {found.worst:.1g}"
     return Row(what=case.operation, case=case.title, device=str(device), right=found.right, answer=answer, reading=times)
+
+
+def _timed(call: Callable[[], Any]) -> Reading:
+    """Samples of a call that was made before, as many as there is time for."""
+    samples = max(FEWEST_SAMPLES, min(SAMPLES, int(KERNEL_SECONDS / once(call))))
+    return interleave({"": lambda number: call()}, samples)[""]
 
 
 def _picture(name: str, picture: NDArray[Any], place: Path, device: Device, services: Services, threads: int) -> Row:
@@ -126,18 +135,19 @@ def _picture(name: str, picture: NDArray[Any], place: Path, device: Device, serv
     edge = op(picture, THRESHOLD)
     right = np.array_equal(edge, find_target(f"stdlib:{name}", services).op_object(services).reference(picture, THRESHOLD))
     write_image(place, edge)
-    times = interleave({"": lambda number: op(picture, THRESHOLD, out=edge)})[""] if right else None
+    times = _timed(lambda: op(picture, THRESHOLD, out=edge)) if right else None
     title = f"{picture.shape[1]}x{picture.shape[0]} photograph"
     return Row(what=f"stdlib:{name}", case=title, device=str(device), right=right, answer="exact" if right else "differs", reading=times)
 
 
 def _ffn(device: Device, services: Services, threads: int) -> Row:
-    """down(relu2(gate(x)) * up(x)) with ternary weights and 8-bit activations, each op of it against the interpreter in f64 on the
+    """down(relu2(gate(x)) * up(x)) with packed ternary weights and 8-bit activations, each op of it against the interpreter in f64 on the
     same inputs."""
     random = np.random.default_rng(0)
     tokens, width, hidden = FFN["tokens"], FFN["width"], FFN["hidden"]
-    weights = {n: random.integers(-1, 2, s).astype(np.int8) for n, s in (("gate", (hidden, width)), ("up", (hidden, width)), ("down", (width, hidden)))}
-    scales = {n: np.float32(0.01) * random.random(w.shape[0], dtype=np.float32) for n, w in weights.items()}
+    shapes = {"gate": (hidden, width), "up": (hidden, width), "down": (width, hidden)}
+    weights = {n: pack(random.integers(-1, 2, shape).astype(np.int8), "t16") for n, shape in shapes.items()}
+    scales = {n: np.float32(0.01) * random.random(shape[0], dtype=np.float32) for n, shape in shapes.items()}
     x = random.standard_normal((tokens, width)).astype(np.float32)
     problems: list[str] = []
     ops = {name: _op(name, services, str(device), threads) for name in ("quantise", "tgemm", "relu2_mul")}
@@ -159,14 +169,15 @@ def _ffn(device: Device, services: Services, threads: int) -> Row:
     title = _ffn_title()
     if problems:
         return Row(what="ternary FFN", case=title, device=str(device), right=False, answer="; ".join(problems))
-    times = interleave({"": lambda number: layer(lambda name, **arguments: ops[name](*arguments.values()))})[""]
+    times = _timed(lambda: layer(lambda name, **arguments: ops[name](*arguments.values())))
     return Row(what="ternary FFN", case=title, device=str(device), right=True, answer="every op right", reading=times)
 
 
 def _problem(name: str, arguments: Mapping[str, Any], returned: Any, services: Services) -> str:
     """What is wrong with an op's results, empty when nothing is."""
-    ready = prepare(Case(operation=f"stdlib:{name}", shapes={n: a.shape for n, a in arguments.items()}), services)
-    exact = evaluate_op(ready.whole, dict(arguments), infer_sizes(ready.whole, dict(arguments)), exact=True)
+    given = plain(arguments)
+    ready = prepare(Case(operation=f"stdlib:{name}", shapes={n: a.shape for n, a in given.items()}), services)
+    exact = evaluate_op(ready.whole, given, infer_sizes(ready.whole, given), exact=True)
     results = returned if isinstance(returned, tuple) else (returned,)
     return compare(ready.whole, {t.name: r for t, r in zip(ready.whole.outputs, results)}, exact).reason
 
