@@ -21,25 +21,19 @@ relaxed = settings(
 
 
 @relaxed
-@given(modules)
-def test_parsing_the_formatted_text_gives_the_same_module(module: Module) -> None:
-    assert read(format(module)) == module
-
-
-@relaxed
-@given(modules)
-def test_formatting_a_formatted_text_changes_nothing(module: Module) -> None:
+@given(modules, st.randoms(use_true_random=False))
+def test_what_is_formatted_says_the_same_and_is_in_form(module: Module, random) -> None:
     text = format(module)
+    assert read(text) == module
     assert format(read(text)) == text
     assert format_source(text) == text
+    comments_and_blank_lines_anywhere_survive(module, text, random)
 
 
-@relaxed
-@given(modules, st.randoms(use_true_random=False))
-def test_comments_and_blank_lines_anywhere_survive(module: Module, random) -> None:
+def comments_and_blank_lines_anywhere_survive(module: Module, plain: str, random) -> None:
     lines = []
     written = 0
-    for line in format(module).split("\n"):
+    for line in plain.split("\n"):
         if random.random() < 0.3:
             lines += ["", f"   # {written}"]
             written += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -33,27 +34,40 @@ def test_every_rule_has_its_method() -> None:
 
 
 MEGABYTE = 1 << 20
+FILLERS = {
+    "newlines": "\n", "blanks": " ", "empty comments": "#\n", "comments": "# comment # comment\n", "blank lines": " \n", "mixed": "\t# x\n\n",
+    "crlf": "\r\n", "one comment": "#",
+}  # fmt: skip
+PLACES = {
+    "top": ("", "use a: b"),
+    "statements": ("op f(x: f32) -> y: f32 {\n  y = x", "z = x\n}"),
+    "brackets": ("op f(x: f32", ") -> y: f32 {\n  y = x\n}"),
+}
 
 
-@pytest.mark.parametrize(
-    "filler",
-    ["\n", " ", "#\n", "# comment # comment\n", " \n", "\t# x\n\n", "\r\n", "#"],
-    ids=["newlines", "blanks", "empty comments", "comments", "blank lines", "mixed", "crlf", "one comment"],
-)
-@pytest.mark.parametrize("place", ["top", "statements", "brackets"])
-def test_a_megabyte_of_nothing_is_read_in_linear_steps(filler: str, place: str) -> None:
+def nothing(place: str, filler: str, size: int) -> None:
+    """A file of `size` bytes that are nearly all filler is read."""
+    before, after = PLACES[place]
     end = "\n"
-    before, after = {
-        "top": ("", "use a: b"),
-        "statements": ("op f(x: f32) -> y: f32 {\n  y = x", "z = x\n}"),
-        "brackets": ("op f(x: f32", ") -> y: f32 {\n  y = x\n}"),
-    }[place]
-    room = MEGABYTE - len(before) - len(after) - 2
-    text = before + end + filler * (room // len(filler)) + end + after
+    room = size - len(before) - len(after) - 2
+    text = before + end + FILLERS[filler] * (room // len(FILLERS[filler])) + end + after
     layout = scan(SourceFile(name="big", text=text))
     assert len(layout.text) == len(text)
     assert layout.text.count("\n") <= 2
     assert len(parse(SourceFile(name="big", text=text)).items) == 1
+
+
+@pytest.mark.parametrize(("place", "filler"), list(zip(itertools.cycle(PLACES), FILLERS)))
+def test_a_megabyte_of_nothing_is_read_in_linear_steps(place: str, filler: str) -> None:
+    """Each filler and each place."""
+    nothing(place, filler, MEGABYTE)
+
+
+@pytest.mark.parametrize("filler", FILLERS)
+@pytest.mark.parametrize("place", PLACES)
+def test_nothing_anywhere_needs_no_stack(place: str, filler: str) -> None:
+    """Every filler in every place, far beyond what a recursive reader would bear."""
+    nothing(place, filler, MEGABYTE >> 4)
 
 
 def test_no_terminal_can_backtrack_over_blanks() -> None:
