@@ -32,6 +32,8 @@ from tridsl.program.compose import with_constants
 from tridsl.schedule.automatic import choices, choose
 
 GENERATIONS = ("aie2", "aie2p")
+UNOPTIMISED = ("-O0",)
+"""How kernels of tests are compiled: they run once or twice on small arrays. Calls by `npu:sim` keep the simulator's own options."""
 Results = dict[str, NDArray[Any]]
 
 
@@ -68,7 +70,7 @@ class Subject:
         """Of this design and text, or of changed ones."""
         facts = chip(self.generation).array
         assert facts is not None
-        library = Library(compile_library(kernels or self.kernels, self.generation))
+        library = Library(compile_library(kernels or self.kernels, self.generation, UNOPTIMISED))
         return Simulator(design or self.design, library, facts.lock_maximum, facts.shim_queue_tasks)
 
     def results(self, simulator: Simulator | None = None, dispatches: int = 1) -> Results:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tridsl
-from tests.backends.npu.designs import GENERATIONS, chip
+from tests.backends.npu.designs import GENERATIONS, UNOPTIMISED, chip
 from tests.stdlib.calling import Trits, prepared
 from tridsl import pipeline, stdlib
 from tridsl.backends.npu import BACKEND
@@ -51,7 +51,7 @@ def run(given: Laid, arguments: dict[str, Any], generation: str) -> Any:
     """`Y` of a design without scalars, as the simulator makes it."""
     facts = chip(generation).array
     assert facts is not None
-    library = Library(compile_library(kernel_text(given, chip(generation)), generation))
+    library = Library(compile_library(kernel_text(given, chip(generation)), generation, UNOPTIMISED))
     memory = {
         t.name: to_array_order(arguments[t.name], t) if t.role == "input" else np.zeros(int(np.prod(t.shape)), ELEMENTS[t.element_bytes])
         for t in given.design.tensors
