@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 
 import pytest
@@ -16,6 +17,9 @@ os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="tridsl-tests-")  # what t
 atexit.register(shutil.rmtree, os.environ["XDG_DATA_HOME"], ignore_errors=True)
 for variable in ("TRIDSL_CACHE", "TRIDSL_PERSONALITY", "TRIDSL_TIMEOUT", "PEANO_INSTALL_DIR"):
     os.environ.pop(variable, None)
+
+BYTECODE = os.environ.setdefault("TRIDSL_TESTS_BYTECODE", os.path.join(os.environ["XDG_DATA_HOME"], "bytecode"))
+"""Of the first process, which ends last: one folder for all workers."""
 
 SID = find()
 """Before tests give the user's cache other places."""
@@ -30,6 +34,14 @@ def measurements_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     from tridsl.autotune import lock  # only here: a test run that selects no such test need not load it
 
     lock.LOCK = tmp_path_factory.mktemp("lock") / "bench.lock"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def bytecode_of_programs() -> None:
+    """Programs that tests start need not translate every module again (0.25 s of processor time each) where nothing may be written beside the sources."""
+    if sys.dont_write_bytecode:
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = BYTECODE
 
 
 @pytest.fixture(scope="session")

@@ -40,14 +40,17 @@ def random_ops(batch: int, count: int, seed: int = 100) -> list[str]:
     return [f"random:{batch}:{n}/{seed}" for n in range(count)]
 
 
-@pytest.mark.parametrize("batch", range(4))
+@pytest.mark.parametrize("batch", range(2))
 def test_random_ops(batch: int) -> None:
-    run(random_ops(100 + batch, 30))
+    run(random_ops(100 + batch, 60))
 
 
-@pytest.mark.parametrize("name", sorted(WRITTEN))
-def test_written_ops(name: str) -> None:
-    run([*(f"written:{name}:{variant}/100" for variant in range(8)), f"written:{name}:0/automatic"])
+WRITTEN_TRIALS = [f"written:{name}:{variant}" for name in sorted(WRITTEN) for variant in (*(f"{n}/100" for n in range(8)), "0/automatic")]
+
+
+@pytest.mark.parametrize("trials", groups(iter(WRITTEN_TRIALS)), ids=lambda trials: trials[0].split(":")[1])
+def test_written_ops(trials: list[str]) -> None:
+    run(trials)
 
 
 LIBRARY = [f"library:{':'.join(map(str, kind))}:0/100" for kind in library_kinds()]

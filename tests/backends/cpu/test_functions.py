@@ -154,11 +154,11 @@ def check(name: str, kind: str, got: np.ndarray, inputs: tuple[np.ndarray, ...],
     wide = np.longdouble if kind == "f64" or name == "pow" else np.float64
     function = REFERENCES.get(name) or getattr(np, name)
     with np.errstate(all="ignore"):
-        true = function(*(x.astype(wide) for x in inputs)).astype(np.longdouble)
+        true = function(*(x.astype(wide) for x in inputs)).astype(wide)
         rounded = true.astype(TYPES[kind])
         digits, lowest = (24, -125) if kind == "f32" else (53, -1021)
-        unit = np.ldexp(np.longdouble(1), np.maximum(np.frexp(true)[1], lowest) - digits)
-        error = np.abs(got.astype(np.longdouble) - true) / unit
+        unit = np.ldexp(wide(1), np.maximum(np.frexp(true)[1], lowest) - digits)
+        error = np.abs(got.astype(wide) - true) / unit
         finite = np.isfinite(got) & np.isfinite(rounded)
         same = (np.isnan(got) & np.isnan(rounded)) | (got == rounded)
         signs = np.isnan(rounded) | (np.signbit(got) == np.signbit(rounded))
