@@ -12,6 +12,7 @@ from tridsl.dtypes import F32, DType, compute_type
 from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, index
 from tridsl.ir.loop import Accumulate, Append, For, Store
 from tridsl.ir.walk import substitute, variables, walk
+from tridsl.schedule.frames import conjuncts
 
 MOST_TOGETHER = 8
 """Values of a lane that are combined at once, at most: there is shared memory for all of them (8 KiB of 256 lanes)."""
@@ -76,7 +77,7 @@ def _accumulate_lanes(frame: Frame, statement: Accumulate) -> None:
     with frame.braces(""):
         result = reduce_lanes(frame, reducer, _own_states(frame, statement), [frame.lanes[lane] for lane in reduced])
         writer = _lane_writer(frame, places, reduced)
-        with conditional(frame, writer):
+        with conditional(frame, " && ".join(filter(None, (writer, writer and _there(frame, statement, reduced))))):
             _merge_into(frame, statement, places, result)
         if writer:
             frame.line(BARRIER_ALL)
@@ -106,7 +107,8 @@ def emit_lanes_together(frame: Frame, loop: For) -> bool:
         writer = _lane_writer(frame, places, reduced)
         with conditional(frame, writer):
             for point, result in zip(points, results):
-                _merge_into(frame, point, places, [result])
+                with conditional(frame, writer and _there(frame, point, reduced)):
+                    _merge_into(frame, point, places, [result])
         if writer:
             frame.line(BARRIER_ALL)
     return True
@@ -122,6 +124,12 @@ def _own_states(frame: Frame, statement: Accumulate) -> list[str]:
     identity = [emit_as(frame, constant) for constant in reducer.identity]
     guard = " && ".join(takes_part)
     return declare_states(frame, reducer, [f"({guard}) ? {v} : {i}" if guard else v for v, i in zip(values, identity)])
+
+
+def _there(frame: Frame, statement: Accumulate, reduced: Sequence[str]) -> str:
+    """Whether there is anything that the lanes combine into: the parts of a mask that are the same for all of them."""
+    mask = statement.mask
+    return "" if mask is None else " && ".join(emit_condition(frame, part) for part in conjuncts(mask) if not variables(part) & frozenset(reduced))
 
 
 def _lane_writer(frame: Frame, places: Sequence[Place], reduced: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from tests.backends.vulkan.kernels import (
     tensor,
     var,
 )
+from tests.schedule.programs import op_of, scheduled, steps_of
 from tridsl.backends.vulkan import BACKEND
 from tridsl.backends.vulkan.build import split_phases
 from tridsl.backends.vulkan.emit_expr import constant_text
@@ -161,3 +162,11 @@ def test_lanes_that_work_together_as_long_as_each_likes() -> None:
     with pytest.raises(TriError, match="leave it at different times") as caught:
         BACKEND.emit(made, SPEC)  # lowered, each lane would have a sum of its own
     assert caught.value.code == "E0707"
+
+
+def test_lanes_combine_into_nothing_outside_a_result() -> None:
+    """Beyond the end of a padded axis there may be another group's element, which it reads and writes itself."""
+    op = op_of("op f(x: i32[M, K], y: i32[N, K]) -> z: i32[M, N] {\n z[i, j] = sum[k](x[i, k] - y[j, k])\n}")
+    steps = steps_of(op, 'z.pad(j, 7)\n z.split(k, 8)\n z.order(i, k.o, k.i, j)\n z.bind(i="group.x", k.i="lane.x")', SPEC)
+    written = text(scheduled(op, steps, spec=SPEC, lowered=True))
+    assert written.count("if (gl_LocalInvocationID.x == 0u && (i_z_j < n_N))") == 1
