@@ -206,6 +206,14 @@ def test_inlined_reads_of_a_stage_without_iterations(value: str) -> None:
         programs.check_same(op, programs.steps_of(op, "a.inline()\n y.vector(i)", **sizes), sizes)
 
 
+@pytest.mark.parametrize("after", ["", "\n y.split(k, 4)\n a.at(y, k.i)", "\n a.unroll(j, 4)\n a.at(y, k)"])
+def test_at_again_computes_no_more_than_there_is(after: str) -> None:
+    """The first `at` leaves an element of room and as many iterations as there are elements: none, of an empty stage."""
+    op = programs.op_of("op f(t: i32[N, L], x: i32[M], z: i32[K]) -> y: i32[K] {\n a[i in 0..M, j in 0..L] = t[x[i], j; pad=-1]\n y[k] = a[1, k; pad=3] ^ z[k]\n}")
+    for sizes in ({"N": 2, "L": 1, "M": 0, "K": 7}, {"N": 2, "L": 3, "M": 1, "K": 7}, {"N": 3, "L": 9, "M": 4, "K": 9}):
+        programs.check_same(op, programs.steps_of(op, f"a.at(y, k){after}", **sizes), sizes)
+
+
 def test_pack_on_narrow_vectors() -> None:
     op = programs.op_of(MATMUL)
     steps = programs.steps_of(op, "C.tile(i=4, j=8).order(i.o, j.o, k, i.i, j.i).vector(j.i).unroll(i.i)")

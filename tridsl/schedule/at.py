@@ -5,7 +5,7 @@ from __future__ import annotations
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.ir.affine import equal, simplify_index
-from tridsl.ir.expr import Const, Load, Var, add, index, sub
+from tridsl.ir.expr import Const, Expr, Load, Var, add, binary, index, minimum, sub
 from tridsl.ir.loop import Alloc, Block, Buffer, Copy, For, If, Kernel, Ref, Stmt
 from tridsl.ir.walk import rewrite, substitute, walk
 from tridsl.schedule.nest import (
@@ -76,11 +76,11 @@ def at(kernel: Kernel, step: At, spec: DeviceSpec) -> Kernel:
     if outside:
         if not _exact(kernel, regions, path, home) or not _reads_inside_first(kernel_without, names, target.var):
             raise NotYet(elsewhere + ", ".join(_readers(kernel_without, names, target.var)))
-        producer = restrict(body_of, regions, stage, shift=False, step=step)
+        producer = restrict(kernel, body_of, regions, stage, shift=False, step=step)
         check_updates(kernel, kernel_without, producer, path, names, step)
         return replace_loop(home.restore(kernel_without), target.var, lambda loop: insert(loop, producer, names))
     buffers = _buffers(kernel, names, regions)
-    producer = (*(Alloc(buffer=b) for b in buffers), *restrict(body_of, regions, stage, shift=True, step=step))
+    producer = (*(Alloc(buffer=b) for b in buffers), *restrict(kernel, body_of, regions, stage, shift=True, step=step))
 
     check_updates(kernel, kernel_without, producer, path, names, step)
 
@@ -252,25 +252,32 @@ def _exact(kernel: Kernel, regions: dict[str, tuple[Region, ...]], path: tuple[F
     return True
 
 
-def restrict(block: Block, regions: dict[str, tuple[Region, ...]], stage: str, *, shift: bool, step: At) -> Block:
-    """The stage's nest over the regions. With `shift` it writes from 0, else to the elements themselves."""
+def restrict(kernel: Kernel, block: Block, regions: dict[str, tuple[Region, ...]], stage: str, *, shift: bool, step: At) -> Block:
+    """The stage's nest over the regions. With `shift` it writes from 0, else to the elements themselves. A nest that another `at` made
+    smaller than its buffer has no more iterations than it had: what they read may not be there."""
     places: dict[str, Region] = {}
+    whole: dict[str, Expr] = {}
     for name, region in regions.items():
+        shape = declared_as(kernel, name).shape  # type: ignore[union-attr]
         for target in targets_of(block, name):
-            for place, piece in zip(target, region):
+            for place, piece, extent in zip(target, region, shape):
                 if not isinstance(place, Var) or stage_of(place.name) != stage:
                     raise error(
                         "E0411", f"the loops of `{stage}` were reshaped before `.at`", step.span,
                         help=f"write `{stage}.at({step.consumer}, {step.axis})` before the other verbs of `{stage}`",
                     )  # fmt: skip
-                places[place.name] = piece
+                places[place.name], whole[place.name] = piece, extent
 
     def loop(node: For) -> For:
-        piece = places.get(node.var)
-        if piece is None or (piece[0] == index(0) and piece[1] == node.extent):
+        if node.var not in places:
             return node
-        bound = piece[2] if not isinstance(piece[1], Const) else None
-        return replace(node, extent=piece[1], bound=bound)
+        low, count, most = places[node.var]
+        all_of = low == index(0) and count == whole[node.var]
+        if all_of or (low == index(0) and count == node.extent):
+            return node
+        if not equal(node.extent, whole[node.var]):
+            count = binary("max", minimum(count, sub(node.extent, low)), index(0))
+        return replace(node, extent=count, bound=most if not isinstance(count, Const) else None)
 
     moved = substitute(block, {v: add(low, Var(name=v)) for v, (low, _, _) in places.items() if low != index(0)})
     moved = rewrite(moved, {For: loop})

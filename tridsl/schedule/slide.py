@@ -60,7 +60,7 @@ def slide(kernel: Kernel, step: Slide, spec: DeviceSpec) -> Kernel:
     first = Select(condition=binary("eq", Var(name=target.var), index(0)), a=low, b=simplify_index(binary("max", low, earlier)), dtype=low.dtype)
     new: Region = (first, add(sub(last, first), index(1)), None if most is None else max(most, climb))
     fresh_rows = {name: tuple(new if n == axis else part for n, part in enumerate(region)) for name, region in regions.items()}
-    producer = _in_ring(restrict(body, fresh_rows, step.stage, shift=False, step=place), regions, axis, ring)
+    producer = _in_ring(restrict(kernel, body, fresh_rows, step.stage, shift=False, step=place), regions, axis, ring)
     check_updates(kernel, without, producer, path, names, place)
     buffers = tuple(Alloc(buffer=_ring(kernel, name, regions[name], axis, ring)) for name in sorted(names))
 
