@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tridsl.dtypes import BOOL, INDEX, DType
@@ -89,10 +89,8 @@ def operation(w: Writer, op: str, a: str, b: str, dtype: DType, plain: bool = Fa
 
 
 def _binary(w: Writer, e: Binary, depth: int) -> str:
-    if e.a.dtype == BOOL and e.op in kv.JUNCTIONS and _reads(e.b):
-        name = _eager(w, f"eager_{e.op}", kv.JUNCTIONS[e.op])
-        return f"{name}({expression(w, e.a, depth)}, {expression(w, e.b, depth)})"
-    return operation(w, e.op, expression(w, e.a, depth), expression(w, e.b, depth), e.a.dtype, _plain_index(w, e))
+    text = operation(w, e.op, expression(w, e.a, depth), expression(w, e.b, depth), e.a.dtype, _plain_index(w, e))
+    return _touching(w, (e.b,), text, depth) if e.a.dtype == BOOL else text
 
 
 def _unary(w: Writer, e: Unary, depth: int) -> str:
@@ -105,22 +103,20 @@ def _unary(w: Writer, e: Unary, depth: int) -> str:
     return text if e.dtype.is_float else _wrap(text, e.dtype)
 
 
-def _reads(e: Expr) -> bool:
-    """Whether it reads memory: backends may do so before they know a condition, which is no mask."""
-    return any(isinstance(n, Load) for n in walk(e))
-
-
-def _eager(w: Writer, name: str, function: Callable[..., Any]) -> str:
-    """The name of a call whose arguments are all evaluated; what is not chosen may be POISON."""
-    w.values.setdefault(name, function)
-    return name
+def _touching(w: Writer, parts: Sequence[Expr], text: str, depth: int) -> str:
+    """`text`, which may leave `parts` out, when their loads have been looked at: backends read before they know a condition, which is no mask.
+    What they find there may be anything."""
+    loads = dict.fromkeys(n for part in parts for n in walk(part) if isinstance(n, Load))
+    if not loads:
+        return text
+    w.values.setdefault("touch", kv.touch)
+    looks = ", ".join(f"lambda: {expression(w, load, depth)}" for load in loads)
+    return f"({text} if touch({looks}) else None)"
 
 
 def _select(w: Writer, e: Select, depth: int) -> str:
-    if _reads(e.a) or _reads(e.b):
-        condition, a, b = (expression(w, part, depth) for part in (e.condition, e.a, e.b))
-        return f"{_eager(w, 'eager_select', kv.chosen)}({condition}, {a}, {b})"
-    return f"({expression(w, e.a, depth)} if {expression(w, e.condition, depth)} else {expression(w, e.b, depth)})"
+    condition, a, b = (expression(w, part, depth) for part in (e.condition, e.a, e.b))
+    return _touching(w, (e.a, e.b), f"({a} if {condition} else {b})", depth)
 
 
 def _cast(w: Writer, e: Cast, depth: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import numpy as np
@@ -21,6 +22,10 @@ Path = tuple[tuple[int, int], ...]
 
 class KernelFault(Exception):
     """A kernel did what no kernel may do: a bug in a pass or a schedule step, never the user's."""
+
+
+class NeverWritten(KernelFault):
+    """It read an element that it had not written."""
 
 
 class _Poison:
@@ -66,7 +71,7 @@ def out_of_bounds(tensor: str, *index: int) -> NoReturn:
 
 
 def never_written(tensor: str, *index: int) -> NoReturn:
-    raise KernelFault(f"{tensor}{list(index)} is read but was never written")
+    raise NeverWritten(f"{tensor}{list(index)} is read but was never written")
 
 
 def checked(value: Any, tensor: str) -> Any:
@@ -143,12 +148,12 @@ def lockstep(lanes: list[Generator[str, None, None]], absorbs: tuple[str, ...]) 
 
 # Scalars.
 
-JUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {"and": lambda a, b: a and b, "or": lambda a, b: a or b}
-"""As calls: their second operand is read whatever the first is."""
-
-
-def chosen(condition: Any, a: Any, b: Any) -> Any:
-    return a if condition else b
+def touch(*looks: Callable[[], Any]) -> bool:
+    """True, when each element that is looked at is there; whether it was ever written does not matter."""
+    for look in looks:
+        with suppress(NeverWritten):
+            look()
+    return True
 
 
 def wrapped_quotient(a: int, b: int) -> int:
