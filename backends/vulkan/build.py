@@ -32,16 +32,20 @@ of 133, and take 7% longer from then on (attention 3, compactions 5, scans and t
 PHASE_MARK = "// ---- phase "
 """Begins the line before each shader in the emitted text; the phase's name follows."""
 
+TEMPLATES_LIMIT = 1024
+"""Templates whose SPIR-V (some kilobytes each) this process remembers; past it the table starts anew (`records` keep theirs)."""
+
 NEWER = {"GL_NV_cooperative_matrix2": 3}
 """Extensions whose shaders are for a Vulkan 1.x newer than 1.2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiler:
-    """From GLSL to SPIR-V bytes. `name`: the library or program."""
+    """From GLSL to SPIR-V bytes. `name`: the library or program; `version` asks it what it is, since another one may come to be at that place."""
 
     name: str
     run: Callable[[str], bytes] = field(compare=False)
+    version: Callable[[], str] = field(compare=False)
 
     def __call__(self, source: str) -> bytes:
         return self.run(source)
@@ -65,6 +69,8 @@ def _module(compiler: Compiler, shader: str, records: Records | None) -> Module:
     template, sizes = split_template(shader)
     spirv = _COMPILED.get((compiler.name, template))
     if spirv is None:
+        if len(_COMPILED) >= TEMPLATES_LIMIT:
+            _COMPILED.clear()
         spirv = _COMPILED[compiler.name, template] = _recorded(compiler, template, records)
     return Module(spirv=spirv, constants=tuple(Constant(number=size.number, width=size.width, value=size.value) for size in sizes))
 
@@ -73,7 +79,7 @@ def _recorded(compiler: Compiler, template: str, records: Records | None) -> byt
     """SPIR-V of `template` from `records`, or made and put there."""
     if records is None:
         return compiler(template)
-    key = records.key("spirv", compiler.name, template)
+    key = records.key("spirv", compiler.name, compiler.version(), template)
     spirv = records.get(key)
     if spirv is None:
         spirv = compiler(template)
@@ -91,7 +97,9 @@ def find_compiler(libraries: tuple[str, ...] = SHADERC, program: str = GLSLC) ->
     """The first library that loads, else the program."""
     library = _load_shaderc(libraries)
     if library is not None:
-        return Compiler(name=str(library._name), run=lambda source: _compile_in_process(library, source))
+        return Compiler(
+            name=str(library._name), run=lambda source: _compile_in_process(library, source), version=lambda: _version_of_library(library)
+        )
     path = shutil.which(program)
     if path is None:
         raise BackendUnavailable(
@@ -101,7 +109,23 @@ def find_compiler(libraries: tuple[str, ...] = SHADERC, program: str = GLSLC) ->
                 help="install one: apt-get install glslc (or the Vulkan SDK)",
             )
         )
-    return Compiler(name=path, run=lambda source: _compile_in_child(path, source))
+    return Compiler(name=path, run=lambda source: _compile_in_child(path, source), version=lambda: _version_of_program(path))
+
+
+def _version_of_library(library: ctypes.CDLL) -> str:
+    """The SPIR-V that it makes, in hexadecimal (0x10600.1): all that it says of itself."""
+    version, revision = ctypes.c_uint(), ctypes.c_uint()
+    library.shaderc_get_spv_version(ctypes.byref(version), ctypes.byref(revision))
+    return f"{version.value:#x}.{revision.value}"
+
+
+@cache
+def _version_of_program(path: str) -> str:
+    """What it prints: the versions of shaderc, of SPIR-V Tools and of glslang."""
+    try:
+        return subprocess.run([path, "--version"], capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False).stdout
+    except subprocess.TimeoutExpired:
+        return ""
 
 
 @cache
@@ -113,6 +137,7 @@ def _load_shaderc(libraries: tuple[str, ...]) -> ctypes.CDLL | None:
             continue
         pointer, size = ctypes.c_void_p, ctypes.c_size_t
         signatures: dict[str, tuple[object, list[object]]] = {
+            "get_spv_version": (None, [ctypes.POINTER(ctypes.c_uint), ctypes.POINTER(ctypes.c_uint)]),
             "compiler_initialize": (pointer, []),
             "compiler_release": (None, [pointer]),
             "compile_options_initialize": (pointer, []),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return bytes(compiler(source))
 
     monkeypatch.setattr(BUILD, "_COMPILED", {})
-    monkeypatch.setattr(BUILD, "find_compiler", lambda: BUILD.Compiler(name=compiler.name, run=run))
+    monkeypatch.setattr(BUILD, "find_compiler", lambda: replace(compiler, run=run))
     return done
 
 
@@ -121,6 +122,28 @@ def test_records_serve_the_next_process(device: Device, compilations: list[str],
     assert len(compilations) == 1
     (first,), (second,) = unpack_modules(one.blob), unpack_modules(other.blob)
     assert first.spirv == second.spirv and [c.value for c in first.constants] != [c.value for c in second.constants]
+
+
+def test_another_compiler_at_the_same_place_compiles_anew(device: Device, compilations: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, code = Kept(), emitted(twice(1000), device)
+    known = BUILD.find_compiler()
+    assert re.search(r"\d\.\d", known.version()), "a compiler without a version"
+    for version, count in ((known.version(), 1), ("of tomorrow", 2), (known.version(), 2)):
+        monkeypatch.setattr(BUILD, "_COMPILED", {})
+        monkeypatch.setattr(BUILD, "find_compiler", lambda version=version: replace(known, version=lambda: version))
+        BACKEND.build_with(code, device.spec, kept)
+        assert len(compilations) == len(kept.records) == count
+
+
+def test_templates_that_are_remembered_are_counted(device: Device, compilations: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BUILD, "TEMPLATES_LIMIT", 2)
+    codes = [replace(code, text=f"{code.text}// {n}\n") for n in range(4) for code in (emitted(twice(1000), device),)]
+    for code in codes:
+        BACKEND.build(code, device.spec)
+        assert len(BUILD._COMPILED) <= 2
+    assert len(compilations) == 4
+    BACKEND.build(codes[3], device.spec)  # the last one is still there
+    assert len(compilations) == 4
 
 
 def test_the_users_cache_keeps_templates(gpu: str, compilations: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
