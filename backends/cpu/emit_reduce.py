@@ -158,7 +158,8 @@ def _tree(frame: Frame, reducer: Reducer, values: States) -> States:
     """All lanes in log2(lanes) merges.
 
     Halves are merged where order does not matter (the cheapest shuffles), neighbours where it does. A number of lanes that
-    is no power of two is filled up with the identity.
+    is no power of two is filled up with the identity. Sums of integers stay as wide as they are: where vectors become shorter, LLVM's X86
+    backend (22) takes such a tree of products or absolute differences of bytes for vpdpbusd or psadbw, and leaves out their last additions.
     """
     builder, count = frame.builder, lanes_of(values[0])
     if reducer.dtypes == (BOOL,) and reducer.op in ("and", "or"):
@@ -169,13 +170,14 @@ def _tree(frame: Frame, reducer: Reducer, values: States) -> States:
         values = [shuffle(builder, v, [*range(count), *[count] * (size - count)], f) for v, f in zip(values, fill)]
     if reducer.op in GREATER and len(values) == 1 and reducer.dtypes[0] in (F32, F64):
         return [_extreme(builder, GREATER[reducer.op], values[0])]
+    whole = size if reducer.op == "add" and reducer.dtypes[0].is_integer else 0
     while size > 1:
         size //= 2
         first = range(size) if reducer.commutative else range(0, 2 * size, 2)
         second = range(size, 2 * size) if reducer.commutative else range(1, 2 * size, 2)
-        earlier, later = ([shuffle(builder, v, list(part)) for v in values] for part in (first, second))
+        earlier, later = ([shuffle(builder, v, [*part, *[-1] * (whole - size)]) for v in values] for part in (first, second))
         merged = merge_states(frame, reducer, earlier, later)
-        values = [splat(builder, m, size) for m in merged]
+        values = [splat(builder, m, max(size, whole)) for m in merged]
     return [lane(builder, v, 0) for v in values]
 
 

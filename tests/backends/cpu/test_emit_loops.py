@@ -12,6 +12,7 @@ from tests.backends.cpu.kernels import (
     agrees,
     buffer,
     const,
+    host,
     kernel,
     load,
     loop,
@@ -24,6 +25,7 @@ from tests.backends.cpu.kernels import (
     tensor,
     values,
 )
+from tests.schedule.programs import op_of, scheduled, steps_of
 from tridsl.devices.spec import DeviceSpec, load_chip
 from tridsl.dtypes import BOOL, DTYPES, F32, F64, I8, I32, I64, U8, DType
 from tridsl.ir.expr import Binary, Cast, Expr, Select, Var, add, ceildiv, minimum, mul, sub
@@ -367,3 +369,15 @@ def test_lane_varying_value_to_one_place_leaves_the_last() -> None:
     assert run(what, {"x": x})["y"] == x[19]
 
 
+@pytest.mark.parametrize("lanes", [4, 8, 16, 32, 64])
+@pytest.mark.parametrize("value", ["sum[k; acc=i32](x[k] * y[k])", "sum[k; acc=i32](y[k] * x[k])", "sum[k](abs(i32(x[k]) - i32(z[k])))",
+                                   "sum[k](abs(i64(x[k]) - i64(z[k])))", "sum[k](i32(y[k]) * i32(y[k]))"])  # fmt: skip
+def test_sums_of_bytes_across_lanes(value: str, lanes: int) -> None:
+    """LLVM knows instructions for such sums, and leaves out a part of some."""
+    length = 2 * lanes + 3
+    result = "i64" if "i64" in value else "i32"
+    summed = op_of(f"op f(x: u8[K], y: i8[K], z: u8[K]) -> s: {result} {{\n s = {value}\n}}")
+    steps = steps_of(summed, f"s.split(k, {lanes})\n s.vector(k.i)", host())
+    arrays = {"x": values(U8, length, 1), "y": values(I8, length, 2), "z": values(U8, length, 3)}
+    for sizes in ({"K": length}, {}):
+        agrees(scheduled(summed, steps, sizes, host(), lowered=True), arrays, {} if sizes else {"K": length})
