@@ -16,7 +16,7 @@ import numpy as np
 from tests.differential.schedules import random_schedule, schedule_text
 from tests.differential.subjects import Subject, find
 from tridsl.devices.spec import DeviceSpec
-from tridsl.diagnostics import TriError
+from tridsl.diagnostics import CheckFailed, TriError
 from tridsl.ir.evaluate import evaluate_kernel
 from tridsl.ir.loop import Kernel
 from tridsl.ir.printer import print_kernel
@@ -144,6 +144,8 @@ def _means(trial: Trial, kernel: Kernel, stage: str) -> None:
 def fails(trial: Trial, check: Check) -> Exception | None:
     try:
         check(trial)
+    except CheckFailed as problem:  # an answer, and a wrong one
+        return problem
     except TriError:
         return None
     except Exception as problem:  # noqa: BLE001 (whatever it is, it is what is looked for)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.passes.golden import MATMUL, body
+from tests.schedule.programs import check_same, op_of, steps_of
 
 
 def test_tile() -> None:
@@ -63,3 +66,9 @@ for k < K reduce
   for i < 100
     for j < 100
       C[i, j] += A[i, k] * B[k, j] from 0"""
+
+
+@pytest.mark.parametrize("length", [0, 1, 70])
+def test_a_sum_whose_rounds_compute_another_stage_is_started_without_any(length: int) -> None:
+    op = op_of("op f(x: i32[N]) -> y: i32 {\n y = sum[k](x[k] * 3)\n}")
+    check_same(op, steps_of(op, "y.parts(k, 4)\n y.split(k.o, 8)\n y.part.at(y, k.o.o)", N=length), {"N": length})

@@ -22,6 +22,15 @@ def test_sums_have_their_own_rows_beyond_the_end(rows: int) -> None:
     same(SUMS, "s.pad(i, 8, kept=true).split(i, 8)", M=rows, K=7)
 
 
+@pytest.mark.parametrize("length", [3, 16, 17])
+def test_indices_beyond_the_end_are_nobodys_mistake(length: int) -> None:
+    """A check says that row and column are inside; a buffer of each point's own is made for the points that there are."""
+    same("op f(x: i32[N, N], r: i32[N]) -> y: i32[N, N] {\n  t[i, j] = x[r[i] % i32(N), j]\n  y[i, j] = t[j, i] * 2\n}\n",
+         "t.pad(i, 16, kept=true).pad(j, 8, kept=true)", N=length)  # fmt: skip
+    same("op f(x: i32[N, N]) -> y: i32[N, N] {\n  t[i, j] = x[i, j] * 2\n  s[i in 0..N] = sum[j in 0..N](t[i, j - 1; pad=wrap])\n  y[i, j] = s[i] + x[i, j]\n}\n",
+         "t.at(s, i)\n s.pad(i, 16, kept=true)", N=length)  # fmt: skip
+
+
 FOUND = """monoid compose(p: i32, q: i32) -> i32 {
   state a: i32 = 1, c: i32 = 0
   lift { a = p

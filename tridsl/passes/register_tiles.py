@@ -70,14 +70,15 @@ def _when_empty(before: For, after: For, above: tuple[For, ...]) -> Block:
 
     Loops that shrink as others advance (tails) are longest in the first iteration: one that is empty there is never entered.
     """
-    first = before.reduce and not any(l.reduce and stage_of(l.var) == stage_of(before.var) for l in above)
-    found = _path((before,))
+    stage = stage_of(before.var)
+    first = before.reduce and not any(l.reduce and stage_of(l.var) == stage for l in above)
+    found = _path((before,), stage)
     if not first or found is None or not found[1].init or any(isinstance(n, Accumulate) and n.init for n in walk(after)):
         return ()
     loops, _ = found
     last = max(n for n, loop in enumerate(loops) if loop.reduce)
-    while last and loops[last - 1].reduce:
-        last -= 1  # the innermost run of reduce loops is inside the tile
+    while last and loops[last - 1].reduce and _path((loops[last - 1],)) is not None:
+        last -= 1  # the innermost run of reduce loops is inside the tile, up to where another stage is computed
     start = {loop.var: index(0) for loop in loops}
     empty: Expr | None = None
     for loop in loops[:last]:
@@ -88,14 +89,15 @@ def _when_empty(before: For, after: For, above: tuple[For, ...]) -> Block:
     return () if empty is None else (If(condition=empty, then=start_nest(*found)),)
 
 
-def _path(block: Block) -> tuple[tuple[For, ...], Accumulate] | None:
-    """The one accumulation in `block` and the loops leading to it."""
+def _path(block: Block, stage: str | None = None) -> tuple[tuple[For, ...], Accumulate] | None:
+    """The one accumulation in `block` (of its stage, not of those that are computed where it reads them) and the loops leading to it."""
     found: list[tuple[tuple[For, ...], Accumulate]] = []
 
     def search(inner: Block, loops: tuple[For, ...]) -> None:
         for statement in inner:
             if isinstance(statement, For):
-                search(statement.body, (*loops, statement))
+                if stage is None or stage_of(statement.var) == stage:
+                    search(statement.body, (*loops, statement))
             elif isinstance(statement, If):
                 found.extend([((), n) for n in walk(statement) if isinstance(n, Accumulate)] * 2)
             elif isinstance(statement, Accumulate):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tridsl.diagnostics import error
+from tridsl.dtypes import BOOL
 from tridsl.ir.affine import simplify_index
-from tridsl.ir.expr import Const, Expr, Load, Var, binary, both, ceildiv, index, mul
-from tridsl.ir.loop import Alloc, Block, Buffer, For, Kernel, Ref
+from tridsl.ir.expr import Binary, Const, Expr, Load, Var, binary, both, ceildiv, index, mul
+from tridsl.ir.loop import Alloc, Block, Buffer, Check, For, Kernel, Ref
 from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.schedule.nest import axis_of, find_loop, replace_loop, require_serial, written
 from tridsl.schedule.steps import Pad
@@ -17,7 +18,7 @@ def pad_kept(kernel: Kernel, step: Pad) -> Kernel:
     before:  alloc s: f32[8, N];  for q < 8: for t < N: for d: s[q, t] += Q[q, d] * K[t, d]
     after:   alloc s: f32[16, N]; for q < 16: for t < N: for d: s[q, t] += (Q[q, d] if q < 8 else 0) * K[t, d]
 
-    Parameters are read as 0 beyond the end, other stages as what they have there, so these are padded first. The stage's storage grows; those
+    Parameters (and what each point has made for itself) are read as 0 beyond the end, other stages as what they have there, so these are padded first. The stage's storage grows; those
     who read it ask for no more than before.
     E0450: the stage is a result, or goes over the axis to reduce it, or begins its results in another loop, or reads a
     stage that has nothing beyond the end.
@@ -41,7 +42,7 @@ def pad_kept(kernel: Kernel, step: Pad) -> Kernel:
     inside = binary("lt", Var(name=loop.var), loop.extent)
 
     def guarded(load: Load) -> Load:
-        if loop.var not in variables(load.index) or load.tensor in own:
+        if loop.var not in variables(load.index):
             return load
         if load.tensor not in buffers:
             zero = Const(value=0.0 if load.dtype.is_float else 0, dtype=load.dtype)
@@ -50,8 +51,15 @@ def pad_kept(kernel: Kernel, step: Pad) -> Kernel:
             raise _refused(step, f"`{load.tensor}`, which it reads, has nothing beyond the end", f"write `{load.tensor}.pad({step.axis}, {step.factor}, kept=true)` before it")
         return load
 
+    def checked(check: Check) -> Check:
+        """What is beyond the end is nobody's mistake."""
+        if loop.var not in variables(check.condition):
+            return check
+        beyond = binary("ge", Var(name=loop.var), loop.extent)
+        return replace(check, condition=Binary(op="or", a=beyond, b=check.condition, dtype=BOOL))
+
     def padded(node: For) -> For:
-        return replace(node, extent=whole, bound=None, body=rewrite(node.body, {Load: guarded}))
+        return replace(node, extent=whole, bound=None, body=rewrite(node.body, {Load: guarded, Check: checked}))
 
     kernel = replace(kernel, scratch=tuple(buffers[b.name] for b in kernel.scratch))
     return replace_loop(kernel, loop.var, padded)
