@@ -129,12 +129,14 @@ class LogicalDevice:
         return timeout_seconds() if given is None else given
 
     def _done_soon(self) -> bool:
-        """Look for the end of all that was enqueued for a while: a thread that sleeps is woken tens of microseconds late."""
+        """Look for the end of all that was enqueued for a while: a thread that sleeps is woken tens of microseconds late, and each microsecond between two
+        looks is waited for by half."""
+        look, handle, timeline, reached = self.api.lib.vkGetSemaphoreCounterValue, self.handle, self.timeline, self.api.ffi.new("uint64_t *")
         until = perf_counter() + self.settings.watch_seconds
-        while perf_counter() < until:
-            if self._reached():
-                return True
-        return False
+        while look(handle, timeline, reached) == 0 and reached[0] < self.submitted:
+            if perf_counter() >= until:
+                return False
+        return self._reached()
 
     def let_go(self, imported: Iterable[DeviceArray], owners: Any) -> None:
         """Give the blocks of imported arrays back. `owners` of their memory are kept for good where the device may still be at work on it."""

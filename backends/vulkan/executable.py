@@ -84,7 +84,7 @@ class VulkanExecutable:
                 if copy.download:
                     record_copy(api, commands, copy.array, copy.window)
             record_barrier(api, commands, "TRANSFER", "HOST")
-        else:
+        elif self.device.staging is None:  # else the host sees nothing of what shaders write
             record_barrier(api, commands, "COMPUTE_SHADER", "HOST")
         api.check("vkEndCommandBuffer", commands)
         self.recorded = recording

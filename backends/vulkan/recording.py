@@ -96,10 +96,11 @@ class VulkanRecording:
                 pushes[number] = struct.pack("<Q", own.address + self.layout.blocks[number])
         if self.layout.checked:
             record_fill(api, commands, own, self.layout.status, STATUS_BYTES * len(self.layout.checked), NO_FAILURE)
-        for array, staging, held in call.staged:
-            if held.upload:
-                record_copy(api, commands, staging, array)
-        record_barrier(api, commands, "TRANSFER", "COMPUTE_SHADER")
+        uploads = [(staging, array) for array, staging, held in call.staged if held.upload]
+        for staging, array in uploads:
+            record_copy(api, commands, staging, array)
+        if uploads or self.layout.checked or any(_executable(launch).facts["arguments"] == "buffer" for launch in self.launches):
+            record_barrier(api, commands, "TRANSFER", "COMPUTE_SHADER")
         touched: list[_Range] = []
         for launch, push in zip(self.launches, pushes):
             mine = _ranges(launch, call)
@@ -117,7 +118,8 @@ class VulkanRecording:
             if call.status is not None:
                 record_copy(api, commands, own, call.status, self.layout.status)
             record_barrier(api, commands, "TRANSFER", "HOST")
-        record_barrier(api, commands, "COMPUTE_SHADER", "HOST")
+        if self.device.staging is None:  # else the host sees nothing of what shaders write
+            record_barrier(api, commands, "COMPUTE_SHADER", "HOST")
         api.check("vkEndCommandBuffer", commands)
 
     def _arguments(self, launch: RecordedLaunch, number: int, call: _Call) -> bytes:
@@ -160,9 +162,13 @@ class _Call:
         recording, device = self.recording, self.recording.device
         self._own = own = self._take(device.memory, recording.layout.bytes)
         self.owners = tuple(slots)
-        here = [slot for slot in slots if not isinstance(slot, DeviceArray)]
-        if here and device.imports is not None:
-            self.imported = device.imports.take([span_of(slot) for slot in here])
+        if all(isinstance(slot, DeviceArray) for slot in slots):
+            self.outer = [slot.address for slot in slots]
+            self.addresses = (own.address, own.block.serial, *self.outer)
+            self._take_status()
+            return
+        if device.imports is not None:
+            self.imported = device.imports.take([span_of(slot) for slot in slots if not isinstance(slot, DeviceArray)])
         identity = [own.address, own.block.serial]
         for slot, held in zip(slots, recording.outer):
             if isinstance(slot, DeviceArray):
@@ -189,10 +195,15 @@ class _Call:
                 device.copied_bytes += held.bytes
             if held.download and held.bytes:
                 self.results.append((host, window))
-        if recording.layout.checked:
-            self.status = self._take(device.staging or device.memory, STATUS_BYTES * len(recording.layout.checked))
-            identity += (self.status.address, self.status.block.serial)
         self.addresses = tuple(identity)
+        self._take_status()
+
+    def _take_status(self) -> None:
+        """Memory for the launches' status words, where the host reads it."""
+        checked, device = self.recording.layout.checked, self.recording.device
+        if checked:
+            self.status = status = self._take(device.staging or device.memory, STATUS_BYTES * len(checked))
+            self.addresses += (status.address, status.block.serial)
 
     @property
     def where(self) -> list[int]:
@@ -219,7 +230,8 @@ class _Call:
         if not device.failure:
             for pool, array in reversed(self.taken):
                 pool.release(array)
-        device.let_go(self.imported.values(), self.owners)
+        if self.imported:
+            device.let_go(self.imported.values(), self.owners)
 
     def _take(self, pool: MemoryPool, size: int) -> DeviceArray:
         array = pool.allocate(size)

@@ -12,6 +12,7 @@ import pytest
 from tests.backends.vulkan.kernels import elementwise, kernel, lane, load, store, tensor, var
 from tests.backends.vulkan.test_driver import build_for, doubled
 from tridsl.backend import Device, Held, RecordedLaunch
+from tridsl.backends.vulkan import recording as recording_module
 from tridsl.backends.vulkan.commands import download, upload
 from tridsl.backends.vulkan.driver import VulkanDriver
 from tridsl.backends.vulkan.settings import VulkanSettings
@@ -89,14 +90,24 @@ def test_commands_are_recorded_once(chosen: VulkanDriver, device: Device, monkey
     opened.memory.release(where)
 
 
-def test_arrays_on_the_device_are_used_in_place(chosen: VulkanDriver, device: Device) -> None:
+def test_arrays_on_the_device_are_used_in_place(chosen: VulkanDriver, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nobody waits for transfers that there are none of, or for a host that sees nothing of it."""
+    waits: list[tuple[str, str]] = []
+    original = recording_module.record_barrier
+    monkeypatch.setattr(recording_module, "record_barrier", lambda api, commands, *ends: (waits.append(ends), original(api, commands, *ends)))
     opened = chosen.open(device.name)
     first, last = opened.memory.allocate(BYTES), opened.memory.allocate(BYTES)
     x = np.arange(COUNT, dtype=np.float32)
     upload(opened, memoryview(x).cast("B"), first)
     arrays = [Held(bytes=BYTES, upload=True), Held(bytes=BYTES, offset=0), Held(bytes=BYTES, download=True)]
     launches = [launch(chosen, device, doubled(), 0, 1, COUNT), launch(chosen, device, doubled(), 1, 2, COUNT)]
-    chosen.record(launches, arrays, MEMORY, device)([first, last])
+    recording = chosen.record(launches, arrays, MEMORY, device)
+    recording([first, last])
+    assert waits == [("COMPUTE_SHADER", "COMPUTE_SHADER"), *([("COMPUTE_SHADER", "HOST")] if opened.staging is None else [])]
+    waits.clear()
+    y = np.zeros_like(x)
+    recording([first, y])
+    assert (y == 4 * x).all() and ("COMPUTE_SHADER", "HOST" if opened.staging is None else "TRANSFER") in waits
     found = np.zeros_like(x)
     download(opened, last, memoryview(found).cast("B"))
     np.testing.assert_array_equal(found, 4 * x)
