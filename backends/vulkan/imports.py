@@ -99,7 +99,7 @@ class HostImports:
                 continue
             for span in group:
                 size = span.high - span.low
-                found[span] = DeviceArray(block=block, offset=span.low - low, size=size, reserved=size, host=None)
+                found[span] = DeviceArray(block=block, offset=span.low - low, address=block.address + span.low - low, size=size, reserved=size, host=None)
         return found
 
     def release(self, blocks: Sequence[Block]) -> None:

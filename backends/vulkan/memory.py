@@ -76,13 +76,10 @@ class DeviceArray:
 
     block: Block
     offset: int
+    address: int
     size: int
     reserved: int
     host: memoryview | None
-
-    @property
-    def address(self) -> int:
-        return self.block.address + self.offset
 
     @property
     def view(self) -> memoryview:
@@ -130,7 +127,7 @@ class MemoryPool:
             assert offset is not None
         self.used_bytes += reserved
         host = memoryview(self.api.ffi.buffer(block.mapped + offset, size)) if self.mapped else None
-        return DeviceArray(block=block, offset=offset, size=size, reserved=reserved, host=host)
+        return DeviceArray(block=block, offset=offset, address=block.address + offset, size=size, reserved=reserved, host=host)
 
     def release(self, array: DeviceArray) -> None:
         array.host = None
