@@ -75,8 +75,8 @@ _BITS = {
     ),
     "byte_column": Helper(  # one byte of each of four words
         """uint byte_column(uvec4 rows, int bit) {
-    uvec4 b = bitfieldExtract(rows, bit, 8);
-    return b.x | (b.y << 8) | (b.z << 16) | (b.w << 24);
+    uvec4 b = rows >> bit;
+    return bitfieldInsert(bitfieldInsert(bitfieldInsert(b.x, b.y, 8, 8), b.z, 16, 8), b.w, 24, 8);
 }
 """
     ),
