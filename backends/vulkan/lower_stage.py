@@ -7,49 +7,26 @@
                                                              if k.o + 1 < 256: unroll q < 2: copy A[… k.o + 1 …] → A.next[…]
                                                              … A.s …
 
-Chunk q*lanes + lane of the panel, in the panel's order, is the q-th of that lane. Memory answers while the lanes compute: that is what
-`pipeline(1)` (two buffers) means here; the second buffer is the lanes' registers. With one buffer both halves stand together.
-Of rows that are no whole 16 bytes a chunk is less, down to one element; a chunk beyond the end of a padded tensor is zeros. A panel whose
-size is not known is left to the emitter.
-
-A panel of bytes or halves that lies the other way round than its source (`turned`) is moved in blocks: a lane fetches a word of each of
-as many rows as make 16 bytes, and stores the columns of these words, 16 bytes each:
-
-    copy B[k, j] → B.s[j, k] cooperative   →   unroll r < 16: copy B[k*16 + r, j*4 + e] → B.next[r*4 + e], e < 4
-                                               unroll e < 4: copy B.next[r*4 + e] → B.s[j*4 + e, k*16 + r], r < 16
-
-Lanes next to each other store blocks next to each other in the panel, so that its rows, an odd number of 16 bytes apart, are in different banks.
+Memory answers while the lanes compute: that is what `pipeline(1)` (two buffers) means here; the second buffer is the lanes' registers. With one
+buffer both halves stand together. A panel whose size is not known is left to the emitter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
-from tridsl.backends.vulkan.collective import LANE_AXES
-from tridsl.backends.vulkan.contiguous import (
-    MAX_BYTES,
-    WORD_BYTES,
-    Strides,
-    is_multiple,
-    plain_tensors,
-    row_major,
-    run_start,
-)
+from tridsl.backends.vulkan.contiguous import Strides, plain_tensors
 from tridsl.backends.vulkan.group_shape import group_lanes, subgroup_lanes
 from tridsl.backends.vulkan.lower_access import is_bound, written
-from tridsl.backends.vulkan.lower_panels import is_turned
+from tridsl.backends.vulkan.panel_chunks import Panel, in_lanes, moves_of, panel_of
 from tridsl.devices.spec import DeviceSpec
-from tridsl.dtypes import DType, compute_type
-from tridsl.ir.affine import normal_form
-from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, add, binary, index, mul
-from tridsl.ir.loop import Alloc, Barrier, Block, Buffer, Copy, CopyAxis, For, If, Kernel, Ref, Stmt, Store
-from tridsl.ir.walk import substitute, variables, walk
+from tridsl.dtypes import DType
+from tridsl.ir.expr import Const, Expr, Var, add, binary, index
+from tridsl.ir.loop import Alloc, Barrier, Block, Buffer, Copy, For, If, Kernel, Stmt
+from tridsl.ir.walk import substitute, walk
 from tridsl.passes.fresh import fresh
-
-MOST = 32
-"""Chunks of less than 16 bytes that a lane fetches ahead of one panel."""
 
 
 def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -58,7 +35,7 @@ def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     subgroup = subgroup_lanes(spec)
 
     def size(team: tuple[For, ...]) -> int | None:
-        return _team_size(team, subgroup) if row or _in_lanes(team) else None
+        return _team_size(team, subgroup) if row or in_lanes(team) else None
 
     def visit(block: Block, team: tuple[For, ...], buffers: Mapping[str, Buffer]) -> Block:
         out: list[Stmt] = []
@@ -98,110 +75,10 @@ def _team_size(team: tuple[For, ...], subgroup: int) -> int | None:
     return count if team else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Panel:
-    """One copy as `each` chunks of `width` elements for every lane, or of that many of `rows` rows."""
-
-    copy: Copy
-    extents: tuple[int, ...]
-    width: int
-    rows: int = 1
-    each: int
-    chunks: int
-    lanes: int
-    dtype: DType
-
-    @property
-    def name(self) -> str:
-        return f"{self.copy.target.tensor}.next"
-
-    @property
-    def held(self) -> int:
-        """Elements of a chunk."""
-        return self.rows * self.width
-
-
-def _panel(copy: Copy, lanes: int, tensors: Mapping[str, tuple[DType, Strides]], buffers: Mapping[str, Buffer]) -> _Panel | None:
-    if copy.source.tensor not in tensors or copy.target.tensor not in buffers or not copy.axes:
-        return None
-    if copy.source.mask is not None and copy.source.other != copy.pad:
-        return None
-    dtype, strides = tensors[copy.source.tensor]
-    extents = tuple(int(a.extent.value) for a in copy.axes if isinstance(a.extent, Const) and a.bound in (None, a.extent.value))
-    target = buffers[copy.target.tensor]
-    if len(extents) != len(copy.axes) or target.dtype != dtype:
-        return None
-    last = copy.axes[-1].var
-    if _in_blocks(copy, extents, strides, target):
-        width, rows = WORD_BYTES // dtype.storage_bytes, MAX_BYTES // dtype.storage_bytes
-        chunks = prod(extents) // (width * rows)
-        return _Panel(copy=copy, extents=extents, width=width, rows=rows, each=-(-chunks // lanes), chunks=chunks, lanes=lanes, dtype=dtype)
-    width = MAX_BYTES // dtype.storage_bytes
-    while not _in_chunks(copy, last, width, extents[-1], strides, target):
-        width //= 2
-        if not width or copy.source.mask is None:
-            return None
-    total = 1
-    for extent in extents:
-        total *= extent
-    chunks = total // width
-    each = -(-chunks // lanes)
-    if each > MOST and width * dtype.storage_bytes < MAX_BYTES:
-        return None  # so many questions, written out, take compilers longer than the fetching ahead is worth
-    return _Panel(copy=copy, extents=extents, width=width, each=each, chunks=chunks, lanes=lanes, dtype=dtype)
-
-
-def _in_blocks(copy: Copy, extents: tuple[int, ...], strides: Strides, target: Buffer) -> bool:
-    """Whether the panel lies the other way round, and both its rows and those of its source are whole words of narrow elements."""
-    size = target.dtype.storage_bytes
-    if size >= WORD_BYTES or len(extents) != 2 or copy.source.mask is not None or not is_turned(copy):
-        return False
-    sides = ((copy.source.index, strides, 1, WORD_BYTES // size), (copy.target.index, row_major(target.shape), 0, MAX_BYTES // size))
-    return all(extents[axis] % count == 0 and _is_run(at, along, copy.axes[axis].var, count) for at, along, axis, count in sides)
-
-
-def _in_chunks(copy: Copy, last: str, width: int, extent: int, strides: Strides, target: Buffer) -> bool:
-    """Whether `width` elements along the last axis are neighbours on both sides (single words of a panel that lies the other way round), and
-    are all there or none of them."""
-    if extent % width:
-        return False
-    lone = target.dtype.storage_bytes == WORD_BYTES and is_turned(copy)
-    if not _is_run(copy.source.index, strides, last, width) or not (lone or _is_run(copy.target.index, row_major(target.shape), last, width)):
-        return False
-    return copy.source.mask is None or all(_whole(part, last, width) for part in _parts(substitute(copy.source.mask, _chunk(last, width))))
-
-
-def _is_run(at: tuple[Expr, ...], strides: Strides, variable: str, count: int) -> bool:
-    """Whether an access to chunks of `count` along `variable` finds each of them side by side, and aligned as a whole."""
-    return run_start(substitute(at, _chunk(variable, count)), strides, variable, count) is not None
-
-
-def _chunk(variable: str, count: int) -> dict[str, Expr]:
-    return {variable: add(mul(Var(name="<chunk>"), index(count)), Var(name=variable))}
-
-
-def _parts(condition: Expr) -> tuple[Expr, ...]:
-    """The conditions that must all hold."""
-    if isinstance(condition, Binary) and condition.op == "and":
-        return (*_parts(condition.a), *_parts(condition.b))
-    return (condition,)
-
-
-def _whole(condition: Expr, last: str, width: int) -> bool:
-    """Whether `i < extent` has one answer for all elements of a chunk."""
-    if last not in variables(condition) or width == 1:
-        return True
-    if not isinstance(condition, Binary) or condition.op != "lt" or not isinstance(condition.b, Const) or int(condition.b.value) % width:
-        return False
-    start = normal_form(condition.a)
-    rest = start.without([last])
-    return start.coefficient(last) == 1 and is_multiple(rest, width)
-
-
 def _staged(loop: For, team: tuple[For, ...], lanes: int, tensors: Mapping[str, tuple[DType, Strides]], buffers: Mapping[str, Buffer]) -> Block:
     copies = [s for s in loop.body if isinstance(s, Copy) and s.cooperative]
     buffers = {**buffers, **{s.buffer.name: s.buffer for s in loop.body if isinstance(s, Alloc)}}
-    panels = [_panel(copy, lanes, tensors, buffers) for copy in copies]
+    panels = [panel_of(copy, lanes, tensors, buffers) for copy in copies]
     known = [panel for panel in panels if panel is not None]
     touched = {ref.tensor for ref in written(loop.body)}
     if not known or len(known) < len(panels) or any(copy.source.tensor in touched for copy in copies):
@@ -217,12 +94,12 @@ def _staged(loop: For, team: tuple[For, ...], lanes: int, tensors: Mapping[str, 
     own = tuple(s for s in rest if isinstance(s, Alloc) and s.buffer.name in filled)
     before, rest = (*before, *own), tuple(s for s in rest if s not in own)
     allocs = tuple(Alloc(buffer=_next(panel, team)) for panel in known)
-    store = (Barrier(), *(s for panel in known for s in _moves(panel, team, panel.copy, out=True)), Barrier())
+    store = (Barrier(), *(s for panel in known for s in moves_of(panel, team, panel.copy, out=True)), Barrier())
     ahead = all(copy.buffers > 1 for copy in copies)
 
     def load(step: Expr | None) -> Block:
         source = {} if step is None else {loop.var: step}
-        return tuple(s for p in known for s in _moves(p, team, replace(p.copy, source=substitute(p.copy.source, source)), out=False))
+        return tuple(s for p in known for s in moves_of(p, team, replace(p.copy, source=substitute(p.copy.source, source)), out=False))
 
     if not ahead:
         return (*allocs, replace(loop, body=(*before, *load(None), *store, *rest)))
@@ -244,77 +121,8 @@ def _at_once(block: Block, team: tuple[For, ...], lanes: int | None, tensors: Ma
     return (*allocs, *loop.body) if allocs else block
 
 
-def _next(panel: _Panel, team: tuple[For, ...]) -> Buffer:
+def _next(panel: Panel, team: tuple[For, ...]) -> Buffer:
     """Where a lane keeps its chunks: its own registers inside loops over lanes, its part of an array around them otherwise."""
     own = index(panel.each * panel.held)
-    shape = (own,) if _in_lanes(team) else (index(panel.lanes), own)
+    shape = (own,) if in_lanes(team) else (index(panel.lanes), own)
     return Buffer(name=panel.name, dtype=panel.dtype, shape=shape, space="reg")
-
-
-def _in_lanes(team: tuple[For, ...]) -> bool:
-    return bool(team) and all(loop.kind == "lane" for loop in team)
-
-
-def _moves(panel: _Panel, team: tuple[For, ...], copy: Copy, *, out: bool) -> Block:
-    """The lane's chunks from memory to its registers, or (`out`) on to the panel."""
-    suffix = "out" if out else "in"
-    chunk, element, lane, row = (Var(name=f"{panel.name}.{part}.{suffix}") for part in ("q", "e", "t", "r"))
-    me: Expr = lane
-    if _in_lanes(team):
-        me, step = index(0), 1
-        for loop in sorted(team, key=lambda l: LANE_AXES[l.binding or "lane.x"]):
-            me = add(me, mul(Var(name=loop.var), index(step)))
-            step *= int(loop.extent.value) if isinstance(loop.extent, Const) else 0
-    number = add(mul(chunk, index(panel.lanes)), me)
-    places, kept = _block(panel, copy, number, element, row) if panel.rows > 1 else (_places(panel, copy, number, element), element)
-    kept = add(mul(chunk, index(panel.held)), kept)
-    own = (kept,) if _in_lanes(team) else (lane, kept)
-    turned = out and panel.rows > 1
-    axis = CopyAxis(var=row.name, extent=index(panel.rows)) if turned else CopyAxis(var=element.name, extent=index(panel.width))
-    source, target = substitute(copy.source, places), substitute(copy.target, places)
-    if out:
-        move = Copy(axes=(axis,), target=target, source=Load(tensor=panel.name, index=own, dtype=panel.dtype))
-    else:
-        move = Copy(axes=(axis,), target=Ref(tensor=panel.name, index=own), source=replace(source, mask=None, other=None))
-    moves: Block = (move,)
-    if turned:
-        moves = tuple(substitute(move, {element.name: index(column)}) for column in range(panel.width))
-    elif panel.rows > 1:
-        moves = (For(var=row.name, extent=index(panel.rows), bound=panel.rows, kind="unroll", body=moves),)
-    if not out and source.mask is not None and copy.pad is not None:
-        beyond = Store(target=Ref(tensor=panel.name, index=own), value=_nothing(copy.pad))
-        zeros = For(var=f"{element.name}.none", extent=index(panel.width), bound=panel.width, kind="unroll", body=substitute((beyond,), {element.name: Var(name=f"{element.name}.none")}))
-        moves = (If(condition=substitute(source.mask, {element.name: index(0)}), then=moves, otherwise=(zeros,)),)
-    if panel.chunks % panel.lanes:
-        moves = (If(condition=binary("lt", number, index(panel.chunks)), then=moves),)
-    body = For(var=chunk.name, extent=index(panel.each), bound=panel.each, kind="unroll", body=moves)
-    if not _in_lanes(team):
-        body = For(var=lane.name, extent=index(panel.lanes), bound=panel.lanes, kind="lane", binding="lane.x", body=(body,))
-    return (body,)
-
-
-def _places(panel: _Panel, copy: Copy, number: Expr, element: Expr) -> dict[str, Expr]:
-    """Where an element of a chunk is along the axes of `copy`: the last one is walked first."""
-    places: dict[str, Expr] = {}
-    per_row, left = panel.extents[-1] // panel.width, number
-    places[copy.axes[-1].var] = add(mul(binary("mod", left, index(per_row)), index(panel.width)), element)
-    left = binary("floordiv", left, index(per_row))
-    for position in range(len(panel.extents) - 2, -1, -1):
-        places[copy.axes[position].var] = binary("mod", left, index(panel.extents[position])) if position else left
-        left = binary("floordiv", left, index(panel.extents[position]))
-    return places
-
-
-def _block(panel: _Panel, copy: Copy, number: Expr, element: Expr, row: Expr) -> tuple[dict[str, Expr], Expr]:
-    """Where an element of a block is along both axes of `copy`, and in the block: the rows, side by side in the panel, are walked first."""
-    across = index(panel.extents[0] // panel.rows)
-    rows, columns = (add(mul(place, index(count)), own) for place, count, own in (
-        (binary("mod", number, across), panel.rows, row), (binary("floordiv", number, across), panel.width, element),
-    ))  # fmt: skip
-    return {copy.axes[0].var: rows, copy.axes[1].var: columns}, add(mul(row, index(panel.width)), element)
-
-
-def _nothing(pad: Expr) -> Expr:
-    """The padding in its compute type."""
-    wide = compute_type(pad.dtype)
-    return pad if wide == pad.dtype else Cast(a=pad, dtype=wide)
