@@ -23,10 +23,13 @@ from tridsl.backends.vulkan.lower_access import is_bound, written
 from tridsl.backends.vulkan.panel_chunks import Panel, in_lanes, moves_of, panel_of
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType
-from tridsl.ir.expr import Const, Expr, Var, add, binary, index
+from tridsl.ir.expr import Const, Expr, Var, add, binary, index, mul
 from tridsl.ir.loop import Alloc, Barrier, Block, Buffer, Copy, For, If, Kernel, Stmt
 from tridsl.ir.walk import substitute, walk
 from tridsl.passes.fresh import fresh
+
+Panels = tuple[Panel, ...]
+"""Those that one iteration reads."""
 
 
 def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -93,22 +96,45 @@ def _staged(loop: For, team: tuple[For, ...], lanes: int, tensors: Mapping[str, 
     filled = {copy.target.tensor for copy in copies}
     own = tuple(s for s in rest if isinstance(s, Alloc) and s.buffer.name in filled)
     before, rest = (*before, *own), tuple(s for s in rest if s not in own)
-    allocs = tuple(Alloc(buffer=_next(panel, team)) for panel in known)
-    store = (Barrier(), *(s for panel in known for s in moves_of(panel, team, panel.copy, out=True)), Barrier())
-    ahead = all(copy.buffers > 1 for copy in copies)
+    extent = int(loop.extent.value) if isinstance(loop.extent, Const) else None
+    depth = min(copy.buffers for copy in copies) - 1
+    depth = min(depth, 1 if extent is None else max(extent, 1))
+    turns = [tuple(replace(panel, turn=turn) for panel in known) for turn in range(max(depth, 1))]
+    allocs = tuple(Alloc(buffer=_next(panel, team)) for panels in turns for panel in panels)
 
-    def load(step: Expr | None) -> Block:
+    def store(panels: Panels) -> Block:
+        return (Barrier(), *(s for p in panels for s in moves_of(p, team, p.copy, out=True)), Barrier())
+
+    def load(panels: Panels, step: Expr | None) -> Block:
         source = {} if step is None else {loop.var: step}
-        return tuple(s for p in known for s in moves_of(p, team, replace(p.copy, source=substitute(p.copy.source, source)), out=False))
+        return tuple(s for p in panels for s in moves_of(p, team, replace(p.copy, source=substitute(p.copy.source, source)), out=False))
 
-    if not ahead:
-        return (*allocs, replace(loop, body=(*before, *load(None), *store, *rest)))
-    following = add(Var(name=loop.var), index(1))
-    fetch = If(condition=binary("lt", following, loop.extent), then=fresh(load(following), ".ahead"))
-    begin: Block = load(index(0))
-    if not isinstance(loop.extent, Const) or int(loop.extent.value) < 1:
+    if not depth:
+        return (*allocs, replace(loop, body=(*before, *load(turns[0], None), *store(turns[0]), *rest)))
+    following = add(Var(name=loop.var), index(depth))
+
+    def iteration(panels: Panels, *, last: bool = False) -> Block:
+        fetch = If(condition=binary("lt", following, loop.extent), then=fresh(load(panels, following), ".ahead"))
+        return (*store(panels), *(() if last else (fetch,)), *rest)
+
+    begin: Block = tuple(s for turn, panels in enumerate(turns) for s in load(panels, index(turn)))
+    if not extent:
         begin = (If(condition=binary("gt", loop.extent, index(0)), then=begin),)
-    return (*allocs, *begin, replace(loop, body=(*before, *store, fetch, *rest)))
+    if depth == 1:
+        return (*allocs, *begin, replace(loop, body=(*before, *iteration(turns[0]))))
+    assert extent is not None
+    held = tuple(s for s in before if isinstance(s, Alloc))  # one panel in shared memory for all of them
+    whole, left = divmod(extent, depth)
+
+    def in_turn(number: Expr, count: int, *, last: bool = False) -> Block:
+        out: list[Stmt] = []
+        for turn in range(count):
+            body = (*(s for s in before if s not in held), *iteration(turns[turn], last=last))
+            out += substitute(fresh(body, f".{turn}") if turn else body, {loop.var: add(mul(number, index(depth)), index(turn))})
+        return tuple(out)
+
+    main = replace(loop, extent=index(whole), bound=whole, body=in_turn(Var(name=loop.var), depth))
+    return (*allocs, *held, *begin, main, *fresh(in_turn(index(whole), left, last=True), ".last"))
 
 
 def _at_once(block: Block, team: tuple[For, ...], lanes: int | None, tensors: Mapping[str, tuple[DType, Strides]], buffers: Mapping[str, Buffer]) -> Block:

@@ -33,7 +33,8 @@ MOST = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One copy as `each` chunks of `width` elements for every lane, or of that many of `rows` rows."""
+    """One copy as `each` chunks of `width` elements for every lane, or of that many of `rows` rows. `turn`: which of the registers of a lane that
+    panels take in turns."""
 
     copy: Copy
     extents: tuple[int, ...]
@@ -43,10 +44,11 @@ class Panel:
     chunks: int
     lanes: int
     dtype: DType
+    turn: int = 0
 
     @property
     def name(self) -> str:
-        return f"{self.copy.target.tensor}.next"
+        return f"{self.copy.target.tensor}.next{self.turn or ''}"
 
     @property
     def held(self) -> int:
