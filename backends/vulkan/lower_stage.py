@@ -8,7 +8,8 @@
                                                              … A.s …
 
 Memory answers while the lanes compute: that is what `pipeline(1)` (two buffers) means here; the second buffer is the lanes' registers. With one
-buffer both halves stand together. A panel whose size is not known is left to the emitter.
+buffer both halves stand together. `pipeline(2)`: two sets of registers take turns, so that memory has two iterations to answer, and the loop's body
+is there twice, once for each. A panel whose size is not known is left to the emitter.
 """
 
 from __future__ import annotations

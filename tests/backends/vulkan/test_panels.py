@@ -17,7 +17,7 @@ from tridsl.ir.evaluate import evaluate_kernel
 from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import LOWER, SCHEDULE, TO_KERNEL, Build, lower, run
 from tridsl.schedule.automatic import choices, choose
-from tridsl.schedule.steps import Schedule, StoreIn
+from tridsl.schedule.steps import Pipeline, Schedule, StoreIn
 
 GPU = DeviceSpec(
     name="lanes only", kind="gpu", features=frozenset({"int64", "packed_words"}), subgroup_sizes=(32,), shared_bytes=49152, max_group_lanes=1024,
@@ -160,6 +160,18 @@ def test_halves_are_turned_where_a_schedule_says_so() -> None:
     written = with_sizes(lower(op, build, until="emit").text)
     assert re.findall(r"b_B_shared\[.*\] = uvec4\(half_column\(.*, (\d+)\)\);", written) == ["0", "16"]
     means_the_product(op, build, given, given["A"].astype(np.float32) @ given["B"].astype(np.float32))
+
+
+@pytest.mark.parametrize(("depth", "k"), [(2, 128), (2, 96), (3, 96), (3, 160), (2, 32)], ids=str)
+def test_panels_are_fetched_as_far_ahead_as_a_schedule_says(depth: int, k: int) -> None:
+    """Also where the sum ends within a turn, or has fewer panels than there are sets of registers."""
+    op, build, given = product(32, 64, k, {"depth": 32} if k % 64 == 0 else {}, dtype=np.int8, spec=MATRICES)
+    build = replace(build, schedule=tuple(replace(s, depth=depth) if isinstance(s, Pipeline) else s for s in build.schedule or ()))
+    means_the_product(op, build, given, given["A"].astype(np.int32) @ given["B"].astype(np.int32))
+    written, panels = with_sizes(lower(op, build, until="emit").text), k // 32
+    assert len(re.findall(r"uvec4 b_A_shared_next\d?\[2\];", written)) == min(depth, panels)
+    assert written.count("coopMatMulAdd(") == (depth + panels % depth if panels > depth else panels)
+    assert written.count("shared uvec4") == 2  # however many are on their way
 
 
 def means_the_product(op: Any, build: Build, given: dict[str, np.ndarray], wanted: np.ndarray) -> None:
