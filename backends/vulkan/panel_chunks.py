@@ -3,6 +3,9 @@
 Chunk q*lanes + lane of the panel, in the panel's order, is the q-th of that lane: 16 bytes of a row. Of rows that are no whole 16 bytes a chunk is
 less, down to one element; a chunk beyond the end of a padded tensor is zeros.
 
+Eight lanes at a time store to all banks of shared memory. Where rows are shorter than that, and an odd number of chunks apart (padding sees to it),
+rows next to each other would share banks: the eight lanes take rows as far apart as a row has chunks, 0 and 4 of four chunks each, then 1 and 5.
+
 A panel of bytes or halves that lies the other way round than its source (`turned`) is moved in blocks: a lane fetches a word of each of
 as many rows as make 16 bytes, and stores the columns of these words, 16 bytes each:
 
@@ -30,11 +33,14 @@ from tridsl.ir.walk import substitute, variables
 MOST = 32
 """Chunks of less than 16 bytes that a lane fetches ahead of one panel."""
 
+STORING = 8
+"""Lanes whose 16 bytes each shared memory takes at a time: all of its 32 banks."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One copy as `each` chunks of `width` elements for every lane, or of that many of `rows` rows. `turn`: which of the registers of a lane that
-    panels take in turns."""
+    """One copy as `each` chunks of `width` elements for every lane, or of that many of `rows` rows. `apart`: how far apart rows are
+    that lanes next to each other take; `turn`: which of the registers of a lane that panels take in turns."""
 
     copy: Copy
     extents: tuple[int, ...]
@@ -44,6 +50,7 @@ class Panel:
     chunks: int
     lanes: int
     dtype: DType
+    apart: int = 1
     turn: int = 0
 
     @property
@@ -83,7 +90,17 @@ def panel_of(copy: Copy, lanes: int, tensors: Mapping[str, tuple[DType, Strides]
     each = -(-chunks // lanes)
     if each > MOST and width * dtype.storage_bytes < MAX_BYTES:
         return None  # so many questions, written out, take compilers longer than the fetching ahead is worth
-    return Panel(copy=copy, extents=extents, width=width, each=each, chunks=chunks, lanes=lanes, dtype=dtype)
+    apart = 1 if is_turned(copy) else _rows_apart(extents, width, target)
+    return Panel(copy=copy, extents=extents, width=width, each=each, chunks=chunks, lanes=lanes, dtype=dtype, apart=apart)
+
+
+def _rows_apart(extents: tuple[int, ...], width: int, target: Buffer) -> int:
+    """How far apart the rows are that eight lanes store to at a time: as far as no two of their chunks share banks."""
+    pitch, size = target.shape[-1], target.dtype.storage_bytes
+    if len(extents) < 2 or not isinstance(pitch, Const) or width * size != MAX_BYTES:
+        return 1
+    chunks, between = extents[-1] // width, int(pitch.value) * size / MAX_BYTES
+    return chunks if chunks < STORING and STORING % chunks == 0 == extents[-2] % STORING and between % 2 == 1 else 1
 
 
 def _in_blocks(copy: Copy, extents: tuple[int, ...], strides: Strides, target: Buffer) -> bool:
@@ -180,11 +197,21 @@ def _places(panel: Panel, copy: Copy, number: Expr, element: Expr) -> dict[str, 
     places: dict[str, Expr] = {}
     per_row, left = panel.extents[-1] // panel.width, number
     places[copy.axes[-1].var] = add(mul(binary("mod", left, index(per_row)), index(panel.width)), element)
-    left = binary("floordiv", left, index(per_row))
+    left = _row(panel, binary("floordiv", left, index(per_row)))
     for position in range(len(panel.extents) - 2, -1, -1):
         places[copy.axes[position].var] = binary("mod", left, index(panel.extents[position])) if position else left
         left = binary("floordiv", left, index(panel.extents[position]))
     return places
+
+
+def _row(panel: Panel, number: Expr) -> Expr:
+    """The row that is the `number`-th in the lanes' order: within as many as eight lanes store to."""
+    if panel.apart == 1:
+        return number
+    together = index(STORING // panel.apart)
+    first, place = (binary(op, number, index(STORING)) for op in ("floordiv", "mod"))
+    near, far = binary("floordiv", place, together), binary("mod", place, together)
+    return add(add(mul(first, index(STORING)), mul(far, index(panel.apart))), near)
 
 
 def _block(panel: Panel, copy: Copy, number: Expr, element: Expr, row: Expr) -> tuple[dict[str, Expr], Expr]:

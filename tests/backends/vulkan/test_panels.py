@@ -12,8 +12,14 @@ import pytest
 from tests.backends.vulkan.texts import with_sizes
 from tests.stdlib.calling import prepared
 from tridsl.backends.vulkan import BACKEND
+from tridsl.backends.vulkan.panel_chunks import moves_of, panel_of
 from tridsl.devices.spec import DeviceSpec
+from tridsl.dtypes import I8
+from tridsl.ir.affine import simplify_index
 from tridsl.ir.evaluate import evaluate_kernel
+from tridsl.ir.expr import Const, Load, Var, index
+from tridsl.ir.loop import Buffer, Copy, CopyAxis, Ref
+from tridsl.ir.walk import substitute, walk
 from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import LOWER, SCHEDULE, TO_KERNEL, Build, lower, run
 from tridsl.schedule.automatic import choices, choose
@@ -160,6 +166,29 @@ def test_halves_are_turned_where_a_schedule_says_so() -> None:
     written = with_sizes(lower(op, build, until="emit").text)
     assert re.findall(r"b_B_shared\[.*\] = uvec4\(half_column\(.*, (\d+)\)\);", written) == ["0", "16"]
     means_the_product(op, build, given, given["A"].astype(np.float32) @ given["B"].astype(np.float32))
+
+
+@pytest.mark.parametrize(("chunks", "pad"), [(2, 16), (4, 16), (4, 48), (8, 16)], ids=str)
+def test_lanes_that_store_together_meet_all_banks(chunks: int, pad: int) -> None:
+    """Eight at a time, 16 bytes each, in 128 bytes of banks."""
+    axes = tuple(CopyAxis(var=name, extent=index(size)) for name, size in (("i", 64), ("k", 16 * chunks)))
+    at = (Var(name="i"), Var(name="k"))
+    copy = Copy(axes=axes, target=Ref(tensor="A.s", index=at), source=Load(tensor="A", index=at, dtype=I8))
+    panel = Buffer(name="A.s", dtype=I8, shape=(index(64), index(16 * chunks + pad)), space="shared")
+    found = panel_of(copy, 32, {"A": (I8, (index(4096), index(1)))}, {"A.s": panel})
+    assert found is not None
+    (moves,) = moves_of(found, (), copy, out=True)
+    stored = [n.target.index for n in walk(moves) if isinstance(n, Copy)]
+    assert len(stored) == 1
+    met = []
+    for number in range(64 * chunks):
+        names = {f"A.s.next.{part}.out": index(value) for part, value in (("q", number // 32), ("t", number % 32), ("e", 0))}
+        row, column = (simplify_index(place) for place in substitute(stored[0], names))
+        assert isinstance(row, Const) and isinstance(column, Const)
+        met.append((int(row.value), int(column.value)))
+    assert len(set(met)) == 64 * chunks and {column % 16 for _, column in met} == {0}
+    for first in range(0, len(met), 8):
+        assert len({(row * (16 * chunks + pad) + column) // 16 % 8 for row, column in met[first : first + 8]}) == 8
 
 
 @pytest.mark.parametrize(("depth", "k"), [(2, 128), (2, 96), (3, 96), (3, 160), (2, 32)], ids=str)
