@@ -236,8 +236,8 @@ def _open(api: Api, name: str, physical: PhysicalDevice, settings: VulkanSetting
     if "integer_dot_product" in physical.spec.features:  # every device that has the extension has its feature
         chain = api.new("VkPhysicalDeviceShaderIntegerDotProductFeatures", pNext=chain, shaderIntegerDotProduct=1)
         extensions.append(DOTS.encode())
-    if any(feature.startswith("cooperative_matrix2") for feature in physical.spec.features):
-        chain = enable_flexible(api, chain, grouped=any("_group_" in feature for feature in physical.spec.features))
+    if FLEXIBLE_MATRICES in physical.extensions and matrices:
+        chain = enable_flexible(api, chain, physical.spec.features)
         extensions.append(FLEXIBLE_MATRICES.encode())
     if "cooperative_matrix_bf16" in physical.spec.features:
         chain = enable_bfloat16(api, chain)

@@ -212,8 +212,18 @@ def _shader(frame: Frame, slots: list[Slot], in_push: bool) -> str:
     lines += _arguments(frame, slots, in_push)
     lines += [f"shared {declaration}" for declaration in frame.shared.values()]
     lines += [f"shared {kind} {name}[{count}];" for name, (kind, count) in sorted(frame.reduction_sizes.items())]
-    lines += ["", *(helper.text for helper in helpers), "void main() {", *_unpack(frame, slots, in_push), body, "}", ""]
+    lines += ["", *(helper.text for helper in helpers), *frame.functions.values(), *_numbering(frame), "void main() {", *_unpack(frame, slots, in_push)]
+    lines += [f"    {kind} {name} = {kind}(0.0); coopMatPerElementNV({name}, {name}, number_{name});" for name, (kind, _) in frame.numbered.items()]
+    lines += [body, "}", ""]
     return "\n".join(lines)
+
+
+def _numbering(frame: Frame) -> list[str]:
+    """Functions by which the driver numbers the elements of fragments."""
+    return [
+        f"float number_{name}(const in uint row, const in uint column, const in float element) {{ return float(row * {columns}u + column); }}"
+        for name, (_, columns) in frame.numbered.items()
+    ]
 
 
 _CONTROLS = (

@@ -54,7 +54,8 @@ class Frame:
     phase uses anywhere, `bound_groups` those whose loop is open, `single_groups` those with one loop in all; `groups` collects
     the extents that say how many workgroups to start. `written_out`: numbers say here how the
     code is built, so they stay in the text; `indexed` is the tensor that they say the place in. `vectors`: fragments of equal rows or columns
-    that are loaded already.
+    that are loaded already. `functions`: of this shader alone, by name. `numbered`: fragments that hold the numbers of their elements, row by row: their
+    types, and how long the rows are.
     """
 
     features: frozenset[str]
@@ -78,6 +79,8 @@ class Frame:
     word_buffers: frozenset[str] = frozenset()
     fragments: Mapping[str, str] = field(default_factory=dict)
     vectors: dict[tuple[Load, bool], str] = field(default_factory=dict)
+    functions: dict[str, str] = field(default_factory=dict)
+    numbered: dict[str, tuple[str, int]] = field(default_factory=dict)
     grouped: bool = False
     aligned_pointers: set[DType] = field(default_factory=set)
     subgroup_axes: Mapping[str, int] = field(default_factory=dict)

@@ -44,12 +44,16 @@ def matrix_element(dtype: DType) -> str:
     return FRAGMENT_ELEMENTS[dtype][0]
 
 
+RESULT = "Accumulator"
+"""What fragments are that no instruction takes as a factor."""
+
+
 def fragment_uses(block: Block) -> Mapping[str, str]:
     """For each tensor of a matrix instruction, what it is there: `A`, `B` or `Accumulator`."""
     uses: dict[str, str] = {}
     for node in walk(block):
         if isinstance(node, Mma):
-            parts = ((node.a, "A"), (node.b, "B"), (node.target, "Accumulator"))
+            parts = ((node.a, "A"), (node.b, "B"), (node.target, RESULT))
             uses |= {part.tensor: use for part, use in parts if isinstance(part, Load | Ref)}
     return uses
 
@@ -63,7 +67,7 @@ def declare_fragments(frame: Frame, buffer: Buffer) -> None:
     for size in sizes[:-2]:
         count *= size
     name = frame.name("m", buffer.name)
-    use = frame.fragments[buffer.name]
+    use = frame.fragments.get(buffer.name, RESULT)
     frame.line(f"coopmat<{element}, {SCOPES[frame.grouped]}, {sizes[-2]}, {sizes[-1]}, gl_MatrixUse{use}> {name}[{count}];")
     strides = [1] * (len(sizes) - 2)
     for axis in range(len(strides) - 2, -1, -1):

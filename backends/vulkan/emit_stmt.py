@@ -23,7 +23,7 @@ from tridsl.backends.vulkan.emit_expr import emit_condition, emit_limit, is_vary
 from tridsl.backends.vulkan.emit_frame import AXES, Frame
 from tridsl.backends.vulkan.emit_places import declare_index, emit_alloc, index_type
 from tridsl.backends.vulkan.emit_scan import emit_scan, scan_at
-from tridsl.backends.vulkan.emit_whole import emit_whole_use, vectors_ahead
+from tridsl.backends.vulkan.emit_whole import emit_reduced_rows, emit_whole_use, vectors_ahead
 from tridsl.backends.vulkan.emit_wide import emit_zeros
 from tridsl.backends.vulkan.lane_extremes import furthest
 from tridsl.backends.vulkan.ranges import Range, range_of
@@ -89,7 +89,7 @@ def _extent(frame: Frame, loop: For) -> tuple[str, Range]:
 
 
 def _serial(frame: Frame, loop: For) -> None:
-    if emit_whole_use(frame, loop) or emit_zeros(frame, loop) or emit_lanes_together(frame, loop):
+    if any(emits(frame, loop) for emits in (emit_whole_use, emit_reduced_rows, emit_zeros, emit_lanes_together)):
         return
     collective = frame.is_collective(loop)
     varying = is_varying(frame, loop.extent)

@@ -12,7 +12,9 @@ from tridsl.backends.vulkan.emit_frame import Frame, Place
 from tridsl.backends.vulkan.emit_matrix import (
     FRAGMENT_ELEMENTS,
     LAYOUT_NAMES,
+    RESULT,
     SCOPES,
+    TENSORS,
     fragment_text,
     memory_of,
     step_text,
@@ -25,12 +27,15 @@ from tridsl.ir.affine import normal_form, to_expression
 from tridsl.ir.expr import Binary, Const, Expr, Load, Var, index
 from tridsl.ir.loop import For
 from tridsl.ir.walk import rewrite, substitute, variables
-from tridsl.passes.whole_fragments import WholeUse, whole_use
+from tridsl.passes.whole_fragments import WholeUse, reduced_rows, whole_use
+
+PLACES = "matrix_places"
+"""Of devices that say where in a matrix an element is."""
 
 
 def emit_whole_use(frame: Frame, loop: For) -> bool:
     """A nest that fills, stores or computes one fragment."""
-    use = whole_use(loop)
+    use = whole_use(loop, places=PLACES in frame.features)
     if use is None or not any(frame.places[name].kind == "fragment" for name in (use.tensor, *(m.tensor for m in use.matrices)) if name in frame.places):
         return False
     kept = frame.places[use.tensor].kind == "fragment"
@@ -62,7 +67,7 @@ def _compute(frame: Frame, use: WholeUse, target: str) -> None:
         names[matrix] = fragment_text(frame, matrix.tensor, matrix.index)
     whole = _by_operators(use.value, names)
     if whole is not None:
-        frame.line(f"{target} = {whole};")
+        frame.line(f"{target} = {_kept_as(frame, use, whole)};")
         return
     for matrix in use.matrices:  # one by one: an array of which elements are asked for need not stay in registers
         own = frame.fresh("matrix")
@@ -77,8 +82,63 @@ def _compute(frame: Frame, use: WholeUse, target: str) -> None:
     frame.extensions.add("GL_EXT_control_flow_attributes")
     frame.line("[[unroll]]")
     with frame.braces(f"for (int {position} = 0; {position} < {made}.length(); ++{position})"):
+        if use.placed:
+            _declare_place(frame, use, position)
         frame.line(f"{made}[{position}] = {emit_as(frame, value)};")
-    frame.line(f"{target} = {made};")
+    frame.line(f"{target} = {_kept_as(frame, use, made) if frame.places[use.tensor].kind == 'fragment' else made};")
+
+
+def _kept_as(frame: Frame, use: WholeUse, value: str) -> str:
+    """An accumulator in the type of what it is kept in, and as the factor that it is there."""
+    dtype, role = frame.places[use.tensor].dtype, frame.fragments.get(use.tensor, RESULT)
+    element, extension = FRAGMENT_ELEMENTS[dtype]
+    if dtype != use.value.dtype:
+        frame.extensions.add(extension)
+        value = f"{_kind(frame, use, element)}({value})"
+    if role == RESULT:
+        return value
+    frame.extensions.add(TENSORS)
+    return f"coopmat<{element}, {SCOPES[frame.grouped]}, {use.extents[0]}, {use.extents[1]}, gl_MatrixUse{role}>({value})"
+
+
+def _declare_place(frame: Frame, use: WholeUse, position: str) -> None:
+    """The row and column of the element at `position` of a lane, from a fragment that holds the numbers of its elements."""
+    rows, columns = use.extents
+    name = f"element_of_{rows}_{columns}"
+    frame.numbered[name] = (_kind(frame, use, "float"), columns)
+    frame.extensions.add(TENSORS)
+    for variable, extent, text in ((use.rows, rows, "/"), (use.columns, columns, "%")):
+        frame.line(f"int {declare_index(frame, 'i', variable, Range(0, extent - 1))} = int(uint({name}[{position}]) {text} {columns}u);")
+
+
+def emit_reduced_rows(frame: Frame, loop: For) -> bool:
+    """What the columns of a fragment come to, merged into every column of another."""
+    use = reduced_rows(loop)
+    if use is None or any(frame.places[name].kind != "fragment" for name in (use.target.tensor, use.columns.tensor)):
+        return False
+    dtype, (state,) = use.reducer.dtypes[0], use.reducer.states
+    element = FRAGMENT_ELEMENTS[dtype][0]
+    kind = f"coopmat<{element}, {SCOPES[frame.grouped]}, {use.extents[0]}, {use.extents[1]}, gl_MatrixUseAccumulator>"
+    target, found, old, position = fragment_text(frame, use.target.tensor, use.target.index), frame.fresh("reduced"), frame.fresh("matrix"), frame.fresh("element")
+    place, values = frame.places[use.target.tensor], (("a", "a"), ("b", "b"))
+
+    def merged(a: str, b: str) -> str:
+        for name, text in zip((side for side, _ in values), (a, b)):
+            frame.places[f"<{name}>"] = replace(place, name=text, kind="reg", strides=(), holds_elements=False)
+        sides: dict[str, Expr] = {f"{name}.{state}": Load(tensor=f"<{name}>", index=(), dtype=dtype) for name, _ in values}
+        return emit_as(frame, substitute(use.reducer.merge[0], sides))
+
+    function = f"merge_{use.reducer.name}"
+    frame.functions[function] = f"{element} {function}(const in {element} a, const in {element} b) {{ return {merged('a', 'b')}; }}"
+    frame.extensions.update((TENSORS, "GL_EXT_control_flow_attributes"))
+    frame.line(f"{kind} {found};")
+    frame.line(f"coopMatReduceNV({found}, {fragment_text(frame, use.columns.tensor, use.columns.index)}, gl_CooperativeMatrixReduceRowNV, {function});")
+    frame.line(f"{kind} {old} = {target};")
+    frame.line("[[unroll]]")
+    with frame.braces(f"for (int {position} = 0; {position} < {old}.length(); ++{position})"):
+        frame.line(f"{old}[{position}] = {merged(f'{old}[{position}]', f'{found}[{position}]')};")
+    frame.line(f"{target} = {old};")
+    return True
 
 
 def _vector_key(use: WholeUse, vector: Load) -> tuple[Load, bool]:

@@ -12,7 +12,7 @@ from tridsl.backends.vulkan.group_shape import GROUPED_LANES
 from tridsl.backends.vulkan.imports import EXTENSION as HOST_POINTERS
 from tridsl.backends.vulkan.imports import page_bytes
 from tridsl.backends.vulkan.instance import API_VERSION, NEWEST_VERSION, Instance
-from tridsl.backends.vulkan.newer import BFLOAT16_COMPONENT, bfloat16_matrices, flexible_shapes
+from tridsl.backends.vulkan.newer import BFLOAT16_COMPONENT, bfloat16_matrices, flexible_shapes, matrix_operations
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec, chip_of_pci
 from tridsl.dtypes import BF16, F16, F32, I8, I32, U8, U32, DType
@@ -147,6 +147,7 @@ def query_device(instance: Instance, handle: Any) -> PhysicalDevice | Unfit:
         features |= _matrix_features(instance, handle, names)
         if FLEXIBLE_MATRICES in extensions:
             features |= _flexible_features(instance, handle, names, grouped=version >= NEWEST_VERSION)
+            features |= matrix_operations(api, handle) if version >= NEWEST_VERSION else set()  # their shaders are for that version
     imports_pages = HOST_POINTERS in extensions and page_bytes(instance, handle) > 0
     if imports_pages:
         features.add("external_memory_host")

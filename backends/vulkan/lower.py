@@ -16,6 +16,7 @@ from tridsl.backends.vulkan.lower_packed import packed
 from tridsl.backends.vulkan.lower_panels import panels
 from tridsl.backends.vulkan.lower_partials import partials
 from tridsl.backends.vulkan.lower_registers import registers
+from tridsl.backends.vulkan.lower_rows import rows
 from tridsl.backends.vulkan.lower_running import running
 from tridsl.backends.vulkan.lower_spaces import spaces
 from tridsl.backends.vulkan.lower_stage import stage
@@ -29,7 +30,8 @@ LOWER: tuple[LowerStage, ...] = (
     LowerStage(name="panels", run=panels),
     LowerStage(name="stage", run=stage),  # what a lane fetches ahead lies in registers
     LowerStage(name="registers", run=registers),
-    LowerStage(name="tiles", run=tiles),
+    LowerStage(name="rows", run=rows),
+    LowerStage(name="tiles", run=tiles),  # behind rows, whose fragments have tiles, too
     LowerStage(name="fragments", run=fragments),
     LowerStage(name="spaces", run=spaces),  # after bind: where a buffer lives depends on the lanes around it
     LowerStage(name="forward", run=forward),  # behind spaces, which say what is shared

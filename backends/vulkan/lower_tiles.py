@@ -34,23 +34,32 @@ def _phase(phase: Phase) -> Phase:
 
 
 def _tiled(block: Block, buffer: Buffer) -> Block:
-    uses = [n for n in walk(block) if isinstance(n, Mma) and n.target.tensor == buffer.name]
-    rows = {INTRINSICS[n.intrinsic] for n in uses}
+    sizes = _sizes(block, buffer.name)
     shape = [int(n.value) for n in buffer.shape if isinstance(n, Const)]
     found = None
-    if len(rows) == 1 and len(shape) == len(buffer.shape) >= 2:
-        (row,) = rows
-        found = _parts(block, buffer, shape, (row.m, row.n))
-    if found is None:
+    if sizes is not None and len(shape) == len(buffer.shape) >= 2:
+        found = _parts(block, buffer, shape, sizes)
+    if found is None or sizes is None:
         moved = replace(buffer, space="l1")
         return rewrite(block, {Alloc: lambda a: replace(a, buffer=moved) if a.buffer == buffer else a})
     counts, places = found
-    own = replace(buffer, shape=tuple(index(n) for n in (*shape[:-2], *counts, row.m, row.n)), padded=())
+    own = replace(buffer, shape=tuple(index(n) for n in (*shape[:-2], *counts, *sizes)), padded=())
 
     def access(node: Load | Ref) -> Load | Ref:
         return replace(node, index=places[node.index]) if node.tensor == buffer.name else node
 
     return rewrite(block, {Alloc: lambda a: replace(a, buffer=own) if a.buffer == buffer else a, Load: access, Ref: access})
+
+
+def _sizes(block: Block, name: str) -> tuple[int, int] | None:
+    """Rows and columns of the fragments that instructions make `name` of or take from it; of what none of them works on, those of their results."""
+    instructions = [(n, INTRINSICS[n.intrinsic]) for n in walk(block) if isinstance(n, Mma)]
+    found: set[tuple[int, int]] = set()
+    for mma, row in instructions:
+        parts = ((mma.target, (row.m, row.n)), (mma.a, (row.m, row.k)), (mma.b, (row.k, row.n)))
+        found |= {sizes for part, sizes in parts if isinstance(part, Load | Ref) and part.tensor == name}
+    found = found or {(row.m, row.n) for _, row in instructions if row.is_matrix}
+    return next(iter(found)) if len(found) == 1 else None
 
 
 def _parts(block: Block, buffer: Buffer, shape: list[int], sizes: tuple[int, int]) -> tuple[tuple[int, int], Places] | None:

@@ -6,7 +6,7 @@ cffi gives them an `FFI` of their own; pointers go between the two as numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -18,8 +18,17 @@ from tridsl.backends.vulkan.instance import Instance
 FEATURES, SHAPE, BFLOAT16 = 1000593000, 1000593001, 1000141000
 """VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV, …_COOPERATIVE_MATRIX_FLEXIBLE_DIMENSIONS_PROPERTIES_NV,
 …_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR."""
+OPERATIONS = (
+    ("matrix_reductions", "cooperativeMatrixReductions"),
+    ("matrix_conversions", "cooperativeMatrixConversions"),
+    ("matrix_places", "cooperativeMatrixPerElementOperations"),
+)
+"""What VK_NV_cooperative_matrix2 does with fragments besides products: the feature of a `DeviceSpec`, the member that says so."""
 BFLOAT16_COMPONENT = 1000141000
 """VK_COMPONENT_TYPE_BFLOAT16_KHR."""
+
+FLEXIBLE = "cooperative_matrix2"
+"""Begins the features of its matrices of any extents."""
 
 DECLARATIONS = """
 typedef struct {
@@ -50,8 +59,7 @@ def flexible_shapes(instance: Instance, handle: Any) -> Iterator[FlexibleShape]:
     """What a physical device with the extension offers, if it has the features: those of workgroups come with tensor addressing, by which
     kernels read them."""
     own, api = _ffi(), instance.api
-    asked = own.new("Features *", {"sType": FEATURES})
-    api.lib.vkGetPhysicalDeviceFeatures2(handle, api.new("VkPhysicalDeviceFeatures2", pNext=_void(api, asked)))
+    asked = _features(api, handle)
     if not asked.cooperativeMatrixFlexibleDimensions:
         return
     address = instance.address("vkGetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV")
@@ -73,6 +81,18 @@ def flexible_shapes(instance: Instance, handle: Any) -> Iterator[FlexibleShape]:
         )
 
 
+def matrix_operations(api: Api, handle: Any) -> set[str]:
+    """The features of `OPERATIONS` that a physical device with the extension has."""
+    asked = _features(api, handle)
+    return {name for name, member in OPERATIONS if getattr(asked, member)}
+
+
+def _features(api: Api, handle: Any) -> Any:
+    asked = _ffi().new("Features *", {"sType": FEATURES})
+    api.lib.vkGetPhysicalDeviceFeatures2(handle, api.new("VkPhysicalDeviceFeatures2", pNext=_void(api, asked)))
+    return asked
+
+
 def bfloat16_matrices(api: Api, handle: Any) -> bool:
     """Whether a physical device with that extension has matrices of bf16."""
     asked = _ffi().new("Bfloat16 *", {"sType": BFLOAT16})
@@ -80,10 +100,14 @@ def bfloat16_matrices(api: Api, handle: Any) -> bool:
     return bool(asked.shaderBFloat16Type and asked.shaderBFloat16CooperativeMatrix)
 
 
-def enable_flexible(api: Api, chain: Any, *, grouped: bool) -> Any:
-    """Extents as multiples, of workgroups where asked, in front of a chain of structures for the creation of a device."""
-    more = {"cooperativeMatrixWorkgroupScope": 1, "cooperativeMatrixTensorAddressing": 1} if grouped else {}
-    return _before(api, chain, "Features *", sType=FEATURES, cooperativeMatrixFlexibleDimensions=1, **more)
+def enable_flexible(api: Api, chain: Any, features: Collection[str]) -> Any:
+    """What of the extension is among the `features` of a `DeviceSpec`, in front of a chain of structures for the creation of a device."""
+    wanted = [member for name, member in OPERATIONS if name in features]
+    if any(name.startswith(FLEXIBLE) for name in features):
+        wanted.append("cooperativeMatrixFlexibleDimensions")
+    if any(name.startswith(f"{FLEXIBLE}_group_") for name in features):
+        wanted += ["cooperativeMatrixWorkgroupScope", "cooperativeMatrixTensorAddressing"]
+    return _before(api, chain, "Features *", sType=FEATURES, **dict.fromkeys(wanted, 1))
 
 
 def enable_bfloat16(api: Api, chain: Any) -> Any:

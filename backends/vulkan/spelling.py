@@ -8,15 +8,17 @@ from functools import cache
 from tridsl.backend import BackendUnavailable
 from tridsl.backends.vulkan.build import find_compiler
 from tridsl.backends.vulkan.emit_matrix import TENSORS, matrix_extensions
+from tridsl.backends.vulkan.newer import OPERATIONS
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.structs import replace
 
 
 def spelled(spec: DeviceSpec, knows: Callable[[str], bool] | None = None) -> DeviceSpec:
-    """`spec` without the matrix instructions that the compiler cannot take. `knows` an extension or not; None asks the compiler that is here."""
+    """`spec` without the matrix instructions, and what else is done with fragments, that the compiler cannot take. `knows` an extension or not; None asks the compiler that is here."""
     rows = [row for row in INTRINSICS.values() if row.feature.startswith("cooperative_matrix") and row.feature in spec.features]
     words = {row.feature: (*matrix_extensions(row.a), *([TENSORS] if row.grouped else [])) for row in rows}
+    words |= {name: (TENSORS,) for name, _ in OPERATIONS if name in spec.features}
     unknown = {feature for feature, extensions in words.items() if not all((knows or compiler_knows)(e) for e in extensions)}
     return replace(spec, features=spec.features - unknown) if unknown else spec
 

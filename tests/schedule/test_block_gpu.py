@@ -10,6 +10,7 @@ import pytest
 
 from tests.stdlib.calling import prepared
 from tridsl.backends.vulkan import BACKEND
+from tridsl.backends.vulkan.lower_rows import rows
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError
 from tridsl.ir.affine import evaluate_index
@@ -27,6 +28,8 @@ MATRICES = DeviceSpec(
     name="matrices", kind="gpu", subgroup_sizes=(32,), shared_bytes=49152, max_group_lanes=1024, max_push_bytes=256,
     features=frozenset({"cooperative_matrix", "float16", "round_even16", "round_even32", "nan_preserve32", "subgroup_arithmetic", "int8", "int16"}),
 )  # fmt: skip
+HOLDING = replace(MATRICES, features=MATRICES.features | {"matrix_reductions", "matrix_conversions", "matrix_places"})
+"""A device that reduces fragments, takes results as factors, and says where their elements are."""
 TOLERANCE = 4e-3
 """Of f16 results whose weights are rounded to f16."""
 
@@ -59,6 +62,35 @@ def test_every_stage_is_attention(shape: tuple[int, ...], causal: bool) -> None:
         np.testing.assert_allclose(found.astype(np.float64), wanted.astype(np.float64), rtol=TOLERANCE, atol=TOLERANCE)
     assert len(kernel.phases) == 1 and not kernel.scratch
     assert sum(isinstance(n, Mma) for n in walk(kernel.phases)) in (2, 4)  # under a mask, the last block may have a body of its own
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", [(2, 1, 128, 64, 16, 16), (1, 1, 21, 35, 32, 16)], ids=str)
+def test_scores_and_weights_stay_in_fragments(shape: tuple[int, ...], causal: bool) -> None:
+    """What rows have is kept in fragments of equal columns: the same meaning before and behind that pass, and nothing of it in memory."""
+    op, given, sizes = attention(shape, causal=causal)
+    schedule = choose(op, HOLDING, sizes, {"O.softmax_wsum.held": True})
+    build = replace(build_of(op, given, sizes, schedule), spec=HOLDING)
+    kernel: Kernel = run(op, (*TO_KERNEL, *SCHEDULE, *LOWER), build)
+    wanted = evaluate_op(op, given, sizes)["O"]
+    for made in (kernel, rows(kernel, HOLDING)):
+        assert not verify(made, LOWERED), describe(verify(made, LOWERED))
+        found = evaluate_kernel(made, given, {})["O"]
+        np.testing.assert_allclose(found.astype(np.float64), wanted.astype(np.float64), rtol=TOLERANCE, atol=TOLERANCE)
+    spaces = {n.buffer.name: n.buffer.space for n in walk(lower(op, build, until="barriers").phases) if isinstance(n, Alloc)}
+    shared = {name for name, space in spaces.items() if space == "shared"}
+    assert {name[:8] for name in shared} == {"K.shared", "V.shared"} and spaces["O.m"] == spaces["s.sum"] == spaces["O.softmax_wsum.weight"] == "fragment"
+    text = lower(op, build, until="emit").text
+    assert text.count("coopMatReduceNV(") >= 2 and "gl_MatrixUseA>(coopmat<float16_t" in text
+    assert ("coopMatPerElementNV" in text) == (causal or shape[3] % 16 > 0)  # only a mask asks where an element is
+
+
+@pytest.mark.parametrize("lacking", ["matrix_reductions", "matrix_conversions", "matrix_places"])
+def test_without_these_operations_they_go_through_shared_memory(lacking: str) -> None:
+    op, _, sizes = attention((1, 1, 128, 64, 16, 16))
+    asked = {choice.name for choice in choices(op, HOLDING, sizes, {})} - {choice.name for choice in choices(op, MATRICES, sizes, {})}
+    assert asked == {"O.softmax_wsum.held"}
+    assert "O.softmax_wsum.held" not in {c.name for c in choices(op, replace(HOLDING, features=HOLDING.features - {lacking}), sizes, {})}
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float16, TOLERANCE)])

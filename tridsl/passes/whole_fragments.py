@@ -7,7 +7,8 @@ one operation, or is done in memory.
 from __future__ import annotations
 
 from tridsl.ir.expr import Cast, Const, Expr, Load, Var
-from tridsl.ir.loop import For, Store
+from tridsl.ir.loop import Accumulate, For, Ref, Store
+from tridsl.ir.op import Reducer
 from tridsl.ir.walk import children, variables, walk
 from tridsl.structs import dataclass
 
@@ -26,6 +27,7 @@ class WholeUse:
     value: Expr
     vectors: tuple[Load, ...] = ()
     mask: Expr | None = None
+    placed: bool = False
 
     @property
     def matrices(self) -> tuple[Load, ...]:
@@ -40,15 +42,16 @@ class WholeUse:
         return name in used and written and name not in {load.tensor for load in self.vectors}
 
 
-def whole_use(loop: For) -> WholeUse | None:
-    """The use of a fragment that a nest of two loops is, if it is one."""
+def whole_use(loop: For, *, places: bool = False) -> WholeUse | None:
+    """The use of a fragment that a nest of two loops is, if it is one. `places`: the device can be asked where an element is."""
     inner = loop.body[0] if len(loop.body) == 1 else None
     if not isinstance(inner, For) or len(inner.body) != 1 or not isinstance(inner.body[0], Store):
         return None
     store, names = inner.body[0], {loop.var, inner.var}
     value = store.value.a if isinstance(store.value, Cast) and isinstance(store.value.a, Load) else store.value
     loads = [n for n in walk(value) if isinstance(n, Load)]
-    if any(load.mask is not None for load in loads) or not _is_elementwise(value, names):
+    placed = not _is_elementwise(value, names)
+    if any(load.mask is not None for load in loads) or (placed and not places):
         return None
     own = (Var(name=loop.var), Var(name=inner.var))
 
@@ -68,7 +71,7 @@ def whole_use(loop: For) -> WholeUse | None:
         return None
     return WholeUse(
         rows=loop.var, columns=inner.var, extents=(int(loop.extent.value), int(inner.extent.value)), tensor=store.target.tensor,
-        index=store.target.index, value=value, vectors=tuple(dict.fromkeys(vectors)), mask=store.mask,
+        index=store.target.index, value=value, vectors=tuple(dict.fromkeys(vectors)), mask=store.mask, placed=placed,
     )  # fmt: skip
 
 
@@ -85,6 +88,31 @@ def whole_load(loop: For) -> WholeUse | None:
         rows=loop.var, columns=inner.var, extents=(int(loop.extent.value), int(inner.extent.value)), tensor=store.target.tensor,
         index=store.target.index, value=store.value,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReducedRows:
+    """`for m: for n: for k: target[…, m, n] op= columns[…, m, k]`: what the columns of a fragment come to, in all columns of another."""
+
+    target: Ref
+    columns: Load
+    extents: tuple[int, int]
+    reducer: Reducer
+
+
+def reduced_rows(loop: For) -> ReducedRows | None:
+    """The reduction of a fragment's columns that a nest of three loops is, if it is one."""
+    nest: list[For] = [loop]
+    while len(nest[-1].body) == 1 and isinstance(inner := nest[-1].body[0], For):
+        nest.append(inner)
+    statement = nest[-1].body[0] if len(nest[-1].body) == 1 else None
+    if len(nest) != 3 or not isinstance(statement, Accumulate) or len(statement.targets) != 1 or statement.mask is not None or statement.init:
+        return None
+    (target,), (value,), (m, n, k) = statement.targets, statement.values, (Var(name=l.var) for l in nest)
+    extents = [int(l.extent.value) for l in nest if isinstance(l.extent, Const)]
+    if not isinstance(value, Load) or len(extents) < 3 or extents[1] != extents[2] or value.index[-2:] != (m, k) or target.index[-2:] != (m, n):
+        return None
+    return ReducedRows(target=target, columns=value, extents=(extents[0], extents[1]), reducer=statement.reducer)
 
 
 def _is_elementwise(value: Expr, names: set[str]) -> bool:

@@ -133,6 +133,21 @@ def test_some_rows_share_parts_of_many_elements(driver: VulkanDriver, device: De
     same(found, call("attention", *arrays, np.float32(0.25)))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", [(2, 1, 128, 64, 16, 16), (1, 1, 131, 43, 32, 16)], ids=str)
+def test_what_stands_between_two_products_stays_in_fragments(driver: VulkanDriver, device: Device, shape: tuple[int, ...], causal: bool) -> None:
+    instruction(device, "f16")
+    if not {"matrix_reductions", "matrix_conversions", "matrix_places"} <= device.spec.features:
+        pytest.skip("this device neither reduces fragments nor takes results as factors (VK_NV_cooperative_matrix2)")
+    heads, groups, rows, keys, width, own = shape
+    arrays = random("f16", heads, rows, width), random("f16", groups, keys, width), random("f16", groups, keys, own)
+    schedule, (found,) = on_device(
+        driver, device, "attention", *arrays, np.float32(0.25), keywords={"causal": causal}, decisions={"O.softmax_wsum.held": True}
+    )
+    assert any(isinstance(step, StoreIn) and step.stage == "O.m" for step in schedule)
+    same(found, call("attention", *arrays, np.float32(0.25), causal=causal))
+
+
 @pytest.mark.parametrize("dtype", ["f16", "i8"])
 def test_sizes_below_a_block_take_another_way(driver: VulkanDriver, device: Device, dtype: str) -> None:
     """Also rows that begin anywhere; others are padded (`test_products_of_broken_blocks`)."""
@@ -217,6 +232,8 @@ def test_a_compiler_without_words_for_them_is_served_without() -> None:
     assert spelled(spec, lambda extension: True) is spec
     assert spelled(spec, lambda extension: "bfloat16" not in extension).features == have - {"cooperative_matrix_bf16"}
     assert spelled(spec, lambda extension: "cooperative" not in extension).features == {"int8"}
+    more = replace(spec, features=have | {"matrix_reductions", "matrix_places"})
+    assert spelled(more, lambda extension: "matrix2" not in extension).features == have
 
 
 def test_the_compiler_is_asked_for_its_words(driver: VulkanDriver) -> None:

@@ -33,10 +33,11 @@ def random(dtype: str, *shape: int) -> Any:
 
 
 def on_device(
-    driver: VulkanDriver, device: Device, name: str, *arguments: Any, decisions: Mapping[str, Any] | None = None
+    driver: VulkanDriver, device: Device, name: str, *arguments: Any, decisions: Mapping[str, Any] | None = None,
+    keywords: Mapping[str, Any] | None = None,
 ) -> tuple[Schedule, tuple[np.ndarray, ...]]:
     """The automatic schedule, with other answers where given, and the op's results."""
-    op, given, sizes = prepared(name, arguments, {}, {})
+    op, given, sizes = prepared(name, arguments, {}, dict(keywords or {}))
     given |= {p.name: p.default.value for p in op.inputs if isinstance(p, Scalar) and p.name not in given and p.default}
     constants = tuple((p.name, given[p.name]) for p in op.inputs if isinstance(p, Scalar) and p.const)
     schedule = choose(op, device.spec, sizes, dict(decisions)) if decisions else None

@@ -1,0 +1,155 @@
+"""`rows`: what a schedule keeps in fragments for each row (its maximum, its sum) lies in fragments of equal columns, and is reduced there.
+
+    alloc m: f32[128] in fragment                                  alloc m: f32[128, 16] in fragment             # equal columns
+    subgroup s < 4: unroll i < 2:                                  subgroup s < 4: unroll i < 2:
+                                                                     alloc key.columns: f32[16, 16] in fragment = lowest
+      unroll j < 4: for r < 16: for c < 16 reduce:           →       unroll j < 4: for r < 16: for c < 16:
+        key[s*32 + i*16 + r] max= x[…, r, j*16 + c]                    key.columns[r, c] = max(key.columns[r, c], x[…, r, j*16 + c])
+                                                                     for r < 16: for c < 16: for k < 16 reduce:
+                                                                       key[s*32 + i*16 + r, c] max= key.columns[r, k]
+      for r < 16: m[s*32 + i*16 + r] = …; l[…] = …                   for r < 16: for c < 16: m[…, c] = …
+                                                                     for r < 16: for c < 16: l[…, c] = …
+
+Fragments are made and used whole, so each statement gets a nest of its own. A column is reduced where it is, for all tiles of a row; the columns
+are put together once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tridsl.devices.intrinsics import INTRINSICS
+from tridsl.devices.spec import DeviceSpec
+from tridsl.ir.expr import Expr, Load, Var, index
+from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Kernel, Mma, Phase, Ref, Stmt, Store
+from tridsl.ir.walk import rewrite, substitute, walk
+
+
+def rows(kernel: Kernel, spec: DeviceSpec) -> Kernel:
+    """Every buffer in fragments that no instruction works on."""
+    return replace(kernel, phases=tuple(_phase(p) for p in kernel.phases))
+
+
+def _phase(phase: Phase) -> Phase:
+    instructions = [n for n in walk(phase.body) if isinstance(n, Mma)]
+    worked_on = {part.tensor for n in instructions for part in (n.a, n.b, n.target) if isinstance(part, Load | Ref)}
+    vectors = {n.buffer.name: n.buffer for n in walk(phase.body) if isinstance(n, Alloc) and n.buffer.space == "fragment" and n.buffer.name not in worked_on}
+    shapes = {(row.m, row.n) for n in instructions if (row := INTRINSICS[n.intrinsic]).is_matrix}
+    if not vectors or len(shapes) != 1:
+        return phase
+    (shape,) = shapes
+    return replace(phase, body=_Rows(vectors=vectors, shape=shape).block(phase.body))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Nest:
+    """`for row: for column: body`, the columns being a loop of the stage or none."""
+
+    row: For
+    column: For | None
+    body: Block
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """`vectors`: buffers with one element for each row; `shape` of a fragment."""
+
+    vectors: Mapping[str, Buffer]
+    shape: tuple[int, int]
+
+    def block(self, block: Block) -> Block:
+        return tuple(new for statement in block for new in self._statement(statement))
+
+    def _statement(self, statement: Stmt) -> Block:
+        match statement:
+            case Alloc(buffer=buffer) if buffer.name in self.vectors:
+                shape, padded = (*buffer.shape, index(self.shape[1])), (*buffer.padded, False) if buffer.padded else ()
+                return (replace(statement, buffer=replace(buffer, shape=shape, padded=padded)),)
+            case For():
+                if not self._uses(statement):
+                    return (statement,)
+                reduced = self._reduced(statement)
+                if reduced is not None:
+                    return reduced
+                return (replace(statement, body=self.block(statement.body)),)
+            case If(then=then, otherwise=otherwise):
+                return (replace(statement, then=self.block(then), otherwise=self.block(otherwise)),)
+        return (statement,)
+
+    def _uses(self, statement: Stmt) -> bool:
+        return any(isinstance(n, Load | Ref) and n.tensor in self.vectors for n in walk(statement))
+
+    def _reduced(self, loop: For) -> Block | None:
+        """A nest over one fragment, or over the tiles of its rows."""
+        tiles: list[For] = []
+        inner: Stmt = loop
+        while isinstance(inner, For) and inner.kind == "unroll" and inner.reduce and len(inner.body) == 1:
+            tiles.append(inner)
+            inner = inner.body[0]
+        nest = self._nest(inner)
+        if nest is None:
+            return None
+        before, nests, after = self._apart(nest)
+        for tile in reversed(tiles):
+            nests = (replace(tile, reduce=False, body=nests),)
+        return (*before, *nests, *after)
+
+    def _nest(self, loop: Stmt) -> _Nest | None:
+        high, broad = self.shape
+        if not isinstance(loop, For) or loop.kind != "serial" or loop.extent != index(high):
+            return None
+        inner = loop.body[0] if len(loop.body) == 1 else None
+        if isinstance(inner, For):
+            plain = inner.kind == "serial" and inner.extent == index(broad) and not any(isinstance(s, For | If) for s in inner.body)
+            return _Nest(row=loop, column=inner, body=inner.body) if plain else None
+        return _Nest(row=loop, column=None, body=loop.body) if not any(isinstance(s, For | If) for s in loop.body) else None
+
+    def _apart(self, nest: _Nest) -> tuple[Block, Block, Block]:
+        """What stands in front of the nests of all tiles of a row, the nests of one, and what is behind all of them."""
+        row, column = Var(name=nest.row.var), Var(name=nest.column.var if nest.column else f"{nest.row.var}.column")
+        locals_ = {s.buffer.name for s in nest.body if isinstance(s, Alloc)}
+
+        def access(node: Load | Ref) -> Load | Ref:
+            if node.tensor in self.vectors:
+                return replace(node, index=(*node.index, column))
+            return replace(node, index=(row, column)) if node.tensor in locals_ else node
+
+        before: list[Stmt] = []
+        nests: list[Stmt] = []
+        after: list[Stmt] = []
+        for number, statement in enumerate(nest.body):
+            match statement:
+                case Alloc(buffer=buffer):
+                    shape = tuple(index(n) for n in self.shape)
+                    nests.append(replace(statement, buffer=replace(buffer, shape=shape, space="fragment", padded=())))
+                case Accumulate(targets=(target,)) if nest.column is not None and target.tensor in self.vectors:
+                    columns = Buffer(name=f"{target.tensor}.columns", dtype=statement.reducer.dtypes[0], shape=tuple(index(n) for n in self.shape), space="fragment")
+                    here = Ref(tensor=columns.name, index=(row, column))
+                    before += [Alloc(buffer=columns), self._over(nest, f".first{number}", Store(target=here, value=statement.reducer.identity[0]))]
+                    (value,) = rewrite(statement, {Load: access}).values
+                    nests.append(self._over(nest, f".{number}", Store(target=here, value=_merged(statement, Load(tensor=here.tensor, index=here.index, dtype=columns.dtype), value))))
+                    kept = replace(target, index=(*target.index, column))
+                    after.append(self._together(nest, replace(statement, targets=(kept,)), columns))
+                case _:
+                    nests.append(self._over(nest, f".{number}", rewrite(statement, {Load: access, Ref: access})))
+        return tuple(before), tuple(nests), tuple(after)
+
+    def _over(self, nest: _Nest, suffix: str, statement: Stmt) -> For:
+        """`statement` for every element of a fragment."""
+        row, column = nest.row.var, nest.column.var if nest.column else f"{nest.row.var}.column"
+        names: dict[str, Expr] = {name: Var(name=name + suffix) for name in (row, column)}
+        inner = For(var=column + suffix, extent=index(self.shape[1]), bound=self.shape[1], body=(substitute(statement, names),))
+        return replace(nest.row, var=row + suffix, body=(inner,))
+
+    def _together(self, nest: _Nest, statement: Accumulate, columns: Buffer) -> For:
+        """The columns of a fragment, reduced to what each row has, which all columns of the target hold."""
+        term = f"{nest.row.var}.term"
+        found = Load(tensor=columns.name, index=(Var(name=nest.row.var), Var(name=term)), dtype=columns.dtype)
+        inner = For(var=term, extent=index(self.shape[1]), bound=self.shape[1], reduce=True, body=(replace(statement, values=(found,)),))
+        return self._over(nest, ".row", inner)
+
+
+def _merged(statement: Accumulate, old: Expr, value: Expr) -> Expr:
+    (state,) = statement.reducer.states
+    return substitute(statement.reducer.merge[0], {f"a.{state}": old, f"b.{state}": value})
