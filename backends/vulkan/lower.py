@@ -5,6 +5,7 @@ from __future__ import annotations
 from tridsl.backend import LowerStage
 from tridsl.backends.vulkan.lower_barriers import barriers
 from tridsl.backends.vulkan.lower_bind import bind
+from tridsl.backends.vulkan.lower_decided import decided
 from tridsl.backends.vulkan.lower_forward import forward
 from tridsl.backends.vulkan.lower_fragments import fragments
 from tridsl.backends.vulkan.lower_hoist import hoist
@@ -31,6 +32,7 @@ LOWER: tuple[LowerStage, ...] = (
     LowerStage(name="stage", run=stage),  # what a lane fetches ahead lies in registers
     LowerStage(name="registers", run=registers),
     LowerStage(name="rows", run=rows),
+    LowerStage(name="decided", run=decided),  # behind rows, which leave nests over single fragments
     LowerStage(name="tiles", run=tiles),  # behind rows, whose fragments have tiles, too
     LowerStage(name="fragments", run=fragments),
     LowerStage(name="spaces", run=spaces),  # after bind: where a buffer lives depends on the lanes around it

@@ -14,8 +14,9 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import Diagnostic
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Const, Expr, add, binary, index, mul
-from tridsl.ir.loop import Block, Check, For, If, Kernel
+from tridsl.ir.loop import Alloc, Block, Check, For, If, Kernel
 from tridsl.ir.walk import variables, walk
+from tridsl.passes.whole_fragments import reduced_rows, whole_use
 
 SHARED = ("group", "lane", "subgroup")
 """Loops that invocations share: one of them runs few iterations of each."""
@@ -59,12 +60,23 @@ def too_long(kernel: Kernel, spec: DeviceSpec) -> tuple[Diagnostic, ...]:
 
 
 def iterations(block: Block) -> Expr:
-    """Loop iterations of one invocation, at most."""
+    """Loop iterations of one invocation, at most. What is done with a fragment as a whole is no loop."""
+    return _iterations(block, frozenset(n.buffer.name for s in block for n in walk(s) if isinstance(n, Alloc) and n.buffer.space == "fragment"))
+
+
+def _is_whole(loop: For, fragments: frozenset[str]) -> bool:
+    use, reduced = whole_use(loop, places=True), reduced_rows(loop)
+    return (use is not None and bool({use.tensor, *(m.tensor for m in use.matrices)} & fragments)) or (reduced is not None and reduced.target.tensor in fragments)
+
+
+def _iterations(block: Block, fragments: frozenset[str]) -> Expr:
     total: Expr = index(0)
     for statement in block:
         if isinstance(statement, For):
+            if _is_whole(statement, fragments):
+                continue
             extent = statement.extent if statement.bound is None else index(statement.bound)
-            inner = iterations(statement.body)
+            inner = _iterations(statement.body, fragments)
             if statement.kind in SHARED:
                 total = add(total, inner)
             elif statement.kind == "unroll":
@@ -72,5 +84,5 @@ def iterations(block: Block) -> Expr:
             else:
                 total = add(total, mul(extent, add(inner, index(1))))
         elif isinstance(statement, If):
-            total = add(total, add(iterations(statement.then), iterations(statement.otherwise)))
+            total = add(total, binary("max", _iterations(statement.then, fragments), _iterations(statement.otherwise, fragments)))
     return simplify_index(total)

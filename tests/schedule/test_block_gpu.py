@@ -10,12 +10,14 @@ import pytest
 
 from tests.stdlib.calling import prepared
 from tridsl.backends.vulkan import BACKEND
+from tridsl.backends.vulkan.lower_decided import decided
 from tridsl.backends.vulkan.lower_rows import rows
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import TriError
 from tridsl.ir.affine import evaluate_index
 from tridsl.ir.evaluate import evaluate_kernel, evaluate_op
-from tridsl.ir.loop import Alloc, Copy, For, Kernel, Mma
+from tridsl.ir.expr import Select
+from tridsl.ir.loop import Alloc, Copy, For, If, Kernel, Mma
 from tridsl.ir.op import Op, Scalar
 from tridsl.ir.verify import LOWERED, SCHEDULED, describe, verify
 from tridsl.ir.walk import walk
@@ -83,6 +85,17 @@ def test_scores_and_weights_stay_in_fragments(shape: tuple[int, ...], causal: bo
     text = lower(op, build, until="emit").text
     assert text.count("coopMatReduceNV(") >= 2 and "gl_MatrixUseA>(coopmat<float16_t" in text
     assert ("coopMatPerElementNV" in text) == (causal or shape[3] % 16 > 0)  # only a mask asks where an element is
+
+
+def test_fragments_off_the_diagonal_are_worked_on_without_the_mask() -> None:
+    op, given, sizes = attention((1, 1, 128, 128, 16, 16), causal=True)
+    schedule = choose(op, HOLDING, sizes, {"O.softmax_wsum.held": True})
+    build = replace(build_of(op, given, sizes, schedule), spec=HOLDING)
+    kernel: Kernel = decided(rows(run(op, (*TO_KERNEL, *SCHEDULE, *LOWER), build), HOLDING), HOLDING)
+    found = [n for n in walk(kernel.phases) if isinstance(n, If) and any(isinstance(s, Select) for s in walk(n.otherwise))]
+    assert len(found) == 2 and not any(isinstance(n, Select) for choice in found for n in walk(choice.then))  # keys, weights
+    wanted, made = evaluate_op(op, given, sizes)["O"], evaluate_kernel(kernel, given, {})["O"]
+    np.testing.assert_allclose(made.astype(np.float64), wanted.astype(np.float64), rtol=TOLERANCE, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("lacking", ["matrix_reductions", "matrix_conversions", "matrix_places"])

@@ -10,12 +10,12 @@ that can be cut where the answer changes are `partition_loops`' work; here loops
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tridsl.devices.spec import DeviceSpec
-from tridsl.dtypes import BOOL, INDEX
+from tridsl.dtypes import INDEX
 from tridsl.ir.affine import interval, sweep
-from tridsl.ir.expr import Binary, BinaryOp, Const, Select, binary, index, sub
+from tridsl.ir.expr import Binary, BinaryOp, Const, Expr, Select, binary, index, sub
 from tridsl.ir.loop import Accumulate, Block, For, If, Kernel, Stmt, Store
 from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.passes.fresh import fresh
@@ -50,28 +50,40 @@ def _block(block: Block) -> Block:
 
 def _twice(nest: For) -> If | None:
     loops = [n for n in walk(nest) if isinstance(n, For)]
-    if nest.kind != "serial" or nest.carried or not any(l.kind == "vector" for l in loops) or sum(1 for _ in walk(nest)) > LIMIT:
+    if nest.kind != "serial" or nest.carried or not any(l.kind == "vector" for l in loops):
         return None
-    if any(not isinstance(n, For | Store | Accumulate) for n in walk(nest) if isinstance(n, Stmt)):
+    if any(not isinstance(n, For | Store | Accumulate) for n in walk(nest) if isinstance(n, Stmt)) or (_bounds(loops)[nest.var] or 0) < FEWEST:
         return None
-    bounds = {l.var: l.bound if l.bound is not None else interval(l.extent, {})[1] for l in loops}
+    return written_twice(nest, frozenset(l.var for l in loops if l.kind == "vector"))
+
+
+def _bounds(loops: Sequence[For]) -> dict[str, int | None]:
+    return {l.var: l.bound if l.bound is not None else interval(l.extent, {})[1] for l in loops}
+
+
+def written_twice(nest: For, lanes: frozenset[str]) -> If | None:
+    """`nest` without the comparison where what is around it decides that, else as it is; None where there are not one comparison and such a
+    place. `lanes`: loops whose iterations are worked on together, which the comparison divides."""
+    loops = [n for n in walk(nest) if isinstance(n, For)]
+    bounds = _bounds(loops)
     most = [(name, index(bound)) for name, bound in bounds.items() if bound is not None]
-    if len(most) < len(loops) or (bounds[nest.var] or 0) < FEWEST:
+    if len(most) < len(loops) or sum(1 for _ in walk(nest)) > LIMIT:
         return None
     chosen = set(_choices(nest))
     if len(chosen) != 1:
         return None
     ((comparison, holds),) = chosen
-    inside = {l.var for l in loops}
+    inside = set(bounds)
     difference = sub(comparison.a, comparison.b)
     ends = sweep(difference, most)
-    lanes = {l.var for l in loops if l.kind == "vector"}
     if ends is None or not variables(difference) & lanes or not variables(difference) - inside or any(variables(e) & inside for e in ends):
         return None
     end, op = EVERYWHERE[comparison.op, holds]
-    known = Const(value=holds, dtype=BOOL)
-    plain = rewrite(nest, {Binary: lambda node: known if node == comparison else node})
-    return If(condition=binary(op, ends[end], index(0)), then=fresh((plain,), ".decided"), otherwise=(nest,))
+
+    def arm(node: Select) -> Expr:
+        return node if node.condition != comparison else node.a if holds else node.b
+
+    return If(condition=binary(op, ends[end], index(0)), then=fresh((rewrite(nest, {Select: arm}),), ".decided"), otherwise=(nest,))
 
 
 def _choices(nest: For) -> Iterator[tuple[Binary, bool]]:
