@@ -72,7 +72,7 @@ def test_every_stage_is_attention(shape: tuple[int, ...], causal: bool) -> None:
 def test_scores_and_weights_stay_in_fragments(shape: tuple[int, ...], causal: bool) -> None:
     """What rows have is kept in fragments of equal columns: the same meaning before and behind that pass, and nothing of it in memory."""
     op, given, sizes = attention(shape, causal=causal)
-    schedule = choose(op, HOLDING, sizes, {"O.softmax_wsum.held": True})
+    schedule = automatic(op, HOLDING, sizes)
     build = replace(build_of(op, given, sizes, schedule), spec=HOLDING)
     kernel: Kernel = run(op, (*TO_KERNEL, *SCHEDULE, *LOWER), build)
     wanted = evaluate_op(op, given, sizes)["O"]
@@ -96,7 +96,7 @@ def masks(block: Block) -> list[Select]:
 
 def test_fragments_off_the_diagonal_are_worked_on_without_the_mask() -> None:
     op, given, sizes = attention((1, 1, 128, 128, 16, 16), causal=True)
-    schedule = choose(op, HOLDING, sizes, {"O.softmax_wsum.held": True})
+    schedule = automatic(op, HOLDING, sizes)
     build = replace(build_of(op, given, sizes, schedule), spec=HOLDING)
     kernel: Kernel = decided(rows(run(op, (*TO_KERNEL, *SCHEDULE, *LOWER), build), HOLDING), HOLDING)
     found = [n for n in walk(kernel.phases) if isinstance(n, If) and masks(n.otherwise)]

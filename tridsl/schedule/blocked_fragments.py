@@ -49,6 +49,10 @@ TOGETHER = 4
 them goes to memory."""
 SHARED_BANKS = 8
 """Words behind each row of scores, so that the columns of a fragment lie in different banks."""
+HELD_BLOCK = 64
+"""Elements merged at a time where nothing of them lies in memory: what each row has is worked on once for all of them (2048 rows and elements of 64
+halves, 16 heads, on an H100, rows of a subgroup in one fragment: 102 us, 104 with 32, 145 with 16; 65, 75 under a mask; with two fragments 108 with
+32, *measured*; through memory 171 and 184)."""
 HOLDING = frozenset({"matrix_reductions", "matrix_conversions", "matrix_places"})
 """What a device does with fragments that need not go through memory between the products: columns come to one, results become factors, and a mask
 asks where an element is."""
@@ -87,7 +91,7 @@ def by_fragments(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping[
     if any(known[a] < size for a in (q, t)) or any(not known[a] or known[a] % size for a in (e, d)) or not _lies_along(scores.elements, d) or not _lies_along(group.values[0], e):
         return []
     pad = ACCESS_BYTES // row.a.storage_bytes
-    held = spec.features >= HOLDING and decide(f"{merge}.held", False, (True,), "whether scores and weights stay in the fragments of subgroups")
+    held = spec.features >= HOLDING and decide(f"{merge}.held", True, (False,), "whether scores and weights stay in the fragments of subgroups")
 
     def fits(rows: int, block: int) -> bool:
         """Whether a block of keys and values, and scores, weights and what each row has if they are not held, are within shared memory."""
@@ -95,7 +99,8 @@ def by_fragments(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping[
         between = 0 if held else (rows + SHARED_BANKS) * row.acc.storage_bytes + (rows + pad) * row.a.storage_bytes
         return block * (between + panels) + 2 * rows * row.acc.storage_bytes <= (spec.shared_bytes or 0)
 
-    blocks = [part_of(known[t], BLOCK, size)]
+    blocks = [tile_of(known[t], most, size) for most in (HELD_BLOCK, HELD_BLOCK // 2)] if held else []
+    blocks.append(part_of(known[t], BLOCK, size))
     shapes = [(tile_of(known[q], n, size), block) for n in (ROWS, ROWS // 2, ROWS // 4) for block in blocks]
     rows = next((rows for rows, block in shapes if fits(rows, block)), 0)
     if not rows:
@@ -104,7 +109,7 @@ def by_fragments(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping[
     rows = decide(f"{merge}.block_rows", rows, others, "rows of a workgroup")
     others = [n for n in (16, 32, 64) if known[t] % n == 0 and fits(rows, n)]
     block = decide(f"{merge}.block", next(n for n in blocks if fits(rows, n)), others, "elements merged at a time")
-    high = decide(f"{merge}.high", part_of(rows, HIGH if known[e] <= HELD else size, size), [n for n in (16, 32, 64) if rows % n == 0], "rows of a subgroup")
+    high = decide(f"{merge}.high", part_of(rows, HIGH if known[e] <= HELD and not held else size, size), [n for n in (16, 32, 64) if rows % n == 0], "rows of a subgroup")
     together = 1 if held else decide(f"{merge}.together", part_of(block, TOGETHER, 1), [n for n in (1, 2, 4, 8, 16, 32) if block % n == 0], "elements of a row that a lane works on together")
     ahead = decide(f"{merge}.ahead", True, (False,), "whether the next block is fetched ahead")
     tiles = _Tiles(batch=tuple(group.others), high=high, size=size)
