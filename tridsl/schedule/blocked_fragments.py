@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from tridsl.devices.intrinsics import Intrinsic
 from tridsl.devices.spec import DeviceSpec
+from tridsl.dtypes import F16
 from tridsl.ir.expr import Load
 from tridsl.schedule.analyse import extent_of, unit_stride_axis
 from tridsl.schedule.blocked_lanes import shifted, tile_of
@@ -56,6 +57,8 @@ halves, 16 heads, on an H100, rows of a subgroup in one fragment: 102 us, 104 wi
 HOLDING = frozenset({"matrix_reductions", "matrix_conversions", "matrix_places"})
 """What a device does with fragments that need not go through memory between the products: columns come to one, results become factors, and a mask
 asks where an element is."""
+HELD_TYPES = (F16,)
+"""Types of factors that are types of results, too, from which they are taken: sums of products of bf16 are f32 everywhere."""
 ROW_PARTS = ("start", "key", "scale", "weight")
 """Stages of a block between its products; of `OF_ELEMENTS` the loops go over its elements, too."""
 OF_ELEMENTS = ("key", "weight")
@@ -91,7 +94,7 @@ def by_fragments(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping[
     if any(known[a] < size for a in (q, t)) or any(not known[a] or known[a] % size for a in (e, d)) or not _lies_along(scores.elements, d) or not _lies_along(group.values[0], e):
         return []
     pad = ACCESS_BYTES // row.a.storage_bytes
-    held = spec.features >= HOLDING and decide(f"{merge}.held", True, (False,), "whether scores and weights stay in the fragments of subgroups")
+    held = row.a in HELD_TYPES and spec.features >= HOLDING and decide(f"{merge}.held", True, (False,), "whether scores and weights stay in the fragments of subgroups")
 
     def fits(rows: int, block: int) -> bool:
         """Whether a block of keys and values, and scores, weights and what each row has if they are not held, are within shared memory."""
