@@ -11,7 +11,8 @@
                                                                      for r < 16: for c < 16: l[…, c] = …
 
 Fragments are made and used whole, so each statement gets a nest of its own. A column is reduced where it is, for all tiles of a row; the columns
-are put together once.
+are put together once. Where nobody reads a sum before a loop that goes on with it is over, and it is but multiplied meanwhile, that is behind the
+loop: l[…, c] = l[…, c] * scale[…, c] + x[…, c].
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from tridsl.backends.vulkan.row_sums import RowSum, row_sums
 from tridsl.devices.intrinsics import INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.expr import Expr, Load, Var, index
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Kernel, Mma, Phase, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, substitute, walk
+from tridsl.passes.fresh import fresh
 
 
 def rows(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -39,7 +42,9 @@ def _phase(phase: Phase) -> Phase:
     if not vectors or len(shapes) != 1:
         return phase
     (shape,) = shapes
-    return replace(phase, body=_Rows(vectors=vectors, shape=shape).block(phase.body))
+    body, sums = row_sums(phase.body, frozenset(vectors))
+    vectors |= {one.total: vectors[name] for name, one in sums.items()}
+    return replace(phase, body=_Rows(vectors=vectors, sums=sums, shape=shape).block(body))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +55,40 @@ class _Nest:
     column: For | None
     body: Block
 
+    @property
+    def columns(self) -> str:
+        """The variable that walks the columns."""
+        return self.column.var if self.column else f"{self.row.var}.column"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rows:
-    """`vectors`: buffers with one element for each row; `shape` of a fragment."""
+    """`vectors`: buffers with one element for each row, and `sums` among them whose columns are put together where they are first read; `shape` of
+    a fragment."""
 
     vectors: Mapping[str, Buffer]
+    sums: Mapping[str, RowSum]
     shape: tuple[int, int]
 
     def block(self, block: Block) -> Block:
-        return tuple(new for statement in block for new in self._statement(statement))
+        out: list[Stmt] = []
+        for statement in block:
+            for name, one in self.sums.items():
+                out += self._total(name, one) if statement is one.reader else ()
+            out += self._statement(statement)
+        return tuple(out)
+
+    def _total(self, name: str, one: RowSum) -> Block:
+        """What the columns of a sum come to, for all its rows."""
+        vector, (*around, row) = self.vectors[name], one.start
+        nest = _Nest(row=row, column=None, body=())
+        place = (*one.place, Var(name=nest.columns))
+        first = self._over(nest, ".first", Store(target=Ref(tensor=one.total, index=place), value=one.reducer.identity[0]))
+        merged = Accumulate(targets=(Ref(tensor=one.total, index=place),), reducer=one.reducer, values=(one.reducer.identity[0],))
+        body: Block = (first, self._together(nest, merged, Load(tensor=name, index=one.place, dtype=vector.dtype)))
+        for loop in reversed(around):
+            body = (replace(loop, body=body),)
+        return (*self._statement(Alloc(buffer=replace(vector, name=one.total))), *fresh(body, ".total"))
 
     def _statement(self, statement: Stmt) -> Block:
         match statement:
@@ -107,7 +136,7 @@ class _Rows:
 
     def _apart(self, nest: _Nest) -> tuple[Block, Block, Block]:
         """What stands in front of the nests of all tiles of a row, the nests of one, and what is behind all of them."""
-        row, column = Var(name=nest.row.var), Var(name=nest.column.var if nest.column else f"{nest.row.var}.column")
+        row, column = Var(name=nest.row.var), Var(name=nest.columns)
         locals_ = {s.buffer.name for s in nest.body if isinstance(s, Alloc)}
 
         def access(node: Load | Ref) -> Load | Ref:
@@ -123,6 +152,11 @@ class _Rows:
                 case Alloc(buffer=buffer):
                     shape = tuple(index(n) for n in self.shape)
                     nests.append(replace(statement, buffer=replace(buffer, shape=shape, space="fragment", padded=())))
+                case Accumulate(targets=(target,)) if nest.column is not None and target.tensor in self.sums:
+                    (value,) = rewrite(statement, {Load: access}).values
+                    here = replace(target, index=(*target.index, column))
+                    old = Load(tensor=here.tensor, index=here.index, dtype=statement.reducer.dtypes[0])
+                    nests.append(self._over(nest, f".{number}", Store(target=here, value=_merged(statement, old, value))))
                 case Accumulate(targets=(target,)) if nest.column is not None and target.tensor in self.vectors:
                     columns = Buffer(name=f"{target.tensor}.columns", dtype=statement.reducer.dtypes[0], shape=tuple(index(n) for n in self.shape), space="fragment")
                     here = Ref(tensor=columns.name, index=(row, column))
@@ -130,22 +164,22 @@ class _Rows:
                     (value,) = rewrite(statement, {Load: access}).values
                     nests.append(self._over(nest, f".{number}", Store(target=here, value=_merged(statement, Load(tensor=here.tensor, index=here.index, dtype=columns.dtype), value))))
                     kept = replace(target, index=(*target.index, column))
-                    after.append(self._together(nest, replace(statement, targets=(kept,)), columns))
+                    after.append(self._together(nest, replace(statement, targets=(kept,)), Load(tensor=columns.name, index=(row,), dtype=columns.dtype)))
                 case _:
                     nests.append(self._over(nest, f".{number}", rewrite(statement, {Load: access, Ref: access})))
         return tuple(before), tuple(nests), tuple(after)
 
     def _over(self, nest: _Nest, suffix: str, statement: Stmt) -> For:
         """`statement` for every element of a fragment."""
-        row, column = nest.row.var, nest.column.var if nest.column else f"{nest.row.var}.column"
+        row, column = nest.row.var, nest.columns
         names: dict[str, Expr] = {name: Var(name=name + suffix) for name in (row, column)}
         inner = For(var=column + suffix, extent=index(self.shape[1]), bound=self.shape[1], body=(substitute(statement, names),))
         return replace(nest.row, var=row + suffix, body=(inner,))
 
-    def _together(self, nest: _Nest, statement: Accumulate, columns: Buffer) -> For:
-        """The columns of a fragment, reduced to what each row has, which all columns of the target hold."""
+    def _together(self, nest: _Nest, statement: Accumulate, columns: Load) -> For:
+        """The columns of a fragment, which lacks its last index, reduced to what each row has, which all columns of the target hold."""
         term = f"{nest.row.var}.term"
-        found = Load(tensor=columns.name, index=(Var(name=nest.row.var), Var(name=term)), dtype=columns.dtype)
+        found = replace(columns, index=(*columns.index, Var(name=term)))
         inner = For(var=term, extent=index(self.shape[1]), bound=self.shape[1], reduce=True, body=(replace(statement, values=(found,)),))
         return self._over(nest, ".row", inner)
 
