@@ -172,6 +172,11 @@ WRITTEN: dict[str, str] = {
   a[i in 0..M, j in 0..L] = t[x[i], j; pad=-1]
   y[k] = a[1, k; pad=3] ^ z[k]
 }""",
+    "negated_lowest": """op f(x: i8[N], y: u8[N], z: i32[N]) -> (a: i8[N], b: u8[N], c: i32[N]) {
+  a[i] = -i8(lowest) + x[i]
+  b[i] = -u8(5) + y[i]
+  c[i] = -i32(lowest) ^ z[i]
+}""",
     "selected_halves": "op f(x: f16[N], t: f16) -> y: f16[..N] {\n y = compact[i](x[i], x[i] < t)\n}",
     "selected": """op f(x: i32[N], t: i32) -> (y: i32[..N], s: i32) {
   y = compact[i](x[i] * 2, x[i] > t)

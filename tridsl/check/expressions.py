@@ -186,11 +186,10 @@ def _prefix(scope: Scope, node: Prefix, place: Place) -> Value:
 
 
 def _negated(e: Expr) -> Expr:
-    return (
-        Const(value=-e.value, dtype=e.dtype)
-        if isinstance(e, Const) and e.dtype != BOOL
-        else Unary(op="neg", a=e, dtype=e.dtype)
-    )
+    """A literal where its type has the number; integers wrap otherwise (`-i8(lowest)`)."""
+    if isinstance(e, Const) and e.dtype != BOOL and (e.dtype.is_float or (e.dtype.low or 0) <= -e.value <= (e.dtype.high or 0)):
+        return Const(value=-e.value, dtype=e.dtype)
+    return Unary(op="neg", a=e, dtype=e.dtype)
 
 
 def _infix(scope: Scope, node: Infix, place: Place) -> Value:
