@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -50,6 +51,17 @@ def sid() -> SidRoot:
     if SID is None:
         pytest.skip("no Debian sid root: .ci/sid-root makes one")
     return SID
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first: one that is begun last is waited for by the other workers."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Modules and the tests themselves stay: whoever collects garbage, and some tests do so again and again, need not look at them."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

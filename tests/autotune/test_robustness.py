@@ -71,6 +71,7 @@ def gone(mark: str) -> bool:
     return not left
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.full)])
 def test_kill_at_random_moments(kills: int, tmp_path: Path) -> None:
     """Each session goes on in the store of those before it. What one said it had kept is there; one trial may be lost; one line may

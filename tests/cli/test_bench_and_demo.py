@@ -80,6 +80,7 @@ def test_a_reading_is_a_median_with_its_spread() -> None:
     assert [seconds(v) for v in (2.0, 0.0123, 4.5e-6, 7e-10)] == ["2 s", "12.3 ms", "4.5 µs", "0.7 ns"]
 
 
+@pytest.mark.long
 def test_demo_on_every_device_here(tmp_path: Path) -> None:
     y, x = np.mgrid[0:60, 0:80]
     Image.fromarray(np.stack([np.where(x > 40, 220, 10), y, x], -1).astype(np.uint8)).save(tmp_path / "in.png")

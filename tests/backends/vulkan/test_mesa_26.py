@@ -27,6 +27,7 @@ def passed(sid: SidRoot, scratch: Path, *selected: str) -> int:
     return int(found[1])
 
 
+@pytest.mark.long
 def test_cooperative_matrices(sid: SidRoot, tmp_path: Path) -> None:
     """Every test of them, less those of types that this device's matrices do not have."""
     assert passed(sid, tmp_path, str(HERE / "test_matrices.py"), "-k", "not bf16 and not nvidia") >= 12
