@@ -8,8 +8,8 @@
                                                              … A.s …
 
 Memory answers while the lanes compute: that is what `pipeline(1)` (two buffers) means here; the second buffer is the lanes' registers. With one
-buffer both halves stand together. `pipeline(2)`: two sets of registers take turns, so that memory has two iterations to answer, and the loop's body
-is there twice, once for each. A panel whose size is not known is left to the emitter.
+buffer both halves stand together. Further ahead, or with several panels in shared memory, iterations take turns (`panel_turns`). A panel whose size
+is not known is left to the emitter.
 """
 
 from __future__ import annotations
@@ -22,15 +22,13 @@ from tridsl.backends.vulkan.contiguous import Strides, plain_tensors
 from tridsl.backends.vulkan.group_shape import group_lanes, subgroup_lanes
 from tridsl.backends.vulkan.lower_access import is_bound, written
 from tridsl.backends.vulkan.panel_chunks import Panel, in_lanes, moves_of, panel_of
+from tridsl.backends.vulkan.panel_turns import Turns, panel_name, with_turns
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import DType
-from tridsl.ir.expr import Const, Expr, Var, add, binary, index, mul
+from tridsl.ir.expr import Const, Expr, Var, add, binary, index
 from tridsl.ir.loop import Alloc, Barrier, Block, Buffer, Copy, For, If, Kernel, Stmt
 from tridsl.ir.walk import substitute, walk
 from tridsl.passes.fresh import fresh
-
-Panels = tuple[Panel, ...]
-"""Those that one iteration reads."""
 
 
 def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -65,7 +63,11 @@ def stage(kernel: Kernel, spec: DeviceSpec) -> Kernel:
         lanes = group_lanes(phase, spec)
         row = lanes[1:] == (1, 1)  # what lanes in a plane keep around their loops has no place in `lower_registers`
         around = prod(lanes) if row and is_bound(phase.body) else 0  # for loops around those over lanes
-        phases.append(replace(phase, body=visit(phase.body, (), {})))
+        body = visit(phase.body, (), {})
+        several = {n.target.tensor: n.panels for n in walk(phase.body) if isinstance(n, Copy) and n.panels > 1}
+        filled = {n.target.tensor for n in walk(body) if isinstance(n, Copy)} if several else set()
+        turns = {name: panels for name, panels in several.items() if panel_name(name, panels - 1) in filled}
+        phases.append(replace(phase, body=with_turns(body, turns) if turns else body))
     return replace(kernel, phases=tuple(phases))
 
 
@@ -97,45 +99,31 @@ def _staged(loop: For, team: tuple[For, ...], lanes: int, tensors: Mapping[str, 
     filled = {copy.target.tensor for copy in copies}
     own = tuple(s for s in rest if isinstance(s, Alloc) and s.buffer.name in filled)
     before, rest = (*before, *own), tuple(s for s in rest if s not in own)
-    extent = int(loop.extent.value) if isinstance(loop.extent, Const) else None
+    extent = int(loop.extent.value) if isinstance(loop.extent, Const) else 0
+    shared = min(copy.panels for copy in copies) if extent > 1 else 1
     depth = min(copy.buffers for copy in copies) - 1
-    depth = min(depth, 1 if extent is None else max(extent, 1))
-    turns = [tuple(replace(panel, turn=turn) for panel in known) for turn in range(max(depth, 1))]
-    allocs = tuple(Alloc(buffer=_next(panel, team)) for panels in turns for panel in panels)
+    if extent and (depth > 1 or shared > 1):
+        depth = max(1, min(depth, extent - shared + 1))
+        held = tuple(s for s in before if isinstance(s, Alloc))  # one for all iterations
+        body = (*(s for s in before if s not in held), *rest)
+        turns = Turns(loop=loop, body=body, panels=tuple(known), team=team, extent=extent, depth=depth, shared=shared)
+        registers = tuple(Alloc(buffer=_next(replace(panel, turn=turn), team)) for turn in range(depth) for panel in known)
+        return (*registers, *held, *turns.written_out())
+    allocs = tuple(Alloc(buffer=_next(panel, team)) for panel in known)
+    store = (Barrier(), *(s for panel in known for s in moves_of(panel, team, panel.copy, out=True)), Barrier())
 
-    def store(panels: Panels) -> Block:
-        return (Barrier(), *(s for p in panels for s in moves_of(p, team, p.copy, out=True)), Barrier())
-
-    def load(panels: Panels, step: Expr | None) -> Block:
+    def load(step: Expr | None) -> Block:
         source = {} if step is None else {loop.var: step}
-        return tuple(s for p in panels for s in moves_of(p, team, replace(p.copy, source=substitute(p.copy.source, source)), out=False))
+        return tuple(s for p in known for s in moves_of(p, team, replace(p.copy, source=substitute(p.copy.source, source)), out=False))
 
     if not depth:
-        return (*allocs, replace(loop, body=(*before, *load(turns[0], None), *store(turns[0]), *rest)))
-    following = add(Var(name=loop.var), index(depth))
-
-    def iteration(panels: Panels, *, last: bool = False) -> Block:
-        fetch = If(condition=binary("lt", following, loop.extent), then=fresh(load(panels, following), ".ahead"))
-        return (*store(panels), *(() if last else (fetch,)), *rest)
-
-    begin: Block = tuple(s for turn, panels in enumerate(turns) for s in load(panels, index(turn)))
+        return (*allocs, replace(loop, body=(*before, *load(None), *store, *rest)))
+    following = add(Var(name=loop.var), index(1))
+    fetch = If(condition=binary("lt", following, loop.extent), then=fresh(load(following), ".ahead"))
+    begin: Block = load(index(0))
     if not extent:
         begin = (If(condition=binary("gt", loop.extent, index(0)), then=begin),)
-    if depth == 1:
-        return (*allocs, *begin, replace(loop, body=(*before, *iteration(turns[0]))))
-    assert extent is not None
-    held = tuple(s for s in before if isinstance(s, Alloc))  # one panel in shared memory for all of them
-    whole, left = divmod(extent, depth)
-
-    def in_turn(number: Expr, count: int, *, last: bool = False) -> Block:
-        out: list[Stmt] = []
-        for turn in range(count):
-            body = (*(s for s in before if s not in held), *iteration(turns[turn], last=last))
-            out += substitute(fresh(body, f".{turn}") if turn else body, {loop.var: add(mul(number, index(depth)), index(turn))})
-        return tuple(out)
-
-    main = replace(loop, extent=index(whole), bound=whole, body=in_turn(Var(name=loop.var), depth))
-    return (*allocs, *held, *begin, main, *fresh(in_turn(index(whole), left, last=True), ".last"))
+    return (*allocs, *begin, replace(loop, body=(*before, *store, fetch, *rest)))
 
 
 def _at_once(block: Block, team: tuple[For, ...], lanes: int | None, tensors: Mapping[str, tuple[DType, Strides]], buffers: Mapping[str, Buffer]) -> Block:

@@ -145,7 +145,8 @@ class Copy(Node):
     """For all points of `axes`: `target = source` (or `pad` outside the extents; no pad: nothing is written there).
 
     The index expressions of `target` and `source` mention the axes' variables: that is the layout. `cooperative`: all
-    lanes of the group share the work and a barrier follows. `buffers` > 1: staged ahead of use (double buffering).
+    lanes of the group share the work and a barrier follows. `buffers` > 1: staged ahead of use (double buffering). `panels` > 1: so
+    many copies in the target's memory take turns.
     `source.mask`/`other` express what lies outside the source tensor, or `source.boundary` (a panel with borders). `transposed`: the axes `t, s` (or `t, s, g`: groups of g that
     stay together) are constant, whole and few; the source is contiguous along s, the target along t, so the elements change their places
     in registers. `piece` > 1: a memory in between (of an array's column) is given what so many iterations copy at once; `kept`: it keeps
@@ -160,6 +161,7 @@ class Copy(Node):
     pad: Expr | None = None
     cooperative: bool = False
     buffers: int = 1
+    panels: int = 1
     piece: int = 1
     kept: bool = False
     strips: bool = False

@@ -256,6 +256,7 @@ def _copy(s: loop.Copy, names: Names) -> list[str]:
     notes += [f"pad {print_expr(s.pad, names)}"] if s.pad is not None else []
     notes += ["cooperative"] if s.cooperative else []
     notes += [f"buffers {s.buffers}"] if s.buffers != 1 else []
+    notes += [f"panels {s.panels}"] if s.panels != 1 else []
     notes += [f"pieces of {s.piece}"] if s.piece != 1 else []
     notes += ["kept"] if s.kept else []
     notes += ["in strips"] if s.strips else []

@@ -144,8 +144,9 @@ def _copy(s: loop.Copy, scope: Scope) -> Iterator[str]:
             yield f"{s.target.tensor} of {declared.dtype} is a copy of {s.source.dtype}"
         if s.pad is not None and s.pad.dtype not in (declared.dtype, compute_type(declared.dtype)) and not s.flipped:
             yield f"{s.target.tensor} of {declared.dtype} is padded with the {s.pad.dtype} {print_expr(s.pad)}"
-    if s.buffers < 1:
-        yield f"the copy to {s.target.tensor} has {s.buffers} buffers"
+    for count, name in ((s.buffers, "buffers"), (s.panels, "panels")):
+        if count < 1:
+            yield f"the copy to {s.target.tensor} has {count} {name}"
 
 
 def _mma(s: loop.Mma, scope: Scope) -> Iterator[str]:

@@ -75,7 +75,7 @@ def stage_copy(
     """Copy what the loop `axis` reads of parameter (or stage) `tensor` into `space`, in traversal order.
 
     A cooperative copy inside lanes is one panel for all of them: it has an axis for each lane loop that the access mentions,
-    its storage stands around the lanes, and they wait for each other before it is filled again. `turned`: its axes lie the other way round;
+    its storage stands around the lanes, and they wait for each other before it is filled again. `buffers`: so many of these take turns (`Copy.panels`). `turned`: its axes lie the other way round;
     `rows`: as those of the tensor.
     """
     source = _element_type(kernel, tensor)
@@ -132,7 +132,8 @@ def stage_copy(
         source=substitute(load, renamed),
         pad=Const(value=_nothing(dtype), dtype=dtype) if combines else None,
         cooperative=cooperative,
-        buffers=buffers,
+        buffers=1 if cooperative else buffers,
+        panels=buffers if cooperative else 1,
         span=span,
     )
     first = next(n for n, s in enumerate(target.body) if _reads((s,), tensor))  # behind panels that say where to read
