@@ -52,21 +52,24 @@ class Turns:
         """The loop with as many iterations in its body as there are turns, what comes before it, and what is left behind it."""
         each = lcm(self.depth, self.shared)
         whole, left = divmod(self.extent, each)
-        body: list[Stmt] = []
-        for turn in range(each):
-            following = index(turn + self.ahead + self.depth)
-            step = add(mul(Var(name=self.loop.var), index(each)), index(turn))
-            fetched = add(mul(Var(name=self.loop.var), index(each)), following)
-            fetch = If(condition=binary("lt", fetched, index(self.extent)), then=fresh(self._load(turn + self.ahead, fetched), ".ahead"))
-            body += fresh(self._iteration(turn, step, self._fill(turn + self.ahead), (fetch,)), f".{turn}")
-        behind: list[Stmt] = []
-        for number in range(self.extent - left, self.extent):
-            last = number + self.ahead + self.depth
-            fill = self._fill(number + self.ahead) if number + self.ahead < self.extent else ()
-            fetched = self._load(last, index(last)) if last < self.extent else ()
-            behind += fresh(self._iteration(number, index(number), fill, fetched), f".last{number % each}")
-        main = (replace(self.loop, extent=index(whole), bound=whole, body=tuple(body)),) if whole else ()
+        body = tuple(s for turn in range(each) for s in fresh(self._repeated(turn, each), f".{turn}"))
+        main = (replace(self.loop, extent=index(whole), bound=whole, body=body),) if whole else ()
+        behind = (s for number in range(self.extent - left, self.extent) for s in fresh(self._last(number), f".last{number % each}"))
         return (*self._begin(), *main, *behind)
+
+    def _repeated(self, turn: int, each: int) -> Block:
+        """The `turn`-th of `each` iterations in the loop."""
+        first = mul(Var(name=self.loop.var), index(each))
+        next_one = add(first, index(turn + self.ahead + self.depth))
+        fetch = If(condition=binary("lt", next_one, index(self.extent)), then=fresh(self._load(turn + self.ahead, next_one), ".ahead"))
+        return self._iteration(turn, add(first, index(turn)), self._fill(turn + self.ahead), (fetch,))
+
+    def _last(self, number: int) -> Block:
+        """An iteration behind the loop, which has a panel to fill, or one to fetch, only where there is one."""
+        filled, fetched = number + self.ahead, number + self.ahead + self.depth
+        fill = self._fill(filled) if filled < self.extent else ()
+        fetch = self._load(fetched, index(fetched)) if fetched < self.extent else ()
+        return self._iteration(number, index(number), fill, fetch)
 
     def _begin(self) -> Block:
         out: list[Stmt] = []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.backends.vulkan.test_schedules import in_turns
 from tests.backends.vulkan.texts import with_sizes
 from tests.stdlib.calling import prepared
 from tridsl.backends.vulkan import BACKEND
@@ -23,7 +24,7 @@ from tridsl.ir.walk import substitute, walk
 from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import LOWER, SCHEDULE, TO_KERNEL, Build, lower, run
 from tridsl.schedule.automatic import choices, choose
-from tridsl.schedule.steps import Pipeline, Schedule, StoreIn
+from tridsl.schedule.steps import Schedule, StoreIn
 
 GPU = DeviceSpec(
     name="lanes only", kind="gpu", features=frozenset({"int64", "packed_words"}), subgroup_sizes=(32,), shared_bytes=49152, max_group_lanes=1024,
@@ -191,16 +192,28 @@ def test_lanes_that_store_together_meet_all_banks(chunks: int, pad: int) -> None
         assert len({(row * (16 * chunks + pad) + column) // 16 % 8 for row, column in met[first : first + 8]}) == 8
 
 
-@pytest.mark.parametrize(("depth", "k"), [(2, 128), (2, 96), (3, 96), (3, 160), (2, 32)], ids=str)
-def test_panels_are_fetched_as_far_ahead_as_a_schedule_says(depth: int, k: int) -> None:
-    """Also where the sum ends within a turn, or has fewer panels than there are sets of registers."""
-    op, build, given = product(32, 64, k, {"depth": 32} if k % 64 == 0 else {}, dtype=np.int8, spec=MATRICES)
-    build = replace(build, schedule=tuple(replace(s, depth=depth) if isinstance(s, Pipeline) else s for s in build.schedule or ()))
+@pytest.mark.parametrize(("depth", "panels"), [(2, 1), (3, 1), (1, 2), (3, 2)], ids=str)
+@pytest.mark.parametrize("k", [32, 96, 160])
+def test_panels_take_turns_as_a_schedule_says(depth: int, panels: int, k: int) -> None:
+    """Also where the sum ends within a turn, or has fewer panels than would take turns."""
+    op, build, given = product(32, 64, k, {}, dtype=np.int8, spec=MATRICES)
+    build = replace(build, schedule=tuple(map(in_turns(depth, panels), build.schedule or ())))
     means_the_product(op, build, given, given["A"].astype(np.int32) @ given["B"].astype(np.int32))
-    written, panels = with_sizes(lower(op, build, until="emit").text), k // 32
-    assert len(re.findall(r"uvec4 b_A_shared_next\d?\[2\];", written)) == min(depth, panels)
-    assert written.count("coopMatMulAdd(") == (depth + panels % depth if panels > depth else panels)
-    assert written.count("shared uvec4") == 2  # however many are on their way
+    written, steps = with_sizes(lower(op, build, until="emit").text), k // 32
+    there = min(panels, steps)
+    assert len(re.findall(r"uvec4 b_A_shared_next\d?\[2\];", written)) == min(depth, max(1, steps - there + 1))
+    assert written.count("shared uvec4") == 2 * there
+
+
+def test_lanes_wait_once_an_iteration_for_panels_that_take_turns() -> None:
+    def waits(panels: int) -> int:
+        op, build, _ = product(32, 64, 384, {}, dtype=np.int8, spec=MATRICES)
+        written = lower(op, replace(build, schedule=tuple(map(in_turns(2, panels), build.schedule or ()))), until="emit").text
+        loop = written[written.index("for (int i_C_k_o") :]
+        assert loop.count("coopMatMulAdd(") == 2  # two iterations written out
+        return loop.count("barrier();")
+
+    assert (waits(1), waits(2)) == (4, 2)
 
 
 def means_the_product(op: Any, build: Build, given: dict[str, np.ndarray], wanted: np.ndarray) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import Build, build, complete
 from tridsl.schedule.automatic import choose
 from tridsl.schedule.automatic_gpu import ROW_REGISTERS
-from tridsl.schedule.steps import Bind, BlockBy, Pad, Parts, Schedule, StoreIn, Vector
+from tridsl.schedule.steps import Bind, BlockBy, Pad, Parts, Pipeline, Schedule, Step, StoreIn, Vector
 
 RNG = np.random.default_rng(23)
 
@@ -34,13 +35,14 @@ def random(dtype: str, *shape: int) -> Any:
 
 def on_device(
     driver: VulkanDriver, device: Device, name: str, *arguments: Any, decisions: Mapping[str, Any] | None = None,
-    keywords: Mapping[str, Any] | None = None,
+    keywords: Mapping[str, Any] | None = None, edit: Callable[[Step], Step] | None = None,
 ) -> tuple[Schedule, tuple[np.ndarray, ...]]:
-    """The automatic schedule, with other answers where given, and the op's results."""
+    """The automatic schedule, with other answers where given and its steps edited, and the op's results."""
     op, given, sizes = prepared(name, arguments, {}, dict(keywords or {}))
     given |= {p.name: p.default.value for p in op.inputs if isinstance(p, Scalar) and p.name not in given and p.default}
     constants = tuple((p.name, given[p.name]) for p in op.inputs if isinstance(p, Scalar) and p.const)
-    schedule = choose(op, device.spec, sizes, dict(decisions)) if decisions else None
+    schedule = choose(op, device.spec, sizes, dict(decisions or {})) if decisions or edit else None
+    schedule = tuple(map(edit, schedule)) if edit and schedule else schedule
     facts = Specialisation(sizes=tuple(sizes.items()), constants=constants)
     made = complete(op, Build(spec=device.spec, backend=BACKEND, schedule=schedule, facts=facts))
     binary = build(op, made)
@@ -56,6 +58,17 @@ def on_device(
     driver.load(binary, device)(slots, 1)
     assert driver.messages[before:] == ()
     return made.schedule or (), tuple(results)
+
+
+def in_turns(depth: int, panels: int) -> Callable[[Step], Step]:
+    """Panels fetched `depth` iterations ahead, `panels` of them in shared memory."""
+
+    def edit(step: Step) -> Step:
+        if isinstance(step, Pipeline):
+            return replace(step, depth=depth)
+        return replace(step, buffers=panels) if isinstance(step, StoreIn) and step.space == "shared" else step
+
+    return edit
 
 
 def close(found: np.ndarray, wanted: np.ndarray) -> None:
@@ -125,6 +138,15 @@ def test_tiled_products(driver: VulkanDriver, device: Device, dtype: str, shape:
         np.testing.assert_array_equal(c, wanted)
     else:
         np.testing.assert_allclose(c.astype(np.float64), wanted.astype(np.float64), rtol=1e-2 if dtype == "f16" else 1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("depth", "panels"), [(2, 1), (1, 2), (3, 2)], ids=str)
+@pytest.mark.parametrize("k", [32, 64, 160], ids=str)
+def test_panels_take_turns(driver: VulkanDriver, device: Device, depth: int, panels: int, k: int) -> None:
+    a, b = random("i32", 64, k), random("i32", k, 64)
+    schedule, (c,) = on_device(driver, device, "matmul", a, b, edit=in_turns(depth, panels))
+    assert {step.depth for step in schedule if isinstance(step, Pipeline)} == {depth}
+    np.testing.assert_array_equal(c, call("matmul", a, b))
 
 
 @pytest.mark.parametrize(
