@@ -194,7 +194,7 @@ def _by_lanes(
         *(Unroll(stage=name, axis=axis) for axis in (f"{within}.i", *tile[:-1])),
         Vector(stage=name, axis=tile[-1]),
     ]
-    return [*steps, *_panels(stage, factors, 0, ahead, turned, NEIGHBOURS)]
+    return [*steps, *_panels(stage, factors, _Staged(ahead=int(ahead), turned=turned, room=NEIGHBOURS))]
 
 
 def _by_fragments(
@@ -215,8 +215,13 @@ def _by_fragments(
     depth = decide(f"{name}.depth", _tile(k, 2 * row.k, row.k), depths, "depth of the panels")
     pad = decide(f"{name}.pad", access, (0, 2 * access), "elements between the rows of a panel, against bank conflicts")
     ahead = decide(f"{name}.ahead", True, (False,), "whether the next panels are fetched ahead")
+    far = decide(f"{name}.far", 1, (2, 3), "how many panels ahead they are fetched") if ahead and k // depth > 3 else int(ahead)
+    bytes_of = row.a.storage_bytes * (rows * (depth + pad) + depth * (columns + pad))
+    fits = far and spec.shared_bytes is not None and 2 * bytes_of <= spec.shared_bytes
+    shared = decide(f"{name}.turns", 1, (2,), "panels in shared memory that take turns") if fits else 1
     across = _across(factors, over) if m % rows == n % columns == k % depth == depth % access == 0 else []
     turned = across if across and decide(f"{name}.turned", True, (False,), "whether panels of bytes that lie across the sum lie the other way round") else []
+    staged = _Staged(ahead=far, shared=shared, turned=turned, pad=pad, room=pad)
     high = decide(f"{name}.high", min(FRAGMENTS * row.m, rows), [s for s in (32, 64, 128) if rows % s == 0], "rows of a subgroup's tile")
     broad = decide(f"{name}.broad", min(FRAGMENTS * row.n, columns), [s for s in (32, 64, 128) if columns % s == 0], "columns of a subgroup's tile")
     flat = decide(f"{name}.flat", True, (False,), "whether the instructions of a whole panel are written out")
@@ -228,7 +233,7 @@ def _by_fragments(
     tiles = ((i, m, rows, high, row.m), (j, n, columns, broad, row.n))
     whole = m % rows == 0 == n % columns  # others begin early: right, and not measured on a device
     if reader is not None and m >= rows and n >= columns and decide(f"{name}.with", whole, (not whole,), f"whether `{reader.name}` is computed with the sums"):
-        return Contracted(steps=tuple(_with_reader(stage, reader, factors, row, tiles, (k, depth), flat, pad, ahead, turned)), reader=reader.name)
+        return Contracted(steps=tuple(_with_reader(stage, reader, factors, row, tiles, (k, depth), flat, staged)), reader=reader.name)
     steps, batch, groups = _groups(name, factors, _batch(stage, factors))
     steps = _padding(name, ((i, m, rows), (j, n, columns), (over, k, depth))) + steps
     steps += [Split(stage=name, axis=axis, factor=size) for axis, _, size, _, _ in tiles]
@@ -237,12 +242,12 @@ def _by_fragments(
         *within.split(high, broad), Order(stage=name, axes=(*batch, f"{i}.o", f"{j}.o", *within.order)),
         Bind(stage=name, axes=(*groups, *within.bound)), *within.instruction(flat),
     ]  # fmt: skip
-    return Contracted(steps=(*steps, *_panels(stage, factors, pad, ahead, turned, pad)))
+    return Contracted(steps=(*steps, *_panels(stage, factors, staged)))
 
 
 def _with_reader(
     stage: Reduce, reader: Map, factors: Factors, row: Intrinsic, tiles: Sequence[tuple[str, int, int, int, int]], depths: tuple[int, int],
-    flat: bool, pad: int, ahead: bool, turned: Sequence[str],
+    flat: bool, staged: _Staged,
 ) -> list[Step]:  # fmt: skip
     """The sums of a tile stay in fragments, of which the reader makes the results: nothing is written but these."""
     name, root, (i, j), over, (k, depth) = stage.name, reader.name, (factors.tile or "", factors.vector), stage.over[0].name, depths
@@ -256,7 +261,7 @@ def _with_reader(
         Order(stage=root, axes=(*batch, f"{i}.o", f"{j}.o", f"{i}.i", f"{j}.i")),
         At(stage=name, consumer=root, axis=f"{j}.o"), StoreIn(stage=name, space="fragment"),
         *inside.split(high, broad), Order(stage=name, axes=(*batch, *inside.order)), Bind(stage=name, axes=inside.bound), *inside.instruction(flat),
-        *_panels(stage, factors, pad, ahead, turned, pad),
+        *_panels(stage, factors, staged),
         *result.split(high, broad), Order(stage=root, axes=result.order), *result.written_out(),
     ]  # fmt: skip
     fusing, _, groups = _groups(root, factors, batch)
@@ -332,11 +337,22 @@ def _across(factors: Factors, over: str) -> list[str]:
     return [f.tensor for f in (factors.a, factors.b) if f.dtype.storage_bytes == 1 and unit_stride_axis(f) != over]
 
 
-def _panels(stage: Reduce, factors: Factors, pad: int, ahead: bool, turned: Sequence[str], room: int) -> list[Step]:
-    """`turned`: factors whose panels lie the other way round, with `room` behind their rows against bank conflicts where they are filled."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Staged:
+    """How panels are staged: fetched so many iterations `ahead`, so many in `shared` memory that take turns. `turned`: factors whose panels lie the other
+    way round, with `room` behind their rows against bank conflicts where they are filled; `pad` behind the others'."""
+
+    ahead: int
+    shared: int = 1
+    turned: Sequence[str] = ()
+    pad: int = 0
+    room: int = 0
+
+
+def _panels(stage: Reduce, factors: Factors, way: _Staged) -> list[Step]:
     at = f"{stage.over[0].name}.o"
-    steps: list[Step] = [
-        StoreIn(stage=load.tensor, space="shared", at=at, pad=room if load.tensor in turned else pad, turned=load.tensor in turned)
-        for load in (factors.a, factors.b)
-    ]
-    return [*steps, Pipeline(stage=stage.name, depth=1)] if ahead else steps
+    steps: list[Step] = []
+    for load in (factors.a, factors.b):
+        turned = load.tensor in way.turned
+        steps.append(StoreIn(stage=load.tensor, space="shared", at=at, buffers=way.shared, pad=way.room if turned else way.pad, turned=turned))
+    return [*steps, Pipeline(stage=stage.name, depth=way.ahead)] if way.ahead else steps

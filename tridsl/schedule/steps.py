@@ -149,7 +149,7 @@ class StoreIn(StepBase):
     the stage that reads it. `type`: a wider integer type to keep the stage's values in, or the narrower one that sums are converted to.
     `piece`: iterations of `at` whose parts a memory in between (of an array's column) gets together; `kept`: the tensor that this memory keeps for
     the loops that read the same of it again; `strips`: the loop inside `at` that takes what moves with it a strip at a time. `turned`: a copy in
-    `shared` lies there the other way round, columns as rows. Halide: store_in."""
+    `shared` lies there the other way round, columns as rows; `buffers` copies there take turns, so that one is filled while another is read. Halide: store_in."""
 
     space: str
     at: str | None = None

@@ -35,7 +35,8 @@ def store(kernel: Kernel, step: StoreIn, spec: DeviceSpec) -> Kernel:
     stages everything that its loop `k.o` touches in a core's own memory (`schedule.panels`); `y.store(l1)` all of a stage that is a single number. For a result `y.store(stream)` writes around the caches (LLVM: nontemporal); a compaction holds what it
     keeps until it can (`schedule.hold`). `gray.store(l1, type=i16)` keeps the values of an integer stage in a wider type, the one
     that its readers compute in; a narrower one is for sums that are converted to it (`schedule.narrow`), or weights in that of what they weigh
-    (`schedule.weights`). `turned`: the copy's axes lie backwards (lanes that walk the columns of `A[i, k]` then read neighbours). E0416: no such space. E0417: the stage has storage for the
+    (`schedule.weights`). `turned`: the copy's axes lie backwards (lanes that walk the columns of `A[i, k]` then read neighbours). `buffers=2` in `shared`: one copy
+    is filled while lanes read the other, so that they wait for each other once an iteration. E0416: no such space. E0417: the stage has storage for the
     whole device (use `.at` first), or a register or shared buffer would have no constant size. E0425: the type does not hold all values of the stage's.
     """
     if step.space == STREAM:

@@ -24,7 +24,7 @@ from tridsl.ir.walk import substitute, walk
 from tridsl.passes.specialise import Specialisation
 from tridsl.pipeline import LOWER, SCHEDULE, TO_KERNEL, Build, lower, run
 from tridsl.schedule.automatic import choices, choose
-from tridsl.schedule.steps import Schedule, StoreIn
+from tridsl.schedule.steps import Pipeline, Schedule, StoreIn
 
 GPU = DeviceSpec(
     name="lanes only", kind="gpu", features=frozenset({"int64", "packed_words"}), subgroup_sizes=(32,), shared_bytes=49152, max_group_lanes=1024,
@@ -203,6 +203,16 @@ def test_panels_take_turns_as_a_schedule_says(depth: int, panels: int, k: int) -
     there = min(panels, steps)
     assert len(re.findall(r"uvec4 b_A_shared_next\d?\[2\];", written)) == min(depth, max(1, steps - there + 1))
     assert written.count("shared uvec4") == 2 * there
+
+
+def test_how_far_ahead_and_how_many_panels_are_choices() -> None:
+    """Two panels where shared memory has room for them."""
+    _, build, _ = product(256, 256, 512, {"depth": 32, "far": 3, "turns": 2}, dtype=np.int8, spec=MATRICES)
+    assert [step.depth for step in build.schedule or () if isinstance(step, Pipeline)] == [3]
+    assert [step.buffers for step in build.schedule or () if isinstance(step, StoreIn)] == [2, 2]
+    op, build, _ = product(256, 256, 512, {}, dtype=np.int8, spec=MATRICES)
+    asked = {spec: {c.name for c in choices(op, spec, dict(build.facts.sizes), {})} for spec in (MATRICES, replace(MATRICES, shared_bytes=32768))}
+    assert [{"C.far", "C.turns"} & names for names in asked.values()] == [{"C.far", "C.turns"}, {"C.far"}]
 
 
 def test_lanes_wait_once_an_iteration_for_panels_that_take_turns() -> None:
