@@ -80,16 +80,14 @@ def test_panels_of_bytes_that_lie_across_the_sum(driver: VulkanDriver, device: D
     same(c, call("matmul", a, b))
 
 
-@pytest.mark.parametrize(("depth", "panels"), [(2, 1), (1, 2), (3, 2)], ids=str)
-@pytest.mark.parametrize("dtype", ["f16", "i8"])
+@pytest.mark.parametrize(("dtype", "depth", "panels"), [("f16", 2, 1), ("i8", 1, 2), ("f16", 3, 2)], ids=str)
 def test_panels_of_fragments_take_turns(driver: VulkanDriver, device: Device, dtype: str, depth: int, panels: int) -> None:
     """Few fragments: a software device takes long to compile what is written out several times."""
     row = instruction(device, dtype)
-    for count in (5, 6):
-        a, b = random(dtype, row.m, count * row.k), random(dtype, count * row.k, 2 * row.n)
-        schedule, (c,) = on_device(driver, device, "matmul", a, b, edit=in_turns(depth, panels))
-        assert {step.buffers for step in schedule if isinstance(step, StoreIn) and step.space == "shared"} == {panels}
-        same(c, call("matmul", a, b))
+    a, b = random(dtype, row.m, 5 * row.k), random(dtype, 5 * row.k, 2 * row.n)
+    schedule, (c,) = on_device(driver, device, "matmul", a, b, edit=in_turns(depth, panels))
+    assert {step.buffers for step in schedule if isinstance(step, StoreIn) and step.space == "shared"} == {panels}
+    same(c, call("matmul", a, b))
 
 
 def same(found: np.ndarray, wanted: np.ndarray) -> None:
