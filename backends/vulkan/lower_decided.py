@@ -10,9 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tridsl.devices.spec import DeviceSpec
-from tridsl.ir.loop import Alloc, Block, For, If, Kernel, Stmt
+from tridsl.ir.loop import Alloc, Block, For, Kernel, Stmt
 from tridsl.ir.walk import rewrite, walk
 from tridsl.passes.decide_nests import written_twice
+
+COMPARISONS = 2
+"""Of a mask, and of what the block before has merged where the last one begins early."""
 
 
 def decided(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -36,5 +39,5 @@ def _statement(statement: Stmt) -> Stmt:
     if not isinstance(statement, For):
         return statement
     elements = frozenset(n.var for n in walk(statement) if isinstance(n, For) and n.kind == "serial")
-    twice: If | None = written_twice(statement, elements)
+    twice = written_twice(statement, elements, COMPARISONS)
     return statement if twice is None else twice

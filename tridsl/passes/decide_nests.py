@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import INDEX
 from tridsl.ir.affine import interval, sweep
-from tridsl.ir.expr import Binary, BinaryOp, Const, Expr, Select, binary, index, sub
+from tridsl.ir.expr import Binary, BinaryOp, Const, Expr, Select, binary, both, index, sub
 from tridsl.ir.loop import Accumulate, Block, For, If, Kernel, Stmt, Store
 from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.passes.fresh import fresh
@@ -61,29 +61,31 @@ def _bounds(loops: Sequence[For]) -> dict[str, int | None]:
     return {l.var: l.bound if l.bound is not None else interval(l.extent, {})[1] for l in loops}
 
 
-def written_twice(nest: For, lanes: frozenset[str]) -> If | None:
-    """`nest` without the comparison where what is around it decides that, else as it is; None where there are not one comparison and such a
-    place. `lanes`: loops whose iterations are worked on together, which the comparison divides."""
+def written_twice(nest: For, lanes: frozenset[str], comparisons: int = 1) -> If | None:
+    """`nest` without its comparisons (so many at most) where what is around it decides all of them, else as it is; None where there are none, or
+    one that no such place decides. `lanes`: loops whose iterations are worked on together, which a comparison divides."""
     loops = [n for n in walk(nest) if isinstance(n, For)]
     bounds = _bounds(loops)
     most = [(name, index(bound)) for name, bound in bounds.items() if bound is not None]
     if len(most) < len(loops) or sum(1 for _ in walk(nest)) > LIMIT:
         return None
-    chosen = set(_choices(nest))
-    if len(chosen) != 1:
+    chosen = dict(_choices(nest))
+    if not 1 <= len(chosen) <= comparisons or len(set(_choices(nest))) > len(chosen):
         return None
-    ((comparison, holds),) = chosen
-    inside = set(bounds)
-    difference = sub(comparison.a, comparison.b)
-    ends = sweep(difference, most)
-    if ends is None or not variables(difference) & lanes or not variables(difference) - inside or any(variables(e) & inside for e in ends):
-        return None
-    end, op = EVERYWHERE[comparison.op, holds]
+    inside, decided = set(bounds), None
+    for comparison, holds in chosen.items():
+        difference = sub(comparison.a, comparison.b)
+        ends = sweep(difference, most)
+        if ends is None or not variables(difference) & lanes or not variables(difference) - inside or any(variables(e) & inside for e in ends):
+            return None
+        end, op = EVERYWHERE[comparison.op, holds]
+        decided = both(decided, binary(op, ends[end], index(0)))
 
     def arm(node: Select) -> Expr:
-        return node if node.condition != comparison else node.a if holds else node.b
+        holds = chosen.get(node.condition) if isinstance(node.condition, Binary) else None
+        return node if holds is None else node.a if holds else node.b
 
-    return If(condition=binary(op, ends[end], index(0)), then=fresh((rewrite(nest, {Select: arm}),), ".decided"), otherwise=(nest,))
+    return If(condition=decided, then=fresh((rewrite(nest, {Select: arm}),), ".decided"), otherwise=(nest,)) if decided is not None else None
 
 
 def _choices(nest: For) -> Iterator[tuple[Binary, bool]]:

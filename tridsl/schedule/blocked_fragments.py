@@ -54,6 +54,9 @@ HELD_BLOCK = 64
 """Elements merged at a time where nothing of them lies in memory: what each row has is worked on once for all of them (2048 rows and elements of 64
 halves, 16 heads, on an H100, rows of a subgroup in one fragment: 102 us, 104 with 32, 145 with 16; 65, 75 under a mask; with two fragments 108 with
 32, *measured*; through memory 171 and 184)."""
+HELD_ROWS = 64
+"""Rows of a workgroup then, up to `HELD` columns: more workgroups, which wait for each other less (94.7 us with 128, 93.4; 60.4 and 53.9 under a mask; 142
+and 210 with 128 columns, whose keys and values are worth reading for more rows, *measured*)."""
 HOLDING = frozenset({"matrix_reductions", "matrix_conversions", "matrix_places"})
 """What a device does with fragments that need not go through memory between the products: columns come to one, results become factors, and a mask
 asks where an element is."""
@@ -104,7 +107,8 @@ def by_fragments(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping[
 
     blocks = [tile_of(known[t], most, size) for most in (HELD_BLOCK, HELD_BLOCK // 2)] if held else []
     blocks.append(part_of(known[t], BLOCK, size))
-    shapes = [(tile_of(known[q], n, size), block) for n in (ROWS, ROWS // 2, ROWS // 4) for block in blocks]
+    most = HELD_ROWS if held and known[e] <= HELD else ROWS
+    shapes = [(tile_of(known[q], n, size), block) for n in (ROWS, ROWS // 2, ROWS // 4) if n <= most for block in blocks]
     rows = next((rows for rows, block in shapes if fits(rows, block)), 0)
     if not rows:
         return []
