@@ -17,34 +17,66 @@ loop: l[…, c] = l[…, c] * scale[…, c] + x[…, c].
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tridsl.backends.vulkan.row_sums import RowSum, row_sums
-from tridsl.devices.intrinsics import INTRINSICS
+from tridsl.devices.intrinsics import FRAGMENTS_BETWEEN, INTRINSICS
 from tridsl.devices.spec import DeviceSpec
+from tridsl.diagnostics import error
+from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Expr, Load, Var, index
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Kernel, Mma, Phase, Ref, Stmt, Store
-from tridsl.ir.walk import rewrite, substitute, walk
+from tridsl.ir.walk import rewrite, substitute, variables, walk
 from tridsl.passes.fresh import fresh
 
 
 def rows(kernel: Kernel, spec: DeviceSpec) -> Kernel:
-    """Every buffer in fragments that no instruction works on."""
-    return replace(kernel, phases=tuple(_phase(p) for p in kernel.phases))
+    """Every buffer in fragments that has an element for each row. E0706: the device does nothing with fragments but multiply them."""
+    return replace(kernel, phases=tuple(_phase(p, spec) for p in kernel.phases))
 
 
-def _phase(phase: Phase) -> Phase:
-    instructions = [n for n in walk(phase.body) if isinstance(n, Mma)]
-    worked_on = {part.tensor for n in instructions for part in (n.a, n.b, n.target) if isinstance(part, Load | Ref)}
-    vectors = {n.buffer.name: n.buffer for n in walk(phase.body) if isinstance(n, Alloc) and n.buffer.space == "fragment" and n.buffer.name not in worked_on}
-    shapes = {(row.m, row.n) for n in instructions if (row := INTRINSICS[n.intrinsic]).is_matrix}
-    if not vectors or len(shapes) != 1:
+def _phase(phase: Phase, spec: DeviceSpec) -> Phase:
+    shapes = {(row.m, row.n) for n in walk(phase.body) if isinstance(n, Mma) and (row := INTRINSICS[n.intrinsic]).is_matrix}
+    if len(shapes) != 1:
         return phase
     (shape,) = shapes
+    held = {n.buffer.name: n.buffer for n in walk(phase.body) if isinstance(n, Alloc) and n.buffer.space == "fragment"}
+    places: dict[str, list[bool]] = {}
+    for name, is_row in _accesses(phase.body, (), shape):
+        places.setdefault(name, []).append(is_row)
+    vectors = {name: buffer for name, buffer in held.items() if all(places.get(name, (False,)))}
+    if not vectors:
+        return phase
+    lacking = sorted(FRAGMENTS_BETWEEN - spec.features)
+    if lacking:
+        raise error(
+            "E0706", f"device `{spec.name}` does nothing with fragments but multiply them: it lacks {', '.join(lacking)}",
+            help="".join(f"write `.store(shared)` instead of `.store(fragment)` for `{name}`" for name in sorted(vectors)[:1]),
+        )  # fmt: skip
     body, sums = row_sums(phase.body, frozenset(vectors))
     vectors |= {one.total: vectors[name] for name, one in sums.items()}
     return replace(phase, body=_Rows(vectors=vectors, sums=sums, shape=shape).block(body))
+
+
+def _accesses(block: Block, around: tuple[For, ...], shape: tuple[int, int]) -> Iterator[tuple[str, bool]]:
+    """What is read and written, and whether it is one element for each row of a nest over a fragment's elements, or over its rows."""
+    for statement in block:
+        match statement:
+            case For(body=body):
+                yield from _accesses(body, (*around, statement), shape)
+            case If(then=then, otherwise=otherwise):
+                yield from _accesses((*then, *otherwise), around, shape)
+            case _:
+                nest = around[-2:]
+                if len(nest) == 2 and (nest[0].kind, nest[0].extent, nest[1].kind, nest[1].extent) != ("serial", index(shape[0]), "serial", index(shape[1])):
+                    nest = nest[1:]
+                of_rows = bool(nest) and nest[0].kind == "serial" and nest[0].extent == index(shape[0])
+                for node in walk(statement):
+                    if isinstance(node, Load | Ref) and node.index:
+                        *others, last = node.index
+                        own = of_rows and normal_form(last).coefficient(nest[0].var) == 1
+                        yield node.tensor, own and not variables(node.index) & {l.var for l in nest[1:]} and nest[0].var not in variables(tuple(others))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

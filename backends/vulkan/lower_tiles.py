@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tridsl.devices.intrinsics import INTRINSICS
+from tridsl.devices.intrinsics import FRAGMENTS_BETWEEN, INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.ir.affine import Interval, Polynomial, interval, normal_form, to_expression
 from tridsl.ir.expr import Const, Expr, Load, index
@@ -24,17 +24,17 @@ Places = dict[tuple[Expr, ...], tuple[Expr, ...]]
 
 def tiles(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     """Every buffer of two axes or more in fragments."""
-    return replace(kernel, phases=tuple(_phase(p) for p in kernel.phases))
+    return replace(kernel, phases=tuple(_phase(p, spec.features >= FRAGMENTS_BETWEEN) for p in kernel.phases))
 
 
-def _phase(phase: Phase) -> Phase:
+def _phase(phase: Phase, between: bool) -> Phase:
     for alloc in [n for n in walk(phase.body) if isinstance(n, Alloc) and n.buffer.space == "fragment"]:
-        phase = replace(phase, body=_tiled(phase.body, alloc.buffer))
+        phase = replace(phase, body=_tiled(phase.body, alloc.buffer, between))
     return phase
 
 
-def _tiled(block: Block, buffer: Buffer) -> Block:
-    sizes = _sizes(block, buffer.name)
+def _tiled(block: Block, buffer: Buffer, between: bool) -> Block:
+    sizes = _sizes(block, buffer.name, between)
     shape = [int(n.value) for n in buffer.shape if isinstance(n, Const)]
     found = None
     if sizes is not None and len(shape) == len(buffer.shape) >= 2:
@@ -51,14 +51,16 @@ def _tiled(block: Block, buffer: Buffer) -> Block:
     return rewrite(block, {Alloc: lambda a: replace(a, buffer=own) if a.buffer == buffer else a, Load: access, Ref: access})
 
 
-def _sizes(block: Block, name: str) -> tuple[int, int] | None:
-    """Rows and columns of the fragments that instructions make `name` of or take from it; of what none of them works on, those of their results."""
+def _sizes(block: Block, name: str, between: bool) -> tuple[int, int] | None:
+    """Rows and columns of the fragments that instructions add to in `name`; where the device works on fragments `between` products, also of those
+    that they take as factors, and of what none of them works on, those of their results."""
     instructions = [(n, INTRINSICS[n.intrinsic]) for n in walk(block) if isinstance(n, Mma)]
     found: set[tuple[int, int]] = set()
     for mma, row in instructions:
         parts = ((mma.target, (row.m, row.n)), (mma.a, (row.m, row.k)), (mma.b, (row.k, row.n)))
-        found |= {sizes for part, sizes in parts if isinstance(part, Load | Ref) and part.tensor == name}
-    found = found or {(row.m, row.n) for _, row in instructions if row.is_matrix}
+        found |= {sizes for part, sizes in (parts if between else parts[:1]) if isinstance(part, Load | Ref) and part.tensor == name}
+    if between and not found:
+        found = {(row.m, row.n) for _, row in instructions if row.is_matrix}
     return next(iter(found)) if len(found) == 1 else None
 
 

@@ -130,6 +130,13 @@ def test_fragments_off_the_diagonal_are_worked_on_without_the_mask(shape: tuple[
     np.testing.assert_allclose(made.astype(np.float64), wanted.astype(np.float64), rtol=TOLERANCE, atol=TOLERANCE)
 
 
+def test_devices_that_but_multiply_fragments_refuse_to_hold_rows_there() -> None:
+    op, given, sizes = attention((1, 1, 128, 64, 16, 16))
+    with pytest.raises(TriError, match="matrix_conversions, matrix_places, matrix_reductions") as caught:
+        lower(op, build_of(op, given, sizes, automatic(op, HOLDING, sizes)), until="emit")
+    assert caught.value.code == "E0706" and "store(shared)" in (caught.value.diagnostics[0].help or "")
+
+
 @pytest.mark.parametrize("lacking", ["matrix_reductions", "matrix_conversions", "matrix_places"])
 def test_without_these_operations_they_go_through_shared_memory(lacking: str) -> None:
     op, _, sizes = attention((1, 1, 128, 64, 16, 16))

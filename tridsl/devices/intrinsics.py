@@ -114,6 +114,11 @@ INTRINSICS: dict[str, Intrinsic] = {
 }
 
 
+FRAGMENTS_BETWEEN = frozenset({"matrix_reductions", "matrix_conversions", "matrix_places"})
+"""What a device does with fragments so that they need not go through memory between two products: columns come to one, results become factors, and a
+mask asks where an element is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByteFunction:
     """An instruction that maps every byte of a register by itself: `affine`, any function that is linear over the bits (GF(2)) plus a

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tridsl.devices.intrinsics import Intrinsic
+from tridsl.devices.intrinsics import FRAGMENTS_BETWEEN, Intrinsic
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import F16
 from tridsl.ir.expr import Load
@@ -57,9 +57,6 @@ halves, 16 heads, on an H100, rows of a subgroup in one fragment: 102 us, 104 wi
 HELD_ROWS = 64
 """Rows of a workgroup then, up to `HELD` columns: more workgroups, which wait for each other less (94.7 us with 128, 93.4; 60.4 and 53.9 under a mask; 142
 and 210 with 128 columns, whose keys and values are worth reading for more rows, *measured*)."""
-HOLDING = frozenset({"matrix_reductions", "matrix_conversions", "matrix_places"})
-"""What a device does with fragments that need not go through memory between the products: columns come to one, results become factors, and a mask
-asks where an element is."""
 HELD_TYPES = (F16,)
 """Types of factors that are types of results, too, from which they are taken: sums of products of bf16 are f32 everywhere."""
 ROW_PARTS = ("start", "key", "scale", "weight")
@@ -97,7 +94,7 @@ def by_fragments(group: Group, row: Intrinsic, spec: DeviceSpec, sizes: Mapping[
     if any(known[a] < size for a in (q, t)) or any(not known[a] or known[a] % size for a in (e, d)) or not _lies_along(scores.elements, d) or not _lies_along(group.values[0], e):
         return []
     pad = ACCESS_BYTES // row.a.storage_bytes
-    held = row.a in HELD_TYPES and spec.features >= HOLDING and decide(f"{merge}.held", True, (False,), "whether scores and weights stay in the fragments of subgroups")
+    held = row.a in HELD_TYPES and spec.features >= FRAGMENTS_BETWEEN and decide(f"{merge}.held", True, (False,), "whether scores and weights stay in the fragments of subgroups")
 
     def fits(rows: int, block: int) -> bool:
         """Whether a block of keys and values, and scores, weights and what each row has if they are not held, are within shared memory."""
