@@ -158,6 +158,18 @@ def test_what_stands_between_two_products_stays_in_fragments(driver: VulkanDrive
     same(found, call("attention", *arrays, np.float32(0.25), causal=causal))
 
 
+def test_rows_that_see_no_number_are_none(driver: VulkanDriver, device: Device) -> None:
+    """The greatest score of a block is a number, whatever the scores are; sums are not."""
+    instruction(device, "f16")
+    q, k, v = random("f16", 1, 72, 16), random("f16", 1, 40, 16), random("f16", 1, 40, 16)
+    k[0, 5, 3], v[0, 7, 2], q[0, 60, 1] = np.nan, np.inf, np.inf
+    _, (found,) = on_device(driver, device, "attention", q, k, v, np.float32(0.25), keywords={"causal": True})
+    with np.errstate(invalid="ignore"):
+        wanted = call("attention", q, k, v, np.float32(0.25), causal=True)
+    assert 0 < np.isnan(wanted).sum() < wanted.size
+    np.testing.assert_allclose(found.astype(np.float32), wanted.astype(np.float32), rtol=4e-3, atol=4e-3)
+
+
 @pytest.mark.parametrize("dtype", ["f16", "i8"])
 def test_sizes_below_a_block_take_another_way(driver: VulkanDriver, device: Device, dtype: str) -> None:
     """Also rows that begin anywhere; others are padded (`test_products_of_broken_blocks`)."""
