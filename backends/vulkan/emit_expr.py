@@ -141,7 +141,8 @@ def element_text(frame: Frame, place: Place, at: tuple[Expr, ...]) -> str:
     offset = _offset(place, at)
     with frame.indexing(place):
         where = emit_value(frame, offset)
-    if where.type == "int" and _all_narrow(frame, offset):
+    behind = isinstance(offset, Const) and offset.value < 0  # of a reversed view: no array in GLSL has such an element
+    if where.type == "int" and _all_narrow(frame, offset) and not behind:
         return f"{place.name}.v[{where.text}]" if place.kind == "pointer" else f"{place.name}[{where.text}]"
     if place.kind != "pointer":
         return f"{place.name}[int({where.text})]"

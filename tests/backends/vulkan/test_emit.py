@@ -30,6 +30,8 @@ from tridsl.dtypes import BF16, F16, F32, F64, I32, I64, U32
 from tridsl.ir.affine import simplify_index
 from tridsl.ir.expr import Binary, Const, Expr, Load, Var, add, binary, index, minimum, mul, sub
 from tridsl.ir.loop import Kernel
+from tridsl.ir.op import Tensor
+from tridsl.structs import replace
 
 SPEC = DeviceSpec(
     name="test", kind="gpu", features=frozenset({"float64"}), max_group_lanes=1024, subgroup_sizes=(8,), shared_bytes=32768,
@@ -170,3 +172,12 @@ def test_lanes_combine_into_nothing_outside_a_result() -> None:
     steps = steps_of(op, 'z.pad(j, 7)\n z.split(k, 8)\n z.order(i, k.o, k.i, j)\n z.bind(i="group.x", k.i="lane.x")', SPEC)
     written = text(scheduled(op, steps, spec=SPEC, lowered=True))
     assert written.count("if (gl_LocalInvocationID.x == 0u && (i_z_j < n_N))") == 1
+
+
+def test_an_element_of_a_reversed_view() -> None:
+    """GLSL refuses a constant index below zero, though a pointer's array may go on there."""
+    kernel = scheduled(op_of("op f(x: f32[16]) -> y: f32 {\n y = x[4] * 2\n}"), (), spec=SPEC, lowered=True)
+    x, y = kernel.params
+    assert isinstance(x, Tensor)
+    written = text(replace(kernel, params=(replace(x, strides=(index(-1),)), y)))
+    assert "uint64_t(t_x) + uint64_t(int64_t((-4)) * 4L)" in written and ".v[-" not in written
