@@ -8,8 +8,8 @@
 
 The last form (a workgroup for each point of the outer loops) is taken where a long reduction inside reads along memory: its lanes
 then read neighbours, which lanes of different rows would not.
-Each statement of such a phase becomes a phase of its own, because workgroups meet nowhere else (stores of single values, which one lane
-does, stay together); buffers between them become scratch. A loop is taken when it is marked parallel, or when it is neither reduced nor carried and everything that its body
+Each statement of such a phase becomes a phase of its own, because workgroups meet nowhere else, and buffers between them become scratch. What one workgroup
+does (lanes along one reduction, stores of single values) stays together, with that of the phases before: a phase takes some microseconds to begin. A loop is taken when it is marked parallel, or when it is neither reduced nor carried and everything that its body
 writes is the iteration's own. What has no such loop, or what a schedule keeps in shared memory without binding lanes around it, runs in
 one lane: right, and slow.
 """
@@ -36,24 +36,47 @@ def bind(kernel: Kernel, spec: DeviceSpec) -> Kernel:
     lanes = min(LANES, spec.max_group_lanes or LANES)
     phases: list[Phase] = []
     scratch: list[Buffer] = list(kernel.scratch)
+    meeting = False  # whether the last phase is one workgroup's, which others may follow
     for phase in kernel.phases:
         if is_bound(phase.body):
             phases.append(phase)
+            meeting = False
             continue
-        alone: list[Stmt] = []  # what one lane does, in order
-        for statement in phase.body:
-            if isinstance(statement, Alloc):
-                scratch.append(replace(statement.buffer, space="global"))
-            elif isinstance(statement, Store):
-                alone.append(statement)
+        for run, meets in _runs(phase.body, lanes, scratch):
+            if meets and meeting:
+                phases[-1] = replace(phases[-1], body=(*phases[-1].body, *run))
             else:
-                phases += [replace(phase, body=tuple(alone))] if alone else []
-                phases.append(replace(phase, body=(_bind_nest(statement, lanes),)))
-                alone = []
-        phases += [replace(phase, body=tuple(alone))] if alone else []
+                phases.append(replace(phase, body=run))
+            meeting = meets
     if not phases:
         phases = list(kernel.phases)
     return replace(kernel, phases=tuple(phases), scratch=tuple(scratch))
+
+
+def _runs(block: Block, lanes: int, scratch: list[Buffer]) -> list[tuple[Block, bool]]:
+    """The statements of a phase with their loops bound, those together that one workgroup does, and whether it does them. Numbers that one such run alone
+    uses are its registers; other buffers between statements go to `scratch`."""
+    runs: list[tuple[Block, bool]] = []
+    for statement in block:
+        if isinstance(statement, Alloc):
+            continue
+        bound = _bind_nest(statement, lanes)
+        meets = isinstance(bound, Store) or (isinstance(bound, For) and bound.kind == "lane")
+        if meets and runs and runs[-1][1]:
+            runs[-1] = (*runs[-1][0], bound), True
+        else:
+            runs.append(((bound,), meets))
+    for buffer in reversed([s.buffer for s in block if isinstance(s, Alloc)]):
+        users = [number for number, (run, _) in enumerate(runs) if buffer.name in _names(run)]
+        if len(users) == 1 and runs[users[0]][1] and buffer.space == "reg" and not buffer.shape:
+            runs[users[0]] = (Alloc(buffer=buffer), *runs[users[0]][0]), True
+        else:
+            scratch.append(replace(buffer, space="global"))
+    return runs
+
+
+def _names(block: Block) -> set[str]:
+    return {name for name, _ in read(block)} | {ref.tensor for ref in written(block)}
 
 
 def _bind_nest(statement: Stmt, lanes: int) -> Stmt:

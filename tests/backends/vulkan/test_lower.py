@@ -113,7 +113,8 @@ def test_bind_leaves_bound_phases_alone() -> None:
     assert bind(made, SPEC) == made
 
 
-def test_bind_gives_every_statement_a_phase_and_buffers_between_them_become_scratch() -> None:
+def test_bind_gives_workgroups_a_phase_and_buffers_between_them_become_scratch() -> None:
+    """Of the three statements the first two are one workgroup's, which has no wait between phases there."""
     total = Buffer(name="t", dtype=F32, shape=(), space="reg")
     made = kernel(
         "normalise",
@@ -128,8 +129,27 @@ def test_bind_gives_every_statement_a_phase_and_buffers_between_them_become_scra
         ),
     )
     bound = bind(made, SPEC)
-    assert len(bound.phases) == 3 and [b.name for b in bound.scratch] == ["t"]
+    assert [len(phase.body) for phase in bound.phases] == [2, 1] and [b.name for b in bound.scratch] == ["t"]
     assert loops(bound) == [("lane", "lane.x"), ("serial", None), ("group", "group.x"), ("lane", "lane.x")]
+    assert_same_meaning(made, x=_normal(300) + 3)
+
+
+def test_what_one_workgroup_does_is_one_phase_and_its_numbers_are_registers() -> None:
+    """A long sum, what is made of it, and what the next phase makes of that."""
+    total = Buffer(name="t", dtype=F32, shape=(), space="reg")
+    made = kernel(
+        "mean",
+        (tensor("x", F32, 300), tensor("y", F32, 1, role="output"), tensor("z", F32, 1, role="output")),
+        Alloc(buffer=total),
+        store("t", Const(value=0.0, dtype=F32)),
+        serial("s:n", index(300), accumulate("t", SUM, load("x", F32, var("s:n"))), reduce=True),
+        store("y", Binary(op="div", a=load("t", F32), b=Const(value=300.0, dtype=F32), dtype=F32), index(0)),
+    )
+    last = replace(made.phases[0], name="z", body=(store("z", load("y", F32, index(0)), index(0)),))
+    made = replace(made, phases=(*made.phases, last))
+    bound = bind(made, SPEC)
+    assert len(bound.phases) == 1 and bound.scratch == () and isinstance(bound.phases[0].body[0], Alloc)
+    assert loops(bound) == [("lane", "lane.x"), ("serial", None)]
     assert_same_meaning(made, x=_normal(300) + 3)
 
 
