@@ -36,7 +36,7 @@ def is_packed_product(mma: Mma) -> bool:
 def unshifted(factor: Expr) -> tuple[Expr, int]:
     """(u, c) of the factor u - c, as bytes without a sign; c is 0 for any other."""
     if isinstance(factor, Binary) and factor.op == "sub" and factor.dtype == I8 and isinstance(factor.a, Cast) and factor.a.a.dtype == U8:
-        amount = known_byte(factor.b)
+        amount = _amount(factor.b)
         return (factor.a.a, amount) if amount is not None else (factor, 0)
     return factor, 0
 
@@ -48,7 +48,7 @@ def _has_words(node: Expr) -> bool:
         case Const(dtype=dtype):
             return dtype == U8
         case Cast(a=a, dtype=dtype):
-            return dtype == U8 and (_has_words(a) or _is_flag(a) or known_byte(node) is not None)
+            return dtype == U8 and (_has_words(a) or _is_flag(a) or _amount(node) is not None)
         case Binary(op=op, a=a, b=b, dtype=dtype):
             by_amount = op in _BY_CONSTANT and dtype == U8 and _has_words(a)
             return by_amount or (op in _BYTEWISE and dtype == U8 and _has_words(a) and _has_words(b))
@@ -56,10 +56,10 @@ def _has_words(node: Expr) -> bool:
 
 
 def _is_flag(node: Expr) -> bool:
-    return isinstance(node, Binary) and node.op == "ge" and node.a.dtype == U8 and _has_words(node.a) and known_byte(node.b) is not None
+    return isinstance(node, Binary) and node.op == "ge" and node.a.dtype == U8 and _has_words(node.a) and _amount(node.b) is not None
 
 
-def known_byte(node: Expr) -> int | None:
+def _amount(node: Expr) -> int | None:
     """The value of a constant, through its casts."""
     while isinstance(node, Cast):
         node = node.a
@@ -99,7 +99,7 @@ def _word(frame: Frame, load: Load, k: str) -> str | None:
 def is_written_out(mma: Mma) -> bool:
     """Whether what bytes are shifted, multiplied or divided by is a number by now."""
     amounts = (n.b for n in walk(mma) if isinstance(n, Binary) and n.op in _BY_CONSTANT and n.dtype == U8)
-    return all(known_byte(amount) is not None for amount in amounts)
+    return all(_amount(amount) is not None for amount in amounts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,11 +143,11 @@ def _bytes(node: Expr, words: dict[Load, str]) -> _Bytes:
         case Load():
             return _Bytes(even=words[node])
         case Binary(op="ge", a=a, b=b):
-            return _at_least(_bytes(a, words), known_byte(b) or 0)
-        case Cast(a=a) if known_byte(node) is None:
+            return _at_least(_bytes(a, words), _amount(b) or 0)
+        case Cast(a=a) if _amount(node) is None:
             return _bytes(a, words)
         case Binary(op=op, a=a, b=b):
-            amount, steps = known_byte(b), _steps(node)
+            amount, steps = _amount(b), _steps(node)
             if steps is not None:
                 return _in_steps(_bytes(steps[0], words), steps[1])
             if op in _BY_CONSTANT and amount is not None:
@@ -155,7 +155,7 @@ def _bytes(node: Expr, words: dict[Load, str]) -> _Bytes:
             if op == "and" and amount is not None:
                 return _masked(a, amount, words)
             return _together(op, _bytes(a, words), _bytes(b, words))
-    return _Bytes(even=_splat(known_byte(node) or 0), most=known_byte(node) or 0)
+    return _Bytes(even=_splat(_amount(node) or 0), most=_amount(node) or 0)
 
 
 def _splat(byte: int) -> str:
@@ -173,7 +173,7 @@ def _mask(value: _Bytes, mask: int) -> str:
 
 def _masked(node: Expr, mask: int, words: dict[Load, str]) -> _Bytes:
     """Bits of each byte; what a shift brings in from its neighbour is none of them."""
-    amount = known_byte(node.b) if isinstance(node, Binary) else None
+    amount = _amount(node.b) if isinstance(node, Binary) else None
     if isinstance(node, Binary) and node.op == "shr" and amount is not None and mask & ~(BYTE >> amount) == 0:
         inner = _bytes(node.a, words).low
         return inner.map(f"(({{}} >> {amount}) & {_mask(inner, mask)})" if amount else f"({{}} & {_mask(inner, mask)})", most=mask)
@@ -219,7 +219,7 @@ def _steps(node: Binary) -> tuple[Expr, int] | None:
         else:
             return None
     count = len(flags) + 1
-    found = sorted(known_byte(flag.b) or 0 for flag in flags)
+    found = sorted(_amount(flag.b) or 0 for flag in flags)
     same = all(flag.a == flags[0].a for flag in flags) and found == [-(-256 * j // count) for j in range(1, count)]
     return (flags[0].a, count) if same and count > 2 else None
 

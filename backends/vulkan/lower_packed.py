@@ -5,20 +5,18 @@
       mma dot4 acc[r] += (W[b, k, r0 + r, kk] >> 2*g & 3)              mma dot4 acc[0] += (W.16[0 + kk] & 3) * x.16[0 + kk]
                          * x[k*16 + 4*g + kk]   for kk < 4             mma dot4 acc[1] += (W.16[4 + kk] & 3) * x.16[0 + kk]   … 16 of them
 
-What is the same in all factors (a value is a code less 1) is taken off once for all rows: dot(u - 1, x) = dot(u, x) - dot(1, x). Fields of bytes stay where they lie
-in sums of their own: dot(w >> 2 & 3, x) + … = dot(w & 12, x) + … >> 2. With every shift a constant, a codec is a few operations on whole words (`emit_packed`). All loads of a nest stand before its products, so
+What is the same in all factors (a value is a code less 1) is taken off once for all rows: dot(u - 1, x) = dot(u, x) - dot(1, x). With every shift a constant, a codec is a few operations on whole words (`emit_packed`). All loads of a nest stand before its products, so
 that they are under way together.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
 from tridsl.backends.vulkan.contiguous import MAX_BYTES, WORD_BYTES, Strides, offset_of, plain_tensors
-from tridsl.backends.vulkan.emit_packed import is_packed_product, is_written_out, known_byte, unshifted
+from tridsl.backends.vulkan.emit_packed import is_packed_product, is_written_out, unshifted
 from tridsl.devices.spec import DeviceSpec
 from tridsl.dtypes import I32, U8, DType
 from tridsl.ir.affine import normal_form, simplify_index
@@ -29,10 +27,6 @@ from tridsl.passes.simplify import simplify
 
 MOST = 512
 """Products that are written out for one nest."""
-WORTH_A_SUM = 4
-"""Products of fields in one place from which on a sum of their own, which is shifted and added once, is less work than shifting each."""
-SIGN = 0x80
-"""Bytes are multiplied as signed ones."""
 
 
 def packed(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -101,55 +95,22 @@ def _fetched(block: Block, tensors: Mapping[str, tuple[DType, Strides]], shapes:
 def _without_shifts(products: Sequence[Mma]) -> Iterator[Stmt]:
     """Products of what the factors are before a constant is taken off, and then what that makes of each sum."""
     shifted: dict[Ref, list[tuple[int, Mma]]] = {}
-    plain: list[Mma] = []
     for mma in products:
-        factor, amount = unshifted(mma.a)
+        plain, amount = unshifted(mma.a)
         if amount:
             shifted.setdefault(mma.target, []).append((amount, mma))
-        plain.append(replace(mma, a=factor))
-    yield from _in_place(plain)
+        yield replace(mma, a=plain)
     ones: dict[tuple[tuple[int, Expr], ...], str] = {}
     for target, parts in shifted.items():
         key = tuple((amount, mma.b) for amount, mma in parts)
         if key not in ones:
             name = ones[key] = f"ones@{parts[0][1].axes[0][0]}.{len(ones)}"
-            yield from _zero(name)
-            yield from (replace(mma, target=Ref(tensor=name, index=()), a=Const(value=amount, dtype=U8)) for amount, mma in parts)
-        yield Store(target=target, value=Binary(op="sub", a=_sum_at(target), b=_sum_at(Ref(tensor=ones[key], index=())), dtype=I32))
-
-
-def _in_place(products: Sequence[Mma]) -> Iterator[Stmt]:
-    """Fields of bytes where they lie, 2^s times their value, in sums of their own that are shifted back once: one operation a product instead of two."""
-    found = [_field(mma.a) for mma in products]
-    counts = Counter((mma.target, shift) for mma, (_, shift) in zip(products, found) if shift)
-    worth = [which for which, count in counts.items() if count >= WORTH_A_SUM]
-    own = {which: Ref(tensor=f"field@{products[0].axes[0][0]}.{number}", index=()) for number, which in enumerate(worth)}
-    for place in own.values():
-        yield from _zero(place.tensor)
-    for mma, (lying, shift) in zip(products, found):
-        aside = own.get((mma.target, shift))
-        yield mma if aside is None else replace(mma, target=aside, a=lying)
-    for (target, shift), place in own.items():
-        value = Binary(op="shr", a=_sum_at(place), b=Const(value=shift, dtype=I32), dtype=I32)
-        yield Store(target=target, value=Binary(op="add", a=_sum_at(target), b=value, dtype=I32))
-
-
-def _field(factor: Expr) -> tuple[Expr, int]:
-    """(w & m << s, s) of the bytes (w >> s) & m whose fields lie below the sign; s is 0 for any other."""
-    if isinstance(factor, Binary) and factor.op == "and" and isinstance(factor.a, Binary) and factor.a.op == "shr" and factor.dtype == U8:
-        shift, mask = known_byte(factor.a.b), known_byte(factor.b)
-        if shift and mask and mask << shift < SIGN:
-            return Binary(op="and", a=factor.a.a, b=Const(value=mask << shift, dtype=U8), dtype=U8), shift
-    return factor, 0
-
-
-def _zero(name: str) -> Iterator[Stmt]:
-    yield Alloc(buffer=Buffer(name=name, dtype=I32, shape=(), space="reg"))
-    yield Store(target=Ref(tensor=name, index=()), value=Const(value=0, dtype=I32))
-
-
-def _sum_at(place: Ref) -> Load:
-    return Load(tensor=place.tensor, index=place.index, dtype=I32)
+            here = Ref(tensor=name, index=())
+            yield Alloc(buffer=Buffer(name=name, dtype=I32, shape=(), space="reg"))
+            yield Store(target=here, value=Const(value=0, dtype=I32))
+            yield from (replace(mma, target=here, a=Const(value=amount, dtype=U8)) for amount, mma in parts)
+        sums = [Load(tensor=tensor, index=at, dtype=I32) for tensor, at in ((target.tensor, target.index), (ones[key], ()))]
+        yield Store(target=target, value=Binary(op="sub", a=sums[0], b=sums[1], dtype=I32))
 
 
 @dataclass(slots=True, kw_only=True)

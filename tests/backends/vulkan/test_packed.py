@@ -84,19 +84,6 @@ def test_weights_come_sixteen_bytes_at_a_time(device: Device) -> None:
     assert "uvec4 b_W_16" in written and "uvec4 b_x_16" in written
 
 
-@pytest.mark.parametrize("extreme", [False, True])
-def test_fields_stay_where_they_lie_and_are_shifted_once(driver: VulkanDriver, device: Device, extreme: bool) -> None:
-    """Where a lane has several words of a row; a single one's fields are shifted, each for itself."""
-    made, op, given = product("t16", 20, 4096, None, device.spec)
-    assert "& 0x0c0c0c0cu" in text(made, op) and "& 0x30303030u" in text(made, op) and "& 0xc0c0c0c0u" not in text(made, op)
-    if extreme:
-        given["W"] = np.ones_like(np.asarray(given["W"]))
-        given["x"] = np.full_like(given["x"], -128)
-    check(driver, device, made, op, given)
-    few, op, given = product("t16", 20, 256, None, device.spec)
-    assert "& 0x0c0c0c0cu" not in text(few, op) and "& 0x03030303u" in text(few, op)
-
-
 def test_every_answer_of_the_tuner_is_exact(driver: VulkanDriver, device: Device) -> None:
     made, op, given = product("t16", 20, 1920, 4, device.spec)
     sizes = dict(made.facts.sizes)
