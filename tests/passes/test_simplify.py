@@ -42,3 +42,10 @@ def test_clamps_decided_by_ranges() -> None:
     assert body("simplify", CLAMPS_DECIDED_BY_RANGES, sizes={"N": 8}) == """\
 for i < 8
   y[i] = x[i] + x[i]"""
+
+
+def test_storage_of_loops_that_are_gone() -> None:
+    """Nothing is left of rows without elements: no loop over rows, either, that makes room for one."""
+    chain = "op f(x: f32[M, N]) -> y: f32[M, N] {\n  t[i, j] = x[i, j] * 2\n  y[i, j] = t[i, j] + 1\n}\n"
+    assert "alloc t" in body("schedule", chain, "t.at(y, i)", sizes={"N": 0})
+    assert body("simplify", chain, "t.at(y, i)", sizes={"N": 0}) == ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tridsl.dtypes import INDEX
 from tridsl.ir.affine import Interval, fold_ranges, interval, simplify_index
 from tridsl.ir.expr import Binary, Boundary, Cast, Const, Expr, Load, Node, Select, index
-from tridsl.ir.loop import Accumulate, Block, Copy, CopyAxis, For, If, Kernel, Mma, Ref, Stmt
+from tridsl.ir.loop import Accumulate, Alloc, Block, Copy, CopyAxis, For, If, Kernel, Mma, Ref, Stmt
 from tridsl.ir.value_ranges import fits
 from tridsl.ir.walk import map_children, substitute, walk
 from tridsl.structs import replace
@@ -32,7 +32,7 @@ def _block(block: Block, ranges: Ranges) -> Block:
     out: list[Stmt] = []
     for statement in block:
         out += _statement(statement, ranges)
-    return tuple(out)
+    return () if all(isinstance(s, Alloc) for s in out) else tuple(out)  # storage of loops that are gone
 
 
 def _statement(statement: Stmt, ranges: Ranges) -> Block:
