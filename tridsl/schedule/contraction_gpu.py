@@ -39,6 +39,9 @@ with one 9.4, *measured*)."""
 TALL, TALL_DEPTH = 256, 16
 """Rows of a workgroup's tile, and depth of its panels, where there are results enough: 16 x 8 for a lane, which then reads three elements for every
 sixteen products instead of four (4096^3 on an H100: 44.4 TFLOP/s, 42.5 with depth 8; 128 rows 40.1, *measured*)."""
+FAR = 2
+"""Panels that lanes fetch ahead where a processor has one workgroup, so that no other one computes while this one waits (f32 1024^3 on an H100: 67.9 us, 69.2
+with three, 70.3 with one; *measured*)."""
 PROCESSORS = 128
 """Of a GPU that does not say how many it has: about those of the largest ones."""
 LEAST = 16
@@ -169,6 +172,8 @@ def _by_lanes(
         depth = min(depth, TALL_DEPTH if rows == TALL else depth, fit[-1] if fit else 8)
         depth = decide(f"{name}.depth", depth, [d for d in fit if k % d == 0], "depth of the panels in shared memory")
     ahead = decide(f"{name}.ahead", True, (False,), "whether the next panels are fetched ahead")
+    alone = share == 1 and rows < TALL and _workgroups(m, n, rows, columns) * batch < 2 * (spec.cores or PROCESSORS)
+    far = decide(f"{name}.far", FAR if alone else 1, (1, 3) if alone else (2, 3), "how many panels ahead they are fetched") if ahead and k // depth > 3 else int(ahead)
     lanes_y, lanes_x = min(16, rows // NEIGHBOURS), min(16, columns // NEIGHBOURS)
     steps, batches, groups = _groups(name, factors, _batch(stage, factors))
     steps = _padding(name, ((i, m, rows), (j, n, columns), (over, k, depth))) + steps
@@ -194,7 +199,7 @@ def _by_lanes(
         *(Unroll(stage=name, axis=axis) for axis in (f"{within}.i", *tile[:-1])),
         Vector(stage=name, axis=tile[-1]),
     ]
-    return [*steps, *_panels(stage, factors, _Staged(ahead=int(ahead), turned=turned, room=NEIGHBOURS))]
+    return [*steps, *_panels(stage, factors, _Staged(ahead=far, turned=turned, room=NEIGHBOURS))]
 
 
 def _by_fragments(

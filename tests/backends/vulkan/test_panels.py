@@ -215,6 +215,13 @@ def test_how_far_ahead_and_how_many_panels_are_choices() -> None:
     assert [{"C.far", "C.turns"} & names for names in asked.values()] == [{"C.far", "C.turns"}, {"C.far"}]
 
 
+@pytest.mark.parametrize(("side", "far"), [(1024, 2), (2048, 1), (4096, 1)], ids=str)
+def test_a_workgroup_alone_on_its_processor_fetches_further_ahead(side: int, far: int) -> None:
+    """While it waits no other one computes. Sixteen by eight results leave a lane no registers for it."""
+    op, _, sizes = prepared("matmul", (np.zeros((side, side), np.float32), np.zeros((side, side), np.float32)), {}, {})
+    assert [step.depth for step in choose(op, GPU, sizes, {}) if isinstance(step, Pipeline)] == [far]
+
+
 def test_lanes_wait_once_an_iteration_for_panels_that_take_turns() -> None:
     def waits(panels: int) -> int:
         op, build, _ = product(32, 64, 384, {}, dtype=np.int8, spec=MATRICES)
