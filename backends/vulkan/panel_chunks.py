@@ -4,7 +4,8 @@ Chunk q*lanes + lane of the panel, in the panel's order, is the q-th of that lan
 less, down to one element; a chunk beyond the end of a padded tensor is zeros.
 
 Eight lanes at a time store to all banks of shared memory. Where rows are shorter than that, and an odd number of chunks apart (padding sees to it),
-rows next to each other would share banks: the eight lanes take rows as far apart as a row has chunks, 0 and 4 of four chunks each, then 1 and 5.
+rows next to each other would share banks: the eight lanes take rows as far apart as a row has chunks, 0 and 4 of four chunks each, then 1 and 5
+(4096^3 on an H100: f16 308 instead of 296 TFLOP/s, i8 468 instead of 438 TOP/s; *measured*).
 
 A panel of bytes or halves that lies the other way round than its source (`turned`) is moved in blocks: a lane fetches a word of each of
 as many rows as make 16 bytes, and stores the columns of these words, 16 bytes each:
