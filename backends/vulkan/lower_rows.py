@@ -11,16 +11,13 @@
                                                                      for r < 16: for c < 16: l[…, c] = …
 
 Fragments are made and used whole, so each statement gets a nest of its own. A column is reduced where it is, for all tiles of a row; the columns
-are put together once. Where nobody reads a sum before a loop that goes on with it is over, and it is but multiplied meanwhile, that is behind the
-loop: l[…, c] = l[…, c] * scale[…, c] + x[…, c].
-"""
+are put together once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from tridsl.backends.vulkan.row_sums import RowSum, row_sums
 from tridsl.devices.intrinsics import FRAGMENTS_BETWEEN, INTRINSICS
 from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
@@ -28,7 +25,6 @@ from tridsl.ir.affine import normal_form
 from tridsl.ir.expr import Expr, Load, Var, index
 from tridsl.ir.loop import Accumulate, Alloc, Block, Buffer, For, If, Kernel, Mma, Phase, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, substitute, variables, walk
-from tridsl.passes.fresh import fresh
 
 
 def rows(kernel: Kernel, spec: DeviceSpec) -> Kernel:
@@ -54,9 +50,7 @@ def _phase(phase: Phase, spec: DeviceSpec) -> Phase:
             "E0706", f"device `{spec.name}` does nothing with fragments but multiply them: it lacks {', '.join(lacking)}",
             help="".join(f"write `.store(shared)` instead of `.store(fragment)` for `{name}`" for name in sorted(vectors)[:1]),
         )  # fmt: skip
-    body, sums = row_sums(phase.body, frozenset(vectors))
-    vectors |= {one.total: vectors[name] for name, one in sums.items()}
-    return replace(phase, body=_Rows(vectors=vectors, sums=sums, shape=shape).block(body))
+    return replace(phase, body=_Rows(vectors=vectors, shape=shape).block(phase.body))
 
 
 def _accesses(block: Block, around: tuple[For, ...], shape: tuple[int, int]) -> Iterator[tuple[str, bool]]:
@@ -95,32 +89,13 @@ class _Nest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rows:
-    """`vectors`: buffers with one element for each row, and `sums` among them whose columns are put together where they are first read; `shape` of
-    a fragment."""
+    """`vectors`: buffers with one element for each row; `shape` of a fragment."""
 
     vectors: Mapping[str, Buffer]
-    sums: Mapping[str, RowSum]
     shape: tuple[int, int]
 
     def block(self, block: Block) -> Block:
-        out: list[Stmt] = []
-        for statement in block:
-            for name, one in self.sums.items():
-                out += self._total(name, one) if statement is one.reader else ()
-            out += self._statement(statement)
-        return tuple(out)
-
-    def _total(self, name: str, one: RowSum) -> Block:
-        """What the columns of a sum come to, for all its rows."""
-        vector, (*around, row) = self.vectors[name], one.start
-        nest = _Nest(row=row, column=None, body=())
-        place = (*one.place, Var(name=nest.columns))
-        first = self._over(nest, ".first", Store(target=Ref(tensor=one.total, index=place), value=one.reducer.identity[0]))
-        merged = Accumulate(targets=(Ref(tensor=one.total, index=place),), reducer=one.reducer, values=(one.reducer.identity[0],))
-        body: Block = (first, self._together(nest, merged, Load(tensor=name, index=one.place, dtype=vector.dtype)))
-        for loop in reversed(around):
-            body = (replace(loop, body=body),)
-        return (*self._statement(Alloc(buffer=replace(vector, name=one.total))), *fresh(body, ".total"))
+        return tuple(new for statement in block for new in self._statement(statement))
 
     def _statement(self, statement: Stmt) -> Block:
         match statement:
@@ -184,11 +159,6 @@ class _Rows:
                 case Alloc(buffer=buffer):
                     shape = tuple(index(n) for n in self.shape)
                     nests.append(replace(statement, buffer=replace(buffer, shape=shape, space="fragment", padded=())))
-                case Accumulate(targets=(target,)) if nest.column is not None and target.tensor in self.sums:
-                    (value,) = rewrite(statement, {Load: access}).values
-                    here = replace(target, index=(*target.index, column))
-                    old = Load(tensor=here.tensor, index=here.index, dtype=statement.reducer.dtypes[0])
-                    nests.append(self._over(nest, f".{number}", Store(target=here, value=_merged(statement, old, value))))
                 case Accumulate(targets=(target,)) if nest.column is not None and target.tensor in self.vectors:
                     columns = Buffer(name=f"{target.tensor}.columns", dtype=statement.reducer.dtypes[0], shape=tuple(index(n) for n in self.shape), space="fragment")
                     here = Ref(tensor=columns.name, index=(row, column))
