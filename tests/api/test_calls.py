@@ -512,3 +512,26 @@ def test_calls_of_ever_new_shapes_are_not_remembered_for_good(ops: Any, monkeypa
         for _ in range(2):
             assert len(op(x, 0.0)[0]) == size
         assert max(len(op._engine._ready), len(op._fast._met), len(op._fast._offered)) <= 16
+
+
+MOST = (1 << 63) - 1
+
+
+def wrapped(number: int) -> int:
+    """As 64 bits hold it."""
+    return (number + MOST + 1) % (1 << 64) - MOST - 1
+
+
+@pytest.mark.parametrize(("value", "meaning"), [
+    (f"x[i] + {MOST} + {MOST} + {MOST}", lambda x: wrapped(x + 3 * MOST)),
+    ("i64(lowest) + i64(-3) + x[i]*0", lambda x: wrapped(-MOST - 1 - 3)),
+    (f"x[i] - i64(lowest) - {MOST}", lambda x: wrapped(x + 1)),
+    (f"min(x[i] + {MOST} + {MOST}, 5)", lambda x: min(wrapped(x + 2 * MOST), 5)),
+])  # fmt: skip
+def test_constants_wrap_like_what_is_computed_of_them(value: str, meaning: Callable[[int], int]) -> None:
+    """Those that stand beside each other are put together before anything runs, and may leave 64 bits there."""
+    x = np.array([1, -5, MOST, -MOST - 1], np.int64)
+    op = tridsl.compile(f"op f(x: i64[N]) -> y: i64[N] {{\n y[i] = {value}\n}}").f
+    want = [meaning(n) for n in x.tolist()]
+    np.testing.assert_array_equal(op(x), want)
+    np.testing.assert_array_equal(op.reference(x), want)

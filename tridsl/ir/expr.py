@@ -147,7 +147,8 @@ COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
 def index(value: int) -> Const:
-    return Const(value=value, dtype=INDEX)
+    """An i64, wrapped as what is computed of constants at run time would be."""
+    return Const(value=value if -(1 << 63) <= value < 1 << 63 else (value + (1 << 63)) % (1 << 64) - (1 << 63), dtype=INDEX)
 
 
 def binary(op: BinaryOp, a: Expr, b: Expr) -> Expr:
