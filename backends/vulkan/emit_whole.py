@@ -120,23 +120,25 @@ def emit_reduced_rows(frame: Frame, loop: For) -> bool:
     element = FRAGMENT_ELEMENTS[dtype][0]
     kind = f"coopmat<{element}, {SCOPES[frame.grouped]}, {use.extents[0]}, {use.extents[1]}, gl_MatrixUseAccumulator>"
     target, found, old, position = fragment_text(frame, use.target.tensor, use.target.index), frame.fresh("reduced"), frame.fresh("matrix"), frame.fresh("element")
-    place, values = frame.places[use.target.tensor], (("a", "a"), ("b", "b"))
+    place = frame.places[use.target.tensor]
 
-    def merged(a: str, b: str) -> str:
-        for name, text in zip((side for side, _ in values), (a, b)):
-            frame.places[f"<{name}>"] = replace(place, name=text, kind="reg", strides=(), holds_elements=False)
-        sides: dict[str, Expr] = {f"{name}.{state}": Load(tensor=f"<{name}>", index=(), dtype=dtype) for name, _ in values}
+    def merged(**texts: str) -> str:
+        """The two sides of a merge by their texts."""
+        sides: dict[str, Expr] = {}
+        for side, text in texts.items():
+            frame.places[f"<{side}>"] = replace(place, name=text, kind="reg", strides=(), holds_elements=False)
+            sides[f"{side}.{state}"] = Load(tensor=f"<{side}>", index=(), dtype=dtype)
         return emit_as(frame, substitute(use.reducer.merge[0], sides))
 
-    function = f"merge_{use.reducer.name}"
-    frame.functions[function] = f"{element} {function}(const in {element} a, const in {element} b) {{ return {merged('a', 'b')}; }}"
+    function = f"merge_{use.reducer.name}_{element}"
+    frame.functions[function] = f"{element} {function}(const in {element} a, const in {element} b) {{ return {merged(a='a', b='b')}; }}"
     frame.extensions.update((TENSORS, "GL_EXT_control_flow_attributes"))
     frame.line(f"{kind} {found};")
     frame.line(f"coopMatReduceNV({found}, {fragment_text(frame, use.columns.tensor, use.columns.index)}, gl_CooperativeMatrixReduceRowNV, {function});")
     frame.line(f"{kind} {old} = {target};")
     frame.line("[[unroll]]")
     with frame.braces(f"for (int {position} = 0; {position} < {old}.length(); ++{position})"):
-        frame.line(f"{old}[{position}] = {merged(f'{old}[{position}]', f'{found}[{position}]')};")
+        frame.line(f"{old}[{position}] = {merged(a=f'{old}[{position}]', b=f'{found}[{position}]')};")
     frame.line(f"{target} = {old};")
     return True
 

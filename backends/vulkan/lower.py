@@ -6,7 +6,6 @@ from tridsl.backend import LowerStage
 from tridsl.backends.vulkan.lower_barriers import barriers
 from tridsl.backends.vulkan.lower_bind import bind
 from tridsl.backends.vulkan.lower_decided import decided
-from tridsl.backends.vulkan.lower_early import early
 from tridsl.backends.vulkan.lower_forward import forward
 from tridsl.backends.vulkan.lower_fragments import fragments
 from tridsl.backends.vulkan.lower_hoist import hoist
@@ -44,7 +43,6 @@ LOWER: tuple[LowerStage, ...] = (
     LowerStage(name="packed", run=packed),  # behind limits, which count the loops that are written out here
     LowerStage(name="operands", run=operands),  # behind wide, which leaves unrolled loops
     LowerStage(name="hoist", run=hoist),  # what operands has put into fragments
-    LowerStage(name="early", run=early),  # behind operands, which read shared memory before the instructions do
     LowerStage(name="longest", run=longest),
     LowerStage(name="barriers", run=barriers),  # last: needs to see every access
 )

@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 
 from tridsl.diagnostics import Span
 from tridsl.dtypes import BOOL, INDEX, DType
-from tridsl.structs import dataclass
+from tridsl.structs import dataclass, replace
 
 UnaryOp = Literal["neg", "not", "invert", "abs"]
 ArithmeticOp = Literal["add", "sub", "mul", "div", "floordiv", "mod", "min", "max", "and", "or", "xor", "shl", "shr"]
@@ -186,6 +186,12 @@ def both(a: Expr | None, b: Expr | None) -> Expr | None:
     if a is None or b is None:
         return a if b is None else b
     return Binary(op="and", a=a, b=b, dtype=BOOL)
+
+
+def masked(load: Load, condition: Expr | None) -> Load:
+    """`load` where the condition holds, too; elsewhere memory is not touched and the value is 0, or what the load says already."""
+    other = load.other or Const(value=0.0 if load.dtype.is_float else 0, dtype=load.dtype)
+    return replace(load, mask=both(load.mask, condition), other=other)
 
 
 def _fold_index(op: BinaryOp, a: Expr, b: Expr) -> Expr | None:

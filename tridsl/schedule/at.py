@@ -22,7 +22,7 @@ from tridsl.schedule.nest import (
     written,
 )
 from tridsl.schedule.pack import LANES
-from tridsl.schedule.regions import Region, agreed, declared_as, reads_of, region_read, targets_of
+from tridsl.schedule.regions import Region, agreed, declared_as, reads_of, region_read, shape_of, targets_of
 from tridsl.schedule.steps import At
 from tridsl.schedule.updates import behind_the_update, own_part, phase_of, updated_reads, updates
 from tridsl.structs import replace
@@ -237,7 +237,7 @@ def _exact(kernel: Kernel, regions: dict[str, tuple[Region, ...]], path: tuple[F
     moving = list(path[start:])
     for name, region in regions.items():
         used: list[str] = []
-        shape = declared_as(kernel, name).shape  # type: ignore[union-attr]
+        shape = shape_of(kernel, name)
         for (low, count, _), extent in zip(region, shape):
             if low == index(0) and count == extent:
                 continue
@@ -258,7 +258,7 @@ def restrict(kernel: Kernel, block: Block, regions: dict[str, tuple[Region, ...]
     places: dict[str, Region] = {}
     whole: dict[str, Expr] = {}
     for name, region in regions.items():
-        shape = declared_as(kernel, name).shape  # type: ignore[union-attr]
+        shape = shape_of(kernel, name)
         for target in targets_of(block, name):
             for place, piece, extent in zip(target, region, shape):
                 if not isinstance(place, Var) or stage_of(place.name) != stage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tridsl.dtypes import INDEX, DType, compute_type
-from tridsl.ir.expr import Cast, Const, Expr, Load, Var, add, binary, both, index, mul, sub
+from tridsl.ir.expr import Cast, Const, Expr, Load, Var, add, binary, both, index, masked, mul, sub
 from tridsl.ir.loop import Alloc, Append, Block, Buffer, Copy, CopyAxis, For, Phase, Ref, Stmt, Store
 from tridsl.ir.walk import rewrite, substitute
 from tridsl.structs import replace
@@ -65,7 +65,7 @@ def _packed(pack: Buffer, counter: str, loop: For, part: Var, inner: Var, keep: 
     kept = substitute(keep, {loop.var: place})
     if not whole:
         inside = binary("lt", place, loop.extent)
-        kept = both(inside, rewrite(kept, {Load: lambda load: _read_inside(load, inside)})) or kept
+        kept = both(inside, rewrite(kept, {Load: lambda load: masked(load, inside)})) or kept  # a condition keeps nobody from reading
     count = Buffer(name=counter, dtype=INDEX, shape=(), space="reg", span=loop.span)
     here = Ref(tensor=counter, index=())
     append = Append(tensors=(pack.name,), count=here, values=(substitute(value, {loop.var: place}),), keep=kept, span=loop.span)
@@ -85,11 +85,6 @@ def _packed(pack: Buffer, counter: str, loop: For, part: Var, inner: Var, keep: 
         For(var=inner.name, extent=index(factor), bound=factor, carried=True, body=(append,), span=loop.span),
         *(Store(target=Ref(tensor=pack.name, index=(index(n),)), value=Cast(a=digit, dtype=wide)) for n, digit in enumerate(digits)),
     )
-
-
-def _read_inside(load: Load, inside: Expr) -> Load:
-    """A condition keeps nobody from reading what it forbids: only a mask does."""
-    return replace(load, mask=both(load.mask, inside), other=load.other or Const(value=0.0 if load.dtype.is_float else 0, dtype=load.dtype))
 
 
 def _together(stage: str, before: Block, loop: For, after: Block, append: Append, heap: tuple[Buffer, ...], parts: int, factor: int) -> Phase:

@@ -8,7 +8,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.dtypes import COMPUTE, DType, compute_type
 from tridsl.ir.affine import equal, normal_form, simplify_index
-from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Select, Var, add, binary, both, index, mul
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Select, Var, add, binary, index, masked, mul
 from tridsl.ir.loop import Block, Buffer, For, Kernel, Phase, Store
 from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, substitute, variables, walk
@@ -137,7 +137,7 @@ def _value_at(value: Expr, place: dict[str, Expr], load: Load, dtype: DType, sha
     """The stage's value at the read's index, under the read's mask: nothing it loads is touched outside."""
     value = rewrite(substitute(value, place), {Load: lambda l: replace(l, index=tuple(simplify_index(i) for i in l.index))})
     if load.mask is not None:
-        value = rewrite(value, {Load: lambda l: l if _always_inside(l, shapes[l.tensor]) else _masked(l, load.mask)})
+        value = rewrite(value, {Load: lambda l: l if _always_inside(l, shapes[l.tensor]) else masked(l, load.mask)})
     stored: Expr = value if dtype not in COMPUTE else Cast(a=value, dtype=dtype)
     if load.mask is None:
         return stored
@@ -148,11 +148,6 @@ def _value_at(value: Expr, place: dict[str, Expr], load: Load, dtype: DType, sha
 def _always_inside(load: Load, shape: tuple[Expr, ...]) -> bool:
     """Whether the element is there whatever the sizes are. Otherwise only the stage's iterations prove it, `x[0]` as well: an empty stage has none."""
     return all(isinstance(i, Const) and isinstance(n, Const) and 0 <= i.value < n.value for i, n in zip(load.index, shape))
-
-
-def _masked(load: Load, mask: Expr | None) -> Load:
-    other = load.other or Const(value=0.0 if load.dtype.is_float else 0, dtype=load.dtype)
-    return replace(load, mask=both(mask, load.mask), other=other)
 
 
 def _collapse(cast: Cast) -> Expr:

@@ -6,7 +6,7 @@ from tridsl.devices.spec import DeviceSpec
 from tridsl.diagnostics import error
 from tridsl.dtypes import DType
 from tridsl.ir.affine import simplify_index
-from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, binary, both, ceildiv, index, mul
+from tridsl.ir.expr import Binary, Cast, Const, Expr, Load, Var, binary, both, ceildiv, index, masked, mul
 from tridsl.ir.loop import Accumulate, For, Kernel
 from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.schedule.nest import axis_of, enclosing, find_loop, replace_loop, require_serial
@@ -54,9 +54,7 @@ def pad(kernel: Kernel, step: Pad, spec: DeviceSpec) -> Kernel:
     inside = binary("lt", Var(name=loop.var), loop.extent)
 
     def guarded(load: Load) -> Load:
-        if loop.var not in variables(load.index):
-            return load
-        return replace(load, mask=both(load.mask, inside), other=load.other or _zero(load.dtype))
+        return masked(load, inside) if loop.var in variables(load.index) else load
 
     values = tuple(rewrite(value, {Load: guarded}) for value in sum_.values)
     mask = sum_.mask if loop.reduce else both(sum_.mask, inside)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tridsl.diagnostics import error
 from tridsl.dtypes import BOOL
 from tridsl.ir.affine import simplify_index
-from tridsl.ir.expr import Binary, Const, Expr, Load, Var, binary, both, ceildiv, index, mul
+from tridsl.ir.expr import Binary, Const, Expr, Load, Var, binary, ceildiv, index, masked, mul
 from tridsl.ir.loop import Alloc, Block, Buffer, Check, For, Kernel, Ref
 from tridsl.ir.walk import rewrite, variables, walk
 from tridsl.schedule.nest import axis_of, find_loop, replace_loop, require_serial, written
@@ -45,8 +45,7 @@ def pad_kept(kernel: Kernel, step: Pad) -> Kernel:
         if loop.var not in variables(load.index):
             return load
         if load.tensor not in buffers:
-            zero = Const(value=0.0 if load.dtype.is_float else 0, dtype=load.dtype)
-            return replace(load, mask=both(load.mask, inside), other=load.other or zero)
+            return masked(load, inside)
         if any(loop.var in variables(place) and not _holds(place, size, loop, whole) for place, size in zip(load.index, buffers[load.tensor].shape)):
             raise _refused(step, f"`{load.tensor}`, which it reads, has nothing beyond the end", f"write `{load.tensor}.pad({step.axis}, {step.factor}, kept=true)` before it")
         return load

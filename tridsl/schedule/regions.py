@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from tridsl.ir.affine import Interval, equal, fold_ranges, interval, normal_form, simplify_index, sweep, without_clamps
 from tridsl.ir.expr import Const, Expr, Load, Select, Var, add, binary, index, sub
 from tridsl.ir.loop import Accumulate, Alloc, Append, Block, Buffer, For, If, Kernel, Stmt, Store
-from tridsl.ir.op import Param
+from tridsl.ir.op import Param, Scalar
 from tridsl.ir.walk import variables, walk
 from tridsl.schedule.nest import follows_loops, loop_ranges, nested_loops
 from tridsl.structs import dataclass
@@ -61,6 +61,13 @@ def declared_as(kernel: Kernel, name: str) -> Buffer | Param:
     return next(p for p in kernel.params if p.name == name)
 
 
+def shape_of(kernel: Kernel, name: str) -> tuple[Expr, ...]:
+    """The extents of a buffer or a tensor."""
+    declared = declared_as(kernel, name)
+    assert not isinstance(declared, Scalar)
+    return declared.shape
+
+
 def _sizes(kernel: Kernel) -> dict[str, tuple[int | None, int | None]]:
     return dict.fromkeys(kernel.sizes, (0, None))
 
@@ -68,7 +75,7 @@ def _sizes(kernel: Kernel) -> dict[str, tuple[int | None, int | None]]:
 def region_read(kernel: Kernel, name: str, reads: list[Read], path: tuple[For, ...]) -> tuple[Region | None, ...]:
     """Per axis of tensor `name`: the box that covers `reads` while the loops inside the target loop run; None where nothing is
     read."""
-    shape = declared_as(kernel, name).shape  # type: ignore[union-attr]
+    shape = shape_of(kernel, name)
     return tuple(_part(kernel, axis, extent, reads, path) for axis, extent in enumerate(shape)) if reads else (None,) * len(shape)
 
 
@@ -136,7 +143,7 @@ def agreed(kernel: Kernel, block: Block, wanted: dict[str, tuple[Region | None, 
     they differ; a target that only the stage itself reads has the part of the others). Loops that carry state run over all
     their points, and a tensor that is appended to is made whole."""
     carried = {loop.var for loop, _ in nested_loops(block) if loop.carried}
-    shapes = {name: declared_as(kernel, name).shape for name in wanted}  # type: ignore[union-attr]
+    shapes = {name: shape_of(kernel, name) for name in wanted}
     regions = {name: list(region) for name, region in wanted.items()}
     parts: dict[str, Region] = {}
     stable = False

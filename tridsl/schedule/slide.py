@@ -13,7 +13,7 @@ from tridsl.ir.op import Tensor
 from tridsl.ir.walk import rewrite, substitute, variables
 from tridsl.schedule.at import at, check_place, check_updates, insert, local_buffers, restrict, take
 from tridsl.schedule.nest import enclosing, find_loop, replace_loop, require_serial, stage_of, written
-from tridsl.schedule.regions import Read, Region, agreed, declared_as, reads_of, region_read
+from tridsl.schedule.regions import Read, Region, agreed, declared_as, reads_of, region_read, shape_of
 from tridsl.schedule.steps import At, Slide
 from tridsl.structs import replace
 
@@ -52,7 +52,7 @@ def slide(kernel: Kernel, step: Slide, spec: DeviceSpec) -> Kernel:
         return at(kernel, place, spec)  # no row is read twice
     last = _last(low, count)
     climb = _climb(last, target.var)
-    whole = low == index(0) and equal(count, declared_as(kernel, min(names)).shape[axis])  # type: ignore[union-attr]
+    whole = low == index(0) and equal(count, shape_of(kernel, min(names))[axis])
     if climb is None or _climb(low, target.var) is None or (most is None and not whole):
         raise _refused(step, f"what `{step.axis}` reads of it does not move up with the loop by a bounded number of rows")
     ring = count if most is None else index(1 << max(most - 1, 0).bit_length())  # a power of two: the remainder is a mask
